@@ -1,0 +1,1 @@
+"""Machine learning on data bigger than memory."""

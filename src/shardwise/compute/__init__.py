@@ -1,0 +1,1 @@
+"""Tasks here or on a cluster; enforced limits."""

@@ -1,0 +1,1 @@
+"""Words that everybody uses; imports nothing of ours."""

@@ -1,0 +1,55 @@
+"""What happens in a run, as small values; whoever listens shows, writes or counts them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStarted:
+    """A stage of the way began; `total` units of work are expected (0: not known)."""
+
+    stage: str
+    total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advanced:
+    """`done` more units and `rows` more rows of a stage are finished."""
+
+    stage: str
+    done: int = 1
+    rows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A trial ended with a score; `best` says whether it is the best so far."""
+
+    trial: int
+    candidate: str
+    metric: str
+    score: float
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """Something that the user should know; `level` is `info` or `warning`."""
+
+    text: str
+    level: str = "info"
+
+
+Event = StageStarted | Advanced | Scored | Said
+Listener = Callable[[Event], None]
+
+
+@dataclass
+class Events:
+    """Hands each event to every listener, in order."""
+
+    listeners: list[Listener] = field(default_factory=list)
+
+    def emit(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)

@@ -1,0 +1,94 @@
+"""Column types as text, schemas as JSON, and the description of a model-ready feature."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from shardwise.core.errors import SchemaError
+
+_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
+_DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
+_UNIT = re.compile(r"(time32|time64|duration)\[(s|ms|us|ns)\]")
+_DICTIONARY = re.compile(r"dictionary<values=(.+?), indices=(\w+), ordered=([01])>")
+_FACTORIES = {"time32": pa.time32, "time64": pa.time64, "duration": pa.duration}
+_ALIASES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+
+
+def parse_type(text: str) -> pa.DataType:
+    """The Arrow type that `str(type)` wrote; raises `SchemaError` for one that is not supported.
+
+    >>> parse_type("timestamp[us, tz=UTC]"), parse_type("double")
+    (TimestampType(timestamp[us, tz=UTC]), DataType(double))
+    """
+    if match := _TIMESTAMP.fullmatch(text):
+        return pa.timestamp(match[1], tz=match[2])
+    if match := _DECIMAL.fullmatch(text):
+        return getattr(pa, f"decimal{match[1]}")(int(match[2]), int(match[3]))
+    if match := _UNIT.fullmatch(text):
+        return _FACTORIES[match[1]](match[2])
+    if match := _DICTIONARY.fullmatch(text):
+        return pa.dictionary(parse_type(match[2]), parse_type(match[1]), ordered=match[3] == "1")
+    if text.startswith(("date32", "date64")):
+        return pa.date32() if text.startswith("date32") else pa.date64()
+    try:
+        return pa.type_for_alias(_ALIASES.get(text, text))
+    except ValueError as error:
+        raise SchemaError(
+            f"{text!r} is not a column type", hint="Write it as Arrow does: int64, double, string, date32"
+        ) from error
+
+
+def schema_to_json(schema: pa.Schema) -> list[dict[str, str]]:
+    """`[{"name": ..., "type": ...}, ...]` in column order."""
+    return [{"name": field.name, "type": str(field.type)} for field in schema]
+
+
+def schema_from_json(fields: Sequence[Mapping[str, str]]) -> pa.Schema:
+    """Inverse of `schema_to_json`."""
+    return pa.schema([pa.field(field["name"], parse_type(field["type"])) for field in fields])
+
+
+class FeatureKind(StrEnum):
+    """What the numbers of a feature mean.
+
+    NUMBER   a quantity; NaN = missing
+    FLAG     0 or 1; never missing
+    CODE     a category as an integer 0..cardinality-1; 0 = rare or unseen, NaN = missing
+    ENCODED  a quantity derived from the target (out-of-fold target encoding); never missing
+    """
+
+    NUMBER = "number"
+    FLAG = "flag"
+    CODE = "code"
+    ENCODED = "encoded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One column of the model-ready float32 matrix.
+
+    `low` and `high` clip outliers, `fill` replaces NaN, `center` and `scale` standardise: these four are for linear and
+    neural models, `(clip(x or fill) - center) / scale`; trees read the raw number.
+    """
+
+    name: str
+    source: str
+    kind: FeatureKind
+    cardinality: int = 0
+    low: float = float("-inf")
+    high: float = float("inf")
+    fill: float = 0.0
+    center: float = 0.0
+    scale: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "source": self.source, "kind": self.kind.value, "cardinality": self.cardinality,
+                "low": self.low, "high": self.high, "fill": self.fill, "center": self.center, "scale": self.scale}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Feature":
+        return cls(**{**fields, "kind": FeatureKind(fields["kind"])})

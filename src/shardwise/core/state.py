@@ -1,0 +1,77 @@
+"""State on disk without pickle: nested dicts and lists of JSON values, NumPy arrays and bytes, as one byte string.
+
+Layout: `SWST`, format version (1 byte), length of the JSON header (8 bytes, little endian), header, buffers. In the header a
+buffer is `{"$array": [dtype, shape, offset]}` or `{"$bytes": [length, offset]}`. The same state gives the same bytes.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.errors import DataError
+
+State = dict[str, Any]
+_MAGIC = b"SWST\x01"
+_KINDS = "biufSU"
+
+
+def dump_state(state: State) -> bytes:
+    """Serialise; floats NaN and infinities are kept.
+
+    >>> load_state(dump_state({"n": 3, "x": np.arange(2.0)}))
+    {'n': 3, 'x': array([0., 1.])}
+    """
+    buffers: list[bytes] = []
+    header = json.dumps(_strip(state, buffers, [0]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"".join([_MAGIC, len(header).to_bytes(8, "little"), header, *buffers])
+
+
+def load_state(content: bytes) -> State:
+    """Read what `dump_state` wrote; raises `DataError` when the bytes are something else."""
+    start = len(_MAGIC) + 8
+    if content[: len(_MAGIC)] != _MAGIC or len(content) < start:
+        raise DataError("these bytes are no saved state, or of another format version")
+    size = int.from_bytes(content[len(_MAGIC) : start], "little")
+    try:
+        loaded = _restore(json.loads(content[start : start + size]), memoryview(content)[start + size :])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("the saved state is damaged") from error
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def _strip(value: Any, buffers: list[bytes], offset: list[int]) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _strip(part, buffers, offset) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strip(part, buffers, offset) for part in value]
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in _KINDS:
+            raise TypeError(f"arrays of {value.dtype} are not saved")
+        place = {"$array": [value.dtype.str, list(value.shape), offset[0]]}
+        content = np.ascontiguousarray(value).tobytes()
+    elif isinstance(value, bytes):
+        place, content = {"$bytes": [len(value), offset[0]]}, value
+    elif isinstance(value, np.generic):
+        return value.item()
+    else:
+        return value
+    buffers.append(content)
+    offset[0] += len(content)
+    return place
+
+
+def _restore(value: Any, buffers: memoryview) -> Any:
+    if isinstance(value, list):
+        return [_restore(part, buffers) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if "$array" in value:
+        name, shape, offset = value["$array"]
+        count = int(np.prod(shape, dtype=np.int64))
+        return np.frombuffer(buffers, dtype=np.dtype(name), count=count, offset=offset).reshape(shape).copy()
+    if "$bytes" in value:
+        length, offset = value["$bytes"]
+        return bytes(buffers[offset : offset + length])
+    return {key: _restore(part, buffers) for key, part in value.items()}

@@ -1,0 +1,1 @@
+"""dataset -> partitions -> bounded batches."""

@@ -1,0 +1,48 @@
+"""dataset > partition > batch: the words of this room as types."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """The unit of work and of resume: a file, or a piece of one. Small and picklable: a reference, never a table.
+
+    `start` and `stop` are row groups (Parquet), record batches (Arrow IPC) or byte offsets (CSV, JSON lines); `rows` is None
+    until it is known; `values` are the columns that a Hive-style path carries; `fingerprint` changes when the file does.
+    """
+
+    index: int
+    path: str
+    start: int = 0
+    stop: int = 0
+    rows: int | None = None
+    size_bytes: int = 0
+    values: tuple[tuple[str, Scalar], ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def first_row(self) -> int:
+        """A number below all row numbers of this partition, and above those of the partitions before it."""
+        return self.index << 40
+
+
+class Reader(Protocol):
+    """Reads one format from one place. Picklable; opens its files anew in each process."""
+
+    def schema(self) -> pa.Schema:
+        """Columns of the whole dataset, unified over all files; raises `SchemaError` where they disagree."""
+        ...
+
+    def plan(self, target_bytes: int) -> Sequence[Partition]:
+        """Partitions of about `target_bytes` (as stored) in the order of the data; nothing is copied."""
+        ...
+
+    def read(self, partition: Partition, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Batches of at most `batch_rows` rows with `columns` (None: all), in the order and the types of `schema()`."""
+        ...

@@ -1,0 +1,1 @@
+"""batches -> model-ready batches."""

@@ -1,0 +1,1 @@
+"""Sealed folders with a manifest."""

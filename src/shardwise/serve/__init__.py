@@ -1,0 +1,1 @@
+"""One Predictor for a row, a batch, HTTP."""

@@ -1,0 +1,1 @@
+"""row -> fold, decided row by row."""

@@ -1,0 +1,1 @@
+"""Numbers gathered in one pass, merged; metrics are such numbers."""

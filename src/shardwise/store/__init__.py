@@ -1,0 +1,1 @@
+"""What outlives the process: content-addressed blobs, an append-only journal."""

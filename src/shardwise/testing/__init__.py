@@ -1,0 +1,1 @@
+"""Conformance kits that others subclass; tiny data."""

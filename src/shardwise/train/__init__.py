@@ -1,0 +1,1 @@
+"""One candidate x folds -> scores, out-of-fold predictions."""
