@@ -42,6 +42,6 @@ def stream(
     """Run `task` over `items` lazily: at most `executor.slots` in flight, no item drawn before it can start.
 
     `ordered=True` yields in the order of the items (a reduction then gives the same bytes on 1 or n workers). A task
-    that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again up to `retries` times.
+    that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again `retries` times.
     """
     raise NotImplementedError  # written in compute/base.py by the compute room

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -71,8 +71,8 @@ class FeatureKind(StrEnum):
 class Feature:
     """One column of the model-ready float32 matrix.
 
-    `low` and `high` clip outliers, `fill` replaces NaN, `center` and `scale` standardise: these four are for linear and
-    neural models, `(clip(x or fill) - center) / scale`; trees read the raw number.
+    `low` and `high` clip outliers, `fill` replaces NaN, `center` and `scale` standardise: these are for linear and
+    neural models, which read `(clip(x or fill) - center) / scale`; trees read the raw number.
     """
 
     name: str
@@ -86,9 +86,8 @@ class Feature:
     scale: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "source": self.source, "kind": self.kind.value, "cardinality": self.cardinality,
-                "low": self.low, "high": self.high, "fill": self.fill, "center": self.center, "scale": self.scale}  # fmt: skip
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "Feature":
-        return cls(**{**fields, "kind": FeatureKind(fields["kind"])})
+    def from_json(cls, content: Mapping[str, Any]) -> "Feature":
+        return cls(**{**content, "kind": FeatureKind(content["kind"])})

@@ -1,7 +1,8 @@
 """State on disk without pickle: nested dicts and lists of JSON values, NumPy arrays and bytes, as one byte string.
 
-Layout: `SWST`, format version (1 byte), length of the JSON header (8 bytes, little endian), header, buffers. In the header a
-buffer is `{"$array": [dtype, shape, offset]}` or `{"$bytes": [length, offset]}`. The same state gives the same bytes.
+Layout: `SWST`, format version (1 byte), length of the JSON header (8 bytes, little endian), header, buffers. In the
+header a buffer is `{"$array": [dtype, shape, offset]}` or `{"$bytes": [length, offset]}`. The same state gives the same
+bytes.
 """
 
 import json

@@ -43,7 +43,7 @@ class Target:
         return len(self.classes) if self.task.is_classification else 1
 
     def encode(self, labels: pa.Array) -> np.ndarray:
-        """Float64 `(rows,)`: class indices or numbers; NaN where the label is null, not finite or of an unknown class."""
+        """Float64 `(rows,)`: class indices or numbers; NaN where the label is null, infinite or an unknown class."""
         if not self.task.is_classification:
             numbers = np.array(
                 pc.cast(labels, pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64
@@ -93,7 +93,9 @@ def canonical_label(label: Label) -> str:
 
 
 def canonical(values: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Strings of any column under one spelling: integral floats lose `.0`, booleans are `true` and `false`; nulls and NaN stay null.
+    """Strings of any column under one spelling: integral floats lose `.0`, booleans are `true` and `false`.
+
+    Nulls, NaN and infinities become null.
 
     >>> canonical(pa.array([1.0, None, 2.5])).to_pylist()
     ['1', None, '2.5']

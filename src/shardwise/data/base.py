@@ -13,8 +13,9 @@ Scalar = str | int | float | bool | None
 class Partition:
     """The unit of work and of resume: a file, or a piece of one. Small and picklable: a reference, never a table.
 
-    `start` and `stop` are row groups (Parquet), record batches (Arrow IPC) or byte offsets (CSV, JSON lines); `rows` is None
-    until it is known; `values` are the columns that a Hive-style path carries; `fingerprint` changes when the file does.
+    `start` and `stop` are row groups (Parquet), record batches (Arrow IPC) or byte offsets (CSV, JSON lines); `rows` is
+    None until it is known; `values` are the columns that a Hive-style path carries; `fingerprint` changes when the
+    file does.
     """
 
     index: int

@@ -32,7 +32,10 @@ class Transformer(Protocol):
         ...
 
     def transform(self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None) -> None:
-        """Write float32 `(rows, features)` into `out` (column-major view). `folds` (rows,): out-of-fold values for training rows."""
+        """Write float32 `(rows, features)` into `out`, a column-major view.
+
+        `folds` (rows,) is given for training rows: what derives from the target is then out-of-fold.
+        """
         ...
 
     def state(self) -> State: ...

@@ -13,8 +13,11 @@ from shardwise.core.target import Target
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of one fold of one partition: `X` float32 `(rows, features)` column-major and memory-mapped, `y` float64 `(rows,)`
-    (class index or number), `weight` float32 `(rows,)` or None."""
+    """Rows of one fold of one partition.
+
+    `X` float32 `(rows, features)`, column-major and memory-mapped; `y` float64 `(rows,)`, class index or number;
+    `weight` float32 `(rows,)` or None.
+    """
 
     X: np.ndarray
     y: np.ndarray
@@ -44,14 +47,14 @@ class Rows(Protocol):
 class FitRun:
     """What a model needs to know of the run: never its owner.
 
-    `report(step, score)` is called after each boosting round or epoch with the validation loss (lower is better); it raises
-    `Pruned` when the trial must end, and returns False when the time is up: the model keeps what it has.
+    `report(step, score)` is called after each boosting round or epoch with the validation loss (lower is better); it
+    raises `Pruned` when the trial must end, and returns False when the time is up: the model keeps what it has.
     """
 
     seed: int
     threads: int = 1
     memory_bytes: int = 2**62
-    report: Callable[[int, float], bool] = field(default=lambda step, score: True)
+    report: Callable[[int, float], bool] = field(default=lambda _step, _score: True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,7 @@ class Model(Protocol):
     def fit(self, train: Rows, valid: Rows | None, run: FitRun) -> None: ...
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Float64: probabilities `(rows, classes)` for classification, else `(rows,)`; `X`: float32 `(rows, features)`."""
+        """Float64: probabilities `(rows, classes)` for classification, else `(rows,)`; X float32 `(rows, features)`."""
         ...
 
     def importance(self) -> Mapping[str, float]:
