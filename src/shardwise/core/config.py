@@ -1,0 +1,165 @@
+"""What was asked: one frozen config per run, from keywords or YAML; unknown keys are refused with the nearest name."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from shardwise.core.errors import ConfigError, context
+from shardwise.core.target import Task
+from shardwise.core.units import parse_duration, parse_size
+
+
+def nearest(name: str, allowed: Collection[str]) -> str:
+    """A hint that names what is nearest to `name` among `allowed`, or all of them.
+
+    >>> nearest("traget", ["target", "trials"])
+    "Did you mean 'target'?"
+    """
+    close = difflib.get_close_matches(name, list(allowed), n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    shown = sorted(allowed)[:30]
+    return f"Allowed: {', '.join(shown)}{' ...' if len(allowed) > len(shown) else ''}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that a run was asked for. Fields have the names of the command line's options.
+
+    `time` is working time over all restarts (`5m`), `+5m` adds to what a finished run has used. `trials` counts candidates.
+    Without both, the default candidates are tried once. Shares are of all rows. `kinds` fixes what a column is (number,
+    category, text, date, ignore), `types` the Arrow type in which it is read from text files.
+    """
+
+    data: tuple[str, ...]
+    target: str
+    # budget
+    time: str | None = None
+    memory: str | None = None
+    trials: int | None = None
+    workers: int | None = None
+    engine: str = "local"
+    seed: int = 0
+    # the task
+    task: str | None = None
+    metric: str | None = None
+    quantile: float = 0.5
+    weight: str | None = None
+    class_weight: str | Mapping[str, float] | None = None
+    # the split
+    key: tuple[str, ...] = ()
+    group: str | None = None
+    time_column: str | None = None
+    folds: int | None = None
+    test_share: float | None = None
+    valid_share: float | None = None
+    # columns and models
+    drop: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[str, ...] = ()
+    # reading
+    format: str | None = None
+    encoding: str = "utf8"
+    delimiter: str | None = None
+    on_bad_row: str = "error"
+    types: Mapping[str, str] = field(default_factory=dict)
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    # the run
+    run: str | None = None
+    runs_folder: str = "runs"
+    out: str | None = None
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> Self:
+        """From keywords or a YAML mapping; dashes in keys are taken as underscores."""
+        names = {item.name for item in fields(cls)}
+        given = {str(key).replace("-", "_"): value for key, value in content.items()}
+        for key in given:
+            if key not in names:
+                raise ConfigError(f"there is no option {key!r}", hint=nearest(key, names))
+        for required in ("data", "target"):
+            if not given.get(required):
+                raise ConfigError(f"{required!r} is missing", hint="Say which data and which --target column.")
+        listed = {key: _as_tuple(given[key]) for key in ("data", "key", "drop", "families") if key in given}
+        return cls(**{**given, **listed})
+
+    @property
+    def extends(self) -> bool:
+        """`time` is written as `+5m`: it is added to what the run has used."""
+        return self.time is not None and str(self.time).startswith("+")
+
+    @property
+    def time_s(self) -> float | None:
+        return None if self.time is None else parse_duration(str(self.time).removeprefix("+"))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory is None else parse_size(self.memory)
+
+    def to_json(self) -> dict[str, Any]:
+        content = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+
+    def identity(self) -> str:
+        """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
+        bounds = ("time", "memory", "trials", "workers", "engine", "run", "runs_folder", "out", "strict", "storage")
+        content = {key: value for key, value in self.to_json().items() if key not in bounds}
+        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+    def with_changes(self, **changes: Any) -> Self:
+        return replace(self, **changes)
+
+
+def _as_tuple(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _check(config: RunConfig) -> None:
+    """Refuse values that cannot be meant, before anything is read."""
+    _ = config.time_s, config.memory_bytes
+    if config.task is not None and config.task not in {task.value for task in Task}:
+        raise ConfigError(f"there is no task {config.task!r}", hint=nearest(config.task, [task.value for task in Task]))
+    if not 0 < config.quantile < 1:
+        raise ConfigError(f"quantile {config.quantile} is outside (0, 1)", hint="The median is 0.5.")
+    for name, low in (("trials", 1), ("workers", 1), ("folds", 2)):
+        value = getattr(config, name)
+        if value is not None and (not isinstance(value, int) or value < low):
+            raise ConfigError(f"{name} is {value!r}", hint=f"Give a whole number of at least {low}.")
+    for name in ("test_share", "valid_share"):
+        share = getattr(config, name)
+        if share is not None and not 0 < share < 0.9:
+            raise ConfigError(f"{name} is {share}", hint="Give a share between 0 and 0.9.")
+    if config.on_bad_row not in ("error", "skip"):
+        raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
+    if isinstance(config.class_weight, str) and config.class_weight != "balanced":
+        raise ConfigError(f"class_weight is {config.class_weight!r}", hint="Give balanced, or a weight for each class.")
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """The mapping of a YAML file; raises `ConfigError` when it is none."""
+    with context(path=str(path)):
+        text = Path(path).read_text(encoding="utf8")
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the config is not YAML: {error}".replace("\n", " ")) from error
+        if not isinstance(content, dict):
+            raise ConfigError("the config is no mapping", hint="Write lines like `target: price`.")
+        return content
+
+
+def dump_config(config: RunConfig) -> str:
+    """YAML with every default made explicit."""
+    return yaml.safe_dump(config.to_json(), sort_keys=False, allow_unicode=True)
