@@ -1,0 +1,240 @@
+"""Hashes of cells and rows by value: the same in any process, on any engine, for any release.
+
+Format 1. All arithmetic is on unsigned 64-bit integers, modulo 2**64.
+
+| cell                               | hash of a cell, with `seed` s                                    |
+|------------------------------------|------------------------------------------------------------------|
+| number (any width, float, decimal) | mix(bits of the value as float64, -0.0 as 0.0)                   |
+| integer that float64 cannot hold   | mix(two's complement of the integer, XOR `INTEGER`)              |
+| string, binary                     | xxh3_64 of the UTF-8 bytes, seeded with s                        |
+| boolean                            | as the string `true` or `false`                                  |
+| date, timestamp                    | mix(microseconds since 1970 UTC, XOR `INSTANT`); naive means UTC |
+| time of day, duration              | mix(microseconds, XOR `SPAN`)                                    |
+| null, NaN                          | mix(`NULL`)                                                      |
+
+where mix(x) is the finaliser of SplitMix64 (Steele, Lea and Flood 2014) of x + (s + 1) * `GOLDEN`. So int 3, float 3.0
+and decimal 3 are equal, a date equals the timestamp at its midnight, and a dictionary column equals the plain one.
+Digits beyond float64 count in integers, not in fractions; nanoseconds are cut to microseconds.
+
+A row is mix(sum over the columns of hash(cell, seed 0) * (xxh3_64(name, s) | 1)): the order of columns has no say.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from shardwise.core.errors import DataError, SchemaError
+
+HASH_FORMAT = 1
+GOLDEN = 0x9E3779B97F4A7C15
+INTEGER = 0xA0761D6478BD642F
+INSTANT = 0xE7037ED1A0B428DB
+SPAN = 0x8EBC6AF09C88C6E3
+NULL = 0x589965CC75374CC3
+_MASK = (1 << 64) - 1
+_EXACT = 1 << 53  # integers up to here are floats too
+
+
+def mix(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """SplitMix64's finaliser, uint64 to uint64; a bijection for each seed. The argument is left alone."""
+    hashed = values + np.uint64((seed + 1) * GOLDEN & _MASK)
+    scratch = np.empty_like(hashed)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None)):
+        np.right_shift(hashed, np.uint64(shift), out=scratch)
+        np.bitwise_xor(hashed, scratch, out=hashed)
+        if factor is not None:
+            np.multiply(hashed, np.uint64(factor), out=hashed)
+    return hashed
+
+
+def hash_column(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
+    """Hashes uint64 `(rows,)` of the cells by value; raises `DataError` for nested types.
+
+    >>> bool((hash_column(pa.array([3, None])) == hash_column(pa.array([3.0, float("nan")]))).all())
+    True
+    """
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        hashed = _take(hash_column(array.dictionary, seed), array.indices, seed)
+    elif _is_text(kind):
+        encoded = array.dictionary_encode()
+        return _take(hash_texts(encoded.dictionary, seed), encoded.indices, seed)
+    elif pa.types.is_boolean(kind):
+        words = hash_texts(pa.array(["false", "true"]), seed)
+        hashed = words[_values(array, pa.uint8())]
+    elif pa.types.is_null(kind):
+        return np.full(len(array), _null(seed), dtype=np.uint64)
+    elif pa.types.is_decimal(kind):
+        hashed = _hash_decimals(array, seed)
+    else:
+        hashed = hash_numbers(*_number_bits(array), seed=seed)
+    return _with_nulls(hashed, array, seed)
+
+
+def hash_rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Hashes uint64 `(rows,)` of the rows by the values of `columns`, in whatever order these are named.
+
+    Raises `SchemaError` when a column is missing.
+
+    >>> batch = pa.record_batch({"a": [1, 2], "b": ["x", "y"]})
+    >>> bool((hash_rows(batch, ["a", "b"]) == hash_rows(batch, ["b", "a"])).all())
+    True
+    """
+    missing = [name for name in columns if name not in batch.schema.names]
+    if missing:
+        raise SchemaError(f"there is no column {missing[0]!r} to hash", hint=f"There are: {batch.schema.names}.")
+    return combine({name: hash_column(batch.column(name)) for name in columns}, batch.num_rows, seed)
+
+
+def combine(columns: Mapping[str, np.ndarray], rows: int, seed: int = 0) -> np.ndarray:
+    """Row hashes from the cell hashes (seed 0) of named columns."""
+    total = np.zeros(rows, dtype=np.uint64)
+    for name, hashed in columns.items():
+        total += hashed * column_salt(name, seed)
+    return mix(total, seed)
+
+
+def column_salt(name: str, seed: int = 0) -> np.uint64:
+    """The odd factor by which the cell hashes of a column enter the row hash."""
+    return np.uint64(xxhash.xxh3_64_intdigest(name.encode(), seed & _MASK) | 1)
+
+
+def hash_texts(values: pa.Array, seed: int = 0) -> np.ndarray:
+    """xxh3_64 of each string or binary value `(rows,)`; nulls as in `hash_column`."""
+    contents = pc.cast(values, pa.large_binary()).to_pylist()
+    digest, seed = xxhash.xxh3_64_intdigest, seed & _MASK
+    if values.null_count:
+        null = int(_null(seed))
+        hashes = (null if content is None else digest(content, seed) for content in contents)
+    else:
+        hashes = (digest(content, seed) for content in contents)
+    return np.fromiter(hashes, dtype=np.uint64, count=len(contents))
+
+
+def hash_numbers(values: np.ndarray, salt: int = 0, *, seed: int = 0) -> np.ndarray:
+    """Hashes of float64 values, of integers (by value), or of salted integers (instants and spans)."""
+    if salt:
+        return mix(values.view(np.uint64) ^ np.uint64(salt), seed)
+    if values.dtype.kind == "f":
+        numbers = values.astype(np.float64) + 0.0  # -0.0 becomes 0.0
+        hashed = mix(numbers.view(np.uint64), seed)
+        missing = np.isnan(numbers)
+        if missing.any():
+            hashed[missing] = _null(seed)
+        return hashed
+    hashed = mix(values.astype(np.float64).view(np.uint64), seed)
+    if len(values) and (values.max() > _EXACT or values.min() < -_EXACT):
+        inexact = ~_holds(values)
+        hashed[inexact] = mix(values[inexact].astype(np.uint64) ^ np.uint64(INTEGER), seed)
+    return hashed
+
+
+def _holds(integers: np.ndarray) -> np.ndarray:
+    """Whether float64 holds each integer exactly: no more than 53 bits from the first one to the last."""
+    magnitude = np.where(integers < 0, -integers.astype(np.uint64), integers.astype(np.uint64))
+    lowest = magnitude & -magnitude
+    held: np.ndarray = (magnitude <= _EXACT) | (magnitude // np.maximum(lowest, 1) <= _EXACT)
+    return held
+
+
+def _number_bits(array: pa.Array) -> tuple[np.ndarray, int]:
+    """Values of a column that is not text, nulls filled with 0, and the salt of its kind."""
+    kind = array.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _values(array, kind), 0
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return microseconds(array), INSTANT
+    if pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return microseconds(array), SPAN
+    raise DataError(f"values of type {kind} cannot be hashed", hint="Flatten nested columns, or leave them out.")
+
+
+def microseconds(array: pa.Array) -> np.ndarray:
+    """Int64 microseconds `(rows,)` of dates, timestamps (since 1970 UTC), times of day and durations; null is 0."""
+    kind = array.type
+    if pa.types.is_date32(kind):
+        return _values(array, pa.int32()).astype(np.int64) * 86_400_000_000
+    unit = "ms" if pa.types.is_date64(kind) else kind.unit
+    ticks = _values(array, pa.int32() if kind.bit_width == 32 else pa.int64()).astype(np.int64)
+    if unit == "ns":
+        return np.floor_divide(ticks, 1000)
+    return ticks * {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
+
+
+def _hash_decimals(array: pa.Array, seed: int) -> np.ndarray:
+    """By value: as float64, but whole ones beyond 2**53 as the integers that they are, so far as 64 bits hold them."""
+    numbers = decimal_floats(array)
+    hashed = hash_numbers(numbers, seed=seed)
+    for row in np.flatnonzero(np.abs(numbers) >= _EXACT):  # beyond float64's own integers: rare, so one by one
+        value = array[int(row)].as_py()
+        if value == int(value) and -(1 << 63) <= value < 1 << 64:
+            integer = np.array([int(value)], dtype=np.int64 if value < 0 else np.uint64)
+            hashed[row] = hash_numbers(integer, seed=seed)[0]
+    return hashed
+
+
+def decimal_floats(array: pa.Array) -> np.ndarray:
+    """Float64 `(rows,)` nearest to each decimal, null is 0. Arrow's own cast is off by a digit in the last place."""
+    kind = array.type
+    filled = pc.fill_null(array, pa.scalar(Decimal(0), kind)) if array.null_count else array
+    if 0 <= kind.scale <= 22:  # the quotient of two numbers that float64 holds is rounded once
+        unscaled = _unscaled(filled)
+        if unscaled is not None and np.abs(unscaled).max(initial=0) <= _EXACT:
+            quotients: np.ndarray = unscaled / 10.0**kind.scale
+            return quotients
+    return _values(pc.cast(pc.cast(filled, pa.string()), pa.float64()), pa.float64())
+
+
+def _unscaled(decimals: pa.Array) -> np.ndarray | None:
+    """The integers that are stored, int64; None when one does not fit."""
+    width = decimals.type.byte_width
+    words = np.frombuffer(decimals.buffers()[1] or b"", dtype=np.int32 if width == 4 else np.int64)
+    words = words.reshape(-1, max(1, width // 8))[decimals.offset : decimals.offset + len(decimals)]
+    low = words[:, 0].astype(np.int64)
+    return low if (words[:, 1:] == (low >> 63)[:, None]).all() and low.min(initial=0) > -_EXACT - 1 else None
+
+
+def _values(array: pa.Array, kind: pa.DataType) -> np.ndarray:
+    """The column as NumPy, nulls filled with 0."""
+    plain = array.cast(kind) if pa.types.is_boolean(array.type) else array.view(kind)
+    filled = pc.fill_null(plain, pa.scalar(0, kind)) if plain.null_count else plain
+    values: np.ndarray = filled.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _take(hashed: np.ndarray, indices: pa.Array, seed: int) -> np.ndarray:
+    if not len(hashed):
+        return np.full(len(indices), _null(seed), dtype=np.uint64)
+    return _with_nulls(hashed[_values(indices, indices.type)], indices, seed)
+
+
+def _with_nulls(hashed: np.ndarray, array: pa.Array, seed: int) -> np.ndarray:
+    if array.null_count:
+        hashed[array.is_null().to_numpy(zero_copy_only=False)] = _null(seed)
+    return hashed
+
+
+def _null(seed: int) -> Any:
+    return mix(np.array([NULL], dtype=np.uint64), seed)[0]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_string_view,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_binary_view,
+            pa.types.is_fixed_size_binary,
+        )
+    )
