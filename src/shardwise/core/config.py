@@ -32,9 +32,9 @@ def nearest(name: str, allowed: Collection[str]) -> str:
 class RunConfig:
     """Everything that a run was asked for. Fields have the names of the command line's options.
 
-    `time` is working time over all restarts (`5m`), `+5m` adds to what a finished run has used. `trials` counts candidates.
-    Without both, the default candidates are tried once. Shares are of all rows. `kinds` fixes what a column is (number,
-    category, text, date, ignore), `types` the Arrow type in which it is read from text files.
+    `time` is working time over all restarts (`5m`), `+5m` adds to what a finished run has used. `trials` counts
+    candidates. Without both, the default candidates are tried once. Shares are of all rows. `kinds` fixes what a column is
+    (number, category, text, date, ignore), `types` the Arrow type in which it is read from text files.
     """
 
     data: tuple[str, ...]
@@ -90,8 +90,11 @@ class RunConfig:
         for required in ("data", "target"):
             if not given.get(required):
                 raise ConfigError(f"{required!r} is missing", hint="Say which data and which --target column.")
-        listed = {key: _as_tuple(given[key]) for key in ("data", "key", "drop", "families") if key in given}
-        return cls(**{**given, **listed})
+        listed: dict[str, Any] = {
+            key: _as_tuple(given[key]) for key in ("data", "key", "drop", "families") if key in given
+        }
+        given.update(listed)
+        return cls(**given)
 
     @property
     def extends(self) -> bool:

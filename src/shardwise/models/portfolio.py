@@ -1,0 +1,83 @@
+"""Strong default candidates in a fixed order, and the search space of each family.
+
+The order depends on the data alone, never on the clock: a time limit cuts the sequence, it does not change it. The
+params are published defaults (AutoGluon's and FLAML's portfolios, LightGBM's tuning guide), varied on purpose: members
+that err differently make the better ensemble.
+"""
+
+from collections.abc import Collection, Sequence
+
+from shardwise.core.candidate import Candidate
+from shardwise.core.errors import ConfigError
+from shardwise.core.schema import Feature, FeatureKind
+from shardwise.core.space import Choice, Float, Int, Space
+from shardwise.core.target import Target, Task
+
+LARGE_ROWS = 100_000
+
+SPACES: dict[str, Space] = {
+    "trees": {
+        "learning_rate": Float(0.02, 0.15, log=True),
+        "num_leaves": Int(12, 255, log=True),
+        "min_child_samples": Int(3, 150, log=True),
+        "feature_fraction": Float(0.4, 1.0),
+        "subsample": Float(0.6, 1.0),
+        "reg_lambda": Float(1e-3, 30.0, log=True),
+        "extra_trees": Choice((False, False, True)),
+        "categorical": Choice(("native", "ordinal")),
+        "use_encoded": Choice((True, True, False)),
+    },
+    "linear": {"l1": Float(1e-7, 1e-2, log=True), "l2": Float(1e-7, 1e-1, log=True)},
+}
+
+
+def portfolio(
+    target: Target, features: Sequence[Feature], n_rows: int, families: Collection[str] = ()
+) -> list[Candidate]:
+    """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there)."""
+    kinds = {feature.kind for feature in features}
+    trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(target)
+    if FeatureKind.CODE not in kinds:
+        trees = [_without(params, "categorical") for params in trees]
+    if FeatureKind.ENCODED not in kinds:
+        trees = [_without(params, "use_encoded") for params in trees]
+    ordered = [Candidate(family="trees", params=params) for params in trees]
+    ordered.insert(1, Candidate(family="linear"))
+    unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
+    wanted = [candidate for candidate in unique if not families or candidate.family in families]
+    if families and not wanted and "baseline" not in families:
+        raise ConfigError(f"no model family of {', '.join(families)}", hint="Allowed: baseline, linear, trees.")
+    return [Candidate(family="baseline"), *wanted]
+
+
+def _small_trees(target: Target) -> list[dict[str, object]]:
+    first: dict[str, object] = {"learning_rate": 0.05, "num_leaves": 31, "feature_fraction": 0.8, "subsample": 0.8}
+    rest: list[dict[str, object]] = [
+        {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "use_encoded": False,
+         "feature_fraction": 0.6},
+        {"learning_rate": 0.05, "num_leaves": 48, "extra_trees": True, "categorical": "ordinal",
+         "min_child_samples": 10},
+        {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
+         "categorical": "ordinal", "reg_lambda": 1.0},
+        {"learning_rate": 0.03, "num_leaves": 16, "feature_fraction": 0.5, "subsample": 0.7, "min_child_samples": 20,
+         "categorical": "ordinal", "reg_lambda": 3.0},
+        {"learning_rate": 0.02, "num_leaves": 40, "feature_fraction": 0.5, "subsample": 0.6, "min_child_samples": 8,
+         "reg_lambda": 10.0},
+    ]  # fmt: skip
+    if target.task is Task.REGRESSION:
+        rest.insert(1, {**first, "target_transform": "log1p"})
+    return [first, *rest]
+
+
+def _large_trees() -> list[dict[str, object]]:
+    return [
+        {"learning_rate": 0.1, "num_leaves": 127, "feature_fraction": 0.8, "min_child_samples": 40},
+        {"learning_rate": 0.08, "num_leaves": 255, "feature_fraction": 0.7, "min_child_samples": 60,
+         "categorical": "ordinal", "reg_lambda": 1.0},
+        {"learning_rate": 0.05, "num_leaves": 127, "feature_fraction": 0.6, "min_child_samples": 40, "reg_lambda": 3.0},
+        {"learning_rate": 0.08, "num_leaves": 96, "extra_trees": True, "min_child_samples": 20},
+    ]  # fmt: skip
+
+
+def _without(params: dict[str, object], name: str) -> dict[str, object]:
+    return {key: value for key, value in params.items() if key != name}

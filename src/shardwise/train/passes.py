@@ -1,0 +1,189 @@
+"""The passes over the raw data, as tasks that a worker runs on one partition: profile, summaries, encode.
+
+A task is small and picklable, reads its partition from storage, leaves its result as a blob or as files of the run, and
+returns a record for the journal: references, never tables.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardwise.core.errors import context
+from shardwise.core.state import dump_state, load_state
+from shardwise.core.target import Target
+from shardwise.data.base import Partition
+from shardwise.data.dataset import Dataset
+from shardwise.data.profile import Profile
+from shardwise.data.rows import RowsWriter
+from shardwise.features.base import FOLD, TARGET
+from shardwise.features.recipe import Recipe
+from shardwise.split.base import TEST, Splitter
+from shardwise.stats.quantiles import Quantiles
+from shardwise.store.blobs import FolderBlobs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimePass:
+    """Quantiles of the time column, from which a temporal split takes its cuts."""
+
+    dataset: Dataset
+    column: str
+    blobs: Path
+
+    def __call__(self, partition: Partition) -> Mapping[str, Any]:
+        summary = Quantiles(self.column)
+        with context(stage="time", partition=partition.index, path=partition.path):
+            for batch in self.dataset.read(partition, [self.column]):
+                summary.update(batch)
+        return {"blob": _keep(self.blobs, f"time-{partition.index}", {"summary": summary.state()})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfilePass:
+    """Profile of the open rows and of the sealed test rows of a partition, and how many rows each fold got."""
+
+    dataset: Dataset
+    splitter: Splitter
+    blobs: Path
+
+    def __call__(self, partition: Partition) -> Mapping[str, Any]:
+        opened, sealed = Profile(self.dataset.schema), Profile(self.dataset.schema)
+        counts: dict[int, int] = {}
+        row = partition.first_row
+        with context(stage="profile", partition=partition.index, path=partition.path):
+            for batch in self.dataset.read(partition):
+                folds = self.splitter.assign(batch, row)
+                row += batch.num_rows
+                _count(counts, folds)
+                test = folds == TEST
+                opened.update(batch.filter(pa.array(~test)) if test.any() else batch)
+                if test.any():
+                    sealed.update(batch.filter(pa.array(test)))
+        state = {"open": opened.state(), "sealed": sealed.state()}
+        key = _keep(self.blobs, f"profile-{partition.index}", state)
+        return {"blob": key, "rows": row - partition.first_row, "folds": {str(f): counts[f] for f in sorted(counts)}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPass:
+    """What a pass needs that reads features, target, weight and fold of the labelled rows."""
+
+    dataset: Dataset
+    splitter: Splitter
+    target: Target
+    blobs: Path
+    recipe: str  # blob of the planned or fitted recipe
+    weight: str | None = None
+    class_weight: Mapping[str, float] | None = None
+
+    def rows(self, partition: Partition, inputs: tuple[str, ...]) -> Iterator["Labelled"]:
+        """Batches of the labelled rows of a partition, with what goes with them."""
+        wanted = dict.fromkeys(
+            [*inputs, *self.splitter.columns, self.target.column, *([self.weight] if self.weight else [])]
+        )
+        row = partition.first_row
+        for batch in self.dataset.read(partition, list(wanted)):
+            folds = self.splitter.assign(batch, row)
+            target = self.target.encode(batch.column(self.target.column))
+            row += batch.num_rows
+            weight = self._weights(batch, target)
+            known = ~np.isnan(target) if weight is None else ~np.isnan(target) & (weight > 0)
+            if not known.all():
+                batch = batch.filter(pa.array(known))
+                folds, target = folds[known], target[known]
+                weight = None if weight is None else weight[known]
+            yield Labelled(batch, folds, target, weight)
+
+    def _weights(self, batch: pa.RecordBatch, target: np.ndarray) -> np.ndarray | None:
+        """Sample weight times class weight, float32 `(rows,)`; a null or negative weight counts as 0."""
+        if self.weight is None and self.class_weight is None:
+            return None
+        weight = np.ones(batch.num_rows, np.float32)
+        if self.weight is not None:
+            given = pc.cast(batch.column(self.weight), pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+            weight *= np.clip(np.nan_to_num(given, nan=0.0, posinf=0.0), 0, None)
+        if self.class_weight is not None:
+            table = np.array([self.class_weight.get(str(label), 1.0) for label in self.target.classes], np.float32)
+            weight *= table[np.nan_to_num(target).astype(np.int64)]
+        return weight
+
+    @property
+    def loaded_recipe(self) -> Recipe:
+        return _recipe(str(self.blobs), self.recipe)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled rows: raw columns, folds int8 `(rows,)`, target float64 `(rows,)`, weight float32 `(rows,)` or None."""
+
+    batch: pa.RecordBatch
+    folds: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummariesPass(LabelledPass):
+    """What the recipe asks for beyond the profile, over the open rows."""
+
+    def __call__(self, partition: Partition) -> Mapping[str, Any]:
+        recipe = self.loaded_recipe
+        summaries = recipe.summaries()
+        with context(stage="recipe", partition=partition.index, path=partition.path):
+            for labelled in self.rows(partition, recipe.inputs):
+                batch = _with_labels(labelled)
+                for summary in summaries.values():
+                    summary.update(batch)
+        state = {name: summary.state() for name, summary in summaries.items()}
+        return {"blob": _keep(self.blobs, f"summaries-{partition.index}", state)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodePass(LabelledPass):
+    """Model-ready rows of a partition, written into the run's folder of rows."""
+
+    folder: Path
+
+    def __call__(self, partition: Partition) -> Mapping[str, Any]:
+        recipe = self.loaded_recipe
+        writer = RowsWriter(self.folder, len(recipe.features))
+        rows = 0
+        with (
+            context(stage="encode", partition=partition.index, path=partition.path),
+            writer.partition(partition.index) as out,
+        ):
+            for labelled in self.rows(partition, recipe.inputs):
+                X = recipe.transform(labelled.batch, folds=labelled.folds)
+                out.write(X, labelled.target, labelled.weight, labelled.folds)
+                rows += len(labelled.target)
+        return {"rows": rows}
+
+
+def _with_labels(labelled: Labelled) -> pa.RecordBatch:
+    """Open rows with their target and fold as further columns."""
+    open_rows = labelled.folds != TEST
+    batch = labelled.batch.append_column(TARGET, pa.array(labelled.target))
+    batch = batch.append_column(FOLD, pa.array(labelled.folds, pa.int8()))
+    return batch.filter(pa.array(open_rows)) if not open_rows.all() else batch
+
+
+def _count(counts: dict[int, int], folds: np.ndarray) -> None:
+    numbers, sizes = np.unique(folds, return_counts=True)
+    for number, size in zip(numbers.tolist(), sizes.tolist(), strict=True):
+        counts[number] = counts.get(number, 0) + size
+
+
+def _keep(folder: Path, key: str, state: dict[str, Any]) -> str:
+    FolderBlobs(folder).write(key, dump_state(state))
+    return key
+
+
+@lru_cache(maxsize=2)
+def _recipe(folder: str, key: str) -> Recipe:
+    return Recipe.from_state(load_state(FolderBlobs(Path(folder)).read(key)))

@@ -1,0 +1,80 @@
+"""What became of trials: fold results, trial results, the leaderboard."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.candidate import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """One candidate on one fold.
+
+    `loss` is the metric turned so that lower is better; `curve` is `[(step, loss)]` of the early stopping; `cut` says
+    that the time or the user ended the training.
+    """
+
+    trial: int
+    fold: int
+    loss: float
+    seconds: float
+    rounds: int = 0
+    valid_rows: int = 0
+    cut: bool = False
+    folder: str = ""
+    curve: tuple[tuple[int, float], ...] = ()
+    importance: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "curve": [list(point) for point in self.curve]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "FoldResult":
+        known = {key: content[key] for key in cls.__dataclass_fields__ if key in content}
+        return cls(**{**known, "curve": tuple((int(step), float(loss)) for step, loss in content.get("curve", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """One candidate over the folds that were done."""
+
+    number: int
+    candidate: Candidate
+    folds: tuple[FoldResult, ...]
+    complete: bool
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the folds, weighted by their validation rows."""
+        return float(np.average([f.loss for f in self.folds], weights=[max(f.valid_rows, 1) for f in self.folds]))
+
+    @property
+    def seconds(self) -> float:
+        return sum(fold.seconds for fold in self.folds)
+
+
+def best_trial(trials: Sequence[TrialResult]) -> TrialResult | None:
+    """The lowest loss among the complete trials; one that was cut competes on the folds that it has, and only with
+    those trials' results on the same folds. Ties go to the earlier trial."""
+    ranked = rank(trials)
+    return ranked[0] if ranked else None
+
+
+def rank(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Trials from best to worst."""
+    usable = [trial for trial in trials if trial.folds and np.isfinite(trial.loss)]
+    complete = sorted((trial for trial in usable if trial.complete), key=lambda trial: (trial.loss, trial.number))
+    for trial in sorted((t for t in usable if not t.complete), key=lambda trial: (trial.loss, trial.number)):
+        place = next((i for i, other in enumerate(complete) if _beats(trial, other)), len(complete))
+        complete.insert(place, trial)
+    return complete
+
+
+def _beats(cut: TrialResult, other: TrialResult) -> bool:
+    """Whether a cut trial is better than another one on the folds that both have."""
+    others = {fold.fold: fold.loss for fold in other.folds}
+    pairs = [(fold.loss, others[fold.fold]) for fold in cut.folds if fold.fold in others]
+    return bool(pairs) and sum(mine for mine, _ in pairs) < sum(theirs for _, theirs in pairs)

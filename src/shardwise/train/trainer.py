@@ -1,0 +1,128 @@
+"""One candidate on one fold: fit, predict the validation rows, score, keep the model."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.candidate import Candidate
+from shardwise.core.errors import Pruned, context
+from shardwise.core.schema import Feature
+from shardwise.core.seeds import derive_seed
+from shardwise.core.target import Target
+from shardwise.data.rows import DiskRows
+from shardwise.models.base import FitRun, Model, Rows
+from shardwise.models.families import build, save_model
+from shardwise.split.base import Fold
+from shardwise.stats.metrics import METRICS, loss_of
+from shardwise.train.result import FoldResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitUnit:
+    """A candidate and the fold on which it is evaluated; small and picklable."""
+
+    trial: int
+    candidate: Candidate
+    number: int
+    fold: Fold
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTask:
+    """Fits units. `deadline` is on the machine's monotonic clock; once `stop` exists, training ends with what it has."""
+
+    rows: Path
+    models: Path
+    features: tuple[Feature, ...]
+    target: Target
+    metric: str
+    seed: int
+    threads: int
+    memory_bytes: int
+    deadline: float = float("inf")
+    stop: Path | None = None
+
+    def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
+        with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
+            return self._fit(unit).to_json()
+
+    def _fit(self, unit: FitUnit) -> FoldResult:
+        started = time.perf_counter()
+        train = DiskRows(self.rows, self.features, unit.fold.train)
+        valid = DiskRows(self.rows, self.features, unit.fold.valid)
+        watch = _Watch(deadline=self.deadline, stop=self.stop)
+        model = build(unit.candidate.family, self.target, self.features, unit.candidate.params)
+        seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
+        run = FitRun(seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report)
+        try:
+            model.fit(train, valid, run)
+        except Pruned:
+            watch.cut = True
+        prediction = predict_rows(model, valid)
+        loss = loss_of(self.metric, METRICS[self.metric].compute(valid.target(), prediction, valid.weight()))
+        self._keep(unit, model, prediction)
+        return FoldResult(
+            trial=unit.trial, fold=unit.number, loss=loss, seconds=round(time.perf_counter() - started, 3),
+            rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
+            curve=watch.thinned(), importance=_top(model.importance()),
+        )  # fmt: skip
+
+    def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray) -> None:
+        """Leave the model and its out-of-fold predictions in a folder that appears as a whole."""
+        temp = self.models / f".{unit.key}"
+        shutil.rmtree(temp, ignore_errors=True)
+        temp.mkdir(parents=True)
+        save_model(unit.candidate.family, model, temp / "model")
+        np.save(temp / "valid.npy", prediction)
+        (temp / "unit.json").write_text(json.dumps(unit.candidate.to_json()), encoding="utf8")
+        shutil.rmtree(self.models / unit.key, ignore_errors=True)
+        temp.rename(self.models / unit.key)
+
+
+@dataclass
+class _Watch:
+    """Keeps the curve, and says when the time is up or the user asked to stop."""
+
+    deadline: float
+    stop: Path | None
+    points: list[tuple[int, float]] = field(default_factory=list)
+    cut: bool = False
+    looked_s: float = 0.0
+
+    def report(self, step: int, score: float) -> bool:
+        self.points.append((step, float(score)))
+        now = time.monotonic()
+        if now > self.deadline:
+            self.cut = True
+        elif self.stop is not None and now - self.looked_s > 0.2:  # a look at the disk is cheap, but not free
+            self.looked_s = now
+            self.cut = self.cut or self.stop.exists()
+        return not self.cut
+
+    @property
+    def best_step(self) -> int:
+        return min(self.points, key=lambda point: point[1])[0] if self.points else 0
+
+    def thinned(self, limit: int = 200) -> tuple[tuple[int, float], ...]:
+        """At most `limit` points of the curve, evenly spaced; the last one is kept."""
+        stride = -(-len(self.points) // limit) or 1
+        kept = self.points[::stride]
+        return tuple(kept if not self.points or kept[-1] == self.points[-1] else [*kept, self.points[-1]])
+
+
+def predict_rows(model: Model, rows: Rows) -> np.ndarray:
+    """Predictions for all rows, in their order: float64 `(rows, classes)` or `(rows,)`."""
+    parts = [model.predict(chunk.X) for chunk in rows.chunks()]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _top(importance: Mapping[str, float], limit: int = 100) -> dict[str, float]:
+    ranked = sorted(importance.items(), key=lambda item: (-item[1], item[0]))
+    return {name: float(share) for name, share in ranked[:limit] if share > 0}
