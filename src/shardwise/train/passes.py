@@ -4,6 +4,7 @@ A task is small and picklable, reads its partition from storage, leaves its resu
 returns a record for the journal: references, never tables.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shardwise.core.errors import context
-from shardwise.core.state import dump_state, load_state
+from shardwise.core.state import State, dump_state, load_state
 from shardwise.core.target import Target
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset
@@ -41,7 +42,7 @@ class TimePass:
         with context(stage="time", partition=partition.index, path=partition.path):
             for batch in self.dataset.read(partition, [self.column]):
                 summary.update(batch)
-        return {"blob": _keep(self.blobs, f"time-{partition.index}", {"summary": summary.state()})}
+        return {"blob": keep_state(self.blobs, {"summary": summary.state()})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class ProfilePass:
                 if test.any():
                     sealed.update(batch.filter(pa.array(test)))
         state = {"open": opened.state(), "sealed": sealed.state()}
-        key = _keep(self.blobs, f"profile-{partition.index}", state)
+        key = keep_state(self.blobs, state)
         return {"blob": key, "rows": row - partition.first_row, "folds": {str(f): counts[f] for f in sorted(counts)}}
 
 
@@ -141,7 +142,7 @@ class SummariesPass(LabelledPass):
                 for summary in summaries.values():
                     summary.update(batch)
         state = {name: summary.state() for name, summary in summaries.items()}
-        return {"blob": _keep(self.blobs, f"summaries-{partition.index}", state)}
+        return {"blob": keep_state(self.blobs, state)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +180,12 @@ def _count(counts: dict[int, int], folds: np.ndarray) -> None:
         counts[number] = counts.get(number, 0) + size
 
 
-def _keep(folder: Path, key: str, state: dict[str, Any]) -> str:
-    FolderBlobs(folder).write(key, dump_state(state))
+def keep_state(folder: Path, state: State) -> str:
+    """Write a state as a blob under the hash of its content, and return that key."""
+    content = dump_state(state)
+    digest = hashlib.sha256(content).hexdigest()
+    key = f"{digest[:2]}/{digest[2:]}"
+    FolderBlobs(folder).write(key, content)
     return key
 
 

@@ -36,7 +36,7 @@ class FitUnit:
 
 @dataclass(frozen=True, kw_only=True)
 class FitTask:
-    """Fits units. `deadline` is on the machine's monotonic clock; once `stop` exists, training ends with what it has."""
+    """Fits units. `deadline` is on the machine's monotonic clock; once `stop` exists, training ends."""
 
     rows: Path
     models: Path

@@ -1,0 +1,196 @@
+"""A run: a folder of its own with a journal, and the ceilings under which it works."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from shardwise.compute.base import Executor
+from shardwise.compute.ceiling import MemoryWatch, cpu_quota, memory_limit_bytes
+from shardwise.compute.clock import Deadline, Interrupts
+from shardwise.compute.local import make_executor
+from shardwise.core.config import RunConfig, dump_config
+from shardwise.core.errors import ConfigError, context
+from shardwise.core.events import Events, Said, StageStarted
+from shardwise.store.blobs import FolderBlobs
+from shardwise.store.files import write_atomic
+from shardwise.store.journal import SqliteJournal
+from shardwise.store.ledger import Ledger
+
+FORMAT = 1  # part of every unit's key: work of another format version is not taken over
+
+
+@dataclass
+class Run:
+    """What every stage is handed."""
+
+    config: RunConfig
+    folder: Path
+    ledger: Ledger
+    executor: Executor
+    deadline: Deadline
+    watch: MemoryWatch
+    interrupts: Interrupts
+    events: Events
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def blobs(self) -> Path:
+        return self.folder / "blobs"
+
+    @property
+    def package(self) -> Path:
+        """Where the best package so far lies."""
+        return Path(self.config.out) if self.config.out else self.folder / "package"
+
+    @property
+    def memory_bytes(self) -> int:
+        return min(self.config.memory_bytes or 2**62, memory_limit_bytes())
+
+    @property
+    def threads(self) -> int:
+        """Threads for each task that runs at the same time as others."""
+        return max(1, cpu_quota() // self.executor.slots)
+
+    @property
+    def stop_file(self) -> Path:
+        return self.folder / "stop"
+
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """What `note` journalled of a kind, in order."""
+        return records_of(self.ledger, kind)
+
+    def note(self, kind: str, **content: Any) -> None:
+        """Journal something that is no work unit."""
+        self.ledger.journal.append([{"kind": kind, **content}])
+
+    def say(self, text: str, level: str = "info") -> None:
+        self.events.emit(Said(text=text, level=level))
+
+    @contextmanager
+    def stage(self, name: str, total: int = 0) -> Iterator[dict[str, Any]]:
+        """Times a stage, names it in errors, and shows it."""
+        self.events.emit(StageStarted(stage=name, total=total))
+        started = self.deadline.used_s()
+        record: dict[str, Any] = {"stage": name, "rows": 0}
+        with context(stage=name):
+            yield record
+        record["seconds"] = round(self.deadline.used_s() - started, 3)
+        record["peak_bytes"] = self.watch.peak_bytes
+        self.stages.append(record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Budget:
+    """What a finished run was given; the same again means that there is nothing to do."""
+
+    time: str | None
+    trials: int | None
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        return cls(time=config.time, trials=config.trials)
+
+
+@contextmanager
+def open_run(config: RunConfig, fingerprint: str, events: Events) -> Iterator[Run]:
+    """Open a new run's folder or go on with one; one process at a time. Raises `ConfigError` when the folder belongs to
+    a run that was asked for something else or read other data."""
+    folder = Path(config.runs_folder) / (config.run or f"{_slug(config.target)}-{config.identity()}-{fingerprint[:6]}")
+    with ExitStack() as stack, context(run=folder.name):
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = stack.enter_context(SqliteJournal(folder / "journal.db"))
+        ledger = Ledger(journal, FolderBlobs(folder / "blobs"))
+        _check_same(ledger, folder, config, fingerprint)
+        write_atomic(folder / "config.yaml", dump_config(config).encode())
+        (folder / "stop").unlink(missing_ok=True)
+        clock = _Clock(folder / "clock.json", _limit_s(ledger, config, folder / "clock.json"))
+        stack.enter_context(clock)
+        executor = make_executor(config.engine, config.workers or 1)
+        stack.callback(executor.close)
+        interrupts = stack.enter_context(Interrupts(on_stop=(folder / "stop").touch))
+        watch = stack.enter_context(MemoryWatch(config.memory_bytes or memory_limit_bytes()))
+        yield Run(config, folder, ledger, executor, clock.deadline, watch, interrupts, events)
+
+
+def _check_same(ledger: Ledger, folder: Path, config: RunConfig, fingerprint: str) -> None:
+    opened = records_of(ledger, "opened")
+    if not opened:
+        ledger.journal.append([{"kind": "opened", "identity": config.identity(), "data": fingerprint}])
+        return
+    first = opened[0]
+    if first["identity"] != config.identity():
+        hint = f"Choose another --run name; what it was asked is in {folder / 'config.yaml'}."
+        raise ConfigError("this run was asked for something else before", hint=hint)
+    if first["data"] != fingerprint:
+        raise ConfigError("the data has changed since this run began", hint="Choose another --run name.")
+
+
+def _limit_s(ledger: Ledger, config: RunConfig, clock: Path) -> float | None:
+    """Working time in all. `+5m` adds once to what a finished run has used, however often the command is restarted."""
+    if not config.extends or config.time_s is None:
+        return config.time_s
+    extensions, finishes = records_of(ledger, "extended"), records_of(ledger, "finished")
+    if extensions and len(finishes) <= extensions[-1]["after"]:
+        return float(extensions[-1]["limit_s"])
+    limit = _used_s(clock) + config.time_s
+    ledger.journal.append([{"kind": "extended", "limit_s": limit, "after": len(finishes)}])
+    return limit
+
+
+def already_finished(run: Run) -> dict[str, Any] | None:
+    """The result of the last finish when the same budget is asked for again."""
+    finished = run.records("finished")
+    if not finished or run.config.extends:
+        return None
+    asked = _Budget.of(run.config)
+    last = finished[-1]
+    return last["result"] if last["budget"] == {"time": asked.time, "trials": asked.trials} else None
+
+
+def finish(run: Run, result: dict[str, Any]) -> None:
+    budget = _Budget.of(run.config)
+    run.note("finished", budget={"time": budget.time, "trials": budget.trials}, result=result)
+
+
+def records_of(ledger: Ledger, kind: str) -> list[dict[str, Any]]:
+    return [dict(record) for record in ledger.journal.read() if record["kind"] == kind]
+
+
+class _Clock:
+    """Keeps the working time of a run on disk, twice a second, so that a killed run goes on counting."""
+
+    def __init__(self, path: Path, limit_s: float | None) -> None:
+        self._path = path
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="clock", daemon=True)
+        self.deadline = Deadline(limit_s, used_s=_used_s(path))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._write()
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(0.5):
+            self._write()
+
+    def _write(self) -> None:
+        temp = self._path.with_suffix(".new")
+        temp.write_text(json.dumps({"used_s": round(self.deadline.used_s(), 3)}), encoding="utf8")
+        temp.replace(self._path)
+
+
+def _used_s(path: Path) -> float:
+    return float(json.loads(path.read_text(encoding="utf8"))["used_s"]) if path.exists() else 0.0
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in name).strip("-")[:40] or "target"
