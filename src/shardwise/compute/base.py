@@ -1,9 +1,11 @@
 """Executors run independent tasks; `stream` is the one loop over them."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+
+from shardwise.core.errors import TaskFailed, WorkerLost
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,11 +39,108 @@ class Executor(Protocol):
 
 
 def stream(
-    executor: Executor, task: Callable[[T], R], items: Iterable[T], *, ordered: bool = False, retries: int = 0
+    executor: Executor,
+    task: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    ordered: bool = False,
+    retries: int = 0,
+    ahead: int = 0,
 ) -> Iterator[Outcome[R]]:
     """Run `task` over `items` lazily: at most `executor.slots` in flight, no item drawn before it can start.
 
-    `ordered=True` yields in the order of the items (a reduction then gives the same bytes on 1 or n workers). A task
-    that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again `retries` times.
+    `ordered=True` yields in the order of the items (a reduction then gives the same bytes on 1 or n workers). Item k
+    is then drawn as soon as outcome k - slots is consumed, no sooner and no later, so that what it is drawn from (a
+    sampler that learns from the outcomes) sees the same history in each run with as many slots. `ahead` gives that up
+    for speed: so many finished outcomes may wait for their turn behind a slow one while the workers go on.
+
+    A task that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again `retries`
+    times, then the error names the item. What `items` itself raises passes through. Closing the generator cancels what
+    has not started.
+
+    >>> from shardwise.compute.local import InlineExecutor
+    >>> [outcome.unwrap() for outcome in stream(InlineExecutor(), abs, [-1, -2])]
+    [1, 2]
     """
-    raise NotImplementedError  # written in compute/base.py by the compute room
+    flight = _Flight(executor, task, iter(items), retries, executor.slots + ahead)
+    try:
+        flight.fill()
+        while flight.calls:
+            yield flight.take(ordered)
+            flight.fill()
+    finally:
+        flight.cancel()
+
+
+@dataclass
+class _Call(Generic[T, R]):
+    index: int
+    item: T
+    future: Future[R]
+    tries: int = 1
+
+
+@dataclass
+class _Flight(Generic[T, R]):
+    """The calls that are drawn and not yet yielded, in the order of their items."""
+
+    executor: Executor
+    task: Callable[[T], R]
+    items: Iterator[T]
+    retries: int
+    window: int
+    calls: dict[int, _Call[T, R]] = field(default_factory=dict)
+    drawn: int = 0
+    exhausted: bool = False
+
+    def fill(self) -> None:
+        """Draw and submit while a slot is free."""
+        running = sum(not call.future.done() for call in self.calls.values())
+        while not self.exhausted and len(self.calls) < self.window and running < self.executor.slots:
+            try:
+                item = next(self.items)
+            except StopIteration:
+                self.exhausted = True
+                return
+            call = _Call(self.drawn, item, self.executor.submit(self.task, item))
+            self.calls[self.drawn] = call
+            self.drawn += 1
+            running += not call.future.done()
+
+    def take(self, ordered: bool) -> Outcome[R]:
+        """Wait for the next outcome: the first one in order, or the first one that is there."""
+        while True:
+            for call in list(self.calls.values()):
+                if call.future.done() and not self._try_again(call):
+                    if ordered and call.index != min(self.calls):
+                        continue
+                    del self.calls[call.index]
+                    return self._outcome(call)
+            wait([call.future for call in self.calls.values() if not call.future.done()], return_when=FIRST_COMPLETED)
+            self.fill()
+
+    def _try_again(self, call: _Call[T, R]) -> bool:
+        lost = not call.future.cancelled() and isinstance(call.future.exception(), WorkerLost)
+        if not lost or call.tries > self.retries:
+            return False
+        call.tries += 1
+        call.future = self.executor.submit(self.task, call.item)
+        return True
+
+    def _outcome(self, call: _Call[T, R]) -> Outcome[R]:
+        if call.future.cancelled():
+            return Outcome(call.index, error=TaskFailed("the task was cancelled before it started"))
+        error = call.future.exception()
+        if isinstance(error, WorkerLost) and call.tries > 1:
+            given_up = WorkerLost(
+                f"item {call.index} lost its worker {call.tries} times in a row and was given up: {error.message}",
+                hint=error.hint,
+                **error.context,
+            )
+            given_up.__cause__ = error
+            error = given_up
+        return Outcome(call.index, error=error) if error is not None else Outcome(call.index, call.future.result())
+
+    def cancel(self) -> None:
+        for call in self.calls.values():
+            call.future.cancel()
