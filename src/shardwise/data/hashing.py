@@ -20,7 +20,7 @@ A row is mix(sum over the columns of hash(cell, seed 0) * (xxh3_64(name, s) | 1)
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from shardwise.core.errors import DataError, SchemaError
+from shardwise.stats.arrays import EXACT, decimal_floats, filled, microseconds
 
 HASH_FORMAT = 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -37,7 +38,6 @@ INSTANT = 0xE7037ED1A0B428DB
 SPAN = 0x8EBC6AF09C88C6E3
 NULL = 0x589965CC75374CC3
 _MASK = (1 << 64) - 1
-_EXACT = 1 << 53  # integers up to here are floats too
 
 
 def mix(values: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -68,13 +68,18 @@ def hash_column(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
         return _take(hash_texts(encoded.dictionary, seed), encoded.indices, seed)
     elif pa.types.is_boolean(kind):
         words = hash_texts(pa.array(["false", "true"]), seed)
-        hashed = words[_values(array, pa.uint8())]
+        hashed = words[filled(array)]
     elif pa.types.is_null(kind):
         return np.full(len(array), _null(seed), dtype=np.uint64)
     elif pa.types.is_decimal(kind):
         hashed = _hash_decimals(array, seed)
+    elif pa.types.is_temporal(kind):
+        is_instant = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
+        hashed = hash_numbers(microseconds(array), INSTANT if is_instant else SPAN, seed=seed)
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        hashed = hash_numbers(filled(array), seed=seed)
     else:
-        hashed = hash_numbers(*_number_bits(array), seed=seed)
+        raise DataError(f"values of type {kind} cannot be hashed", hint="Flatten nested columns, or leave them out.")
     return _with_nulls(hashed, array, seed)
 
 
@@ -108,14 +113,9 @@ def column_salt(name: str, seed: int = 0) -> np.uint64:
 
 def hash_texts(values: pa.Array, seed: int = 0) -> np.ndarray:
     """xxh3_64 of each string or binary value `(rows,)`; nulls as in `hash_column`."""
-    contents = pc.cast(values, pa.large_binary()).to_pylist()
-    digest, seed = xxhash.xxh3_64_intdigest, seed & _MASK
-    if values.null_count:
-        null = int(_null(seed))
-        hashes = (null if content is None else digest(content, seed) for content in contents)
-    else:
-        hashes = (digest(content, seed) for content in contents)
-    return np.fromiter(hashes, dtype=np.uint64, count=len(contents))
+    contents = pc.cast(values, pa.large_binary())
+    hashes = map(xxhash.xxh3_64_intdigest, pc.fill_null(contents, b"").to_pylist(), repeat(seed & _MASK))
+    return _with_nulls(np.fromiter(hashes, dtype=np.uint64, count=len(values)), values, seed)
 
 
 def hash_numbers(values: np.ndarray, salt: int = 0, *, seed: int = 0) -> np.ndarray:
@@ -130,7 +130,7 @@ def hash_numbers(values: np.ndarray, salt: int = 0, *, seed: int = 0) -> np.ndar
             hashed[missing] = _null(seed)
         return hashed
     hashed = mix(values.astype(np.float64).view(np.uint64), seed)
-    if len(values) and (values.max() > _EXACT or values.min() < -_EXACT):
+    if len(values) and (values.max() > EXACT or values.min() < -EXACT):
         inexact = ~_holds(values)
         hashed[inexact] = mix(values[inexact].astype(np.uint64) ^ np.uint64(INTEGER), seed)
     return hashed
@@ -140,39 +140,15 @@ def _holds(integers: np.ndarray) -> np.ndarray:
     """Whether float64 holds each integer exactly: no more than 53 bits from the first one to the last."""
     magnitude = np.where(integers < 0, -integers.astype(np.uint64), integers.astype(np.uint64))
     lowest = magnitude & -magnitude
-    held: np.ndarray = (magnitude <= _EXACT) | (magnitude // np.maximum(lowest, 1) <= _EXACT)
+    held: np.ndarray = (magnitude <= EXACT) | (magnitude // np.maximum(lowest, 1) <= EXACT)
     return held
-
-
-def _number_bits(array: pa.Array) -> tuple[np.ndarray, int]:
-    """Values of a column that is not text, nulls filled with 0, and the salt of its kind."""
-    kind = array.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _values(array, kind), 0
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return microseconds(array), INSTANT
-    if pa.types.is_time(kind) or pa.types.is_duration(kind):
-        return microseconds(array), SPAN
-    raise DataError(f"values of type {kind} cannot be hashed", hint="Flatten nested columns, or leave them out.")
-
-
-def microseconds(array: pa.Array) -> np.ndarray:
-    """Int64 microseconds `(rows,)` of dates, timestamps (since 1970 UTC), times of day and durations; null is 0."""
-    kind = array.type
-    if pa.types.is_date32(kind):
-        return _values(array, pa.int32()).astype(np.int64) * 86_400_000_000
-    unit = "ms" if pa.types.is_date64(kind) else kind.unit
-    ticks = _values(array, pa.int32() if kind.bit_width == 32 else pa.int64()).astype(np.int64)
-    if unit == "ns":
-        return np.floor_divide(ticks, 1000)
-    return ticks * {"s": 1_000_000, "ms": 1_000, "us": 1}[unit]
 
 
 def _hash_decimals(array: pa.Array, seed: int) -> np.ndarray:
     """By value: as float64, but whole ones beyond 2**53 as the integers that they are, so far as 64 bits hold them."""
     numbers = decimal_floats(array)
     hashed = hash_numbers(numbers, seed=seed)
-    for row in np.flatnonzero(np.abs(numbers) >= _EXACT):  # beyond float64's own integers: rare, so one by one
+    for row in np.flatnonzero(np.abs(numbers) >= EXACT):  # beyond float64's own integers: rare, so one by one
         value = array[int(row)].as_py()
         if value == int(value) and -(1 << 63) <= value < 1 << 64:
             integer = np.array([int(value)], dtype=np.int64 if value < 0 else np.uint64)
@@ -180,39 +156,10 @@ def _hash_decimals(array: pa.Array, seed: int) -> np.ndarray:
     return hashed
 
 
-def decimal_floats(array: pa.Array) -> np.ndarray:
-    """Float64 `(rows,)` nearest to each decimal, null is 0. Arrow's own cast is off by a digit in the last place."""
-    kind = array.type
-    filled = pc.fill_null(array, pa.scalar(Decimal(0), kind)) if array.null_count else array
-    if 0 <= kind.scale <= 22:  # the quotient of two numbers that float64 holds is rounded once
-        unscaled = _unscaled(filled)
-        if unscaled is not None and np.abs(unscaled).max(initial=0) <= _EXACT:
-            quotients: np.ndarray = unscaled / 10.0**kind.scale
-            return quotients
-    return _values(pc.cast(pc.cast(filled, pa.string()), pa.float64()), pa.float64())
-
-
-def _unscaled(decimals: pa.Array) -> np.ndarray | None:
-    """The integers that are stored, int64; None when one does not fit."""
-    width = decimals.type.byte_width
-    words = np.frombuffer(decimals.buffers()[1] or b"", dtype=np.int32 if width == 4 else np.int64)
-    words = words.reshape(-1, max(1, width // 8))[decimals.offset : decimals.offset + len(decimals)]
-    low = words[:, 0].astype(np.int64)
-    return low if (words[:, 1:] == (low >> 63)[:, None]).all() and low.min(initial=0) > -_EXACT - 1 else None
-
-
-def _values(array: pa.Array, kind: pa.DataType) -> np.ndarray:
-    """The column as NumPy, nulls filled with 0."""
-    plain = array.cast(kind) if pa.types.is_boolean(array.type) else array.view(kind)
-    filled = pc.fill_null(plain, pa.scalar(0, kind)) if plain.null_count else plain
-    values: np.ndarray = filled.to_numpy(zero_copy_only=False)
-    return values
-
-
 def _take(hashed: np.ndarray, indices: pa.Array, seed: int) -> np.ndarray:
     if not len(hashed):
         return np.full(len(indices), _null(seed), dtype=np.uint64)
-    return _with_nulls(hashed[_values(indices, indices.type)], indices, seed)
+    return _with_nulls(hashed[filled(indices)], indices, seed)
 
 
 def _with_nulls(hashed: np.ndarray, array: pa.Array, seed: int) -> np.ndarray:
