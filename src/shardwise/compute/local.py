@@ -147,6 +147,7 @@ class _Slot:
         self.connection: Connection[Any, Any] | None = None
 
     def serve(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by a worker until it ignores Ctrl-C
         while (job := jobs.get()) is not None:
             if job.future.set_running_or_notify_cancel():
                 try:

@@ -31,6 +31,7 @@ def main(fd: int, parent_pid: int, limit_bytes: int) -> None:
     """Serve the connection on file descriptor `fd` until it closes, or until the process `parent_pid` dies."""
     die_with_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with Connection(fd) as connection:
         while True:
             try:
