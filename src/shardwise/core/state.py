@@ -25,7 +25,7 @@ def dump_state(state: State) -> bytes:
     """
     buffers: list[bytes] = []
     header = json.dumps(_strip(state, buffers, [0]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return b"".join([_MAGIC, len(header).to_bytes(8, "little"), header, *buffers])
+    return join_state(header, b"".join(buffers))
 
 
 def load_state(content: bytes) -> State:
@@ -40,6 +40,22 @@ def load_state(content: bytes) -> State:
         raise DataError("the saved state is damaged") from error
     assert isinstance(loaded, dict)
     return loaded
+
+
+def split_state(content: bytes) -> tuple[bytes, bytes]:
+    """The JSON header and the buffers of what `dump_state` wrote, for those who keep them in two files."""
+    start = len(_MAGIC) + 8
+    size = int.from_bytes(content[len(_MAGIC) : start], "little")
+    return content[start : start + size], content[start + size :]
+
+
+def join_state(header: bytes, buffers: bytes) -> bytes:
+    """Inverse of `split_state`.
+
+    >>> load_state(join_state(*split_state(dump_state({"n": 3}))))
+    {'n': 3}
+    """
+    return b"".join([_MAGIC, len(header).to_bytes(8, "little"), header, buffers])
 
 
 def _strip(value: Any, buffers: list[bytes], offset: list[int]) -> Any:
