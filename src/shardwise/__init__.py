@@ -1,1 +1,38 @@
-"""Machine learning on data bigger than memory."""
+"""Machine learning on data bigger than memory.
+
+    import shardwise
+
+    result = shardwise.train("flights.parquet", target="arr_delay", time="5m", memory="2GB")
+    predictor = shardwise.load(result.package)
+
+Names are imported when they are first used, so that `import shardwise` is fast.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from shardwise.api import load as load
+    from shardwise.api import profile as profile
+    from shardwise.api import train as train
+    from shardwise.core.errors import ShardwiseError as ShardwiseError
+    from shardwise.estimators import ShardwiseClassifier as ShardwiseClassifier
+    from shardwise.estimators import ShardwiseRegressor as ShardwiseRegressor
+
+_HOMES = {
+    "train": "shardwise.api",
+    "load": "shardwise.api",
+    "profile": "shardwise.api",
+    "ShardwiseError": "shardwise.core.errors",
+    "ShardwiseClassifier": "shardwise.estimators",
+    "ShardwiseRegressor": "shardwise.estimators",
+}
+__all__ = ["ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "load", "profile", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'shardwise' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -33,8 +33,8 @@ class RunConfig:
     """Everything that a run was asked for. Fields have the names of the command line's options.
 
     `time` is working time over all restarts (`5m`), `+5m` adds to what a finished run has used. `trials` counts
-    candidates. Without both, the default candidates are tried once. Shares are of all rows. `kinds` fixes what a column is
-    (number, category, text, date, ignore), `types` the Arrow type in which it is read from text files.
+    candidates. Without both, the default candidates are tried once. Shares are of all rows. `kinds` fixes what a column
+    is (number, category, text, date, ignore), `types` the Arrow type in which it is read from text files.
     """
 
     data: tuple[str, ...]

@@ -5,6 +5,17 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunOpened:
+    """A run began, or goes on after `used_s` seconds of work; the ceilings are None where there is none."""
+
+    name: str
+    folder: str
+    used_s: float
+    limit_s: float | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageStarted:
     """A stage of the way began; `total` units of work are expected (0: not known)."""
 
@@ -40,7 +51,7 @@ class Said:
     level: str = "info"
 
 
-Event = StageStarted | Advanced | Scored | Said
+Event = RunOpened | StageStarted | Advanced | Scored | Said
 Listener = Callable[[Event], None]
 
 

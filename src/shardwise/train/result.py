@@ -21,6 +21,7 @@ class FoldResult:
     fold: int
     loss: float
     seconds: float
+    predict_s: float = 0.0
     rounds: int = 0
     valid_rows: int = 0
     cut: bool = False

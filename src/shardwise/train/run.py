@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from shardwise.compute.base import Executor
-from shardwise.compute.ceiling import MemoryWatch, cpu_quota, memory_limit_bytes
+from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, memory_limit_bytes
 from shardwise.compute.clock import Deadline, Interrupts
 from shardwise.compute.local import make_executor
 from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import ConfigError, context
-from shardwise.core.events import Events, Said, StageStarted
+from shardwise.core.events import Events, RunOpened, Said, StageStarted
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.files import write_atomic
 from shardwise.store.journal import SqliteJournal
@@ -54,6 +54,10 @@ class Run:
     def threads(self) -> int:
         """Threads for each task that runs at the same time as others."""
         return max(1, cpu_quota() // self.executor.slots)
+
+    def check_disk(self, needed_bytes: int) -> None:
+        """Raises `DiskFull` when that much does not fit where the run lies."""
+        check_disk(self.folder, needed_bytes)
 
     @property
     def stop_file(self) -> Path:
@@ -96,7 +100,7 @@ class _Budget:
 
 
 @contextmanager
-def open_run(config: RunConfig, fingerprint: str, events: Events) -> Iterator[Run]:
+def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: float = 0.0) -> Iterator[Run]:
     """Open a new run's folder or go on with one; one process at a time. Raises `ConfigError` when the folder belongs to
     a run that was asked for something else or read other data."""
     folder = Path(config.runs_folder) / (config.run or f"{_slug(config.target)}-{config.identity()}-{fingerprint[:6]}")
@@ -107,12 +111,17 @@ def open_run(config: RunConfig, fingerprint: str, events: Events) -> Iterator[Ru
         _check_same(ledger, folder, config, fingerprint)
         write_atomic(folder / "config.yaml", dump_config(config).encode())
         (folder / "stop").unlink(missing_ok=True)
-        clock = _Clock(folder / "clock.json", _limit_s(ledger, config, folder / "clock.json"))
+        clock = _Clock(folder / "clock.json", _limit_s(ledger, config, folder / "clock.json"), spent_s)
         stack.enter_context(clock)
         executor = make_executor(config.engine, config.workers or 1)
         stack.callback(executor.close)
-        interrupts = stack.enter_context(Interrupts(on_stop=(folder / "stop").touch))
+        interrupts = stack.enter_context(Interrupts((folder / "stop").touch))
         watch = stack.enter_context(MemoryWatch(config.memory_bytes or memory_limit_bytes()))
+        used_s, limit_s = clock.deadline.used_s(), clock.deadline.limit_s
+        opened = RunOpened(
+            name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes
+        )
+        events.emit(opened)
         yield Run(config, folder, ledger, executor, clock.deadline, watch, interrupts, events)
 
 
@@ -163,11 +172,11 @@ def records_of(ledger: Ledger, kind: str) -> list[dict[str, Any]]:
 class _Clock:
     """Keeps the working time of a run on disk, twice a second, so that a killed run goes on counting."""
 
-    def __init__(self, path: Path, limit_s: float | None) -> None:
+    def __init__(self, path: Path, limit_s: float | None, spent_s: float) -> None:
         self._path = path
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="clock", daemon=True)
-        self.deadline = Deadline(limit_s, used_s=_used_s(path))
+        self.deadline = Deadline(limit_s, used_s=_used_s(path) + spent_s)
 
     def __enter__(self) -> Self:
         self._thread.start()

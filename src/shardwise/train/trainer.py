@@ -25,18 +25,22 @@ from shardwise.train.result import FoldResult
 
 @dataclass(frozen=True, kw_only=True)
 class FitUnit:
-    """A candidate and the fold on which it is evaluated; small and picklable."""
+    """A candidate and the fold on which it is evaluated; small and picklable.
+
+    `deadline` is on the machine's monotonic clock.
+    """
 
     trial: int
     candidate: Candidate
     number: int
     fold: Fold
     key: str
+    deadline: float = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitTask:
-    """Fits units. `deadline` is on the machine's monotonic clock; once `stop` exists, training ends."""
+    """Fits units; once the file `stop` exists, training ends with what it has."""
 
     rows: Path
     models: Path
@@ -46,7 +50,6 @@ class FitTask:
     seed: int
     threads: int
     memory_bytes: int
-    deadline: float = float("inf")
     stop: Path | None = None
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
@@ -57,7 +60,7 @@ class FitTask:
         started = time.perf_counter()
         train = DiskRows(self.rows, self.features, unit.fold.train)
         valid = DiskRows(self.rows, self.features, unit.fold.valid)
-        watch = _Watch(deadline=self.deadline, stop=self.stop)
+        watch = _Watch(deadline=unit.deadline, stop=self.stop)
         model = build(unit.candidate.family, self.target, self.features, unit.candidate.params)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         run = FitRun(seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report)
@@ -65,13 +68,15 @@ class FitTask:
             model.fit(train, valid, run)
         except Pruned:
             watch.cut = True
+        fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
+        predict_s = time.perf_counter() - fitted
         loss = loss_of(self.metric, METRICS[self.metric].compute(valid.target(), prediction, valid.weight()))
         self._keep(unit, model, prediction)
         return FoldResult(
             trial=unit.trial, fold=unit.number, loss=loss, seconds=round(time.perf_counter() - started, 3),
-            rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
-            curve=watch.thinned(), importance=_top(model.importance()),
+            predict_s=round(predict_s, 4), rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut,
+            folder=unit.key, curve=watch.thinned(), importance=_top(model.importance()),
         )  # fmt: skip
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray) -> None:

@@ -11,11 +11,18 @@ Work = Callable[[T], Mapping[str, Any]]
 
 
 def run_units(
-    ledger: Ledger, executor: Executor, work: Work[T], items: Iterable[T], *, key: Callable[[T], str]
+    ledger: Ledger,
+    executor: Executor,
+    work: Work[T],
+    items: Iterable[T],
+    *,
+    key: Callable[[T], str],
+    final: Callable[[Mapping[str, Any]], bool] = lambda _record: True,
 ) -> Iterator[tuple[T, Mapping[str, Any]]]:
     """Each item with its record, in order: from the journal where it is there, else worked out and journalled.
 
-    Lazy: an item is drawn only when a slot is free. Raises the first error of a task.
+    Lazy: an item is drawn only when a slot is free. A record that is not `final` is handed on and not journalled: that
+    unit will be worked again by who asks again. Raises the first error of a task.
     """
     pending: dict[int, tuple[T, str]] = {}  # drawn, and sent to the executor
     known: dict[int, tuple[T, Mapping[str, Any]]] = {}  # drawn, and found in the journal
@@ -40,7 +47,8 @@ def run_units(
             position += 1
         item, unit = pending.pop(position)
         record = outcome.unwrap()
-        ledger.put(unit, record)
+        if final(record):
+            ledger.put(unit, record)
         yield item, record
         position += 1
     while position in known:

@@ -1,0 +1,45 @@
+"""shardwise evaluate PACKAGE DATA..."""
+
+from typing import Any
+
+import click
+
+from shardwise.api import load
+from shardwise.cli import print_json
+from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
+from shardwise.data.dataset import open_dataset
+from shardwise.serve.evaluate import evaluate
+
+
+@click.command("evaluate")
+@click.argument("package")
+@data_argument
+@click.option("--weight", help="Column of sample weights.")
+@click.option("--slices", multiple=True, metavar="COL,...", help="Columns by whose values to score as well.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@reading_options
+@json_option
+def command(
+    package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], seed: int, as_json: bool,
+    **reading: Any,
+) -> int:  # fmt: skip
+    """Score PACKAGE on labelled DATA: every metric with its 95 % bootstrap interval, also by slices."""
+    dataset = open_dataset(data, options=read_options(reading))
+    result = evaluate(load(package), dataset, weight=weight, slices=words(slices), seed=seed)
+    if as_json:
+        print_json(result)
+    else:
+        print("\n".join(_lines(result)))
+    return 0
+
+
+def _lines(result: dict[str, Any]) -> list[str]:
+    return [
+        f"{result['rows']:,} rows",
+        *(f"{name}  {_interval(score)}" for name, score in result["metrics"].items()),
+        *(str(part) for part in result.get("slices", ())),
+    ]
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{score['value']:.5g} (95 % interval {score['low']:.5g} to {score['high']:.5g})"

@@ -1,0 +1,59 @@
+"""Options that several verbs share."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from shardwise.core.errors import ConfigError
+from shardwise.data.dataset import ReadOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+data_argument = click.argument("data", nargs=-1, required=True, metavar="DATA...")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+
+
+def reading_options(command: Command) -> Command:
+    """--format, --encoding, --delimiter, --on-bad-row and --storage."""
+    for option in reversed(
+        (
+            click.option("--format", "format", help="parquet, csv, jsonl or arrow; else told by name and content."),
+            click.option("--encoding", default="utf8", show_default=True, help="Encoding of text files."),
+            click.option("--delimiter", help="Delimiter of CSV files; else found out."),
+            click.option("--on-bad-row", default="error", show_default=True, help="error, or skip (and count)."),
+            click.option("--storage", multiple=True, metavar="KEY=VALUE", help="Option of the object store."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def read_options(given: dict[str, Any]) -> ReadOptions:
+    """Take the reading options out of `given`."""
+    names = ("format", "encoding", "delimiter", "on_bad_row")
+    return ReadOptions(**{name: given.pop(name) for name in names}, storage=pairs(given.pop("storage"), "storage"))
+
+
+def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+    """`KEY=VALUE` words as a mapping.
+
+    >>> pairs(("anon=true",), "storage")
+    {'anon': 'true'}
+    """
+    found = {}
+    for word in given:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--{option} {word!r} is not KEY=VALUE", hint=f"Write it like --{option} name=value.")
+        found[key] = value
+    return found
+
+
+def words(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Comma-separated words, given once or several times.
+
+    >>> words(("a,b", "c"))
+    ('a', 'b', 'c')
+    """
+    return tuple(word.strip() for part in given for word in part.split(",") if word.strip())

@@ -1,0 +1,33 @@
+"""shardwise predict PACKAGE DATA... --out FILE"""
+
+import sys
+from typing import Any
+
+import click
+
+from shardwise.api import load
+from shardwise.cli import print_json
+from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
+from shardwise.data.dataset import open_dataset
+from shardwise.serve.batch import predict_files
+
+
+@click.command("predict")
+@click.argument("package")
+@data_argument
+@click.option("--out", required=True, help="FILE.parquet, .csv, .csv.gz, .jsonl, or a folder for one file a partition.")
+@click.option("--keep", multiple=True, metavar="COL,...", help="Input columns to carry along, such as an id.")
+@reading_options
+@json_option
+def command(package: str, data: tuple[str, ...], out: str, keep: tuple[str, ...], as_json: bool, **reading: Any) -> int:
+    """Predict DATA with PACKAGE, in input order, in constant memory.
+
+    Writes the column `prediction`; classifiers add `probability_<class>`.
+    """
+    dataset = open_dataset(data, options=read_options(reading))
+    rows = predict_files(load(package), dataset, out, keep=words(keep))
+    if as_json:
+        print_json({"rows": rows, "out": out})
+    else:
+        print(f"{rows:,} rows written to {out}", file=sys.stderr)
+    return 0

@@ -1,0 +1,32 @@
+"""shardwise profile DATA..."""
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+from shardwise.api import profile
+from shardwise.cli import print_json
+from shardwise.cli.options import data_argument, json_option, read_options, reading_options
+from shardwise.core.config import nearest
+from shardwise.core.errors import TargetError
+from shardwise.data.profile_view import render_profile
+
+
+@click.command("profile")
+@data_argument
+@click.option("--target", help="Also show how each column relates to this one.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Worker processes.")
+@reading_options
+@json_option
+def command(data: tuple[str, ...], target: str | None, workers: int, as_json: bool, **reading: Any) -> int:
+    """Describe DATA in one pass: types, nulls, ranges, quantiles, distinct and frequent values, duplicates."""
+    found = profile(data, options=read_options(reading), workers=workers)
+    if target is not None and target not in found.columns:
+        raise TargetError(f"the data has no column {target!r}", hint=nearest(target, found.columns))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        Console(file=sys.stdout).print(render_profile(found, target=target))
+    return 0

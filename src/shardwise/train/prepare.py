@@ -1,0 +1,288 @@
+"""From a dataset to model-ready rows on disk: profile, target, split, leak tests, recipe, encode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.config import nearest
+from shardwise.core.errors import AnswerIsNo, SchemaError, TargetError
+from shardwise.core.events import Advanced
+from shardwise.core.findings import Finding
+from shardwise.core.schema import schema_to_json
+from shardwise.core.seeds import derive_seed
+from shardwise.core.state import load_state
+from shardwise.core.target import Target, canonical_label
+from shardwise.data.base import Partition
+from shardwise.data.dataset import Dataset, TypeConflict
+from shardwise.data.profile import Profile
+from shardwise.features.recipe import Recipe, RecipeConfig
+from shardwise.split.base import TEST, Splitter
+from shardwise.split.choose import check_folds, choose_splitter
+from shardwise.split.leaks import find_leaks
+from shardwise.split.temporal import temporal_cuts
+from shardwise.stats.quantiles import Quantiles
+from shardwise.store.ledger import unit_key
+from shardwise.train.passes import EncodePass, LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
+from shardwise.train.run import FORMAT, Run
+from shardwise.train.targets import infer_target
+from shardwise.train.units import run_units
+
+MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What trials need, and what the package and the report tell."""
+
+    dataset: Dataset
+    splitter: Splitter
+    target: Target
+    profile: Profile  # of all rows
+    opened: Profile  # of the rows outside the test fold
+    fold_rows: Mapping[int, int]
+    findings: tuple[Finding, ...]
+    recipe: Recipe
+    rows: Path  # folder of the encoded rows
+    class_weight: Mapping[str, float] | None
+
+    @property
+    def train_rows(self) -> int:
+        return sum(rows for fold, rows in self.fold_rows.items() if fold != TEST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Profiled:
+    dataset: Dataset
+    splitter: Splitter
+    profile: Profile
+    opened: Profile
+    fold_rows: Mapping[int, int]
+
+
+def prepare(run: Run, dataset: Dataset) -> Prepared:
+    """All stages before the trials. Raises `AnswerIsNo` when --strict is asked for and a leak is found."""
+    check_columns(run, dataset)
+    profiled = _profile_until_types_hold(run, dataset)
+    config = run.config
+    target = infer_target(
+        config.target, profiled.profile.columns[config.target], task=config.task, quantile=config.quantile
+    )
+    findings = _findings(run, profiled, target)
+    weights = class_weights(target, profiled.opened, config.class_weight)
+    recipe, labelled = _fit_recipe(run, profiled, target, weights)
+    rows = _encode(run, profiled, recipe, labelled)
+    return Prepared(
+        dataset=profiled.dataset, splitter=profiled.splitter, target=target, profile=profiled.profile,
+        opened=profiled.opened, fold_rows=profiled.fold_rows, findings=findings, recipe=recipe, rows=rows,
+        class_weight=weights,
+    )  # fmt: skip
+
+
+def check_columns(run: Run, dataset: Dataset) -> None:
+    """Every column that the config names must be there; raises `TargetError` or `SchemaError` with the nearest name."""
+    names, config = dataset.schema.names, run.config
+    if config.target not in names:
+        raise TargetError(f"the data has no column {config.target!r}", hint=nearest(config.target, names))
+    named = [config.weight, config.group, config.time_column, *config.key, *config.drop, *config.kinds]
+    for name in named:
+        if name is not None and name not in names:
+            raise SchemaError(f"the data has no column {name!r}", hint=nearest(name, names))
+    if config.target in (config.weight, config.group, config.time_column, *config.drop):
+        raise TargetError(f"column {config.target!r} is the target and something else at the same time")
+
+
+def _profile_until_types_hold(run: Run, dataset: Dataset) -> _Profiled:
+    """Profile; when a text file holds a value that its column's type does not fit, widen the type and start again."""
+    for _ in range(MAX_WIDENED):
+        try:
+            return _profile(run, dataset)
+        except TypeConflict as conflict:
+            run.say(f"{conflict} The column is read with a wider type.", level="warning")
+            dataset = dataset.widened(conflict.column)
+    raise SchemaError("the types of the columns cannot be settled", hint="Fix them with `types` in a --config file.")
+
+
+def _profile(run: Run, dataset: Dataset) -> _Profiled:
+    splitter = _splitter(run, dataset)
+    profiled = _profile_split(run, dataset, splitter)
+    if run.config.time_column or run.config.group or not _uneven(profiled.fold_rows, splitter):
+        return profiled
+    run.say("Many rows are the same: folds go by the rows' position, not by their content.", level="warning")
+    return _profile_split(run, dataset, _splitter(run, dataset, by_position=True))
+
+
+def _splitter(run: Run, dataset: Dataset, *, by_position: bool = False) -> Splitter:
+    config = run.config
+    cuts_of = None if config.time_column is None else _time_quantiles(run, dataset, config.time_column)
+    features = [name for name in dataset.schema.names if name not in (config.target, config.weight, *config.drop)]
+    return choose_splitter(
+        rows=_row_count(dataset), columns=features, key=config.key, group=config.group, by_position=by_position,
+        time_column=config.time_column, cuts=None if cuts_of is None else lambda shares: temporal_cuts(cuts_of, shares),
+        folds=config.folds, test_share=config.test_share, valid_share=config.valid_share,
+        seed=derive_seed(config.seed, "split"),
+    )  # fmt: skip
+
+
+def _row_count(dataset: Dataset) -> int:
+    """Rows of the dataset, estimated from the first partition's first batch where the files do not tell."""
+    if dataset.rows is not None:
+        return dataset.rows
+    first = next(iter(dataset.read(dataset.partitions[0], None, 4096)), None)
+    if first is None or first.num_rows < 4096:
+        return 0 if first is None else first.num_rows
+    return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
+
+
+def _uneven(fold_rows: Mapping[int, int], splitter: Splitter) -> bool:
+    """Whether a fold is empty or the folds of one evaluation differ by more than a half."""
+    total = sum(fold_rows.values())
+    sizes = [
+        fold_rows.get(fold, 0) for fold in (TEST, *{f for each in splitter.folds() for f in each.train + each.valid})
+    ]
+    return total >= 200 and (min(sizes) == 0 or fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0)
+
+
+def _spread(fold_rows: Mapping[int, int]) -> float:
+    sizes = [rows for fold, rows in fold_rows.items() if fold > 0]
+    return max(sizes) / max(1, min(sizes)) if sizes else 1.0
+
+
+def _time_quantiles(run: Run, dataset: Dataset, column: str) -> Quantiles:
+    work = TimePass(dataset=dataset, column=column, blobs=run.blobs)
+    merged = Quantiles(column)
+    with run.stage("time", len(dataset.partitions)):
+        for _, record in _units(run, work, dataset, "time", column):
+            merged.merge(Quantiles.from_state(_state(run, record)["summary"]))
+    return merged
+
+
+def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
+    work = ProfilePass(dataset=dataset, splitter=splitter, blobs=run.blobs)
+    opened, sealed = Profile(dataset.schema), Profile(dataset.schema)
+    fold_rows: dict[int, int] = {}
+    with run.stage("profile", len(dataset.partitions)) as stage:
+        for _, record in _units(run, work, dataset, "profile", splitter.to_json()):
+            state = _state(run, record)
+            opened.merge(Profile.from_state(state["open"]))
+            sealed.merge(Profile.from_state(state["sealed"]))
+            for fold, rows in record["folds"].items():
+                fold_rows[int(fold)] = fold_rows.get(int(fold), 0) + rows
+            stage["rows"] += record["rows"]
+            run.events.emit(Advanced(stage="profile", rows=record["rows"]))
+        whole = Profile.from_state(opened.state())
+        whole.merge(sealed)
+    return _Profiled(dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows)
+
+
+def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, ...]:
+    with run.stage("leaks"):
+        found = [
+            *find_leaks(
+                profiled.opened.sample(), target, time_column=run.config.time_column, group=run.config.group,
+                splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),
+            ),
+            *check_folds(profiled.fold_rows, profiled.splitter),
+        ]  # fmt: skip
+    for finding in found:
+        run.say(f"{finding.text} {finding.hint}".strip(), level="info" if finding.severity == "info" else "warning")
+    run.note("findings", findings=[finding.to_json() for finding in found])
+    leaks = [finding for finding in found if finding.severity == "leak"]
+    if leaks and run.config.strict:
+        columns = sorted({column for finding in leaks for column in finding.columns})
+        hint = f"Leave out with --drop {','.join(columns)}, or run without --strict." if columns else ""
+        raise AnswerIsNo(f"--strict: {len(leaks)} leak(s): " + " ".join(f.text for f in leaks), hint=hint)
+    return tuple(found)
+
+
+def _services(run: Run) -> tuple[str, ...]:
+    """Columns that serve the run and are no features."""
+    config = run.config
+    return tuple(name for name in (config.weight, config.group, *config.key) if name)
+
+
+def _fit_recipe(
+    run: Run, profiled: _Profiled, target: Target, weights: Mapping[str, float] | None
+) -> tuple[Recipe, LabelledPass]:
+    config, splitter, dataset = run.config, profiled.splitter, profiled.dataset
+    folds = sorted({f for fold in splitter.folds() for f in (*fold.train, *fold.valid)})
+    with run.stage("recipe", len(dataset.partitions)) as stage:
+        recipe = Recipe.plan(
+            dataset.schema, profiled.opened, target=target, exclude={target.column, *config.drop, *_services(run)},
+            config=RecipeConfig(kinds=dict(config.kinds)), visible={f: splitter.visible(f) for f in (*folds, TEST)},
+        )  # fmt: skip
+        work = SummariesPass(
+            dataset=dataset, splitter=splitter, target=target, blobs=run.blobs, weight=config.weight,
+            class_weight=weights, recipe=keep_state(run.blobs, recipe.state()),
+        )  # fmt: skip
+        merged = recipe.summaries()
+        if merged:
+            for _, record in _units(run, work, dataset, "summaries", work.recipe, _split_key(splitter, target)):
+                state = _state(run, record)
+                for name, summary in merged.items():
+                    summary.merge(type(summary).from_state(state[name]))
+                run.events.emit(Advanced(stage="recipe"))
+                stage["rows"] = profiled.profile.rows
+        recipe.fit(merged)
+    return recipe, replace(work, recipe=keep_state(run.blobs, recipe.state()))
+
+
+def _encode(run: Run, profiled: _Profiled, recipe: Recipe, labelled: LabelledPass) -> Path:
+    dataset, splitter = profiled.dataset, profiled.splitter
+    key = unit_key(FORMAT, labelled.recipe, _split_key(splitter, labelled.target), dataset.fingerprint)[:12]
+    folder = run.folder / "rows" / key
+    work = EncodePass(
+        dataset=dataset, splitter=splitter, target=labelled.target, blobs=run.blobs, recipe=labelled.recipe,
+        weight=labelled.weight, class_weight=labelled.class_weight, folder=folder,
+    )  # fmt: skip
+    with run.stage("encode", len(dataset.partitions)) as stage:
+        run.check_disk(profiled.profile.rows * (len(recipe.features) * 4 + 16))
+        for _, record in _units(run, work, dataset, "encode", key, str(folder)):
+            stage["rows"] += record["rows"]
+            run.events.emit(Advanced(stage="encode", rows=record["rows"]))
+    return folder
+
+
+def _split_key(splitter: Splitter, target: Target) -> list[Any]:
+    return [splitter.to_json(), target.to_json()]
+
+
+def _units(run: Run, work: Any, dataset: Dataset, name: str, *parts: Any) -> Any:
+    """Run a pass over all partitions, in their order; partitions that are journalled are not read again."""
+    schema = schema_to_json(dataset.schema)
+
+    def key(partition: Partition) -> str:
+        place = [partition.path, partition.start, partition.stop, partition.index, partition.fingerprint]
+        return unit_key(FORMAT, name, place, schema, list(parts))
+
+    return run_units(run.ledger, run.executor, work, dataset.partitions, key=key)
+
+
+def _state(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    return load_state(run.ledger.blobs.read(record["blob"]))
+
+
+def class_weights(
+    target: Target, profile: Profile, asked: str | Mapping[str, float] | None
+) -> Mapping[str, float] | None:
+    """Weight of each class by its label as text; `balanced` as in scikit-learn: rows / (classes * its rows)."""
+    if asked is None:
+        return None
+    if not target.task.is_classification:
+        raise TargetError(f"class weights do not fit the {target.task} task", hint="Use a weight column.")
+    labels = [str(label) for label in target.classes]
+    if not isinstance(asked, str):
+        unknown = sorted(set(map(str, asked)) - set(labels))
+        if unknown:
+            raise TargetError(f"there is no class {unknown[0]!r}", hint=nearest(unknown[0], labels))
+        return {label: float(dict(asked).get(label, 1.0)) for label in labels}
+    codes: Sequence[int] = [count for _, count in sorted(_class_counts(target, profile).items())]
+    total = float(np.sum(codes))
+    return {label: total / (len(labels) * max(1, count)) for label, count in zip(labels, codes, strict=True)}
+
+
+def _class_counts(target: Target, profile: Profile) -> dict[int, int]:
+    counts = dict(profile.columns[target.column].top)
+    return {i: counts.get(canonical_label(label), 0) for i, label in enumerate(target.classes)}

@@ -1,0 +1,318 @@
+"""The only file that knows every stage, from data to report.
+
+data > profile > split > recipe > candidates > best > sealed test > package > report
+
+A run moves forward through work units that are journalled. The clock is looked at between units and inside the training
+of a model, and only ever cuts: what comes next never depends on it.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import DeadlineReached, Interrupted, context
+from shardwise.core.events import Events, Said, Scored
+from shardwise.core.seeds import derive_seed
+from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
+from shardwise.data.rows import DiskRows
+from shardwise.ensemble.combine import GreedyCombiner
+from shardwise.models.families import load_model
+from shardwise.models.portfolio import SPACES, portfolio
+from shardwise.registry.package import Member, package_hash, write_package
+from shardwise.report.gather import gather
+from shardwise.report.page import write_report
+from shardwise.split.base import TEST
+from shardwise.split.temporal import TemporalSplitter
+from shardwise.stats.evaluation import Evaluation
+from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named, metrics_for
+from shardwise.store.ledger import unit_key
+from shardwise.train.prepare import Prepared, prepare
+from shardwise.train.result import FoldResult, TrialResult, rank
+from shardwise.train.run import FORMAT, Run, already_finished, finish, open_run
+from shardwise.train.trainer import FitTask, FitUnit, predict_rows
+from shardwise.train.units import run_units
+from shardwise.tune.study import Study
+
+GOLDEN_ROWS = 20
+BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
+BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
+REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run ended with.
+
+    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), `valid_score`
+    the out-of-fold value by which the candidates were compared; `cut` says that time or the user ended the search.
+    """
+
+    run: str
+    package: str
+    package_hash: str
+    report: str
+    task: str
+    metric: str
+    score: dict[str, float]
+    valid_score: float
+    rows: int
+    trials: int
+    seconds: float
+    peak_memory_bytes: int
+    cut: bool
+    findings: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass
+class Search:
+    """The trials of a run so far, and what the package holds."""
+
+    prepared: Prepared
+    metric: Metric
+    trials: list[TrialResult] = field(default_factory=list)
+    sealed_trial: int | None = None
+    seal_s: float = 0.0
+    cut: bool = False
+
+    @property
+    def folds(self) -> int:
+        return len(self.prepared.splitter.folds())
+
+    def rows(self, *folds: int) -> DiskRows:
+        return DiskRows(self.prepared.rows, self.prepared.recipe.features, folds)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Weighted fold models, and the out-of-fold loss that they reach together."""
+
+    members: tuple[tuple[TrialResult, FoldResult, float], ...]
+    loss: float
+
+
+def open_data(config: RunConfig) -> Dataset:
+    """The dataset that a config names."""
+    options = ReadOptions(
+        format=config.format, encoding=config.encoding, delimiter=config.delimiter, on_bad_row=config.on_bad_row,
+        types=dict(config.types), storage=dict(config.storage),
+    )  # fmt: skip
+    return open_dataset(config.data, options=options)
+
+
+def train(config: RunConfig, events: Events | None = None, *, spent_s: float = 0.0) -> TrainResult:
+    """Train under the ceilings of `config`; the same config goes on where a killed run stopped.
+
+    `spent_s` is what has passed since the user pressed the key. Raises a `ShardwiseError`.
+    """
+    events = events or Events()
+    with context(stage="data"):
+        dataset = open_data(config)
+    with open_run(config, dataset.fingerprint, events, spent_s=spent_s) as run:
+        if (done := already_finished(run)) is not None:
+            hint = "--time +5m goes on with it, another --run NAME starts anew"
+            events.emit(Said(text=f"Run {run.folder.name} is finished, this is its result; {hint}."))
+            return TrainResult(**done)
+        prepared = prepare(run, dataset)
+        task = prepared.target.task
+        search = Search(prepared, metric_named(config.metric, task) if config.metric else default_metric(task))
+        run_trials(run, search)
+        result = conclude(run, search)
+        finish(run, result.to_json())
+        return result
+
+
+def run_trials(run: Run, search: Search) -> None:
+    """Try candidates until the budget is used; the best package so far is on disk at every moment."""
+    prepared = search.prepared
+    candidates = portfolio(prepared.target, prepared.recipe.features, prepared.train_rows, run.config.families)
+    spaces = {name: SPACES[name] for name in ("trees",) if name in (run.config.families or SPACES)}
+    limit = run.config.trials or (len(candidates) if run.config.time is None else None)
+    study = Study(candidates, spaces, run.config.seed, limit)
+    task = FitTask(
+        rows=prepared.rows, models=run.folder / "models", features=prepared.recipe.features, target=prepared.target,
+        metric=search.metric.name, seed=run.config.seed, threads=run.threads, memory_bytes=run.memory_bytes,
+        stop=run.stop_file,
+    )  # fmt: skip
+    fitted: list[FoldResult] = []
+    with run.stage("train") as stage:
+        units = _units(run, search, study)
+        work = run_units(run.ledger, run.executor, task, units, key=lambda u: u.key, final=lambda r: not r["cut"])
+        for unit, record in work:
+            fitted = [fold for fold in fitted if fold.trial == unit.trial] + [FoldResult.from_json(record)]
+            search.cut = search.cut or record["cut"]
+            if unit.number == search.folds - 1:
+                _told(run, search, study, unit, tuple(fitted))
+            stage["rows"] += record["valid_rows"]
+        if fitted and len(fitted) < search.folds:
+            _told(run, search, study, unit, tuple(fitted))
+
+
+def _units(run: Run, search: Search, study: Study) -> Iterator[FitUnit]:
+    """Candidates x folds, until the time is used or the user asks to stop; what is journalled is gone through."""
+    prepared = search.prepared
+    folds = prepared.splitter.folds()
+    for number, candidate in study.ask():
+        for index, fold in enumerate(folds):
+            key = unit_key(FORMAT, "fit", prepared.rows.name, candidate.to_json(), number, index, search.metric.name)
+            left_s = run.deadline.remaining_s() - _reserve_s(search)
+            first = number <= 1 and index == 0  # the baseline and a first real model are always tried
+            if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
+                search.cut = True
+                return
+            deadline = time.monotonic() + max(left_s, 0.0) / (len(folds) - index)
+            yield FitUnit(trial=number, candidate=candidate, number=index, fold=fold, key=key, deadline=deadline)
+
+
+def _reserve_s(search: Search) -> float:
+    """Seconds to keep for the sealed test, the package and the report."""
+    test_rows = search.prepared.fold_rows.get(TEST, 0)
+    per_row = [fold.predict_s / max(1, fold.valid_rows) for trial in search.trials for fold in trial.folds]
+    return REPORT_S + search.seal_s + 1.5 * search.folds * test_rows * max(per_row, default=0.0)
+
+
+def _told(run: Run, search: Search, study: Study, unit: FitUnit, folds: tuple[FoldResult, ...]) -> None:
+    """Take in a trial; when it is the best, it becomes the package."""
+    complete = len(folds) == search.folds
+    trial = TrialResult(number=unit.trial, candidate=unit.candidate, folds=folds, complete=complete)
+    search.trials.append(trial)
+    study.tell(unit.candidate, trial.loss)
+    best = rank(search.trials)[0]
+    score, name = _score(search.metric, trial.loss), search.metric.name
+    run.events.emit(
+        Scored(trial=trial.number, candidate=str(trial.candidate), metric=name, score=score, best=best is trial)
+    )
+    affordable = search.seal_s < 0.02 * run.deadline.used_s() and run.deadline.remaining_s() > 2 * _reserve_s(search)
+    if best is trial and (search.sealed_trial is None or trial.number == 1 or affordable):
+        seal(run, search, _single(search, best), {})
+        search.sealed_trial = trial.number
+
+
+def _score(metric: Metric, loss: float) -> float:
+    return -loss if metric.greater_is_better else loss
+
+
+def _single(search: Search, trial: TrialResult) -> Ensemble:
+    """A trial's fold models, equally weighted; of a forward chain only the last, which has seen the most."""
+    folds = trial.folds[-1:] if isinstance(search.prepared.splitter, TemporalSplitter) else trial.folds
+    return Ensemble(tuple((trial, fold, 1.0 / len(folds)) for fold in folds), trial.loss)
+
+
+def choose(run: Run, search: Search) -> Ensemble:
+    """The best trial, or a blend of a few when that is better out-of-fold. Raises when there is no trial."""
+    ranked = rank(search.trials)
+    if not ranked:
+        if run.interrupts.stop_requested:
+            raise Interrupted("stopped before the first model was trained", hint="The same command goes on.")
+        raise DeadlineReached("the time was up before the first model was trained", hint="Give more --time.")
+    best = _single(search, ranked[0])
+    pool = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:8]
+    if len(pool) < 2 or not ranked[0].complete:
+        return best
+    blended = _blend(run, search, pool)
+    return blended if blended.loss < best.loss - BLEND_GAIN * abs(best.loss) else best
+
+
+def _blend(run: Run, search: Search, pool: list[TrialResult]) -> Ensemble:
+    """Greedy selection on out-of-fold predictions; the test is not touched."""
+    metric, folds = search.metric, search.prepared.splitter.folds()
+    valid = [search.rows(*fold.valid) for fold in folds]
+    y = np.concatenate([rows.target() for rows in valid])
+    weights = [rows.weight() for rows in valid]
+    weight = None if weights[0] is None else np.concatenate([w for w in weights if w is not None])
+    predictions = [np.concatenate([_out_of_fold(run, fold) for fold in trial.folds]) for trial in pool]
+
+    def loss(target: np.ndarray, prediction: np.ndarray) -> float:
+        return loss_of(metric, metric.compute(target, prediction, weight, quantile=search.prepared.target.quantile))
+
+    combiner = GreedyCombiner(loss, max_members=BLENDED_TRIALS)
+    combiner.fit(predictions, y)
+    members = tuple(
+        (trial, fold, share * part)
+        for trial, share in zip(pool, combiner.weights, strict=True)
+        for _, fold, part in _single(search, trial).members
+        if share > 0
+    )
+    return Ensemble(members, loss(y, combiner.combine(predictions)))
+
+
+def _out_of_fold(run: Run, fold: FoldResult) -> np.ndarray:
+    return np.asarray(np.load(run.folder / "models" / fold.folder / "valid.npy"))
+
+
+def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any]) -> str:
+    """Write the package, replacing the one before in one step; its hash."""
+    started = time.perf_counter()
+    prepared = search.prepared
+    members = [
+        Member(trial.candidate.family, load_model(trial.candidate.family, _model(run, fold)), weight)
+        for trial, fold, weight in ensemble.members
+    ]
+    best = ensemble.members[0][0]
+    write_package(
+        run.package,
+        recipe=prepared.recipe, members=members, target=prepared.target, schema=prepared.dataset.schema,
+        profile=prepared.opened, golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
+        metrics={"valid": {search.metric.name: _score(search.metric, ensemble.loss)}, "test": dict(test)},
+        lineage={
+            "data": prepared.dataset.fingerprint, "config": run.config.identity(), "rows": prepared.profile.rows,
+            "split": prepared.splitter.to_json(), "trial": best.number, "candidate": best.candidate.to_json(),
+        },
+    )  # fmt: skip
+    search.seal_s = time.perf_counter() - started
+    return package_hash(run.package)
+
+
+def _model(run: Run, fold: FoldResult) -> Path:
+    return run.folder / "models" / fold.folder / "model"
+
+
+def conclude(run: Run, search: Search) -> TrainResult:
+    """Open the sealed test once for the chosen ensemble; write the final package and the report."""
+    with run.stage("test") as stage:
+        chosen = choose(run, search)
+        y, prediction, metrics = open_test(run, search, chosen)
+        stage["rows"] = len(y)
+    with run.stage("package"):
+        digest = seal(run, search, chosen, metrics)
+    report = run.folder / "report.html"
+    with run.stage("report"):
+        write_report(gather(run, search, chosen, (y, prediction, metrics), digest), report)
+    name = search.metric.name
+    return TrainResult(
+        run=run.folder.name, package=str(run.package), package_hash=digest, report=str(report),
+        task=search.prepared.target.task.value, metric=name, score=metrics.get(name, {}),
+        valid_score=_score(search.metric, chosen.loss), rows=search.prepared.profile.rows, trials=len(search.trials),
+        seconds=round(run.deadline.used_s(), 2), peak_memory_bytes=run.watch.peak_bytes, cut=search.cut,
+        findings=[finding.to_json() for finding in search.prepared.findings],
+    )  # fmt: skip
+
+
+def open_test(run: Run, search: Search, chosen: Ensemble) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Labels, predictions and metrics with intervals of the test fold; the look is journalled before it is taken."""
+    key = unit_key(FORMAT, [[fold.folder, weight] for _, fold, weight in chosen.members])
+    looks = {record["members"] for record in run.records("test opened")}
+    if key not in looks:
+        run.note("test opened", members=key, look=len(looks) + 1)
+        if looks:
+            run.say(
+                f"The test fold is opened for the {len(looks) + 1}. time: its score is a little too good now.",
+                "warning",
+            )
+    rows = search.rows(TEST)
+    prediction = np.zeros(0)
+    for trial, fold, weight in chosen.members:
+        part = weight * predict_rows(load_model(trial.candidate.family, _model(run, fold)), rows)
+        prediction = part if not prediction.size else prediction + part
+    target = search.prepared.target
+    evaluation = Evaluation(target.task, quantile=target.quantile)
+    evaluation.update(rows.target(), prediction, rows.weight())
+    names = [metric.name for metric in metrics_for(target.task)]
+    return rows.target(), prediction, evaluation.result(names, seed=derive_seed(run.config.seed, "bootstrap"))
