@@ -11,7 +11,7 @@ from shardwise.compute.clock import process_age_s
 from shardwise.core.config import RunConfig, load_config
 from shardwise.core.events import Events
 from shardwise.core.units import format_duration, format_size
-from shardwise.report.progress import make_progress
+from shardwise.report.terminal import make_progress
 from shardwise.workflow import TrainResult, train
 
 
