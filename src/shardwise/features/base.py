@@ -38,6 +38,10 @@ class Transformer(Protocol):
         """
         ...
 
+    def sealed(self) -> Self:
+        """A copy for prediction, without what only training rows need; itself when there is nothing of the kind."""
+        ...
+
     def state(self) -> State: ...
 
     @classmethod

@@ -1,0 +1,228 @@
+"""What an input column is: decided from its profile, unless the user says so; and what may be asked of a recipe."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+
+from shardwise.core.config import nearest
+from shardwise.core.errors import ConfigError, RejectColumn
+from shardwise.stats.base import Summary
+
+KINDS = ("number", "category", "text", "date", "ignore")
+_BY_GROUP = {
+    "number": ("number", "category", "ignore"),
+    "decimal": ("number", "category", "ignore"),
+    "boolean": ("number", "category", "ignore"),
+    "string": KINDS,
+    "date": ("date", "ignore"),
+    "timestamp": ("date", "ignore"),
+    "time": ("date", "ignore"),
+    "null": ("ignore",),
+}
+# Names under which integers are labels of things rather than amounts: `customer_id`, `ZipCode`, `MGR_ID`, `type`.
+_CODE_NAME = re.compile(
+    r"(?:^|[\W_]|(?<=[a-z]))(?:ids?|ID|Id|[Cc]ode|CODE|[Zz]ip|ZIP|[Zz]ipcode|[Pp]ostcode|sku|SKU|[Tt]ype|[Cc]lass|[Cc]ategory)$"
+)
+
+
+class ColumnProfile(Protocol):
+    """What a recipe needs to know of a column; `data.profile` gathers it.
+
+    `minimum` and `maximum` are of the finite values: numbers as they are, dates and timestamps in microseconds since
+    1970, times of day in microseconds. `quantiles` maps ranks in [0, 1] to values in the same units. `top` holds the
+    heaviest values under `core.target.canonical` spelling, by falling count; `distinct` is an estimate.
+    """
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def type(self) -> Any: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def nulls(self) -> int: ...
+    @property
+    def minimum(self) -> Any: ...
+    @property
+    def maximum(self) -> Any: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    @property
+    def distinct(self) -> float: ...
+    @property
+    def top(self) -> Sequence[tuple[str, int]]: ...
+    @property
+    def top_exact(self) -> bool: ...
+    @property
+    def is_constant(self) -> bool: ...
+    @property
+    def is_id_like(self) -> bool: ...
+    @property
+    def is_numeric_text(self) -> bool: ...
+    @property
+    def time_format(self) -> str | None: ...
+    @property
+    def mean_words(self) -> float: ...
+    def quantiles(self, ranks: np.ndarray) -> np.ndarray: ...
+
+
+class ProfileOnly:
+    """Base of the transformers for which the profile is enough: nothing to gather, nothing to seal."""
+
+    def summaries(self) -> Mapping[str, Summary]:
+        return {}
+
+    def fit(self, results: Mapping[str, Summary]) -> None:
+        """Nothing to do."""
+
+    def sealed(self) -> Self:
+        return self
+
+    def transform(self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None) -> None:  # noqa: ARG002
+        """The same for training rows and new ones."""
+        self.write(batch, out)
+
+    def write(self, batch: pa.RecordBatch, out: np.ndarray) -> None:
+        raise NotImplementedError
+
+
+class TableProfile(Protocol):
+    """Profiles of the columns by name."""
+
+    @property
+    def columns(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig:
+    """What may be asked of a recipe.
+
+    kinds               column -> `number`, `category`, `text`, `date` or `ignore`; what is not named is decided
+    max_categories      largest dictionary of a CODE feature; a column with more distinct values is target-encoded too
+    min_count           a value seen less often is rare: code 0
+    smoothing           rows of prior that every category is credited with in target encoding (the m-estimate)
+    encoded_categories  most categories kept per target-encoded column; the rarest beyond read the prior
+    encoded_classes     most classes that get a target-encoded column each
+    text_buckets        hash width of n-grams, a power of two
+    text_columns        most frequent n-grams that get a column each
+    """
+
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    max_categories: int = 254
+    min_count: int = 3
+    smoothing: float = 10.0
+    encoded_categories: int = 2**17
+    encoded_classes: int = 10
+    text_buckets: int = 2**17
+    text_columns: int = 64
+
+    def __post_init__(self) -> None:
+        for name, low in (("max_categories", 2), ("min_count", 1), ("encoded_categories", 1), ("encoded_classes", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint=f"Give a whole number of at least {low}.")
+        if not self.smoothing > 0:
+            raise ConfigError(f"smoothing is {self.smoothing}", hint="Give a number of rows above 0.")
+        if self.text_buckets < 2**8 or self.text_buckets & (self.text_buckets - 1):
+            raise ConfigError(f"text_buckets is {self.text_buckets}", hint="Give a power of two of at least 256.")
+        if self.text_columns < 0:
+            raise ConfigError(f"text_columns is {self.text_columns}", hint="Give 0 for none.")
+        for column, kind in self.kinds.items():
+            if kind not in KINDS:
+                raise ConfigError(f"there is no kind {kind!r} of column {column!r}", hint=nearest(kind, KINDS))
+
+
+def transformers_for(name: str, profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]:
+    """Names of the transformers that apply to a column; raises `RejectColumn` with the reason when none does.
+
+    A kind that the user gave and that the column's type cannot be is a `ConfigError`.
+    """
+    kind = config.kinds.get(name)
+    if kind is not None:
+        return _as_told(name, kind, profile, config)
+    if profile.group not in _BY_GROUP:
+        raise RejectColumn(f"columns of type {profile.type} are not supported")
+    if profile.group == "null" or profile.nulls >= profile.count:
+        raise RejectColumn("it has no values")
+    if profile.is_constant and not _missing_tells(profile):
+        raise RejectColumn("it is constant")
+    if profile.group in ("date", "timestamp", "time"):
+        return ("date",)
+    if profile.group == "string":
+        return _for_string(profile, config)
+    if profile.is_id_like:
+        raise RejectColumn("it looks like an identifier: nearly every row has a value of its own")
+    return ("number", *_for_code(name, profile, config))
+
+
+def _as_told(name: str, kind: str, profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]:
+    allowed = _BY_GROUP.get(profile.group, ("ignore",))
+    if kind not in allowed:
+        raise ConfigError(
+            f"column {name!r} of type {profile.type} cannot be of kind {kind!r}", hint=f"Allowed: {', '.join(allowed)}."
+        )
+    if kind == "ignore":
+        raise RejectColumn("ignored, as asked")
+    return _categories(profile, config) if kind == "category" else (kind,)
+
+
+def _for_string(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]:
+    if profile.time_format:
+        return ("date",)
+    if profile.is_numeric_text:
+        return ("number",)
+    if is_text(profile):
+        return ("text",)
+    if profile.is_id_like:
+        raise RejectColumn("it looks like an identifier: nearly every row has a value of its own")
+    return _categories(profile, config)
+
+
+def is_text(profile: ColumnProfile) -> bool:
+    """Whether strings are free text: several words each, and few of them said twice."""
+    values = max(1, profile.count - profile.nulls)
+    repeats = values / max(1.0, profile.distinct)
+    return (profile.mean_words >= 3 and repeats < 3) or (profile.mean_words >= 8 and repeats < 20)
+
+
+def _missing_tells(profile: ColumnProfile) -> bool:
+    """Whether the nulls of a constant column leave enough to learn from: present or missing is then the content."""
+    return min(profile.nulls, profile.count - profile.nulls) >= 10
+
+
+def _for_code(name: str, profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]:
+    return _categories(profile, config) if looks_like_code(name, profile) else ()
+
+
+def looks_like_code(name: str, profile: ColumnProfile) -> bool:
+    """Whether whole numbers may be labels: few of them, a name that says so, or many repeats scattered over a range.
+
+    Amounts repeat as well, but they are dense near their centre; labels such as department numbers leave most of their
+    range empty. Wrong guesses cost a column: the number itself is always kept.
+    """
+    if profile.group != "number" or profile.distinct < 3 or profile.minimum is None or profile.minimum < 0:
+        return False
+    if not _is_whole(profile):
+        return False
+    if profile.distinct <= 24 or _CODE_NAME.search(name):
+        return True
+    values = profile.count - profile.nulls
+    density = profile.distinct / (float(profile.maximum) - float(profile.minimum) + 1)
+    return values >= 3 * profile.distinct and density < 0.1
+
+
+def _is_whole(profile: ColumnProfile) -> bool:
+    """Whether the values are whole numbers, also when nulls made floats of them."""
+    if str(profile.type).startswith(("int", "uint")):
+        return True
+    return bool(profile.top) and all("." not in text and "e" not in text.lower() for text, _ in profile.top)
+
+
+def _categories(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]:
+    """A dictionary code, and the target encoding where the dictionary cannot hold all values."""
+    return ("category", "encoding") if profile.distinct > config.max_categories else ("category",)

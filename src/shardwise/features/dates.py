@@ -1,0 +1,279 @@
+"""Dates, timestamps and times of day: calendar and cyclic parts, elapsed days.
+
+A column with a time zone is read on the clocks of that zone, whatever the zone in which it comes later. Timestamps
+without a zone count as UTC where a column with one is expected, and the other way round. Parts that did not vary in
+the training rows are left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardwise.core.errors import RejectColumn, SchemaError
+from shardwise.core.schema import Feature, FeatureKind
+from shardwise.core.state import State
+from shardwise.features.columns import ColumnProfile, ProfileOnly
+from shardwise.features.numeric import is_string
+
+DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+_RANKS = np.linspace(0.0, 1.0, 401)
+
+
+class Calendar(ProfileOnly):
+    """One column of dates, timestamps, times of day, or text that holds them; missing is NaN."""
+
+    def __init__(self, column: str, content: Mapping[str, Any]) -> None:
+        self.reads: tuple[str, ...] = (column,)
+        self._time_of_day = bool(content["time_of_day"])
+        self._zone, self._format = content["zone"], content["format"]
+        self._start_us = int(content["start_us"])
+        self._features = tuple(Feature.from_json(feature) for feature in content["features"])
+        self._parts = tuple(feature.name.removeprefix(f"{column}:") for feature in self._features)
+
+    @classmethod
+    def plan(cls, column: str, profile: ColumnProfile) -> Self:
+        grid = np.asarray(profile.quantiles(_RANKS), dtype=np.float64)
+        grid = np.unique(np.append(grid[np.isfinite(grid)], _edges(profile))).astype(np.int64)
+        if len(grid) == 0:
+            raise RejectColumn("it has no values")
+        content: dict[str, Any] = {
+            "time_of_day": profile.group == "time",
+            "zone": zone_of(profile.type),
+            "format": profile.time_format if profile.group == "string" else None,
+            "start_us": int(grid[0]),
+            "features": [],
+        }
+        reader = cls(column, content)
+        features = reader._describe(reader._local(grid), grid)
+        if not features:
+            raise RejectColumn("no part of the date varies")
+        return cls(column, {**content, "features": [feature.to_json() for feature in features]})
+
+    def _describe(self, local: np.ndarray, instants: np.ndarray) -> list[Feature]:
+        """Features of the parts that vary on the grid of quantiles."""
+        column = self.reads[0]
+        features = []
+        for part in _NAMES:
+            if self._time_of_day and not part.startswith("hour"):
+                continue
+            values = _part(part, _Clock(local, (instants - self._start_us) / DAY_US))
+            if not np.ptp(values) > 0:
+                continue
+            if part == "weekend":
+                features.append(Feature(name=f"{column}:{part}", source=column, kind=FeatureKind.FLAG))
+                continue
+            center, scale = float(values.mean()), float(values.std())
+            features.append(
+                Feature(
+                    name=f"{column}:{part}",
+                    source=column,
+                    kind=FeatureKind.NUMBER,
+                    low=float(values.min()) if part == "elapsed_days" else -np.inf,
+                    high=float(values.max()) if part == "elapsed_days" else np.inf,
+                    fill=float(np.median(values)),
+                    center=center,
+                    scale=scale,
+                )
+            )
+        return features
+
+    def output(self) -> Sequence[Feature]:
+        return self._features
+
+    def write(self, batch: pa.RecordBatch, out: np.ndarray) -> None:
+        column = self.reads[0]
+        array = batch.column(column)
+        instants = read_times(array, column) if self._time_of_day else read_instants(array, column, self._format)
+        missing = instants.is_null().to_numpy(zero_copy_only=False) if instants.null_count else None
+        micros = pc.fill_null(instants, self._start_us).to_numpy(zero_copy_only=False)
+        clock = _Clock(self._local(micros), (micros - self._start_us) / DAY_US)
+        for place, part in enumerate(self._parts):
+            np.copyto(out[:, place], _part(part, clock), casting="unsafe")
+            if missing is not None:
+                out[missing, place] = 0.0 if part == "weekend" else np.nan
+
+    def _local(self, micros: np.ndarray) -> np.ndarray:
+        """Microseconds on the clocks of the column's zone."""
+        if self._zone is None or self._zone == "UTC":
+            return micros
+        stamps = pa.array(micros, pa.int64()).cast(pa.timestamp("us")).cast(pa.timestamp("us", tz=self._zone))
+        local: np.ndarray = pc.local_timestamp(stamps).cast(pa.int64()).to_numpy(zero_copy_only=False)
+        return local
+
+    def state(self) -> State:
+        return {
+            "column": self.reads[0],
+            "time_of_day": self._time_of_day,
+            "zone": self._zone,
+            "format": self._format,
+            "start_us": self._start_us,
+            "features": [feature.to_json() for feature in self._features],
+        }
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        return cls(state["column"], state)
+
+
+class _Clock:
+    """Calendar parts of local microseconds, each computed once."""
+
+    def __init__(self, local: np.ndarray, elapsed_days: np.ndarray) -> None:
+        days = np.floor_divide(local, DAY_US)
+        self.elapsed_days = elapsed_days
+        self.hour = (local - days * DAY_US) / HOUR_US
+        self.weekday = (days + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+        self.year, self.month, self.day, self.day_of_year = civil(days)
+
+
+def civil(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Year, month, day and day of the year of days since 1970-01-01 in the proleptic Gregorian calendar.
+
+    Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`: years begin in March.
+
+    >>> [int(part[0]) for part in civil(np.array([19782]))]
+    [2024, 2, 29, 60]
+    """
+    shifted = days + 719_468
+    era = np.floor_divide(shifted, 146_097)
+    of_era = shifted - era * 146_097
+    year_of_era = (of_era - of_era // 1_460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    march_month = (5 * of_year + 2) // 153
+    day = of_year - (153 * march_month + 2) // 5 + 1
+    month = np.where(march_month < 10, march_month + 3, march_month - 9)
+    year = year_of_era + era * 400 + (month <= 2)
+    leap = ((year % 4 == 0) & (year % 100 != 0)) | (year % 400 == 0)
+    day_of_year = np.where(march_month < 10, of_year + 60 + leap, of_year - 305)
+    return year, month, day, day_of_year
+
+
+_NAMES = (
+    "year", "month", "day", "weekday", "hour", "day_of_year", "elapsed_days", "weekend",
+    "month_sin", "month_cos", "weekday_sin", "weekday_cos", "hour_sin", "hour_cos",
+)  # fmt: skip
+
+
+def _part(name: str, clock: _Clock) -> np.ndarray:
+    if name == "weekend":
+        return np.asarray(clock.weekday >= 5, dtype=np.float32)
+    base, _, wave = name.partition("_")
+    if wave not in ("sin", "cos"):
+        return np.asarray(getattr(clock, name))
+    if base == "hour":  # has fractions
+        return np.asarray(getattr(np, wave)(clock.hour * (2 * np.pi / 24)))
+    return np.asarray(_WAVES[base, wave][getattr(clock, base)])
+
+
+_WAVES = {
+    (base, wave): getattr(np, wave)((np.arange(first + period) - first) * (2 * np.pi / period))
+    for base, first, period in (("month", 1, 12), ("weekday", 0, 7))
+    for wave in ("sin", "cos")
+}
+
+
+def _edges(profile: ColumnProfile) -> list[float]:
+    return [
+        float(edge)
+        for edge in (profile.minimum, profile.maximum)
+        if isinstance(edge, int | float) and np.isfinite(edge)
+    ]
+
+
+def zone_of(kind: object) -> str | None:
+    """The time zone of an Arrow type or of its text; None when there is none.
+
+    >>> zone_of(pa.timestamp("us", tz="Europe/Paris"))
+    'Europe/Paris'
+    """
+    text = str(kind)
+    return text.split("tz=")[1].rstrip("]") if "tz=" in text else None
+
+
+def read_instants(values: pa.Array, column: str, time_format: str | None = None) -> pa.Array:
+    """Int64 microseconds since 1970 UTC of dates, timestamps of any unit and zone, or text; null where missing.
+
+    Raises `SchemaError` for other types, and for text that is no date of `time_format` nor ISO 8601.
+
+    >>> read_instants(pa.array(["1970-01-01 00:00:01", None]), "at").to_pylist()
+    [1000000, None]
+    """
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return read_instants(values.dictionary, column, time_format).take(values.indices)
+    if pa.types.is_null(kind):
+        return pa.nulls(len(values), pa.int64())
+    if is_string(kind):
+        return _parse(pc.cast(values, pa.string()), column, time_format)
+    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
+        raise _wrong_type(column, kind, "dates or timestamps")
+    zone = kind.tz if pa.types.is_timestamp(kind) else None
+    return pc.cast(values, pa.timestamp("us", tz=zone), safe=False).cast(pa.int64())
+
+
+def read_times(values: pa.Array, column: str) -> pa.Array:
+    """Int64 microseconds since midnight of times of day, timestamps or text like 17:30:00; null where missing."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return read_times(values.dictionary, column).take(values.indices)
+    if pa.types.is_null(kind):
+        return pa.nulls(len(values), pa.int64())
+    if is_string(kind):
+        texts = _blank_to_null(pc.cast(values, pa.string()))
+        try:
+            return pc.cast(texts, pa.time64("us")).cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise _bad_text(column, texts, pa.time64("us"), "a time of day like 17:30:00") from error
+    if not pa.types.is_time(kind):
+        raise _wrong_type(column, kind, "times of day")
+    return pc.cast(values, pa.time64("us"), safe=False).cast(pa.int64())
+
+
+def _parse(texts: pa.Array, column: str, time_format: str | None) -> pa.Array:
+    texts = _blank_to_null(texts)
+    if time_format is not None and "%" in time_format:
+        parsed = pc.strptime(texts, format=time_format, unit="us", error_is_null=True)
+        if parsed.null_count == texts.null_count:
+            return parsed.cast(pa.int64())
+    for kind in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
+        try:
+            return pc.cast(texts, kind).cast(pa.int64())
+        except pa.ArrowInvalid:
+            continue
+    raise _bad_text(column, texts, pa.timestamp("us"), f"a date like {time_format or '2024-12-31'}", time_format)
+
+
+def _blank_to_null(texts: pa.Array) -> pa.Array:
+    trimmed = pc.utf8_trim_whitespace(texts)
+    return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
+
+
+def _wrong_type(column: str, kind: pa.DataType, expected: str) -> SchemaError:
+    return SchemaError(
+        f"column {column!r} holds {kind}, {expected} were expected",
+        hint="Cast it to the type that it was trained with.",
+    )
+
+
+def _bad_text(
+    column: str, texts: pa.Array, kind: pa.DataType, expected: str, time_format: str | None = None
+) -> SchemaError:
+    """The error that names the first value that cannot be read."""
+    found = ""
+    for text in texts.drop_null().unique().to_pylist():
+        single = pa.array([text])
+        if time_format and "%" in time_format and pc.strptime(single, time_format, "us", True).null_count == 0:
+            continue
+        try:
+            pc.cast(single, kind)
+        except pa.ArrowInvalid:
+            found = text
+            break
+    return SchemaError(
+        f"column {column!r} holds {found!r}, {expected} was expected",
+        hint="Correct the value, or leave the cell empty: missing values are understood.",
+    )

@@ -1,0 +1,212 @@
+"""The recipe: raw batches -> the model-ready matrix. Planned from a profile, fitted by merged summaries.
+
+The way: `Recipe.plan` decides a transformer or more for every column; `summaries()` names what a pass over the
+training rows must gather (nothing, when the profile was enough); `fit` takes the merged results; `transform` is the
+same code for training, batch and online prediction; `sealed()` leaves out what only training rows need.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from shardwise.core.config import nearest
+from shardwise.core.errors import ConfigError, DataError, RejectColumn, SchemaError, context
+from shardwise.core.schema import Feature
+from shardwise.core.state import State
+from shardwise.core.target import Target, canonical_label
+from shardwise.features.base import Transformer
+from shardwise.features.category import Category, is_numeric
+from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile, transformers_for
+from shardwise.features.dates import Calendar
+from shardwise.features.encoding import Labels, TargetEncoding, Visibility
+from shardwise.features.numeric import Number
+from shardwise.features.text import Text
+from shardwise.stats.base import Summary
+
+__all__ = ["FORMAT", "TRANSFORMERS", "Recipe", "RecipeConfig"]
+
+FORMAT = 1
+TRANSFORMERS: dict[str, type[Any]] = {
+    "number": Number,
+    "category": Category,
+    "encoding": TargetEncoding,
+    "date": Calendar,
+    "text": Text,
+}
+
+
+class Recipe:
+    """Fitted feature transformers.
+
+    `inputs` are the raw columns that `transform` reads; `features` describe the columns of the matrix, in order, and
+    are known after `fit`; `rejected` maps columns that are not used to the reason.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, Transformer]], rejected: Mapping[str, str]) -> None:
+        self._steps = tuple(steps)
+        self.rejected = dict(rejected)
+        self.inputs = tuple(dict.fromkeys(column for _, step in self._steps for column in step.reads))
+        self.features: tuple[Feature, ...] = ()
+        self._outputs: list[tuple[Transformer, int, int]] = []
+        if not self.summaries():
+            self._lay_out()
+
+    @classmethod
+    def plan(
+        cls,
+        schema: pa.Schema,
+        profile: TableProfile,
+        *,
+        target: Target,
+        exclude: Collection[str] = (),
+        config: RecipeConfig | None = None,
+        visible: Mapping[int, Sequence[int]],
+    ) -> Self:
+        """Decide what becomes of every column of `schema` but the target and `exclude`.
+
+        `visible` maps a fold to the folds whose targets its rows may see; -1 is the test fold and every new row. Raises
+        `ConfigError` for a kind of an unknown column, `DataError` when no column is left.
+        """
+        config = config or RecipeConfig()
+        for column in config.kinds:
+            if column not in schema.names:
+                raise ConfigError(f"there is no column {column!r} to give a kind", hint=nearest(column, schema.names))
+        labels = _labels(target, profile, config)
+        visibility = Visibility(visible)
+        steps: list[tuple[str, Transformer]] = []
+        rejected: dict[str, str] = {}
+        for column in schema.names:
+            if column == target.column or column in exclude:
+                continue
+            try:
+                with context(column=column):
+                    steps += _plan_column(column, profile.columns[column], config, visibility, labels)
+            except RejectColumn as reason:
+                rejected[column] = str(reason)
+        if not steps:
+            raise DataError(
+                "no column is left to learn from",
+                hint="; ".join(f"{name}: {why}" for name, why in list(rejected.items())[:5]),
+            )
+        return cls(steps, rejected)
+
+    def summaries(self) -> dict[str, Summary]:
+        """Fresh summaries to gather over the training rows; batches carry TARGET and FOLD besides `inputs`."""
+        return {
+            f"{number}.{name}": summary
+            for number, (_, step) in enumerate(self._steps)
+            for name, summary in step.summaries().items()
+        }
+
+    def fit(self, results: Mapping[str, Summary]) -> None:
+        """Take the merged summaries, under the names of `summaries()`."""
+        for number, (_, step) in enumerate(self._steps):
+            step.fit({name: results[f"{number}.{name}"] for name in step.summaries()})
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Give every step its columns of the matrix."""
+        features: list[Feature] = []
+        self._outputs = []
+        for _, step in self._steps:
+            written = step.output()
+            self._outputs.append((step, len(features), len(features) + len(written)))
+            features += written
+        self.features = tuple(features)
+
+    def transform(self, batch: pa.RecordBatch, *, folds: np.ndarray | None = None) -> np.ndarray:
+        """Float32 `(rows, features)`, column-major; NaN is missing.
+
+        `folds` `(rows,)` says that these are training rows: what derives from the target is then out-of-fold. Columns
+        may come in any order and in other types of the same meaning; raises `SchemaError` for a missing one, or for a
+        value that cannot be read.
+        """
+        batch = self._select(batch)
+        out = np.empty((batch.num_rows, len(self.features)), dtype=np.float32, order="F")
+        for step, start, stop in self._outputs:
+            step.transform(batch, out[:, start:stop], folds)
+        return out
+
+    def _select(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        names = batch.schema.names
+        missing = [column for column in self.inputs if column not in names]
+        if missing:
+            raise SchemaError(
+                f"the data has no column {missing[0]!r}"
+                + (f", nor {len(missing) - 1} others: {', '.join(missing[1:6])}" if len(missing) > 1 else ""),
+                hint=nearest(missing[0], names) if names else "It has no columns at all.",
+            )
+        if len(set(names)) < len(names):
+            twice = next((column for column in self.inputs if names.count(column) > 1), None)
+            if twice is not None:
+                raise SchemaError(f"the data has {names.count(twice)} columns {twice!r}", hint="Rename all but one.")
+        return batch
+
+    def sealed(self) -> "Recipe":
+        """A copy for prediction: it cannot transform training rows, and says nothing of single folds."""
+        copy = Recipe.__new__(Recipe)
+        copy._steps = tuple((name, step.sealed()) for name, step in self._steps)
+        copy.rejected, copy.inputs = dict(self.rejected), self.inputs
+        copy._lay_out()
+        return copy
+
+    def state(self) -> State:
+        """All that `from_state` needs, planned or fitted, as `core.state` saves it."""
+        steps = [{"kind": name, "content": step.state()} for name, step in self._steps]
+        return {"format": FORMAT, "fitted": bool(self._outputs), "steps": steps, "rejected": self.rejected}
+
+    @classmethod
+    def from_state(cls, state: State) -> "Recipe":
+        """Inverse of `state`; raises `DataError` for another format version."""
+        if state.get("format") != FORMAT:
+            raise DataError(
+                f"the recipe has format version {state.get('format')!r}, version {FORMAT} is understood",
+                hint="Read it with the release of shardwise that wrote it.",
+            )
+        loaded = Recipe.__new__(Recipe)
+        loaded._steps = tuple((step["kind"], _load(step)) for step in state["steps"])
+        loaded.rejected = dict(state["rejected"])
+        loaded.inputs = tuple(dict.fromkeys(column for _, step in loaded._steps for column in step.reads))
+        loaded.features, loaded._outputs = (), []
+        if state["fitted"]:
+            loaded._lay_out()
+        return loaded
+
+
+def _load(step: Mapping[str, Any]) -> Transformer:
+    if step["kind"] not in TRANSFORMERS:
+        raise DataError(f"there is no transformer {step['kind']!r}", hint=f"There are: {', '.join(TRANSFORMERS)}.")
+    loaded: Transformer = TRANSFORMERS[step["kind"]].from_state(step["content"])
+    return loaded
+
+
+def _plan_column(
+    column: str, profile: ColumnProfile, config: RecipeConfig, visibility: Visibility, labels: Labels
+) -> list[tuple[str, Transformer]]:
+    makers: dict[str, Callable[[], Transformer]] = {
+        "number": lambda: Number.plan(column, profile),
+        "category": lambda: Category.plan(column, profile, config),
+        "date": lambda: Calendar.plan(column, profile),
+        "encoding": lambda: TargetEncoding.plan(
+            column,
+            numeric=is_numeric(profile),
+            visibility=visibility,
+            labels=labels,
+            smoothing=config.smoothing,
+            cap=config.encoded_categories,
+        ),
+        "text": lambda: Text.plan(
+            column, visibility=visibility, labels=labels, buckets=config.text_buckets, columns=config.text_columns
+        ),
+    }
+    return [(name, makers[name]()) for name in transformers_for(column, profile, config)]
+
+
+def _labels(target: Target, profile: TableProfile, config: RecipeConfig) -> Labels:
+    """What target encoding sums; of many classes those that the profile saw most often."""
+    known = profile.columns.get(target.column)
+    heaviest = [text for text, _ in known.top] if known is not None else []
+    names = {canonical_label(label): str(label) for label in target.classes}
+    return Labels.of(target, config.encoded_classes, [names[text] for text in heaviest if text in names])
