@@ -1,0 +1,266 @@
+"""The scores of predictions that come in pieces: exact up to a limit of memory, sums and a sample above it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from scipy.special import logit
+
+from shardwise.core.state import State
+from shardwise.core.target import Target
+from shardwise.stats.intervals import Interval, informing_rows, interval, replicates, spread
+from shardwise.stats.metrics import (
+    METRICS,
+    Additive,
+    Metric,
+    OneVsRest,
+    Pairs,
+    Ranked,
+    mean_defined,
+    metric_named,
+    metrics_for,
+)
+from shardwise.stats.slices import Slice, SliceConfig, evaluate_slices, slice_values
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_SLACK = 1.25  # pruning waits until this many times the limit is held
+_REACH = 16.0  # logits beyond are one bin
+
+
+class Evaluation:
+    """Labels and predictions, gathered batch by batch and merged; then metrics with intervals, and slices.
+
+    Up to `limit_bytes` all rows are kept, and all numbers are exact. Above it
+
+    - additive metrics stay exact: their sums are kept;
+    - ranked metrics come from a histogram of scores, 2048 bins per unit of logit for two classes, fewer for many;
+      scores in one bin count as tied, which moves an AUC by less than 1e-4 where scores are spread;
+    - intervals and slices come from a uniform sample of rows (those with the lowest priority, a hash of the row's
+      number), the intervals narrowed by the square root of its share.
+
+    `first_row` numbers the first row of this piece (a partition's `first_row`), so that the sample depends neither on
+    the batches nor on the order of merging.
+    """
+
+    def __init__(self, target: Target, *, limit_bytes: int = 64 << 20, first_row: int = 0) -> None:
+        self.target = target
+        self.limit_bytes = limit_bytes
+        self.rows = 0
+        self._next_row = first_row
+        self._threshold = np.uint64(2**64 - 1)  # rows of a priority above are not in the sample
+        self._kept = _Table({})
+        self._totals: dict[str, np.ndarray] | None = None  # from the first pruning on
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all rows are kept."""
+        return self._totals is None
+
+    def update(
+        self,
+        y: np.ndarray,
+        prediction: np.ndarray,
+        weight: np.ndarray | None = None,
+        slices: Mapping[str, pa.Array] | None = None,
+    ) -> None:
+        """Add labels `(rows,)`, predictions `(rows,)` or `(rows, classes)`, weights, and columns to slice by."""
+        y = np.asarray(y, dtype=np.float64)
+        priority = _priorities(self._next_row, len(y))
+        self._next_row += len(y)
+        mass = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
+        table = _Table({"y": y, "prediction": np.asarray(prediction, np.float64), "weight": mass, "priority": priority})
+        table.columns.update({f"slice:{name}": slice_values(values) for name, values in (slices or {}).items()})
+        self._add(table.take(~np.isnan(y) & (mass > 0)))
+
+    def _add(self, table: "_Table") -> None:
+        self.rows += len(table)
+        if self._totals is not None:
+            self._totals = _added(self._totals, self._sums(table.pairs()))
+            table = table.take(table.columns["priority"] <= self._threshold)
+        self._kept = self._kept.joined(table)
+        self._prune()
+
+    def merge(self, other: Self) -> None:
+        """Add what another evaluation has gathered; its columns to slice by must be the same."""
+        if self._totals is not None or other._totals is not None:
+            self._totals = _added(self._all_totals(), other._all_totals())
+        self.rows += other.rows
+        self._threshold = min(self._threshold, other._threshold)
+        self._kept = self._kept.joined(other._kept)
+        self._next_row = max(self._next_row, other._next_row)
+        self._prune()
+
+    def _all_totals(self) -> dict[str, np.ndarray]:
+        return self._totals if self._totals is not None else self._sums(self._kept.pairs())
+
+    @property
+    def limit_rows(self) -> int:
+        """Rows that are kept at most, but for a quarter on top between prunings."""
+        return max(1000, self.limit_bytes // self._kept.row_bytes)
+
+    def _prune(self) -> None:
+        if len(self._kept) <= self.limit_rows * (_SLACK if self._totals is not None else 1.0):
+            return
+        self._totals = self._all_totals()
+        priority = self._kept.columns["priority"]
+        self._threshold = min(self._threshold, np.partition(priority, self.limit_rows - 1)[self.limit_rows - 1])
+        self._kept = self._kept.take(priority <= self._threshold)
+
+    def sample(self) -> Pairs:
+        """All rows as long as the evaluation is exact, else a uniform sample of them, by priority."""
+        return self._ordered().pairs()
+
+    def _ordered(self) -> "_Table":
+        """The sample in an order that does not depend on how it came together."""
+        table = self._kept.take(self._kept.columns["priority"] <= self._threshold) if self.rows else self._kept
+        return table.take(np.argsort(table.columns["priority"], kind="stable")) if self.rows else table
+
+    def result(self, metrics: Sequence[str] | None = None, *, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:
+        """`{"rows": .., "metrics": {name: {"value", "low", "high"}}}`; what is not defined is None.
+
+        Raises `ConfigError` for a metric that does not exist or does not fit the task.
+        """
+        chosen = [metric_named(name, self.target.task) for name in metrics or metrics_for(self.target.task)]
+        pairs = self.sample()
+        scores = {metric.name: self._score(metric, pairs, bootstrap, seed).to_json() for metric in chosen}
+        return {"rows": self.rows, "metrics": scores}
+
+    def _score(self, metric: Metric, pairs: Pairs, resamples: int, seed: int) -> Interval:
+        quantile = self.target.quantile
+        if self._totals is None:
+            return interval(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
+        with np.errstate(all="ignore"):
+            value = _from_totals(metric, self._totals)
+            if not np.isfinite(value):
+                return Interval(value, np.nan, np.nan)
+            draws = replicates(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
+            share = len(pairs) / self.rows
+            moved = draws + (value - metric.of(pairs, quantile))
+            return spread(metric, value, moved, informing_rows(metric, pairs) / share, np.sqrt(share))
+
+    def slices(self, metric: str | None = None, config: SliceConfig | None = None) -> list[Slice]:
+        """The metric for the parts of each column that was given to `update`."""
+        chosen = metric_named(metric or metrics_for(self.target.task)[0], self.target.task)
+        table = self._ordered()
+        columns = {
+            name.removeprefix("slice:"): values for name, values in table.columns.items() if name.startswith("slice:")
+        }
+        return evaluate_slices(chosen, table.pairs(), columns, quantile=self.target.quantile, config=config)
+
+    def _sums(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        """What ranked and additive metrics of the task are computed from."""
+        sums: dict[str, np.ndarray] = {}
+        if not len(pairs):
+            return sums
+        with np.errstate(all="ignore"):
+            for name in metrics_for(self.target.task):
+                metric = METRICS[name]
+                if isinstance(metric, Additive):
+                    sums[name] = metric.sums(pairs, self.target.quantile)
+            if self.target.task.is_classification:
+                sums["scores"] = _histograms(pairs)
+        return sums
+
+    def state(self) -> State:
+        return {
+            "target": self.target.to_json(),
+            "limit_bytes": self.limit_bytes,
+            "rows": self.rows,
+            "next_row": self._next_row,
+            "threshold": str(self._threshold),
+            "kept": {
+                name: values if values.dtype.kind != "O" else {"texts": values.tolist()}
+                for name, values in self._kept.columns.items()
+            },
+            "totals": self._totals,
+        }
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        loaded = cls(Target.from_json(state["target"]), limit_bytes=state["limit_bytes"], first_row=state["next_row"])
+        loaded.rows = state["rows"]
+        loaded._threshold = np.uint64(state["threshold"])
+        loaded._kept = _Table(
+            {
+                name: np.array(values["texts"], dtype=object) if isinstance(values, dict) else values
+                for name, values in state["kept"].items()
+            }
+        )
+        loaded._totals = state["totals"]
+        return loaded
+
+
+class _Table:
+    """Columns of equal length; a batch costs no copy of what is there."""
+
+    def __init__(self, columns: dict[str, np.ndarray]) -> None:
+        self._parts: list[dict[str, np.ndarray]] = [columns] if columns else []
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        if len(self._parts) > 1:
+            self._parts = [{name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}]
+        return self._parts[0] if self._parts else {}
+
+    def joined(self, other: "_Table") -> "_Table":
+        table = _Table({})
+        table._parts = [*self._parts, *other._parts]
+        return table
+
+    def take(self, rows: np.ndarray) -> "_Table":
+        return _Table({name: values[rows] for name, values in self.columns.items()})
+
+    def pairs(self) -> Pairs:
+        if not self._parts:
+            return Pairs(np.empty(0), np.empty(0), np.empty(0))
+        return Pairs(self.columns["y"], self.columns["prediction"], self.columns["weight"])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row; a reference to a text counts as the text of some twenty letters that it is."""
+        if not self._parts:
+            return 8
+        return sum(
+            8 * (values.shape[1] if values.ndim == 2 else 8 if values.dtype.kind == "O" else 1)
+            for values in self._parts[0].values()
+        )
+
+    def __len__(self) -> int:
+        return sum(len(part["y"]) for part in self._parts)
+
+
+def _priorities(first_row: int, rows: int) -> np.ndarray:
+    """SplitMix64 of the row numbers, uint64 `(rows,)`."""
+    mixed = (np.arange(first_row, first_row + rows, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+
+
+def _added(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: a[name] + b[name] if name in a and name in b else {**a, **b}[name] for name in {**a, **b}}
+
+
+def _histograms(pairs: Pairs) -> np.ndarray:
+    """Weights `(classes or 1, 2, bins)` of rows in and out of a class by the logit of its probability, best first."""
+    scores = [pairs.score] if pairs.prediction.ndim == 1 or pairs.prediction.shape[1] == 2 else pairs.prediction.T
+    per_unit = max(4, 2048 // len(scores))
+    bins = int(2 * _REACH * per_unit)
+    out = np.empty((len(scores), 2, bins))
+    for k, score in enumerate(scores):
+        place = (_REACH - np.clip(logit(np.clip(score, 0.0, 1.0)), -_REACH, _REACH)) * per_unit
+        codes = np.minimum(np.nan_to_num(place), bins - 1).astype(np.int64)
+        own = pairs.y == (1 if len(scores) == 1 else k)
+        out[k, 0] = np.bincount(codes, weights=pairs.weight * own, minlength=bins)
+        out[k, 1] = np.bincount(codes, weights=pairs.weight * ~own, minlength=bins)
+    return out
+
+
+def _from_totals(metric: Metric, totals: Mapping[str, np.ndarray]) -> float:
+    if isinstance(metric, Additive):
+        return float(metric.finish(totals[metric.name]))
+    if isinstance(metric, Ranked):
+        return float(metric.curve(totals["scores"][0, 0], totals["scores"][0, 1]))
+    assert isinstance(metric, OneVsRest)
+    return mean_defined(np.array([metric.ranked.curve(up, down) for up, down in totals["scores"]]))

@@ -1,0 +1,195 @@
+"""Bootstrap intervals of metrics, at a cost that does not grow with the rows.
+
+A resample gives each row a Poisson(1) weight (Chamandy et al., "Estimating uncertainty for massive data streams",
+2012), so whatever is a sum over rows is resampled as sums:
+
+- additive metrics: rows are put into at most `GROUPS` groups at random, and the sums of the groups are resampled;
+- ranked metrics: the rows with one score are a cell, whose count resampled is Poisson(count); neighbouring cells of one
+  class are one cell, and above `CELLS` neighbours are joined, the change of value taken off;
+- one against the rest: the classes share their rows, so the influence of each row on the mean (its Hajek projection) is
+  resampled.
+
+| symbol | meaning                                                                                          |
+|--------|--------------------------------------------------------------------------------------------------|
+| v      | value of the metric on the rows                                                                  |
+| g      | scale on which it spreads evenly: log for losses, logit for shares, log(1 - v) for r2            |
+| n      | rows that inform: of ranked metrics those of the smaller class, (sum w)^2 / sum w^2 with weights |
+| s      | standard deviation of g over the resamples, times sqrt(n / (n - 1))                              |
+| t      | 97.5 % point of Student's t with n - 1 degrees of freedom                                        |
+
+The interval is g^-1(g(v) +- t s): 200 resamples know a standard deviation to 5 %, but a 2.5 % point only to a seventh
+of s, and g keeps the interval inside the range of the metric. Where a share is 0 or 1 no resample differs; the other
+end is then that of Clopper and Pearson, 0.025^(1/n). On simulated data the intervals hold the true value in 93 to 97 of
+100 cases from about 50 informing rows on; labels with heavy tails and scores that are nearly perfect want more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import t as student
+
+from shardwise.core.seeds import derive_seed
+from shardwise.stats.metrics import Additive, Metric, OneVsRest, Pairs, Ranked
+
+GROUPS = 4096
+CELLS = 2048
+TAIL = 0.025
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval; NaN where the metric is not defined, the ends where not known."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """`{"value", "low", "high"}`; NaN and infinities are null."""
+        parts = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: float(part) if np.isfinite(part) else None for name, part in parts.items()}
+
+
+def interval(metric: Metric, pairs: Pairs, *, resamples: int = 200, seed: int = 0, quantile: float = 0.5) -> Interval:
+    """The metric of labelled pairs with its 95 % bootstrap interval."""
+    value = metric.of(pairs, quantile)
+    if not np.isfinite(value):
+        return Interval(value, np.nan, np.nan)
+    with np.errstate(all="ignore"):
+        draws = replicates(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
+        return spread(metric, value, draws, informing_rows(metric, pairs))
+
+
+def spread(metric: Metric, value: float, draws: np.ndarray, rows: float, shrink: float = 1.0) -> Interval:
+    """The interval around a value from resampled values `(resamples,)`; `shrink` scales their spread."""
+    draws = draws[np.isfinite(draws)]
+    if rows <= 1 or len(draws) < 2:
+        return Interval(value, np.nan, np.nan)
+    is_share = metric.greater_is_better and metric.name != "r2"
+    if is_share and value in (0.0, 1.0):
+        far = TAIL ** (1 / rows)
+        return Interval(value, *((far, 1.0) if value else (0.0, 1.0 - far)))
+    to_scale, from_scale = _scale(metric, rows)
+    deviation = to_scale(draws).std(ddof=1) * np.sqrt(rows / (rows - 1)) * shrink
+    reach = student.isf(TAIL, rows - 1) * deviation
+    middle = to_scale(np.array(value))
+    ends = sorted((float(from_scale(middle - reach)), float(from_scale(middle + reach))))
+    return Interval(value, min(ends[0], value), max(ends[1], value))
+
+
+_Change = Callable[[np.ndarray], np.ndarray]
+
+
+def _scale(metric: Metric, rows: float) -> tuple[_Change, _Change]:
+    """g and its inverse; what is at the edge of the range is taken as within it by less than a row."""
+    tiny = 1e-300
+    if not metric.greater_is_better:
+        return (lambda v: np.log(np.maximum(v, tiny))), np.exp
+    if metric.name == "r2":
+        return (lambda v: np.log(np.maximum(1.0 - v, tiny))), (lambda u: 1.0 - np.exp(u))
+    edge = min(0.25, 0.5 / rows**2 if isinstance(metric, Ranked | OneVsRest) else 0.5 / rows)
+    return (lambda v: logit(np.clip(v, edge, 1.0 - edge))), expit
+
+
+def informing_rows(metric: Metric, pairs: Pairs) -> float:
+    """Effective number of rows that decide the metric: of the rarest class that counts, where classes are compared."""
+    if isinstance(metric, Ranked):
+        sides = [pairs.weight[pairs.y > 0.5], pairs.weight[pairs.y <= 0.5]]
+        return min(_effective(side) for side in sides)
+    return _effective(pairs.weight)
+
+
+def _effective(weight: np.ndarray) -> float:
+    return float(weight.sum() ** 2 / (weight**2).sum()) if len(weight) else 0.0
+
+
+def replicates(
+    metric: Metric, pairs: Pairs, *, resamples: int = 200, seed: int = 0, quantile: float = 0.5
+) -> np.ndarray:
+    """The metric in each of `resamples` Poisson resamples, `(resamples,)`."""
+    rng = np.random.default_rng(derive_seed(seed, "bootstrap", metric.name))
+    if isinstance(metric, Additive):
+        grouped = _grouped(metric, pairs, quantile, rng)
+        return np.asarray(metric.finish(_poisson_ones(rng, (resamples, len(grouped))) @ grouped))
+    if isinstance(metric, OneVsRest):
+        influence = _influence(pairs)
+        sums = np.bincount(_groups(len(pairs), rng), weights=influence)
+        weights = _poisson_ones(rng, (resamples, len(sums)))
+        return np.asarray(metric.of(pairs) + weights @ sums - influence.sum())
+    assert isinstance(metric, Ranked)
+    return _ranked(metric, pairs, resamples, rng)
+
+
+def _groups(rows: int, rng: np.random.Generator) -> np.ndarray:
+    """A group number for each row: its own as long as there are enough."""
+    return np.arange(rows) if rows <= GROUPS else rng.integers(0, GROUPS, rows)
+
+
+def _poisson_ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.poisson(1.0, shape).astype(np.float64)
+
+
+def _grouped(metric: Additive, pairs: Pairs, quantile: float, rng: np.random.Generator) -> np.ndarray:
+    """Sums of the weighted terms of each group, `(groups, sums)`."""
+    groups = _groups(len(pairs), rng)
+    n_groups, start, total = min(len(pairs), GROUPS), 0, np.zeros(())
+    for block in metric.weighted(metric.centre(pairs), quantile):
+        own = groups[start : start + len(block)]
+        columns = [np.bincount(own, weights=column, minlength=n_groups) for column in block.T]
+        total = total + np.stack(columns, axis=1)
+        start += len(block)
+    return np.asarray(total)
+
+
+def _influence(pairs: Pairs) -> np.ndarray:
+    """First-order change of the mean of the classes' AUC with the weight of each row, `(rows,)`."""
+    total, defined = np.zeros(len(pairs)), 0
+    for k, score in enumerate(pairs.prediction.T):
+        own = pairs.y == k
+        if own.any() and not own.all():
+            total += _auc_influence(own, score, pairs.weight)
+            defined += 1
+    return total / max(defined, 1)
+
+
+def _auc_influence(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """weight * (placement - AUC) / weight of the own class; a placement is the share of the others ranked right."""
+    _, cell = np.unique(score, return_inverse=True)
+    up = np.bincount(cell, weights=weight * positive)
+    down = np.bincount(cell, weights=weight * ~positive)
+    below = (np.cumsum(down) - down / 2) / down.sum()  # of the negatives, for a positive
+    above = 1.0 - (np.cumsum(up) - up / 2) / up.sum()  # of the positives, for a negative
+    area = (up * below).sum() / up.sum()
+    own = np.where(positive, below[cell] / up.sum(), above[cell] / down.sum())
+    return np.asarray(weight * (own - area / np.where(positive, up.sum(), down.sum())))
+
+
+def _ranked(metric: Ranked, pairs: Pairs, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Counts of each cell are drawn with the mean and the variance that resampled weights have."""
+    positive = pairs.y > 0.5
+    order = np.argsort(-pairs.score, kind="stable")
+    score, hit, weight = pairs.score[order], positive[order], pairs.weight[order]
+    starts = _cell_starts(score, hit)
+    draws = []
+    for side in (hit, ~hit):
+        mass = np.add.reduceat(weight * side, starts)
+        square = np.add.reduceat(weight**2 * side, starts)
+        unit = np.divide(square, mass, out=np.ones_like(mass), where=mass > 0)
+        draws.append(unit * rng.poisson(mass / unit, (resamples, len(mass))))
+    joined = metric.curve(np.add.reduceat(weight * hit, starts), np.add.reduceat(weight * ~hit, starts))
+    return metric.curve(*draws) + (metric.of(pairs) - joined)
+
+
+def _cell_starts(score: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    """Where the cells of sorted scores begin: ties are together, as are neighbours of one class."""
+    ties = np.flatnonzero(np.r_[True, score[1:] != score[:-1]])
+    rows = np.diff(np.r_[ties, len(score)])
+    share = np.add.reduceat(hit.astype(np.float64), ties) / rows
+    pure = (share == 0) | (share == 1)
+    same = np.r_[False, (share[1:] == share[:-1]) & pure[1:] & pure[:-1]]
+    starts = ties[~same]
+    if len(starts) <= CELLS:
+        return np.asarray(starts)
+    return np.asarray(starts[np.linspace(0, len(starts), CELLS, endpoint=False).astype(np.int64)])

@@ -1,0 +1,361 @@
+"""Metrics under scikit-learn's names, computed from sums or from sorted scores, so that they merge and resample.
+
+`compute(y, prediction, weight)` equals `sklearn.metrics` where that is defined. Rows without a label (NaN) or without
+weight do not count. Where a metric is not defined (no rows, one class only for `roc_auc`, a prediction that is NaN) the
+value is NaN; nothing warns and nothing raises.
+
+Predictions are float64: of classifiers probabilities `(rows, classes)`, or for two classes also `(rows,)` of the
+positive class (index 1); of all others `(rows,)`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shardwise.core.errors import ConfigError
+from shardwise.core.target import Task
+
+EPS = float(np.finfo(np.float64).eps)  # probabilities are clipped here, as in scikit-learn's log_loss
+BLOCK_ROWS = 65_536
+Terms = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+Finish = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Labels y `(rows,)`, predictions `(rows,)` or `(rows, classes)` and weights `(rows,)`, all float64."""
+
+    y: np.ndarray
+    prediction: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def labelled(cls, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None) -> "Pairs":
+        """The rows that count: those with a label, and with a weight above 0."""
+        y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+        weight = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
+        pairs = cls(y, prediction, weight)
+        counts = ~np.isnan(y) & (weight > 0)
+        return pairs if counts.all() else pairs.take(counts)
+
+    def take(self, rows: np.ndarray | slice) -> "Pairs":
+        return Pairs(self.y[rows], self.prediction[rows], self.weight[rows])
+
+    @property
+    def score(self) -> np.ndarray:
+        """Scores `(rows,)` of the positive class of two."""
+        return _positive(self.prediction)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number for how well predictions fit. `greater_is_better` says which way to look."""
+
+    name: str
+    tasks: frozenset[Task]
+    greater_is_better: bool
+
+    def compute(
+        self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None = None, *, quantile: float = 0.5
+    ) -> float:
+        """The value for y `(rows,)` and prediction `(rows,)` or `(rows, classes)`; `quantile` is the task's own."""
+        return self.of(Pairs.labelled(y, prediction, weight), quantile)
+
+    def of(self, pairs: Pairs, quantile: float = 0.5) -> float:
+        """As `compute`, of rows that all count."""
+        if not len(pairs) or np.isnan(pairs.prediction).any():
+            return float("nan")
+        with np.errstate(all="ignore"):
+            return self._value(pairs, quantile)
+
+    def _value(self, pairs: Pairs, quantile: float) -> float:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Additive(Metric):
+    """A function of weighted sums: `finish(sum over rows of weight * terms(row))`.
+
+    `terms` gives `(rows, sums)`, `finish` takes `(..., sums)`; `centred` metrics do not change when one number is taken
+    from labels and predictions, which keeps squares exact.
+    """
+
+    terms: Terms
+    finish: Finish
+    centred: bool = False
+
+    def _value(self, pairs: Pairs, quantile: float) -> float:
+        return float(self.finish(self.sums(self.centre(pairs), quantile)))
+
+    def centre(self, pairs: Pairs) -> Pairs:
+        """The pairs with the mean label taken off, where that changes nothing."""
+        if not self.centred:
+            return pairs
+        middle = np.average(pairs.y, weights=pairs.weight)
+        return Pairs(pairs.y - middle, pairs.prediction - middle, pairs.weight)
+
+    def weighted(self, pairs: Pairs, quantile: float) -> Iterator[np.ndarray]:
+        """Weighted terms `(rows, sums)` of one block of rows after the other."""
+        for start in range(0, len(pairs), BLOCK_ROWS):
+            block = pairs.take(slice(start, start + BLOCK_ROWS))
+            yield self.terms(block.y, block.prediction, quantile) * block.weight[:, None]
+
+    def sums(self, pairs: Pairs, quantile: float = 0.5) -> np.ndarray:
+        """Weighted sums of the terms, `(sums,)`; those of several pieces add up."""
+        return np.asarray(np.sum([block.sum(axis=0) for block in self.weighted(pairs, quantile)], axis=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked(Metric):
+    """A function of how the positives rank among the scores.
+
+    `curve` takes the weights `(..., scores)` of positives and of negatives with each score, best score first.
+    """
+
+    curve: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    def _value(self, pairs: Pairs, quantile: float) -> float:  # noqa: ARG002
+        return float(self.curve(*score_cells(pairs.y > 0.5, pairs.score, pairs.weight)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneVsRest(Metric):
+    """Mean over the classes of a ranked metric of the class against all others; classes without rows do not count."""
+
+    ranked: Ranked
+
+    def _value(self, pairs: Pairs, quantile: float) -> float:  # noqa: ARG002
+        scores = pairs.prediction.T
+        cells = (score_cells(pairs.y == k, score, pairs.weight) for k, score in enumerate(scores))
+        return mean_defined(np.array([self.ranked.curve(*cell) for cell in cells]))
+
+
+def mean_defined(values: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN when nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _positive(prediction: np.ndarray) -> np.ndarray:
+    return prediction if prediction.ndim == 1 else prediction[:, 1]
+
+
+def score_cells(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of the positives and of the negatives with each distinct score, best score first."""
+    order = np.argsort(-score, kind="stable")
+    ranked, hit, mass = score[order], positive[order], weight[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    return np.add.reduceat(mass * hit, starts), np.add.reduceat(mass * ~hit, starts)
+
+
+# ---- curves: weights (..., scores) of positives and negatives, best score first
+
+
+def _roc_auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    above = np.cumsum(positive, axis=-1) - positive / 2  # ties count half
+    area = (above * negative).sum(axis=-1)
+    return np.asarray(area / (positive.sum(axis=-1) * negative.sum(axis=-1)))
+
+
+def _average_precision(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    hits = np.cumsum(positive, axis=-1)
+    called = hits + np.cumsum(negative, axis=-1)
+    precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
+    return np.asarray((precision * positive).sum(axis=-1) / positive.sum(axis=-1))
+
+
+# ---- terms (rows, sums) and what is made of their sums
+
+
+def _columns(*parts: np.ndarray) -> np.ndarray:
+    return np.stack([np.asarray(part, dtype=np.float64) for part in parts], axis=1)
+
+
+def _mean(sums: np.ndarray) -> np.ndarray:
+    return np.asarray(sums[..., 1] / sums[..., 0])
+
+
+def _mean_of(loss: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> Terms:
+    """Terms of a mean: the number of rows, and the loss of each."""
+    return lambda y, prediction, quantile: _columns(np.ones(len(y)), loss(y, prediction, quantile))
+
+
+def _log_loss(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    if prediction.ndim == 1:
+        own = np.where(y > 0.5, prediction, 1.0 - prediction)
+    else:
+        own = np.take_along_axis(prediction, y.astype(np.int64)[:, None], axis=1)[:, 0]
+    return np.asarray(-np.log(np.clip(own, EPS, 1.0 - EPS)))
+
+
+def _brier(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    return np.asarray((_positive(prediction) - y) ** 2)
+
+
+def classes_of(prediction: np.ndarray) -> np.ndarray:
+    """Class indices `(rows,)` of the greatest probability; on a tie the first class."""
+    if prediction.ndim == 1:
+        return (prediction > 0.5).astype(np.int64)
+    return np.asarray(prediction.argmax(axis=1))
+
+
+def _hit(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    return np.asarray(classes_of(prediction) == y)
+
+
+def _confusion(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    """For each class: rows that are hit, rows that are of it, rows that are taken for it."""
+    called = classes_of(prediction)
+    classes = np.arange(2 if prediction.ndim == 1 else prediction.shape[1])
+    is_class, is_called = y[:, None] == classes, called[:, None] == classes
+    return np.concatenate([is_class & is_called, is_class, is_called], axis=1).astype(np.float64)
+
+
+def _thirds(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    third = sums.shape[-1] // 3
+    return sums[..., :third], sums[..., third : 2 * third], sums[..., 2 * third :]
+
+
+def _balanced_accuracy(sums: np.ndarray) -> np.ndarray:
+    hit, actual, _ = _thirds(sums)
+    present = actual > 0
+    recall = np.divide(hit, actual, out=np.zeros_like(hit), where=present)
+    return np.asarray(recall.sum(axis=-1) / present.sum(axis=-1))
+
+
+def _f1_each(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    hit, actual, called = _thirds(sums)
+    present = actual + called > 0
+    return np.divide(2 * hit, actual + called, out=np.zeros_like(hit), where=present), present
+
+
+def _f1(sums: np.ndarray) -> np.ndarray:
+    return np.asarray(_f1_each(sums)[0][..., 1])
+
+
+def _f1_macro(sums: np.ndarray) -> np.ndarray:
+    each, present = _f1_each(sums)
+    return np.asarray(each.sum(axis=-1) / present.sum(axis=-1))
+
+
+def _square(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    return np.asarray((y - prediction) ** 2)
+
+
+def _absolute(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    return np.asarray(np.abs(y - prediction))
+
+
+def _r2_terms(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    return _columns(np.ones(len(y)), y, y**2, (y - prediction) ** 2)
+
+
+def _r2(sums: np.ndarray) -> np.ndarray:
+    """As in scikit-learn, labels that are all equal give 1 when every prediction is right, else 0."""
+    rows, total, squares, error = (sums[..., i] for i in range(4))
+    spread = squares - total**2 / rows
+    flat = spread <= 1e-15 * squares
+    value = 1.0 - error / np.where(flat, 1.0, spread)
+    return np.asarray(np.where(flat, np.where(error == 0, 1.0, 0.0), value))
+
+
+def _poisson(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    """Deviance of a count; means below 1e-15 are taken as 1e-15, a negative count gives NaN."""
+    mean = np.maximum(prediction, 1e-15)
+    ratio = np.where(y > 0, y, 1.0) / mean
+    gain = np.where(y > 0, y * np.log(ratio), 0.0)
+    return np.asarray(np.where(y < 0, np.nan, 2.0 * (gain - y + mean)))
+
+
+def _pinball(y: np.ndarray, prediction: np.ndarray, quantile: float) -> np.ndarray:
+    short = y - prediction
+    return np.asarray(np.where(short >= 0, quantile * short, (quantile - 1.0) * short))
+
+
+def _covered(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
+    return np.asarray(y <= prediction)
+
+
+def _rmse(sums: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sqrt(_mean(sums)))
+
+
+_BINARY = frozenset({Task.BINARY})
+_CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
+_MULTICLASS = frozenset({Task.MULTICLASS})
+_NUMBERS = frozenset({Task.REGRESSION, Task.COUNT})
+_AUC = Ranked(name="roc_auc", tasks=_BINARY, greater_is_better=True, curve=_roc_auc)
+
+
+def _additive(name: str, tasks: frozenset[Task], terms: Terms, finish: Finish, better: bool) -> Additive:
+    return Additive(name=name, tasks=tasks, greater_is_better=better, terms=terms, finish=finish, centred=name == "r2")
+
+
+_ALL: tuple[Metric, ...] = (
+    _AUC,
+    _additive("log_loss", _CLASSES, _mean_of(_log_loss), _mean, False),
+    _additive("accuracy", _CLASSES, _mean_of(_hit), _mean, True),
+    _additive("balanced_accuracy", _CLASSES, _confusion, _balanced_accuracy, True),
+    _additive("f1", _BINARY, _confusion, _f1, True),
+    Ranked(name="average_precision", tasks=_BINARY, greater_is_better=True, curve=_average_precision),
+    _additive("brier_score", _BINARY, _mean_of(_brier), _mean, False),
+    _additive("f1_macro", _MULTICLASS, _confusion, _f1_macro, True),
+    OneVsRest(name="roc_auc_ovr", tasks=_MULTICLASS, greater_is_better=True, ranked=_AUC),
+    _additive("mean_poisson_deviance", frozenset({Task.COUNT}), _mean_of(_poisson), _mean, False),
+    _additive("mean_pinball_loss", frozenset({Task.QUANTILE}), _mean_of(_pinball), _mean, False),
+    _additive("coverage", frozenset({Task.QUANTILE}), _mean_of(_covered), _mean, True),
+    _additive("rmse", _NUMBERS, _mean_of(_square), _rmse, False),
+    _additive("mae", _NUMBERS | {Task.QUANTILE}, _mean_of(_absolute), _mean, False),
+    _additive("r2", _NUMBERS, _r2_terms, _r2, True),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+"""By name. `coverage` is the share of labels at or below the predicted quantile: best where it equals the quantile."""
+
+_DEFAULTS = {
+    Task.BINARY: "roc_auc",
+    Task.MULTICLASS: "log_loss",
+    Task.REGRESSION: "rmse",
+    Task.COUNT: "mean_poisson_deviance",
+    Task.QUANTILE: "mean_pinball_loss",
+}
+
+
+def metrics_for(task: Task) -> list[str]:
+    """Names of the metrics that fit a task, the default one first.
+
+    >>> metrics_for(Task.COUNT)
+    ['mean_poisson_deviance', 'rmse', 'mae', 'r2']
+    """
+    default = default_metric(task)
+    return [default, *(name for name, metric in METRICS.items() if task in metric.tasks and name != default)]
+
+
+def default_metric(task: Task) -> str:
+    """The metric by which candidates are compared when none is asked for."""
+    return _DEFAULTS[Task(task)]
+
+
+def metric_named(name: str, task: Task) -> Metric:
+    """The metric; raises `ConfigError` when there is none of that name, or when it does not fit the task."""
+    if name in METRICS and task in METRICS[name].tasks:
+        return METRICS[name]
+    reason = f"the metric {name!r} does not fit a {task} target" if name in METRICS else f"there is no metric {name!r}"
+    raise ConfigError(reason, hint=f"For {task} there are: {', '.join(metrics_for(task))}.")
+
+
+def loss_of(name: str, value: float, quantile: float = 0.5) -> float:
+    """The value as a loss, lower is better; NaN becomes infinite, so that it is never the best.
+
+    >>> loss_of("roc_auc", 0.9), loss_of("rmse", 2.0), loss_of("coverage", 0.75, quantile=0.5)
+    (-0.9, 2.0, 0.25)
+    """
+    if np.isnan(value):
+        return float("inf")
+    if name == "coverage":
+        return abs(value - quantile)
+    return -value if METRICS[name].greater_is_better else value
