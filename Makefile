@@ -1,0 +1,43 @@
+# A fresh clone needs python3 (3.11 or newer), make, and nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# The name of the stamp holds a checksum of what was installed from, so that a change of it installs again.
+STAMP := .venv/installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d ' ' -f 1)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-7s %s\n' "$$name" "$$text"; done
+
+venv: $(STAMP) ## set up .venv with everything in it
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo '$(PYTHON) is not Python 3.11 or newer; give one that is: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo 'installing into .venv'
+	@$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
+	@rm -f .venv/installed-*
+	@touch $@
+
+demo: venv ## train, evaluate and predict on the flights data, in under 3 minutes
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+check: venv ## format, lint, types, import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## everything: the checks, unit tests, doctests, the README's commands
+	$(BIN)/pytest
+
+bench: venv ## run the benchmarks; results are appended to benchmarks/results/
+	@for file in benchmarks/bench_*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean: ## remove the virtual environment, caches, and what the demo left
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
