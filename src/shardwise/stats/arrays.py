@@ -138,3 +138,15 @@ def _narrow(lengths: np.ndarray) -> np.ndarray:
 
 def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def runs(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values of a sorted array and how often each occurs.
+
+    >>> runs(np.array([1, 1, 5]))
+    (array([1, 5]), array([2, 1]))
+    """
+    if not len(ordered):
+        return ordered, np.zeros(0, dtype=np.int64)
+    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    return ordered[starts], np.diff(starts, append=len(ordered))
