@@ -1,8 +1,8 @@
 """How examples/flights was made: `python examples/make_flights.py nycflights13.parquet examples/flights`.
 
-Source: nycflights13, all flights from New York City in 2013, US Bureau of Transportation Statistics, public domain (CC0).
-Kept: what is known before departure, and whether the flight arrived more than 15 minutes late. Flights without an arrival
-(cancelled, diverted) are left out.
+Source: nycflights13, all flights from New York City in 2013, US Bureau of Transportation Statistics, CC0. Kept: what is
+known before departure, and whether the flight arrived more than 15 minutes late. Flights without an arrival (cancelled,
+diverted) are left out.
 """
 
 import sys
@@ -20,8 +20,8 @@ def main(source: str, folder: str) -> None:
     flights = flights.filter(pc.is_valid(flights["arr_delay"]))
     minutes = pc.add(pc.multiply(pc.cast(flights["hour"], pa.int64()), 60), flights["minute"])
     departure = pc.add(flights["date"], pc.cast(pc.multiply(minutes, 60_000_000), pa.duration("us")))
-    late = pc.if_else(pc.greater(flights["arr_delay"], 15), "late", "on time")
-    table = pa.table({"departure": departure, **{name: flights[name] for name in KNOWN_BEFORE}, "arrival": late})
+    late = pc.greater(flights["arr_delay"], 15)
+    table = pa.table({"departure": departure, **{name: flights[name] for name in KNOWN_BEFORE}, "late": late})
     for month in range(1, 13):
         part = table.filter(pc.equal(pc.month(table["departure"]), month)).sort_by("departure")
         pq.write_table(part, Path(folder) / f"2013-{month:02d}.parquet", compression="zstd")
