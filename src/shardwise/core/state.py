@@ -60,7 +60,8 @@ def join_state(header: bytes, buffers: bytes) -> bytes:
 
 def _strip(value: Any, buffers: list[bytes], offset: list[int]) -> Any:
     if isinstance(value, dict):
-        return {str(key): _strip(part, buffers, offset) for key, part in value.items()}
+        # Sorted, so that the buffers lie in one order; `$` is ours, a key that begins with it gets a second one.
+        return {_escape(key): _strip(value[key], buffers, offset) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
         return [_strip(part, buffers, offset) for part in value]
     if isinstance(value, np.ndarray):
@@ -91,4 +92,8 @@ def _restore(value: Any, buffers: memoryview) -> Any:
     if "$bytes" in value:
         length, offset = value["$bytes"]
         return bytes(buffers[offset : offset + length])
-    return {key: _restore(part, buffers) for key, part in value.items()}
+    return {key.removeprefix("$"): _restore(part, buffers) for key, part in value.items()}
+
+
+def _escape(key: object) -> str:
+    return f"${key}" if str(key).startswith("$") else str(key)

@@ -30,7 +30,8 @@ def format_size(size_bytes: float) -> str:
     """
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
         if abs(size_bytes) >= factor:
-            return f"{size_bytes / factor:.3g} {unit}"
+            scaled = size_bytes / factor
+            return f"{scaled:.3g} {unit}" if abs(scaled) < 999 else f"{scaled:.0f} {unit}"
     return f"{size_bytes:.0f} B"
 
 

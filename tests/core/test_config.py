@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from shardwise.core.config import RunConfig, dump_config, load_config
+from shardwise.core.errors import ConfigError
+
+
+def config(**changes: object) -> RunConfig:
+    return RunConfig.from_mapping({"data": "a.parquet", "target": "y", **changes})
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="'trials'"):
+        config(trails=3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"trials": 0}, {"workers": -1}, {"folds": 1}, {"test_share": 1.5}, {"task": "bin"}, {"quantile": 1.0},
+     {"time": "soon"}, {"memory": "much"}, {"on_bad_row": "ignore"}, {"class_weight": "fair"}],
+)  # fmt: skip
+def test_values_that_cannot_be_meant_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        config(**changes)
+
+
+@pytest.mark.parametrize("missing", ["data", "target"])
+def test_data_and_target_are_needed(missing: str) -> None:
+    with pytest.raises(ConfigError, match=missing):
+        RunConfig.from_mapping({"data": "a", "target": "y"} | {missing: None})
+
+
+def test_bounds_do_not_change_the_identity_and_all_else_does() -> None:
+    plain = config().identity()
+    assert config(time="5m", memory="2GB", trials=3, workers=2, out="m", run="r", strict=True).identity() == plain
+    assert len({plain, config(seed=1).identity(), config(group="g").identity(), config(drop="a").identity()}) == 4
+
+
+def test_a_config_written_as_yaml_reads_back(tmp_path: Path) -> None:
+    asked = config(drop=["a", "b"], kinds={"zip": "category"}, time="+5m")
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(asked), encoding="utf8")
+    assert RunConfig.from_mapping(load_config(path)) == asked
+    assert asked.extends
+    assert asked.time_s == 300.0
+
+
+@pytest.mark.parametrize("text", ["- a\n", "a: [", "5"])
+def test_what_is_no_yaml_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf8")
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_config(path)
