@@ -1,0 +1,116 @@
+"""What a report needs to know of a run: plain values and NumPy arrays; the room knows no other rooms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.target import Label, Task
+
+MOST_ROWS = 200_000  # rows from which curves are computed; what is drawn of them is thinned further
+FAILED = frozenset({"pruned", "failed", "error", "stopped", "running"})  # trials without a rank
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Rows of the test on which curves are computed.
+
+    `y` `(n,)`: class indices (int64) or numbers; `prediction` `(n, classes)` or `(n,)`; `rows`: how many there were
+    before the even thinning to `MOST_ROWS`.
+    """
+
+    y: np.ndarray
+    prediction: np.ndarray
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """A run, as it is told. Everything but the first five may be missing: its section then says so or is left out.
+
+    asked         options of the run (`RunConfig.to_json()`); values of `storage` are never shown
+    rows_by_fold  fold -> rows; -1 or `test` is the sealed test
+    columns       one dict per column: name, type, group, count, nulls, distinct, minimum, maximum, mean, std,
+                  quantiles (values at even shares, or `[share, value]`), top (`[value, count]`), flags
+    findings      `Finding.to_json()` dicts
+    trials        dicts: number, family, params, score, low, high, fold_scores, seconds, rounds, status, why
+    curves        trial number -> list of `(step, train | None, valid)` losses
+    importance    `(feature, share)` pairs
+    test          y `(n,)`, prediction `(n,)` or `(n, classes)`, metrics `{name: {value, low, high}}`
+    slices        dicts: column, value, rows, score, low, high
+    stages        dicts: stage, seconds, rows, peak_bytes
+    ceilings      memory_bytes `{limit, peak}`, time_s `{limit, used}`, samples `[(t_s, bytes)]`
+    package       path, hash, size_bytes
+    commands      what to do next -> command line, in the order in which they are shown
+    """
+
+    title: str
+    task: str
+    target: str
+    metric: str
+    greater_is_better: bool
+    classes: Sequence[Label] = ()
+    quantile: float = 0.5
+    confidence: float = 0.95
+    asked: Record = field(default_factory=dict)
+    rows_by_fold: Mapping[Any, int] = field(default_factory=dict)
+    columns: Sequence[Record] = ()
+    findings: Sequence[Record] = ()
+    trials: Sequence[Record] = ()
+    curves: Mapping[Any, Sequence[tuple[float, float | None, float | None]]] = field(default_factory=dict)
+    importance: Sequence[tuple[str, float]] = ()
+    test: Record = field(default_factory=dict)
+    slices: Sequence[Record] = ()
+    stages: Sequence[Record] = ()
+    ceilings: Record = field(default_factory=dict)
+    versions: Record = field(default_factory=dict)
+    package: Record = field(default_factory=dict)
+    commands: Record = field(default_factory=dict)
+
+    @property
+    def is_classification(self) -> bool:
+        return Task(self.task).is_classification
+
+    @cached_property
+    def ranked(self) -> list[Record]:
+        """Finished trials with a score, best first; ties in the order of their numbers."""
+        sign = -1.0 if self.greater_is_better else 1.0
+        scored = [trial for trial in self.trials if _is_ranked(trial)]
+        return sorted(scored, key=lambda trial: (sign * trial["score"], _order(trial)))
+
+    @cached_property
+    def unranked(self) -> list[Record]:
+        """Trials that were stopped, failed or have no score, in the order of their numbers."""
+        return sorted((trial for trial in self.trials if not _is_ranked(trial)), key=_order)
+
+    @cached_property
+    def evaluated(self) -> Evaluated | None:
+        """The test rows, or None when there are none; rows whose target or prediction is no number are left out."""
+        if self.test.get("y") is None or self.test.get("prediction") is None:
+            return None
+        y = np.asarray(self.test["y"], dtype=np.float64)
+        prediction = np.asarray(self.test["prediction"], dtype=np.float64)
+        if self.is_classification and prediction.ndim == 1:
+            prediction = np.column_stack([1.0 - prediction, prediction])
+        usable = np.isfinite(y) & np.isfinite(prediction.reshape(len(y), -1)).all(axis=1)
+        places = np.flatnonzero(usable)
+        if not len(places):
+            return None
+        if len(places) > MOST_ROWS:
+            places = places[np.linspace(0, len(places) - 1, MOST_ROWS).astype(np.int64)]
+        y = y[places].astype(np.int64) if self.is_classification else y[places]
+        return Evaluated(y=y, prediction=prediction[places], rows=int(usable.sum()))
+
+
+def _is_ranked(trial: Record) -> bool:
+    score = trial.get("score")
+    return score is not None and bool(np.isfinite(score)) and str(trial.get("status", "")).lower() not in FAILED
+
+
+def _order(trial: Record) -> tuple[int, str]:
+    number = trial.get("number")
+    return (number, "") if isinstance(number, int) else (2**62, str(number))
