@@ -25,6 +25,7 @@ from shardwise.data.rows import RowsWriter
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe
 from shardwise.split.base import TEST, Splitter
+from shardwise.split.temporal import time_values
 from shardwise.stats.quantiles import Quantiles
 from shardwise.store.blobs import FolderBlobs
 
@@ -41,7 +42,8 @@ class TimePass:
         summary = Quantiles(self.column)
         with context(stage="time", partition=partition.index, path=partition.path):
             for batch in self.dataset.read(partition, [self.column]):
-                summary.update(batch)
+                values = time_values(batch.column(self.column))
+                summary.add_sorted(np.sort(values[np.isfinite(values)]))
         return {"blob": keep_state(self.blobs, {"summary": summary.state()})}
 
 

@@ -20,9 +20,8 @@ from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.profile import Profile
 from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
-from shardwise.split.choose import check_folds, choose_splitter
 from shardwise.split.leaks import find_leaks
-from shardwise.split.temporal import temporal_cuts
+from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
 from shardwise.stats.quantiles import Quantiles
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import EncodePass, LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
@@ -111,19 +110,28 @@ def _profile(run: Run, dataset: Dataset) -> _Profiled:
     if run.config.time_column or run.config.group or not _uneven(profiled.fold_rows, splitter):
         return profiled
     run.say("Many rows are the same: folds go by the rows' position, not by their content.", level="warning")
-    return _profile_split(run, dataset, _splitter(run, dataset, by_position=True))
+    return _profile_split(run, dataset, _splitter(run, dataset, copies=1.0))
 
 
-def _splitter(run: Run, dataset: Dataset, *, by_position: bool = False) -> Splitter:
+def _splitter(run: Run, dataset: Dataset, *, copies: float = 0.0) -> Splitter:
     config = run.config
-    cuts_of = None if config.time_column is None else _time_quantiles(run, dataset, config.time_column)
-    features = [name for name in dataset.schema.names if name not in (config.target, config.weight, *config.drop)]
+    taken = {config.target, config.weight, *config.drop}
+    times = None if config.time_column is None else _time_quantiles(run, dataset, config.time_column).at
     return choose_splitter(
-        rows=_row_count(dataset), columns=features, key=config.key, group=config.group, by_position=by_position,
-        time_column=config.time_column, cuts=None if cuts_of is None else lambda shares: temporal_cuts(cuts_of, shares),
-        folds=config.folds, test_share=config.test_share, valid_share=config.valid_share,
-        seed=derive_seed(config.seed, "split"),
-    )  # fmt: skip
+        SplitPlan(
+            rows=_row_count(dataset),
+            features=[name for name in dataset.schema.names if name not in taken],
+            key=config.key,
+            group=config.group,
+            time_column=config.time_column,
+            times=times,
+            copies=copies,
+            folds=config.folds,
+            test_share=config.test_share,
+            valid_share=config.valid_share,
+            seed=derive_seed(config.seed, "split"),
+        )  # fmt: skip
+    )
 
 
 def _row_count(dataset: Dataset) -> int:
@@ -184,7 +192,7 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
                 profiled.opened.sample(), target, time_column=run.config.time_column, group=run.config.group,
                 splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),
             ),
-            *check_folds(profiled.fold_rows, profiled.splitter),
+            *check_folds(profiled.fold_rows),
         ]  # fmt: skip
     for finding in found:
         run.say(f"{finding.text} {finding.hint}".strip(), level="info" if finding.severity == "info" else "warning")
