@@ -20,16 +20,16 @@ from shardwise.core.events import Events, Said, Scored
 from shardwise.core.seeds import derive_seed
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.rows import DiskRows
-from shardwise.ensemble.combine import GreedyCombiner
+from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.models.families import load_model
 from shardwise.models.portfolio import SPACES, portfolio
-from shardwise.registry.package import Member, package_hash, write_package
-from shardwise.report.gather import gather
+from shardwise.registry.package import Member, write_package
+from shardwise.report.gather import Ending, gather
 from shardwise.report.page import write_report
 from shardwise.split.base import TEST
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.evaluation import Evaluation
-from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named, metrics_for
+from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
 from shardwise.store.ledger import unit_key
 from shardwise.train.prepare import Prepared, prepare
 from shardwise.train.result import FoldResult, TrialResult, rank
@@ -40,6 +40,7 @@ from shardwise.tune.study import Study
 
 GOLDEN_ROWS = 20
 BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
+BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
 REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
 
@@ -122,7 +123,7 @@ def train(config: RunConfig, events: Events | None = None, *, spent_s: float = 0
             return TrainResult(**done)
         prepared = prepare(run, dataset)
         task = prepared.target.task
-        search = Search(prepared, metric_named(config.metric, task) if config.metric else default_metric(task))
+        search = Search(prepared, metric_named(config.metric or default_metric(task), task))
         run_trials(run, search)
         result = conclude(run, search)
         finish(run, result.to_json())
@@ -222,25 +223,31 @@ def choose(run: Run, search: Search) -> Ensemble:
 
 def _blend(run: Run, search: Search, pool: list[TrialResult]) -> Ensemble:
     """Greedy selection on out-of-fold predictions; the test is not touched."""
-    metric, folds = search.metric, search.prepared.splitter.folds()
+    folds = search.prepared.splitter.folds()
     valid = [search.rows(*fold.valid) for fold in folds]
     y = np.concatenate([rows.target() for rows in valid])
     weights = [rows.weight() for rows in valid]
     weight = None if weights[0] is None else np.concatenate([w for w in weights if w is not None])
     predictions = [np.concatenate([_out_of_fold(run, fold) for fold in trial.folds]) for trial in pool]
 
-    def loss(target: np.ndarray, prediction: np.ndarray) -> float:
-        return loss_of(metric, metric.compute(target, prediction, weight, quantile=search.prepared.target.quantile))
-
-    combiner = GreedyCombiner(loss, max_members=BLENDED_TRIALS)
-    combiner.fit(predictions, y)
+    few = slice(None, None, -(-len(y) // BLEND_ROWS))
+    some = None if weight is None else weight[few]
+    greedy = GreedyCombiner(lambda y, p: _loss(search, y, p, some), GreedyConfig(rounds=12))
+    greedy.fit([prediction[few] for prediction in predictions], y[few])
+    lowest = sorted(greedy.weights, reverse=True)[min(BLENDED_TRIALS, len(pool)) - 1]
+    combiner = MeanCombiner([weight if weight >= lowest else 0.0 for weight in greedy.weights])
     members = tuple(
         (trial, fold, share * part)
         for trial, share in zip(pool, combiner.weights, strict=True)
         for _, fold, part in _single(search, trial).members
         if share > 0
     )
-    return Ensemble(members, loss(y, combiner.combine(predictions)))
+    return Ensemble(members, _loss(search, y, combiner.combine(predictions), weight))
+
+
+def _loss(search: Search, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
+    quantile = search.prepared.target.quantile
+    return loss_of(search.metric.name, search.metric.compute(y, prediction, weight, quantile=quantile))
 
 
 def _out_of_fold(run: Run, fold: FoldResult) -> np.ndarray:
@@ -252,14 +259,14 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any]) 
     started = time.perf_counter()
     prepared = search.prepared
     members = [
-        Member(trial.candidate.family, load_model(trial.candidate.family, _model(run, fold)), weight)
+        Member(trial.candidate.family, load_model(_model(run, fold)), weight)
         for trial, fold, weight in ensemble.members
     ]
     best = ensemble.members[0][0]
-    write_package(
+    digest = write_package(
         run.package,
-        recipe=prepared.recipe, members=members, target=prepared.target, schema=prepared.dataset.schema,
-        profile=prepared.opened, golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
+        recipe=prepared.recipe.sealed(), models=members, target=prepared.target, schema=prepared.dataset.schema,
+        profile_state=prepared.opened.state(), golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
         metrics={"valid": {search.metric.name: _score(search.metric, ensemble.loss)}, "test": dict(test)},
         lineage={
             "data": prepared.dataset.fingerprint, "config": run.config.identity(), "rows": prepared.profile.rows,
@@ -267,7 +274,7 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any]) 
         },
     )  # fmt: skip
     search.seal_s = time.perf_counter() - started
-    return package_hash(run.package)
+    return digest
 
 
 def _model(run: Run, fold: FoldResult) -> Path:
@@ -284,7 +291,11 @@ def conclude(run: Run, search: Search) -> TrainResult:
         digest = seal(run, search, chosen, metrics)
     report = run.folder / "report.html"
     with run.stage("report"):
-        write_report(gather(run, search, chosen, (y, prediction, metrics), digest), report)
+        ending = Ending(
+            metric=search.metric, trials=search.trials, members=chosen.members, y=y, prediction=prediction,
+            test_metrics=metrics, package_hash=digest,
+        )  # fmt: skip
+        write_report(gather(run, search.prepared, ending), report)
     name = search.metric.name
     return TrainResult(
         run=run.folder.name, package=str(run.package), package_hash=digest, report=str(report),
@@ -309,10 +320,10 @@ def open_test(run: Run, search: Search, chosen: Ensemble) -> tuple[np.ndarray, n
     rows = search.rows(TEST)
     prediction = np.zeros(0)
     for trial, fold, weight in chosen.members:
-        part = weight * predict_rows(load_model(trial.candidate.family, _model(run, fold)), rows)
+        part = weight * predict_rows(load_model(_model(run, fold)), rows)
         prediction = part if not prediction.size else prediction + part
     target = search.prepared.target
-    evaluation = Evaluation(target.task, quantile=target.quantile)
+    evaluation = Evaluation(target)
     evaluation.update(rows.target(), prediction, rows.weight())
-    names = [metric.name for metric in metrics_for(target.task)]
-    return rows.target(), prediction, evaluation.result(names, seed=derive_seed(run.config.seed, "bootstrap"))
+    result = evaluation.result(seed=derive_seed(run.config.seed, "bootstrap"))
+    return rows.target(), prediction, result["metrics"]

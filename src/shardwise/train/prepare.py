@@ -117,21 +117,20 @@ def _splitter(run: Run, dataset: Dataset, *, copies: float = 0.0) -> Splitter:
     config = run.config
     taken = {config.target, config.weight, *config.drop}
     times = None if config.time_column is None else _time_quantiles(run, dataset, config.time_column).at
-    return choose_splitter(
-        SplitPlan(
-            rows=_row_count(dataset),
-            features=[name for name in dataset.schema.names if name not in taken],
-            key=config.key,
-            group=config.group,
-            time_column=config.time_column,
-            times=times,
-            copies=copies,
-            folds=config.folds,
-            test_share=config.test_share,
-            valid_share=config.valid_share,
-            seed=derive_seed(config.seed, "split"),
-        )  # fmt: skip
-    )
+    plan = SplitPlan(
+        rows=_row_count(dataset),
+        features=[name for name in dataset.schema.names if name not in taken],
+        key=config.key,
+        group=config.group,
+        time_column=config.time_column,
+        times=times,
+        copies=copies,
+        folds=config.folds,
+        test_share=config.test_share,
+        valid_share=config.valid_share,
+        seed=derive_seed(config.seed, "split"),
+    )  # fmt: skip
+    return choose_splitter(plan)
 
 
 def _row_count(dataset: Dataset) -> int:
