@@ -59,10 +59,10 @@ def hash_column(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
         array = array.combine_chunks()
     kind = array.type
     if pa.types.is_dictionary(kind):
-        hashed = _take(hash_column(array.dictionary, seed), array.indices, seed)
+        hashed = take_hashes(hash_column(array.dictionary, seed), array.indices, seed)
     elif _is_text(kind):
         encoded = array.dictionary_encode()
-        return _take(hash_texts(encoded.dictionary, seed), encoded.indices, seed)
+        return take_hashes(hash_texts(encoded.dictionary, seed), encoded.indices, seed)
     elif pa.types.is_boolean(kind):
         words = hash_texts(pa.array(["false", "true"]), seed)
         hashed = words[filled(array)]
@@ -125,7 +125,8 @@ def _hash_decimals(array: pa.Array, seed: int) -> np.ndarray:
     return hashed
 
 
-def _take(hashed: np.ndarray, indices: pa.Array, seed: int) -> np.ndarray:
+def take_hashes(hashed: np.ndarray, indices: pa.Array, seed: int = 0) -> np.ndarray:
+    """Hashes uint64 `(rows,)` of the cells from those of the dictionary; an index that is null is a null cell."""
     if not len(hashed):
         return np.full(len(indices), _null(seed), dtype=np.uint64)
     return _with_nulls(hashed[filled(indices)], indices, seed)

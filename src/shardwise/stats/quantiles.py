@@ -112,6 +112,11 @@ class Quantiles:
         coarsest = (1 << (len(self._levels) - 1)) / 2 if len(self._levels) > 1 else 0.0
         return (self._error + coarsest) / self.count if self.count else 0.0
 
+    def values(self) -> np.ndarray:
+        """Some real values of the column in rising order, with both extremes."""
+        kept = [values for held in self._levels for values in held]
+        return np.unique(np.concatenate([*kept, [self.minimum, self.maximum]])) if self.count else np.empty(0)
+
     def _weighted(self) -> tuple[np.ndarray, np.ndarray]:
         """All values in order, and the rows that each stands for."""
         pieces = [(values, 1 << level) for level, held in enumerate(self._levels) for values in held]
