@@ -1,0 +1,73 @@
+"""Folds by group: the rows of one customer, patient or machine are never on both sides."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from shardwise.core.errors import SchemaError
+from shardwise.data.hashing import hash_rows
+from shardwise.stats.hashes import hash_column, mix
+from shardwise.split.base import Fold
+from shardwise.split.hashed import Shares, position_hashes
+
+
+class GroupSplitter:
+    """By the hash of the group column; all rows of a group share a fold.
+
+    A row without a group (null or NaN) is a group of its own: it goes by the hash of `key` columns where these are
+    named, else by its position. Shares are shares of groups: with few or very unequal groups those of rows differ,
+    which `check_folds` reports.
+    """
+
+    kind = "group"
+
+    def __init__(self, group: str, *, key: Sequence[str] = (), shares: Shares | None = None, seed: int = 0) -> None:
+        self.group = group
+        self.key = tuple(key)
+        self.columns = tuple(dict.fromkeys([group, *key]))
+        self.shares = shares or Shares()
+        self.seed = seed
+
+    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+        """Fold numbers int8 `(rows,)`; raises `SchemaError` when a column is missing."""
+        if self.group not in batch.schema.names:
+            raise SchemaError(f"there is no group column {self.group!r}", hint=f"There are: {batch.schema.names}.")
+        column = batch.column(self.group)
+        hashes = mix(hash_column(column), self.seed)
+        alone = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+        if alone.any():
+            own = self._own(batch, first_row)
+            hashes = np.where(alone, own, hashes)
+        return self.shares.assign(hashes)
+
+    def _own(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+        if self.key:
+            return hash_rows(batch, self.key, self.seed)
+        return position_hashes(batch.num_rows, first_row, self.seed)
+
+    def folds(self) -> tuple[Fold, ...]:
+        """One evaluation for a hold-out, else one for each fold."""
+        return self.shares.evaluations()
+
+    def visible(self, fold: int) -> tuple[int, ...]:
+        """Fold numbers whose targets a row of `fold` may see in its features: those that train, but its own."""
+        return self.shares.visible(fold)
+
+    def expected(self) -> dict[int, float]:
+        """Share of the groups that each fold should get."""
+        return self.shares.expected()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "group": self.group,
+            "key": list(self.key),
+            "shares": self.shares.to_json(),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return cls(content["group"], key=content["key"], shares=Shares(**content["shares"]), seed=content["seed"])

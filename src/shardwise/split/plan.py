@@ -1,0 +1,185 @@
+"""Which split fits the data, and whether it came out well. Pure: sizes and names in, a splitter or findings out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.errors import ConfigError, DataError
+from shardwise.core.findings import Finding
+from shardwise.core.target import Target
+from shardwise.split.base import TEST, Splitter
+from shardwise.split.grouped import GroupSplitter
+from shardwise.split.hashed import HashSplitter, PositionSplitter, Shares
+from shardwise.split.temporal import TemporalSplitter, temporal_cuts
+
+SPLITTERS: dict[str, Any] = {
+    "hash": HashSplitter,
+    "group": GroupSplitter,
+    "position": PositionSplitter,
+    "temporal": TemporalSplitter,
+}
+MIN_ROWS = 20
+HOLDOUT_ROWS = 100_000  # from here on one hold-out tells as much as k folds, at a fraction of the time
+MANY_COPIES = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPlan:
+    """What decides the split.
+
+    `features` are the columns that serve as the key when `key` is empty; `copies` is the share of rows that repeat an
+    earlier one; `times` gives quantiles of the time column (needed with `time_column`). What is None is chosen by size.
+    """
+
+    rows: int
+    features: Sequence[str]
+    key: Sequence[str] = ()
+    group: str | None = None
+    time_column: str | None = None
+    times: Callable[[np.ndarray], np.ndarray] | None = None
+    copies: float = 0.0
+    folds: int | None = None
+    test_share: float | None = None
+    valid_share: float | None = None
+    seed: int = 0
+
+
+def splitter_from_json(content: Mapping[str, Any]) -> Splitter:
+    """Inverse of `Splitter.to_json`; raises `ConfigError` for an unknown kind."""
+    kind = content.get("kind")
+    if kind not in SPLITTERS:
+        raise ConfigError(f"there is no splitter {kind!r}", hint=f"There are: {', '.join(SPLITTERS)}.")
+    splitter: Splitter = SPLITTERS[kind].from_json(content)
+    return splitter
+
+
+def choose_splitter(plan: SplitPlan) -> Splitter:
+    """By time when a time column is named, by group, by key; else by content, or by position if most rows repeat.
+
+    Raises `DataError` for fewer than 20 rows or too few times, `ConfigError` for options that exclude each other.
+    """
+    _check(plan)
+    if plan.time_column is not None:
+        assert plan.times is not None
+        folds = plan.folds or (4 if plan.rows < HOLDOUT_ROWS else 2)
+        share = default_test_share(plan.rows) if plan.test_share is None else plan.test_share
+        return TemporalSplitter(plan.time_column, temporal_cuts(plan.times, folds=folds, test_share=share))
+    shares = choose_shares(plan)
+    if plan.group is not None:
+        return GroupSplitter(plan.group, key=plan.key or plan.features, shares=shares, seed=plan.seed)
+    if plan.key:
+        return HashSplitter(plan.key, shares=shares, seed=plan.seed)
+    if plan.copies > MANY_COPIES or not plan.features:
+        return PositionSplitter(shares=shares, seed=plan.seed)
+    return HashSplitter(plan.features, shares=shares, seed=plan.seed)
+
+
+def _check(plan: SplitPlan) -> None:
+    if plan.rows < MIN_ROWS:
+        raise DataError(
+            f"{plan.rows} rows are too few to train and to test on", hint=f"It takes at least {MIN_ROWS} labelled rows."
+        )
+    if plan.time_column is not None and plan.group is not None:
+        raise ConfigError(
+            f"a split by group {plan.group!r} and by time {plan.time_column!r} at once is not offered",
+            hint="Name one of them.",
+        )
+    if plan.time_column is not None and plan.times is None:
+        raise ConfigError("a split by time needs the quantiles of the time column", hint="Give `times`.")
+
+
+def choose_shares(plan: SplitPlan) -> Shares:
+    """Test share, and folds or a hold-out, by the number of rows; what was asked for stands.
+
+    >>> choose_shares(SplitPlan(rows=1000, features=["x"]))
+    Shares(folds=8, test=0.2, holdout=None)
+    >>> choose_shares(SplitPlan(rows=10_000_000, features=["x"]))
+    Shares(folds=1, test=0.02, holdout=0.02)
+    """
+    test = default_test_share(plan.rows) if plan.test_share is None else plan.test_share
+    if plan.folds is not None or (plan.rows < HOLDOUT_ROWS and plan.valid_share is None):
+        return Shares(folds=plan.folds or default_folds(plan.rows), test=test)
+    return Shares(folds=1, test=test, holdout=plan.valid_share or default_test_share(plan.rows))
+
+
+def default_folds(rows: int) -> int:
+    """8 folds for small data, where each row that is not trained on hurts; fewer where a fold would be tiny."""
+    if rows < 100:
+        return 3
+    if rows < 500:
+        return 5
+    return 8 if rows < 2_000 else 5
+
+
+def default_test_share(rows: int) -> float:
+    """A fifth up to 50,000 rows, then falling: 100,000 rows of a million, and never more than 200,000 rows.
+
+    >>> [default_test_share(rows) for rows in (1000, 50_000, 1_000_000, 10_000_000)]
+    [0.2, 0.2, 0.1, 0.02]
+    """
+    wanted = 10_000 * max(1.0, rows / 50_000) ** 0.77
+    return float(round(min(0.2, min(wanted, 200_000) / max(rows, 1)), 3))
+
+
+def check_folds(
+    counts: Mapping[int, Any], *, target: Target | None = None, expected: Mapping[int, float] | None = None
+) -> list[Finding]:
+    """What is wrong with the folds: empty, far from their share, or without a class.
+
+    `counts` maps fold numbers (with TEST) to rows, or to rows of each class `(classes,)`; `expected` maps them to
+    shares of all rows.
+    """
+    rows = {fold: int(np.sum(count)) for fold, count in sorted(counts.items())}
+    total = sum(rows.values())
+    found = [_empty(fold) for fold in sorted({*rows, *(expected or {})}) if not rows.get(fold)]
+    for fold, share in sorted((expected or {}).items()):
+        wanted = share * total
+        if rows.get(fold) and abs(rows[fold] - wanted) > max(0.25 * wanted, 5 * np.sqrt(wanted)):
+            found.append(_lumpy(fold, rows[fold], wanted))
+    if target is not None and target.task.is_classification:
+        for fold in rows:
+            found += _absent(fold, np.atleast_1d(counts[fold]), target) if rows[fold] else []
+    return found
+
+
+def fold_name(fold: int) -> str:
+    return "the test fold" if fold == TEST else f"fold {fold}"
+
+
+def _empty(fold: int) -> Finding:
+    return Finding(
+        code="empty_fold",
+        severity="warning",
+        text=f"{fold_name(fold).capitalize()} has no rows.",
+        evidence={"fold": fold},
+        hint="There are too few rows, groups or different times: ask for fewer folds.",
+    )
+
+
+def _lumpy(fold: int, rows: int, wanted: float) -> Finding:
+    return Finding(
+        code="uneven_fold",
+        severity="warning",
+        text=f"{fold_name(fold).capitalize()} has {rows:,} rows where {wanted:,.0f} were meant.",
+        evidence={"fold": fold, "rows": rows, "expected_rows": round(wanted)},
+        hint="A few keys or groups hold many of the rows; scores of single folds will differ.",
+    )
+
+
+def _absent(fold: int, counts: np.ndarray, target: Target) -> list[Finding]:
+    missing = [str(label) for label, count in zip(target.classes, counts, strict=False) if count == 0]
+    if not missing:
+        return []
+    shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+    return [
+        Finding(
+            code="class_absent",
+            severity="warning",
+            text=f"{fold_name(fold).capitalize()} has no row of {len(missing)} of the classes: {shown}.",
+            columns=(target.column,),
+            evidence={"fold": fold, "classes": missing},
+            hint="Rare classes cannot be scored there: ask for fewer folds, or merge rare classes.",
+        )
+    ]

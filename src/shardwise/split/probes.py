@@ -1,0 +1,197 @@
+"""How well one column alone tells the target, measured on rows that were not looked at: from 0 (nothing) to 1 (all)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardwise.core.errors import DataError
+from shardwise.core.target import Target, Task, canonical
+from shardwise.split.temporal import time_values
+from shardwise.stats.arrays import as_floats
+
+_DECORATION = r"[\s,$€£%]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A column as numbers float64 `(rows,)`, NaN = missing; the numbers of a category are codes without an order."""
+
+    name: str
+    values: np.ndarray
+    is_category: bool
+    is_time: bool
+    is_whole: bool  # integers, or text: what identifiers are made of
+    distinct: int
+
+    @property
+    def missing(self) -> np.ndarray:
+        return np.isnan(self.values)
+
+
+def read_probe(name: str, column: pa.ChunkedArray) -> Probe | None:
+    """A column as it is probed; text that is numbers or times is read as such. None for types that are not."""
+    array = column.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_nested(kind) or pa.types.is_null(kind) or pa.types.is_binary(kind):
+        return None
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        values = np.where(np.isfinite(numbers := as_floats(array)), numbers, np.nan)
+        is_time = bool(pa.types.is_temporal(kind))
+        return _probe(name, values, is_time=is_time, is_whole=bool(pa.types.is_integer(kind)))
+    for read, is_time in ((_numbers_in_text, False), (_times_in_text, True)):
+        parsed = read(array)
+        if parsed is not None:
+            return _probe(name, parsed, is_time=is_time, is_whole=not is_time)
+    codes = pc.index_in(texts := canonical(array), value_set=pc.drop_null(pc.unique(texts)))
+    return _probe(name, as_floats(codes), is_category=True, is_whole=True)
+
+
+def _probe(
+    name: str, values: np.ndarray, *, is_category: bool = False, is_time: bool = False, is_whole: bool = False
+) -> Probe:
+    distinct = len(np.unique(values[~np.isnan(values)]))
+    return Probe(
+        name=name, values=values, is_category=is_category, is_time=is_time, is_whole=is_whole, distinct=distinct
+    )
+
+
+def _numbers_in_text(texts: pa.Array) -> np.ndarray | None:
+    known = texts.drop_null()
+    if not len(known) or _as_number(known.slice(0, 100)) is None:
+        return None
+    return _as_number(texts)
+
+
+def _as_number(texts: pa.Array) -> np.ndarray | None:
+    plain = pc.replace_substring_regex(texts, _DECORATION, "")
+    try:
+        return as_floats(pc.cast(plain, pa.float64()))
+    except pa.ArrowInvalid:
+        return None
+
+
+def _times_in_text(texts: pa.Array) -> np.ndarray | None:
+    try:
+        values = time_values(texts)
+    except DataError:
+        return None
+    return values if np.isnan(values).sum() <= texts.null_count + 0.01 * len(texts) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The target of a sample: y float64 `(rows,)` without NaN, and which half of the rows each one is in."""
+
+    target: Target
+    y: np.ndarray
+    half: np.ndarray
+
+    @classmethod
+    def of(cls, target: Target, y: np.ndarray, seed: int) -> "Labels":
+        return cls(target=target, y=y, half=np.random.default_rng(seed).integers(0, 2, len(y)))
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.target.classes)
+
+    def take(self, rows: np.ndarray) -> "Labels":
+        return Labels(target=self.target, y=self.y[rows], half=self.half[rows])
+
+    def power(self, cells: np.ndarray) -> float:
+        """How well the number of the cell `(rows,)` in which a row is tells its target, learned on the other half.
+
+        Two classes: 2 AUC - 1; several: the share of the errors of the most frequent class that is avoided; numbers: R2,
+        of the values or of their ranks, whichever is more.
+        """
+        if self.target.task is Task.BINARY:
+            return _gini(cells, self.y, self.half)
+        if self.target.task is Task.MULTICLASS:
+            return _errors_avoided(cells, self.y, self.half, self.n_classes)
+        return max(_r2(cells, self.y, self.half), _r2(cells, ranks(self.y), self.half))
+
+    def power_of(self, probe: Probe) -> float:
+        """Power of a column alone; of a number also that of a straight line."""
+        power = self.power(cells_of(probe.values, probe.is_category))
+        if self.target.task.is_classification or probe.is_category:
+            return power
+        return max(power, correlation(probe.values, self.y) ** 2)
+
+
+def cells_of(values: np.ndarray, is_category: bool) -> np.ndarray:
+    """Cell numbers `(rows,)`: categories as they are, numbers in up to 1024 quantile bins; missing is a cell of its own."""
+    missing = np.isnan(values)
+    known = values[~missing]
+    if not len(known):
+        return np.zeros(len(values), dtype=np.int64)
+    distinct = np.unique(known)
+    limit = int(np.clip(len(known) // 30, 8, 1024))
+    if is_category or len(distinct) <= limit:
+        cells = np.searchsorted(distinct, values)
+    else:
+        edges = np.unique(np.quantile(known, np.arange(1, limit) / limit))
+        cells = np.searchsorted(edges, values, side="right")
+    return np.where(missing, len(distinct) + 1, cells).astype(np.int64)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks `(rows,)` of values, ties at their mean, from 0 to 1."""
+    _, code, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - counts / 2)[code] / max(len(values), 1))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's correlation over the rows where both are known; 0 where there are few, or where one does not vary."""
+    known = ~np.isnan(a) & ~np.isnan(b)
+    if known.sum() < max(20, 0.5 * len(a)):
+        return 0.0
+    a, b = a[known] - a[known].mean(), b[known] - b[known].mean()
+    scale = np.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / scale) if scale > 0 else 0.0
+
+
+def _tables(cells: np.ndarray, half: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Sums `(2, cells)` of the rows of each half in each cell."""
+    n_cells = int(cells.max(initial=0)) + 1
+    sums = np.bincount(half * n_cells + cells, weights=weights, minlength=2 * n_cells)
+    return sums.reshape(2, n_cells).astype(np.float64)
+
+
+def _gini(cells: np.ndarray, y: np.ndarray, half: np.ndarray) -> float:
+    rows, positive = _tables(cells, half), _tables(cells, half, y)
+    powers = []
+    for own, other in ((0, 1), (1, 0)):
+        prior = positive[other].sum() / max(rows[other].sum(), 1)
+        order = np.argsort(-(positive[other] + prior) / (rows[other] + 1), kind="stable")
+        up, down = positive[own][order], (rows[own] - positive[own])[order]
+        if up.sum() > 0 and down.sum() > 0:
+            area = ((np.cumsum(up) - up / 2) * down).sum() / (up.sum() * down.sum())
+            powers.append(2 * area - 1)
+    return max(0.0, float(np.mean(powers))) if powers else 0.0
+
+
+def _errors_avoided(cells: np.ndarray, y: np.ndarray, half: np.ndarray, n_classes: int) -> float:
+    joint = _tables(cells * n_classes + y.astype(np.int64), half)
+    pad = -joint.shape[1] % n_classes
+    joint = np.pad(joint, ((0, 0), (0, pad))).reshape(2, -1, n_classes)
+    hits = 0.0
+    for own, other in ((0, 1), (1, 0)):
+        prior = joint[other].sum(axis=0) / max(joint[other].sum(), 1)
+        guess = (joint[other] + 1e-3 * prior).argmax(axis=1)
+        hits += joint[own][np.arange(len(guess)), guess].sum()
+    base = np.bincount(y.astype(np.int64)).max() / len(y)
+    return max(0.0, float((hits / len(y) - base) / (1 - base))) if base < 1 else 0.0
+
+
+def _r2(cells: np.ndarray, y: np.ndarray, half: np.ndarray) -> float:
+    y = y - y.mean()
+    rows, total = _tables(cells, half), _tables(cells, half, y)
+    error = 0.0
+    for own, other in ((0, 1), (1, 0)):
+        guess = total[other] / (rows[other] + 1)
+        error += (rows[own] * guess**2 - 2 * guess * total[own]).sum()
+    spread = (y**2).sum()
+    return max(0.0, float(-error / spread)) if spread > 0 else 0.0

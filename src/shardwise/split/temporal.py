@@ -1,0 +1,118 @@
+"""Folds by time: what is trained on lies before what is predicted (forward chaining)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardwise.core.errors import ConfigError, DataError, SchemaError
+from shardwise.split.base import TEST, Fold
+from shardwise.stats.arrays import as_floats
+
+_ISO = r"^\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s*(Z|[+-]\d{2}:?\d{2})?\s*$"
+
+
+def time_values(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """When each row was, float64 `(rows,)`: seconds since 1970 UTC, or the number as it is; NaN = not known.
+
+    Dates and timestamps (without a zone: taken as UTC), numbers, and text in ISO 8601. Text that is something else is
+    not known; raises `DataError` when no text is a time, or the type has no order.
+
+    >>> time_values(pa.array(["1970-01-02", "1970-01-01T00:01:00Z", None])).tolist()
+    [86400.0, 60.0, nan]
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return _text_seconds(column)
+    values = as_floats(column)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _text_seconds(texts: pa.Array) -> np.ndarray:
+    trimmed = pc.utf8_trim_whitespace(texts)
+    iso = pc.match_substring_regex(trimmed, _ISO)
+    if len(texts) > texts.null_count and not pc.any(iso).as_py():
+        raise DataError(f"{texts.drop_null()[0].as_py()!r} is not a time", hint="Write times in ISO 8601: 2024-01-31.")
+    kept = pc.if_else(iso, pc.replace_substring_regex(trimmed, r"(\.\d{6})\d+", r"\1"), None)
+    zoned = pc.match_substring_regex(kept, r"(Z|[+-]\d{2}:?\d{2})$")
+    zoned = pc.and_(zoned, pc.match_substring(kept, ":"))
+    try:
+        moments = [
+            pc.cast(pc.cast(pc.if_else(choice, kept, None), kind), pa.timestamp("us"))
+            for choice, kind in ((zoned, pa.timestamp("us", "UTC")), (pc.invert(zoned), pa.timestamp("us")))
+        ]
+    except pa.ArrowInvalid as error:
+        raise DataError(f"a time cannot be read: {error}", hint="Write times in ISO 8601: 2024-01-31.") from error
+    return as_floats(pc.coalesce(*moments))
+
+
+class TemporalSplitter:
+    """Blocks of time, cut at rising `cuts` (as `time_values` gives them): block i holds what is before `cuts[i]`.
+
+    The last block is the test; the others are folds 0, 1, ... Each fold but the first is predicted by a model of all
+    folds before it. A row without a time goes to block 0, so that it is trained on and never scored. Rows of one moment
+    are never torn apart.
+    """
+
+    kind = "temporal"
+
+    def __init__(self, column: str, cuts: Sequence[float]) -> None:
+        self.column = column
+        self.columns: tuple[str, ...] = (column,)
+        self.cuts = tuple(float(cut) for cut in cuts)
+        if len(self.cuts) < 2 or not np.all(np.diff(self.cuts) > 0) or not np.isfinite(self.cuts).all():
+            raise ConfigError(
+                f"time cuts {list(cuts)} do not make three blocks",
+                hint="Give at least two rising cuts: one before the validation block, one before the test.",
+            )
+        if len(self.cuts) > 100:
+            raise ConfigError(f"{len(self.cuts)} time cuts are too many", hint="Give at most 100.")
+
+    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:  # noqa: ARG002
+        """Fold numbers int8 `(rows,)`; raises `SchemaError` when the column is missing."""
+        if self.column not in batch.schema.names:
+            raise SchemaError(f"there is no time column {self.column!r}", hint=f"There are: {batch.schema.names}.")
+        values = time_values(batch.column(self.column))
+        block = np.searchsorted(self.cuts, values, side="right")
+        block[np.isnan(values)] = 0
+        return np.where(block == len(self.cuts), TEST, block).astype(np.int8)
+
+    def folds(self) -> tuple[Fold, ...]:
+        """Train on folds 0..i, validate on fold i + 1."""
+        return tuple(Fold(train=tuple(range(i + 1)), valid=(i + 1,)) for i in range(len(self.cuts) - 1))
+
+    def visible(self, fold: int) -> tuple[int, ...]:
+        """Earlier folds only."""
+        return tuple(range(len(self.cuts) if fold == TEST else fold))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "column": self.column, "cuts": list(self.cuts)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return cls(content["column"], content["cuts"])
+
+
+def temporal_cuts(
+    quantiles: Callable[[np.ndarray], np.ndarray], *, folds: int = 4, test_share: float = 0.2
+) -> tuple[float, ...]:
+    """Cuts that give the last block about `test_share` of the rows, and each of `folds` blocks before it as many.
+
+    `quantiles` takes ranks in [0, 1] and gives times (`Quantiles.at`, or one over sorted values). Where many rows share
+    a moment, there are fewer blocks. Raises `DataError` when there are less than three.
+    """
+    ranks = (1.0 - test_share) * np.arange(1, folds + 1) / folds
+    ends = np.asarray(quantiles(np.array([0.0, *ranks, 1.0])), dtype=np.float64)
+    cuts = np.unique(ends[1:-1])
+    cuts = cuts[(cuts > ends[0]) & (cuts <= ends[-1])]
+    if len(cuts) < 2:
+        raise DataError(
+            "the time column has too few different times for training, validation and test",
+            hint="It takes three at least; leave out the time column for a random split.",
+        )
+    return tuple(float(cut) for cut in cuts)
