@@ -1,0 +1,102 @@
+"""Small fitted parts of a package, made as a run makes them: profile, recipe, encoded rows, models."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+
+from shardwise.core.target import Target, Task
+from shardwise.data.column_profile import ColumnProfile, Limits
+from shardwise.data.rows import DiskRows, RowsWriter
+from shardwise.features.base import FOLD, TARGET
+from shardwise.features.recipe import Recipe
+from shardwise.models.base import FitRun
+from shardwise.models.families import build
+from shardwise.registry.package import Member, write_package
+
+CLASSES = {Task.BINARY: (False, True), Task.MULTICLASS: ("low", "mid", "high")}
+PARAMS = {"trees": {"n_estimators": 15, "num_leaves": 7}, "linear": {}, "baseline": {}}
+
+
+def make_table(rows: int = 400, task: Task = Task.BINARY, seed: int = 0) -> pa.Table:
+    """Numbers with nulls, a category, a date, an id that is no input, and a target `y` that depends on them."""
+    rng = np.random.default_rng(seed)
+    x, z, town = rng.normal(size=rows), rng.random(rows), rng.integers(0, 4, rows)
+    signal = x + town - 1.5 + 0.3 * rng.normal(size=rows)
+    labels = {
+        Task.BINARY: signal > 0,
+        Task.MULTICLASS: np.array(["low", "mid", "high"])[np.digitize(signal, [-1, 1])],
+        Task.REGRESSION: signal * 10,
+        Task.COUNT: np.round(np.exp(signal / 3)),
+        Task.QUANTILE: signal,
+    }
+    days = (np.datetime64("2024-01-01") + rng.integers(0, 365, rows)).astype("datetime64[D]")
+    return pa.table(
+        {
+            "row": pa.array([f"r{number:05d}" for number in range(rows)]),
+            "x": pa.array(x, mask=rng.random(rows) < 0.1),
+            "z": pa.array(z.astype(np.float32)),
+            "town": pa.array(np.array(["Ulm", "Köln", "Bonn", 'Bad "X"'])[town], mask=rng.random(rows) < 0.05),
+            "day": pa.array(days),
+            "y": pa.array(labels[task]),
+        }
+    )
+
+
+def make_target(task: Task = Task.BINARY) -> Target:
+    return Target(column="y", task=task, classes=tuple(sorted(CLASSES.get(task, ()))))
+
+
+def make_recipe(table: pa.Table, target: Target) -> Recipe:
+    columns = {}
+    for name in table.schema.names:
+        columns[name] = ColumnProfile(name, table.schema.field(name).type, limits=Limits())
+        columns[name].update(table.column(name).combine_chunks())
+    visible = {0: (1,), 1: (0,), -1: (0, 1)}
+    profile = SimpleNamespace(columns=columns)
+    recipe = Recipe.plan(table.schema, profile, target=target, exclude={"row"}, visible=visible)
+    gathered = recipe.summaries()
+    full = table.append_column(TARGET, pa.array(target.encode(table.column("y").combine_chunks())))
+    full = full.append_column(FOLD, pa.array((np.arange(len(table)) % 2).astype(np.int8)))
+    for summary in gathered.values():
+        summary.update(full.combine_chunks().to_batches()[0])
+    recipe.fit(gathered)
+    return recipe
+
+
+def make_members(folder: Path, table: pa.Table, recipe: Recipe, target: Target, families=("trees",)) -> list[Member]:
+    """A model per family and fold, on one half of the rows each."""
+    batch = table.combine_chunks().to_batches()[0]
+    folds = (np.arange(len(table)) % 2).astype(np.int8)
+    y = target.encode(batch.column("y"))
+    RowsWriter(folder, len(recipe.features)).write(0, recipe.transform(batch, folds=folds), y, None, folds)
+    members = []
+    for family in families:
+        for fold in (0, 1):
+            model = build(family, target, recipe.features, PARAMS[family])
+            train, valid = (DiskRows(folder, recipe.features, [number]) for number in (fold, 1 - fold))
+            model.fit(train, valid, FitRun(seed=fold))
+            members.append(Member(family, model, 0.5 / len(families)))
+    return members
+
+
+def make_parts(folder: Path, task: Task = Task.BINARY, families=("trees",), rows: int = 400) -> dict:
+    """Keywords of `write_package`."""
+    table, target = make_table(rows, task), make_target(task)
+    recipe = make_recipe(table, target)
+    return {
+        "recipe": recipe,
+        "models": make_members(folder, table, recipe, target, families),
+        "target": target,
+        "schema": table.schema,
+        "metrics": {"roc_auc": {"value": np.float64(0.9), "low": 0.8, "high": float("nan")}},
+        "lineage": {"data": "abc", "rows": np.int64(rows)},
+        "profile_state": {"rows": rows, "histogram": np.arange(5.0)},
+        "golden": table.slice(0, 20),
+    }
+
+
+def make_package(folder: Path, task: Task = Task.BINARY, families=("trees",), rows: int = 400) -> Path:
+    write_package(folder / "package", **make_parts(folder / "rows", task, families, rows))
+    return folder / "package"
