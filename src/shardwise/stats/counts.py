@@ -81,8 +81,10 @@ class Counts:
     def _prune(self, values: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray]:
         if len(counts) <= self.capacity:
             return values, counts
-        place = len(counts) - self.capacity - 1
-        spent = int(np.partition(counts, place)[place])
+        spent = 1  # most often: values that occur but once
+        if np.count_nonzero(counts > 1) > self.capacity:
+            place = len(counts) - self.capacity - 1
+            spent = int(np.partition(counts, place)[place])
         self.error += spent
         kept = np.flatnonzero(counts > spent)
         return values.take(pa.array(kept)), counts[kept] - spent

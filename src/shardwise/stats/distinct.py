@@ -67,7 +67,7 @@ class Distinct:
         pending = [(h, np.ones(len(h), dtype=np.int64) if c is None else c) for h, c in self._pending]
         hashes = np.concatenate([self._hashes, *(h for h, _ in pending)])
         counts = np.concatenate([self._counts, *(c for _, c in pending)])
-        order = np.argsort(hashes, kind="stable")
+        order = np.argsort(hashes)  # ties may fall as they like: their counts are added up
         self._hashes, lengths = runs(hashes[order])
         self._counts = np.add.reduceat(counts[order], np.cumsum(lengths) - lengths)
         self._pending, self._pending_size = [], 0

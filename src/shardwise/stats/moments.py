@@ -53,12 +53,15 @@ class Moments:
         part.count = len(values)
         part.minimum, part.maximum = float(values.min()), float(values.max())
         with np.errstate(over="ignore", invalid="ignore"):  # beyond 1e77 a fourth power is infinite, and so are moments
-            part.mean = float(values.mean())
+            part.mean = part.minimum  # exactly, where all are equal
             if part.minimum < part.maximum:
+                part.mean = float(values.mean())
                 deviations = values - part.mean
                 squares = deviations * deviations
                 part.m2 = float(squares.sum())
-                part.m3, part.m4 = float(squares @ deviations), float(squares @ squares)
+                # sums, not dot products: BLAS would share them out to threads, and the digits with them
+                part.m3 = float(np.multiply(deviations, squares, out=deviations).sum())
+                part.m4 = float(np.multiply(squares, squares, out=squares).sum())
         self.merge(part)
 
     def merge(self, other: Self) -> None:

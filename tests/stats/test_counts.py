@@ -1,0 +1,85 @@
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from shardwise.stats.counts import Counts
+from shardwise.testing.summaries import SummaryConformance
+
+
+class TestExact(SummaryConformance):
+    def make(self):
+        return Counts("x", capacity=50)
+
+    def batch(self, rows, seed):
+        drawn = np.random.default_rng(seed).integers(0, 40, rows)
+        return pa.record_batch({"x": pa.array([None if value == 0 else f"v{value}" for value in drawn], pa.string())})
+
+    def check_agree(self, found, whole):
+        assert found == whole
+
+
+class TestPruned(SummaryConformance):
+    def make(self):
+        return Counts("x", capacity=20)
+
+    def batch(self, rows, seed):
+        return pa.record_batch({"x": np.random.default_rng(seed).geometric(0.02, rows)})
+
+    def check_agree(self, found, whole):
+        """Bounded by rows / capacity each, so two of them differ by no more than that."""
+        rows = 5 * 3000
+        found, whole = dict(found), dict(whole)
+        for value in {*found, *whole}:
+            assert abs(found.get(value, 0) - whole.get(value, 0)) <= rows / 20
+
+
+def counts_of(cells: pa.Array, capacity: int, batch_rows: int = 1000) -> Counts:
+    counts = Counts("x", capacity=capacity)
+    for start in range(0, len(cells), batch_rows):
+        counts.update(pa.record_batch({"x": cells[start : start + batch_rows]}))
+    return counts
+
+
+@pytest.mark.parametrize("capacity", [5, 30, 100])
+def test_counts_are_off_by_at_most_the_error(capacity):
+    drawn = np.random.default_rng(0).zipf(1.5, 20_000).clip(max=5000)
+    truth = Counter(map(str, drawn.tolist()))
+    counts = counts_of(pa.array(drawn), capacity)
+    found = dict(counts.top())
+    assert len(found) <= capacity
+    assert counts.error <= len(drawn) / capacity
+    for value, count in truth.items():
+        assert count - counts.error <= found.get(value, 0) <= count
+    assert next(iter(found)) == "1"
+
+
+def test_a_column_of_distinct_values_keeps_nothing_and_says_so():
+    counts = counts_of(pa.array(range(10_000)), 100)
+    assert not counts.is_exact
+    assert all(count <= 10_000 / 100 for _, count in counts.top())
+
+
+@pytest.mark.parametrize(
+    ("cells", "texts"),
+    [
+        (pa.array([3.0, 0.5, -0.0, 0.0, float("nan"), None]), [("0", 2), ("0.5", 1), ("3", 1)]),
+        (pa.array([True, False, True, None]), [("true", 2), ("false", 1)]),
+        (pa.array(["b", "a", "b"]).dictionary_encode(), [("b", 2), ("a", 1)]),
+        (pa.array([10, 9, 10], pa.int16()), [("10", 2), ("9", 1)]),
+    ],
+)
+def test_values_have_their_canonical_spelling(cells, texts):
+    assert counts_of(cells, 10).top() == texts
+
+
+def test_long_strings_are_not_kept():
+    counts = counts_of(pa.array(["x" * 1000, "x" * 1000, "short"]), 10)
+    assert counts.top() == [("short", 1)]
+    assert counts.error == 2
+
+
+def test_no_values():
+    assert Counts("x").top() == []
+    assert Counts("x").is_exact
