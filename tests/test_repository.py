@@ -169,7 +169,7 @@ def test_the_commands_of_the_readme_run(line: int, body: str, folder: Path) -> N
 # -- docs and texts --------------------------------------------------------------------------------------------------
 
 PLACES = re.compile(
-    r"/(?:work|root)/|/tmp/w\b|/opt/(?:pypi|wheels)|(?:pypi|npmjs|crates|debian)\.(?:org|io)|pythonhosted"
+    r"/(?:work|root)/|/tmp/[w]\b|/opt/(?:pypi|wheels)|(?:pypi|npmjs|crates|debian)\.(?:org|io)|python[h]osted"
 )
 
 
