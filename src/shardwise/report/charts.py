@@ -59,7 +59,7 @@ _STYLE: Any = {  # typed by matplotlib only since 3.11
 
 @dataclass(frozen=True)
 class Legend:
-    """One entry below a chart: `series` numbers colour and dash; `kind` is line, dash, rule, box, or a marker (o s ^ D v)."""
+    """One entry below a chart: `series` numbers the colour; `kind` is line, dash, rule, box, a marker (o s ^ D v)."""
 
     label: str
     series: int

@@ -3,8 +3,6 @@
 The page forbids scripts and loading by its own Content-Security-Policy, on top of the escaping of every name and value.
 """
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from shardwise.core.errors import context
 from shardwise.report import evaluation, summary, tables, training, words
 from shardwise.report.data import ReportData
+from shardwise.store.files import write_atomic
 
 
 def write_report(data: ReportData, path: Path) -> Path:
@@ -20,20 +19,8 @@ def write_report(data: ReportData, path: Path) -> Path:
 
     Folders on the way are made. Raises `DataError` or `DiskFull` when the file cannot be written.
     """
-    content = render(data).encode("utf8")
-    with context(stage="report", path=str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with context(stage="report"):
+        write_atomic(path, render(data).encode("utf8"))
     return path
 
 

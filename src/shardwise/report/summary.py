@@ -12,7 +12,6 @@ from shardwise.report.data import Record, ReportData
 from shardwise.report.words import duration, interval, metric_name, number, percent, plural, score, short, size
 
 _BASELINES = frozenset({"baseline", "constant", "dummy"})
-_COMMANDS = ("predict", "evaluate", "serve", "resume", "train")
 _FEW_ROWS = 30
 GOOD, LOOK, BAD, OPEN = "good", "look", "bad", "open"
 
@@ -40,7 +39,7 @@ class Headline:
     better: str
 
 
-def test_metric(data: ReportData, name: str) -> tuple[float, float | None, float | None] | None:
+def metric_of_test(data: ReportData, name: str) -> tuple[float, float | None, float | None] | None:
     """Value, low and high of a metric of the test."""
     found = (data.test.get("metrics") or {}).get(name)
     if not isinstance(found, Mapping):
@@ -48,7 +47,7 @@ def test_metric(data: ReportData, name: str) -> tuple[float, float | None, float
     return None if found.get("value") is None else (float(found["value"]), found.get("low"), found.get("high"))
 
 
-def test_rows(data: ReportData) -> int | None:
+def rows_of_test(data: ReportData) -> int | None:
     """Rows of the sealed test, as far as they are known."""
     for key in (-1, "-1", "test"):
         if key in data.rows_by_fold:
@@ -60,8 +59,8 @@ def headline(data: ReportData) -> Headline:
     """The first figure of the page."""
     better = "higher is better" if data.greater_is_better else "lower is better"
     name = metric_name(data.metric)
-    if (tested := test_metric(data, data.metric)) is not None:
-        rows = test_rows(data)
+    if (tested := metric_of_test(data, data.metric)) is not None:
+        rows = rows_of_test(data)
         source = f"on {plural(rows, 'sealed test row')}" if rows else "on the sealed test"
         return Headline(name, score(*tested), interval(*tested), source, better)
     if data.ranked:
@@ -88,8 +87,8 @@ def _findings(data: ReportData) -> list[Check]:
     leaks = [f for f in data.findings if f.get("severity") == "leak"]
     warnings = [f for f in data.findings if f.get("severity") == "warning"]
     if leaks:
-        columns = [short(name, 24) for finding in leaks for name in finding.get("columns") or ()]
-        named = f" ({', '.join(list(dict.fromkeys(columns))[:3])})" if columns else ""
+        columns = dict.fromkeys(str(name) for finding in leaks for name in (finding.get("columns") or ())[:3])
+        named = f" ({', '.join(short(name, 24) for name in list(columns)[:3])})" if columns else ""
         first = Check(BAD, f"{plural(len(leaks), 'possible leak')}{named}: the score may be too good to be true.")
     else:
         first = Check(GOOD, "No leak of the target was found.")
@@ -98,21 +97,23 @@ def _findings(data: ReportData) -> list[Check]:
 
 
 def _sealed(data: ReportData) -> Check:
-    if test_metric(data, data.metric) is None:
+    if metric_of_test(data, data.metric) is None:
         return Check(OPEN, "The sealed test was not opened: the best of many trials looks better than it is.")
     return Check(GOOD, "Scored once, on rows that no choice was made with.")
 
 
 def _agreement(data: ReportData) -> list[Check]:
-    tested = test_metric(data, data.metric)
+    tested = metric_of_test(data, data.metric)
     if tested is None or not data.ranked:
         return []
     valid = data.ranked[0]
     pair = f"{score(*tested)} against {score(valid['score'], valid.get('low'), valid.get('high'))}"
     worse = (valid["score"] - tested[0]) * (1 if data.greater_is_better else -1)
-    halves = [_half(tested[1], tested[2]), _half(valid.get("low"), valid.get("high"))]
-    if None in halves or abs(worse) <= math.hypot(*(half or 0.0 for half in halves)):
-        return [Check(GOOD, f"Test and validation agree ({pair}).")] if None not in halves else []
+    known, other = _half(tested[1], tested[2]), _half(valid.get("low"), valid.get("high"))
+    if known is None:
+        return []
+    if abs(worse) <= math.hypot(known, known if other is None else other):  # without one: as uncertain as the test
+        return [Check(GOOD, f"Test and validation agree ({pair}).")]
     if worse > 0:
         return [Check(LOOK, f"The test is worse than validation ({pair}), by more than chance explains.")]
     return [Check(LOOK, f"The test is better than validation ({pair}), by more than chance explains.")]
@@ -164,7 +165,7 @@ def next_steps(data: ReportData) -> tuple[list[str], list[tuple[str, str]]]:
     order = {"leak": 0, "warning": 1}
     urgent = sorted((f for f in data.findings if f.get("severity") in order), key=lambda f: order[f["severity"]])
     hints = list(dict.fromkeys(short(finding["hint"], 220) for finding in urgent if finding.get("hint")))
-    known = sorted(data.commands, key=lambda name: _COMMANDS.index(name) if name in _COMMANDS else len(_COMMANDS))
+    known = sorted(data.commands, key=lambda name: not str(name).startswith("predict"))
     return hints[:2], [(short(name, 30), short(data.commands[name], 400)) for name in known][:6]
 
 

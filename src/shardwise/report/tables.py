@@ -26,6 +26,7 @@ from shardwise.report.words import (
 
 MOST_COLUMNS, MOST_TRIALS, MOST_FINDINGS, MOST_SLICES = 300, 200, 100, 60
 MOST_FEATURES, MOST_CLASSES, MOST_PARAMS = 30, 20, 12
+MOST_OPTIONS = 100
 _ENDED_WELL = frozenset({"done", "complete", "completed", "finished", "ok"})
 _FLAG_WORDS = {"id": "ID-like", "id_like": "ID-like", "time_like": "time-like"}
 
@@ -96,7 +97,7 @@ def trials(data: ReportData) -> Table:
                 "params": _params(trial.get("params") or {}),
                 "score": score(*triple),
                 "interval": interval(*triple),
-                "whisker": _whisker(triple, low, high),
+                "whisker": _whisker(_with_span(trial), low, high),
                 "folds": "  ".join(number(part) for part in list(trial.get("fold_scores") or [])[:10]),
                 "seconds": duration(trial.get("seconds")),
                 "rounds": _rounds(trial.get("rounds")),
@@ -129,11 +130,20 @@ def _params(params: Record) -> list[tuple[str, str]]:
 def _axis(data: ReportData) -> tuple[float, float]:
     """The common scale of the whiskers: the better half of the trials, so that a baseline does not flatten the rest."""
     better = data.ranked[: max(3, (len(data.ranked) + 1) // 2)]
-    ends = [float(trial[key]) for trial in better for key in ("score", "low", "high") if trial.get(key) is not None]
+    ends = [float(end) for trial in better for end in _with_span(trial) if end is not None]
     if not ends or max(ends) <= min(ends):
         return (0.0, 0.0)
     margin = 0.04 * (max(ends) - min(ends))
     return min(ends) - margin, max(ends) + margin
+
+
+def _with_span(trial: Record) -> tuple[Any, Any, Any]:
+    """Score and its interval; without one, the span of the folds."""
+    folds = [part for part in trial.get("fold_scores") or [] if part is not None]
+    low, high = trial.get("low"), trial.get("high")
+    if (low is None or high is None) and len(folds) > 1:
+        low, high = min(folds), max(folds)
+    return trial.get("score"), low, high
 
 
 def _whisker(triple: tuple[Any, Any, Any], low: float, high: float) -> Row | None:
@@ -173,9 +183,10 @@ def _column(column: Record, target: str) -> Row:
         "arrow": short(column["type"], 40) if column.get("type") else "",
         "nulls": percent(share) if share is not None else number(nulls),
         "nulls_width": f"{100 * min(share or 0.0, 1.0):.1f}",
-        "distinct": number(column.get("distinct")),
+        "distinct": number(None if column.get("distinct") is None else round(column["distinct"])),
         "middle": _middle(column),
         "spark": sparkline(column),
+        "unused": short(column["rejected"], 120) if column.get("rejected") else "",
         "flags": [
             _FLAG_WORDS.get(str(flag), short(str(flag).replace("_", " "), 40)) for flag in column.get("flags") or []
         ][:6],
@@ -183,8 +194,9 @@ def _column(column: Record, target: str) -> Row:
 
 
 def _middle(column: Record) -> str:
-    """Range and mean of numbers, else the most frequent values."""
-    if column.get("mean") is not None or (column.get("minimum") is not None and not column.get("top")):
+    """Range and mean of what has quantiles, else the most frequent values."""
+    has_order = column.get("quantiles") and column.get("group") != "boolean"
+    if column.get("minimum") is not None and (has_order or not column.get("top")):
         ends = f"{number(column.get('minimum'))} to {number(column.get('maximum'))}"
         return f"{ends}, mean {number(column['mean'])}" if column.get("mean") is not None else ends
     total = float(column.get("count") or 0)
@@ -215,8 +227,8 @@ def slices(data: ReportData) -> Table:
     ends = [float(part[key]) for part in found for key in ("score", "low", "high") if part.get(key) is not None]
     low, high = (min(ends), max(ends)) if ends else (0.0, 0.0)
     rows = []
-    for part in data.slices[:MOST_SLICES]:
-        triple = (part.get("score"), part.get("low"), part.get("high"))
+    for part in found[:MOST_SLICES]:
+        triple = (part["score"], part.get("low"), part.get("high"))
         rows.append(
             {
                 "column": short(part.get("column"), 40),
@@ -227,7 +239,7 @@ def slices(data: ReportData) -> Table:
                 "whisker": _whisker(triple, low, high),
             }
         )
-    return Table(rows, len(data.slices))
+    return Table(rows, len(found))
 
 
 def stages(data: ReportData) -> list[Row]:
@@ -352,9 +364,9 @@ def surest(test: Evaluated | None, data: ReportData) -> list[Row]:
 
 
 def options(content: Record) -> list[tuple[str, str]]:
-    """Name and value of each option that was given a value; the most 80."""
-    pairs = [(short(name, 40), option(str(name), value)) for name, value in content.items()]
-    return [(name, value) for name, value in pairs if value != MISSING][:80]
+    """Name and value of each option that was given a value."""
+    pairs = [(short(name, 40), option(str(name), value)) for name, value in list(content.items())[:MOST_OPTIONS]]
+    return [(name, value) for name, value in pairs if value != MISSING]
 
 
 def package(data: ReportData) -> list[tuple[str, str]]:

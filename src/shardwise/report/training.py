@@ -11,7 +11,7 @@ from shardwise.report.data import Record, ReportData
 from shardwise.report.numbers import thin
 from shardwise.report.words import duration, metric_name, number, plural, short, size
 
-MOST_CURVES = 5
+MOST_CURVES, MOST_DOTS = 5, 400
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "B"))
 _SHAPES = ("o", "s", "^", "D", "v")
 
@@ -26,7 +26,7 @@ def training_charts(data: ReportData) -> list[Chart]:
 def _history(data: ReportData) -> Chart:
     """Only what is near the best: the baseline would flatten all the rest."""
     span = _near_best(data)
-    trials = sorted((_number(t, i), float(t["score"])) for i, t in enumerate(data.ranked) if _inside(t, span))
+    trials = sorted((_number(t, i), float(t["score"])) for i, t in enumerate(_near(data, span)))
     x, y = np.array(trials).T
     best = np.maximum.accumulate(y) if data.greater_is_better else np.minimum.accumulate(y)
     name = metric_name(data.metric)
@@ -38,7 +38,7 @@ def _history(data: ReportData) -> Chart:
 
 def _cost(data: ReportData) -> Chart:
     span = _near_best(data)
-    near = [trial for trial in data.ranked if _inside(trial, span)]
+    near = _near(data, span)
     families = list(dict.fromkeys(str(trial.get("family", "")) for trial in near))[: len(_SHAPES)]
     marks: list[Mark] = []
     for series, family in enumerate(families):
@@ -70,8 +70,8 @@ def _near_best(data: ReportData) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def _inside(trial: Record, span: tuple[float, float]) -> bool:
-    return span[0] <= float(trial["score"]) <= span[1]
+def _near(data: ReportData, span: tuple[float, float]) -> list[Record]:
+    return [trial for trial in data.ranked if span[0] <= float(trial["score"]) <= span[1]][:MOST_DOTS]
 
 
 def _outside(data: ReportData, shown: int) -> str:
