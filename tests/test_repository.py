@@ -122,46 +122,49 @@ def test_the_tree_in_the_readme_is_the_tree_on_disk() -> None:
     assert not missing, "not in the README's tree: " + ", ".join(sorted(path.name for path in missing))
 
 
-BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```bash\n(?P<body>.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```(?P<language>bash|python)\n(?P<body>.*?)```", re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
+MAKE = re.compile(r"^ *make (?P<words>[^#\n]*)", re.MULTILINE)
 
 
-def commands() -> list[tuple[int, str]]:
-    """`(line number, text)` of each bash block that is to be run."""
+def examples() -> list[tuple[int, str, str]]:
+    """`(line number, language, text)` of each block that is to be run; people run `make`, which would run this."""
+    text = "\n" + README
     return [
-        (README[: match.start("body")].count("\n") + 1, match["body"])
-        for match in BLOCK.finditer("\n" + README)
+        (text[: match.start("body")].count("\n"), match["language"], MAKE.sub("", match["body"]))
+        for match in BLOCK.finditer(text)
         if not NOT_RUN.fullmatch(match["before"].strip())
     ]
 
 
-def split_make(body: str) -> tuple[str, list[str]]:
-    """The block without its `make` lines, and the targets that these name."""
-    lines = body.splitlines()
-    makes = [line.split("#")[0].split()[1:] for line in lines if re.match(r"make\b", line)]
-    rest = "\n".join(line for line in lines if not re.match(r"make\b", line))
-    return rest, [word for words in makes for word in words if "=" not in word]
-
-
-def test_the_make_targets_of_the_readme_exist() -> None:
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_the_make_targets_that_are_named_exist(name: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {target for _, body in commands() for target in split_make(body)[1]} <= targets
+    named = {word for words in MAKE.findall((ROOT / name).read_text()) for word in words.split() if "=" not in word}
+    assert named
+    assert named <= targets
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the README's commands run, one after the other; `examples` is there as in the repository."""
+    """Where the README's examples run, one after the other; `examples` is there as in the repository."""
     place = tmp_path_factory.mktemp("readme")
     (place / "examples").symlink_to(ROOT / "examples")
     return place
 
 
-@pytest.mark.parametrize(("line", "body"), commands(), ids=lambda value: str(value) if isinstance(value, int) else "")
-def test_the_commands_of_the_readme_run(line: int, body: str, folder: Path) -> None:
+@pytest.mark.parametrize(("line", "language", "body"), [pytest.param(*e, id=f"line-{e[0]}") for e in examples()])
+def test_the_examples_of_the_readme_run(line: int, language: str, body: str, folder: Path) -> None:
     environment = {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
-    script = ["bash", "-euo", "pipefail", "-c", split_make(body)[0]]
+    runner = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}[language]
     done = subprocess.run(
-        script, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
+        [*runner, body],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, f"README.md, line {line}:\n{body}\n{done.stdout}\n{done.stderr}"
 
