@@ -80,6 +80,12 @@ def test_long_strings_are_not_kept():
     assert counts.error == 2
 
 
+def test_what_is_pending_counts_for_the_error():
+    counts = counts_of(pa.array(range(150)), 100, batch_rows=75)
+    assert counts.error == 1
+    assert not counts.is_exact
+
+
 def test_no_values():
     assert Counts("x").top() == []
     assert Counts("x").is_exact

@@ -26,10 +26,11 @@ _TOP_SHOWN = 20
 class Profile:
     """Statistics of every column of a schema, of duplicate rows, and a uniform sample of rows. A `stats.base.Summary`.
 
-    Bounded in size whatever the rows: see `Limits` per column, and `sample_rows` (by default 50,000, fewer where
-    that were more than 8 million cells). Columns that are not in the schema are not looked at. The result does not
-    depend on where batches are cut beyond the errors that the sketches state; that of partitions merged in order is
-    the same on any number of workers.
+    Bounded in size whatever the rows: see `Limits` per column, and `sample_rows` (by default 50,000, fewer where that
+    were more than 8 million cells). The profile of one partition that has `share` of all rows keeps as much less of a
+    sample; merged into one of share 1 it is as good. Columns that are not in the schema are not looked at. The result
+    does not depend on where batches are cut, beyond the errors that the sketches state; that of partitions merged in
+    order is the same on any number of workers.
 
     >>> profile = Profile(pa.schema({"city": pa.string(), "age": pa.int64()}))
     >>> profile.update(pa.record_batch({"city": ["Rome", "Rome", None], "age": [30, 30, 40]}))
@@ -37,11 +38,14 @@ class Profile:
     (3, 1.0, [('Rome', 2)], 33.333333333333336)
     """
 
-    def __init__(self, schema: pa.Schema, *, capacity: int = 10_000, sample_rows: int | None = None) -> None:
+    def __init__(
+        self, schema: pa.Schema, *, capacity: int = 10_000, sample_rows: int | None = None, share: float = 1.0
+    ) -> None:
         self.schema = schema = pa.schema([pa.field(field.name, field.type) for field in schema])  # no metadata
+        self._capacity = capacity
         self.limits = Limits.of(len(schema), capacity)
-        most = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(schema))))
-        self.sample_rows = most if sample_rows is None else sample_rows
+        most = max(100, min(SAMPLE_ROWS, SAMPLE_CELLS // max(1, len(schema)))) if sample_rows is None else sample_rows
+        self.sample_rows = min(most, math.ceil(1.5 * share * most) + 200)
         self.rows = 0
         self.size_bytes = 0  # in memory, as Arrow
         self.columns: dict[str, ColumnProfile] = {}
@@ -110,7 +114,7 @@ class Profile:
         return {
             "format": FORMAT,
             "schema": schema_to_json(self.schema),
-            "capacity": self.limits.counts,
+            "capacity": self._capacity,
             "sample_rows": self.sample_rows,
             "rows": self.rows,
             "size_bytes": self.size_bytes,

@@ -31,7 +31,7 @@ class Counts:
         self.column = column
         self.capacity = capacity
         self.rows = 0
-        self.error = 0
+        self._error = 0
         self._values: list[pa.Array] = []  # distinct within a piece, not across pieces
         self._counts: list[np.ndarray] = []
         self._top: list[tuple[str, int]] | None = None
@@ -58,7 +58,7 @@ class Counts:
     def merge(self, other: Self) -> None:
         self._top = None
         self.rows += other.rows
-        self.error += other.error
+        self._error += other._error
         for values, counts in zip(other._values, other._counts, strict=True):
             self._put(values, counts)
 
@@ -85,7 +85,7 @@ class Counts:
         if np.count_nonzero(counts > 1) > self.capacity:
             place = len(counts) - self.capacity - 1
             spent = int(np.partition(counts, place)[place])
-        self.error += spent
+        self._error += spent
         kept = np.flatnonzero(counts > spent)
         return values.take(pa.array(kept)), counts[kept] - spent
 
@@ -95,11 +95,18 @@ class Counts:
         long = pc.greater(pc.binary_length(values), LONGEST_VALUE_BYTES).to_numpy(zero_copy_only=False)
         if not long.any():
             return values, counts
-        self.error += int(counts[long].max())
+        self._error += int(counts[long].max())
         return values.filter(pa.array(~long)), counts[~long]
 
     @property
+    def error(self) -> int:
+        """Rows by which a count can be too small, and the most that a value has that is not listed."""
+        self._settle()
+        return self._error
+
+    @property
     def is_exact(self) -> bool:
+        """Whether all values are there with all of their rows."""
         return self.error == 0
 
     def values(self) -> tuple[pa.Array, np.ndarray]:
@@ -127,7 +134,7 @@ class Counts:
             "column": self.column,
             "capacity": self.capacity,
             "rows": self.rows,
-            "error": self.error,
+            "error": self._error,  # after `values` has settled it
             "values": array_to_state(values),
             "counts": counts.astype(np.min_scalar_type(int(counts.max(initial=0)))),
         }
@@ -135,6 +142,6 @@ class Counts:
     @classmethod
     def from_state(cls, state: State) -> Self:
         restored = cls(state["column"], capacity=state["capacity"])
-        restored.rows, restored.error = state["rows"], state["error"]
+        restored.rows, restored._error = state["rows"], state["error"]
         restored._put(array_from_state(state["values"]), state["counts"].astype(np.int64))
         return restored
