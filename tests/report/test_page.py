@@ -18,7 +18,7 @@ CHARTS = {
     "multiclass": ("ROC, each class against the rest", "Calibration", "Most frequent mistakes", "Confusion matrix"),
     "regression": ("Actual against predicted", "Residuals", "Error by size of the prediction", "Calibration"),
     "count": ("Counts, observed and expected", "Calibration", "Error by size of the prediction"),
-    "quantile": ("Coverage", "Residuals", "Error by size of the prediction"),
+    "quantile": ("Coverage", "Residuals", "Actual against predicted"),
 }
 
 

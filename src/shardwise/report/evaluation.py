@@ -142,10 +142,15 @@ def _regression(test: Evaluated, data: ReportData) -> list[Chart]:
     y, prediction = test.y, test.prediction.reshape(len(test.y), -1)[:, 0]
     if data.task == Task.COUNT and numbers.middle(y)[1] <= MOST_COUNTS:
         return [_means(y, prediction), _counts(y, prediction), _error_by_decile(y, prediction)]
-    by_decile = _coverage(y, prediction, data.quantile) if data.task == Task.QUANTILE else _means(y, prediction)
+    if data.task == Task.QUANTILE:
+        return [
+            _coverage(y, prediction, data.quantile),
+            _actual_against_predicted(y, prediction),
+            _residuals(y, prediction),
+        ]
     return [
         _actual_against_predicted(y, prediction),
-        by_decile,
+        _means(y, prediction),
         _error_by_decile(y, prediction),
         _residuals(y, prediction),
         _residuals_against_predicted(y, prediction),
@@ -162,7 +167,7 @@ def _actual_against_predicted(y: np.ndarray, prediction: np.ndarray) -> Chart:
     frame = Frame(x="Predicted", y="Actual", x_range=box, y_range=box)
     svg = draw("actual", alt, frame, [density(prediction, y, (box, box)), rule((box, box))])
     note = f"Stronger colour: more rows, on a logarithmic scale. {percent(outside)} of the rows lie outside."
-    return Chart(title="Actual against predicted", svg=svg, legend=[Legend("perfect", -1, "rule")], note=note)
+    return Chart(title="Actual against predicted", svg=svg, legend=[Legend("equal", -1, "rule")], note=note)
 
 
 def _means(y: np.ndarray, prediction: np.ndarray) -> Chart:

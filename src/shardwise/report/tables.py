@@ -98,13 +98,19 @@ def trials(data: ReportData) -> Table:
                 "score": score(*triple),
                 "interval": interval(*triple),
                 "whisker": _whisker(_with_span(trial), low, high),
-                "folds": "  ".join(number(part) for part in list(trial.get("fold_scores") or [])[:10]),
+                "folds": _folds(trial),
                 "seconds": duration(trial.get("seconds")),
                 "rounds": _rounds(trial.get("rounds")),
                 "why": _ending(trial),
             }
         )
     return Table(rows, len(data.trials))
+
+
+def _folds(trial: Record) -> str:
+    """Scores of the folds, with digits enough to tell them apart."""
+    folds = [part for part in trial.get("fold_scores") or [] if part is not None]
+    return "  ".join(score(part, min(folds), max(folds)) for part in folds[:10])
 
 
 def _rounds(rounds: Any) -> str:

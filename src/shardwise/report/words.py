@@ -133,18 +133,18 @@ def unbroken(text: str) -> Markup:
 
 
 def percent(share: float | None) -> str:
-    """A share in percent, without hiding what is small or nearly all.
+    """A share in percent, without hiding what is small or nearly all; the space before the sign never breaks.
 
-    >>> percent(0.1234), percent(0.00012), percent(0), percent(0.99999), percent(1)
-    ('12 %', '<0.1 %', '0 %', '>99.9 %', '100 %')
+    >>> [percent(share).replace("\xa0", " ") for share in (0.1234, 0.00012, 0, 0.99999, 1)]
+    ['12 %', '<0.1 %', '0 %', '>99.9 %', '100 %']
     """
     if share is None or not math.isfinite(share):
         return MISSING
     if 0 < share < 0.001:
-        return "<0.1 %"
+        return "<0.1\xa0%"
     if 0.999 < share < 1:
-        return ">99.9 %"
-    return f"{100 * share:.1f} %" if (0 < share < 0.1 or 0.9 < share < 1) else f"{100 * share:.0f} %"
+        return ">99.9\xa0%"
+    return f"{100 * share:.1f}\xa0%" if (0 < share < 0.1 or 0.9 < share < 1) else f"{100 * share:.0f}\xa0%"
 
 
 def size(value_bytes: float | None) -> str:
@@ -178,5 +178,7 @@ def option(name: str, value: Any) -> str:
     elif isinstance(value, list | tuple):
         parts = [option("", part) for part in value]
     else:
+        if isinstance(value, bool):
+            return str(value).lower()
         return MISSING if value is None else _CREDENTIALS.sub("…@", short(value, 300))
     return short(", ".join(parts), 300) if parts else MISSING
