@@ -1,0 +1,135 @@
+"""A dataset: a table in files, planned into partitions, read in bounded batches."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from shardwise.core.errors import ConfigError
+from shardwise.core.schema import schema_to_json
+from shardwise.core.units import format_size
+from shardwise.data.base import Partition
+from shardwise.data.formats import choose_format
+from shardwise.data.options import DEFAULT_TARGET_BYTES, ReadOptions
+from shardwise.data.places import find_files
+from shardwise.data.readers import SURVEYS, AnyReader
+from shardwise.data.readers.base import Batches
+from shardwise.data.tables import from_table as _write_table
+from shardwise.data.types import TypeConflict, widened
+
+__all__ = ["Dataset", "ReadOptions", "TypeConflict", "from_table", "open_dataset"]
+
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A table with a schema, in partitions. Small and picklable: it holds references, never rows.
+
+    schema        columns over all files, unified
+    partitions    in the natural order of the paths; all of them together are all rows, each once
+    fingerprint   changes with the files (path, size, time or etag), the options and the plan
+    report        what was unified, as JSON values: `format`, `files`, `columns` (those about which something is to be
+                  said: their types in which files, files that lack them, notes), `ignored_files`
+    """
+
+    reader: AnyReader
+    partitions: tuple[Partition, ...]
+    fingerprint: str
+    report: Mapping[str, Any]
+    sources: tuple[str, ...]
+    target_bytes: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return self.reader.schema()
+
+    @property
+    def rows(self) -> int | None:
+        """Rows, where the files tell (Parquet, Arrow); None for text."""
+        counts = [partition.rows for partition in self.partitions]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes as stored."""
+        return sum(partition.size_bytes for partition in self.partitions)
+
+    def read(self, partition: Partition, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS) -> Batches:
+        """Batches of at most `batch_rows` rows, with `columns` (None: all) in the order of the schema.
+
+        Raises `TypeConflict` for a value that does not fit its column's type, `DataError` for what cannot be read and
+        for a file that has changed since it was planned.
+        """
+        if batch_rows < 1:
+            raise ConfigError(f"batch_rows {batch_rows} is too small", hint="Give at least 1.")
+        return self.reader.read(partition, columns, batch_rows)
+
+    def widened(self, column: str, value: str | None = None) -> "Dataset":
+        """The dataset, planned anew, with `column` of the next wider type: integer to float to string.
+
+        With the `value` of a `TypeConflict`, the first type that holds it.
+        """
+        wider = str(widened(self.schema.field(column).type, value))
+        options = replace(self.reader.options, types={**self.reader.options.types, column: wider})
+        return open_dataset(self.sources, options=options, target_bytes=self.target_bytes)
+
+    def describe(self) -> dict[str, Any]:
+        """What the dataset is, as JSON values."""
+        return {
+            "sources": list(self.sources),
+            "schema": schema_to_json(self.schema),
+            "partitions": len(self.partitions),
+            "rows": self.rows,
+            "size_bytes": self.size_bytes,
+            "size": format_size(self.size_bytes),
+            "fingerprint": self.fingerprint,
+            "options": self.reader.options.to_json(),
+            "report": dict(self.report),
+        }
+
+
+def open_dataset(
+    sources: Sequence[str] | str, *, options: ReadOptions | None = None, target_bytes: int = DEFAULT_TARGET_BYTES
+) -> Dataset:
+    """Find the files, unify their schemas and plan partitions of about `target_bytes` as stored; nothing is copied.
+
+    A source is a file, a folder (all below it, `key=value` folders become columns), a glob, or a URL that fsspec knows.
+    Raises `DataError` for files that cannot be read, `SchemaError` for files that disagree, `ConfigError` for options.
+    """
+    options = options or ReadOptions()
+    if target_bytes < 1:
+        raise ConfigError(f"target_bytes {target_bytes} is too small", hint="Give at least 1.")
+    sources = (sources,) if isinstance(sources, str) else tuple(sources)
+    found = find_files(sources, options.storage)
+    name, files, ignored = choose_format(found, options.format, options.storage)
+    reader, report = SURVEYS[name](files, options, target_bytes)
+    report = {"format": name, "files": len(files), **report}
+    if ignored:
+        report["ignored_files"] = {"files": len(ignored), "example": ignored[0].path}
+    content = [[file.path, file.fingerprint] for file in files], options.to_json(), target_bytes, name
+    return Dataset(
+        reader=reader.reading_only(),
+        partitions=reader.plan(target_bytes),
+        fingerprint=hashlib.blake2b(json.dumps(content).encode(), digest_size=12).hexdigest(),
+        report=report,
+        sources=sources,
+        target_bytes=target_bytes,
+    )
+
+
+def from_table(table: Any, folder: str, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> Dataset:
+    """A dataset of a pandas, polars or Arrow table, a `RecordBatchReader`, or a dict of arrays.
+
+    It is written once into `folder` as an Arrow IPC file whose name is the hash of its content, and mapped into memory
+    when it is read. The same table gives the same dataset.
+    """
+    return open_dataset([_write_table(table, folder)], target_bytes=target_bytes)
