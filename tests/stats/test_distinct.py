@@ -30,7 +30,7 @@ def test_the_state_depends_on_the_values_alone():
     values = np.random.default_rng(0).integers(0, 20_000, 50_000)
     states = {
         dump_state(distinct_of(order, 300, rows).state())
-        for order, rows in ((values, 50_000), (values, 999), (np.sort(values), 5000), (values[::-1].copy(), 1))
+        for order, rows in ((values, 50_000), (values, 999), (np.sort(values), 5000), (values[::-1].copy(), 37))
     }
     assert len(states) == 1
 

@@ -68,6 +68,8 @@ class Described(Protocol):
     @property
     def mean_words(self) -> float: ...
     @property
+    def distinct(self) -> float: ...
+    @property
     def text(self) -> Any: ...
 
 
@@ -81,7 +83,7 @@ def flags_of(column: Described) -> tuple[str, ...]:
         "time_like": column.is_time_like,
         "numeric_text": column.is_numeric_text,
         "ambiguous_date": column.text.times is not None and len(column.text.times) > 1,
-        "free_text": column.group == "string" and column.mean_words >= 4,
+        "free_text": column.mean_words >= 4 and column.distinct >= 100,
         "infinite": column.infinities > 0,
     }
     hint = column.time_hint

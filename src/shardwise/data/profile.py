@@ -101,7 +101,7 @@ class Profile:
     def duplicate_rows(self) -> float:
         """Rows beyond the first of each kind; 0.0 exactly when there are none."""
         share = self._distinct_rows.unique_share
-        return 0.0 if math.isnan(share) else round(self.rows * (1.0 - share), 1)
+        return 0.0 if math.isnan(share) else float(round(self.rows * (1.0 - share)))
 
     def sample(self) -> pa.Table:
         """Rows drawn uniformly, in random but fixed order; all rows when there are no more than `sample_rows`."""

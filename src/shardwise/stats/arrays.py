@@ -113,7 +113,7 @@ def array_to_state(array: pa.Array) -> State:
         ends = ends[content.offset : content.offset + len(content) + 1]
         data = memoryview(content.buffers()[2] or b"")[ends[0] : ends[-1]] if len(content) else b""
         return state | {"lengths": _narrow(np.diff(ends)), "bytes": bytes(data)}
-    return state | {"values": filled(array)}
+    return state | {"values": _narrow(filled(array))}
 
 
 def array_from_state(state: State) -> pa.Array:
@@ -127,13 +127,19 @@ def array_from_state(state: State) -> pa.Array:
         mask = None if nulls is None else pa.py_buffer(np.packbits(~nulls, bitorder="little"))
         text = pa.Array.from_buffers(pa.large_string(), rows, [mask, pa.py_buffer(ends), pa.py_buffer(state["bytes"])])
         return text.cast(kind)
-    values = pa.array(state["values"], mask=nulls)
-    return values.cast(kind) if pa.types.is_boolean(kind) else values.view(kind)
+    if pa.types.is_boolean(kind):
+        return pa.array(state["values"], mask=nulls).cast(kind)
+    stored = f"int{kind.bit_width}" if pa.types.is_temporal(kind) else kind.to_pandas_dtype()
+    return pa.array(state["values"].astype(stored), mask=nulls).view(kind)
 
 
-def _narrow(lengths: np.ndarray) -> np.ndarray:
-    """Lengths in as few bytes as they need."""
-    return lengths.astype(np.min_scalar_type(int(lengths.max(initial=0))))
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """Integers in as few bytes as they need."""
+    if values.dtype.kind not in "iu":
+        return values
+    ends = (int(values.min(initial=0)), int(values.max(initial=0)))
+    narrow = np.result_type(*map(np.min_scalar_type, ends))
+    return values.astype(narrow) if narrow.kind in "iu" else values
 
 
 def _is_text(kind: Any) -> bool:
