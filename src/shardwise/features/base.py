@@ -1,6 +1,6 @@
 """batches -> model-ready batches: the plug point."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, Self
 
 import numpy as np
@@ -31,10 +31,13 @@ class Transformer(Protocol):
         """The features written, in order; known after `fit`."""
         ...
 
-    def transform(self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None) -> None:
+    def transform(
+        self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None, hidden: Collection[int] = ()
+    ) -> None:
         """Write float32 `(rows, features)` into `out`, a column-major view.
 
-        `folds` (rows,) is given for training rows: what derives from the target is then out-of-fold.
+        `folds` (rows,) is given for training rows: what derives from the target is then out-of-fold, and from none of
+        the `hidden` folds.
         """
         ...
 

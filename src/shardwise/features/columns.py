@@ -1,7 +1,7 @@
 """What an input column is: decided from its profile, unless the user says so; and what may be asked of a recipe."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -30,11 +30,11 @@ _CODE_NAME = re.compile(
 
 
 class ColumnProfile(Protocol):
-    """What a recipe needs to know of a column; `data.profile` gathers it.
+    """What a recipe needs to know of a column.
 
-    `minimum` and `maximum` are of the finite values: numbers as they are, dates and timestamps in microseconds since
-    1970, times of day in microseconds. `quantiles` maps ranks in [0, 1] to values in the same units. `top` holds the
-    heaviest values under `core.target.canonical` spelling, by falling count; `distinct` is an estimate.
+    `minimum` and `maximum` of numbers are of the finite ones. `quantiles` maps ranks in [0, 1] to values; of dates,
+    times and strings that are dates to seconds since 1970 UTC or since midnight. `top` holds the heaviest values under
+    `core.target.canonical` spelling, by falling count; `distinct` is an estimate. `data.profile` has such columns.
     """
 
     @property
@@ -50,15 +50,11 @@ class ColumnProfile(Protocol):
     @property
     def maximum(self) -> Any: ...
     @property
-    def mean(self) -> float: ...
-    @property
     def std(self) -> float: ...
     @property
     def distinct(self) -> float: ...
     @property
     def top(self) -> Sequence[tuple[str, int]]: ...
-    @property
-    def top_exact(self) -> bool: ...
     @property
     def is_constant(self) -> bool: ...
     @property
@@ -84,7 +80,13 @@ class ProfileOnly:
     def sealed(self) -> Self:
         return self
 
-    def transform(self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None) -> None:  # noqa: ARG002
+    def transform(
+        self,
+        batch: pa.RecordBatch,
+        out: np.ndarray,
+        folds: np.ndarray | None = None,  # noqa: ARG002
+        hidden: Collection[int] = (),  # noqa: ARG002
+    ) -> None:
         """The same for training rows and new ones."""
         self.write(batch, out)
 
@@ -104,9 +106,10 @@ class RecipeConfig:
     """What may be asked of a recipe.
 
     kinds               column -> `number`, `category`, `text`, `date` or `ignore`; what is not named is decided
-    max_categories      largest dictionary of a CODE feature; a column with more distinct values is target-encoded too
+    max_categories      largest dictionary of a CODE feature; a column with more distinct values is target-encoded
     min_count           a value seen less often is rare: code 0
-    smoothing           rows of prior that every category is credited with in target encoding (the m-estimate)
+    smoothing           rows of prior that every category is credited with in target encoding; None: estimated from how
+                        much the target differs between and within categories
     encoded_categories  most categories kept per target-encoded column; the rarest beyond read the prior
     encoded_classes     most classes that get a target-encoded column each
     text_buckets        hash width of n-grams, a power of two
@@ -116,7 +119,7 @@ class RecipeConfig:
     kinds: Mapping[str, str] = field(default_factory=dict)
     max_categories: int = 254
     min_count: int = 3
-    smoothing: float = 10.0
+    smoothing: float | None = None
     encoded_categories: int = 2**17
     encoded_classes: int = 10
     text_buckets: int = 2**17
@@ -126,7 +129,7 @@ class RecipeConfig:
         for name, low in (("max_categories", 2), ("min_count", 1), ("encoded_categories", 1), ("encoded_classes", 1)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint=f"Give a whole number of at least {low}.")
-        if not self.smoothing > 0:
+        if self.smoothing is not None and not self.smoothing > 0:
             raise ConfigError(f"smoothing is {self.smoothing}", hint="Give a number of rows above 0.")
         if self.text_buckets < 2**8 or self.text_buckets & (self.text_buckets - 1):
             raise ConfigError(f"text_buckets is {self.text_buckets}", hint="Give a power of two of at least 256.")
@@ -151,6 +154,8 @@ def transformers_for(name: str, profile: ColumnProfile, config: RecipeConfig) ->
         raise RejectColumn("it has no values")
     if profile.is_constant and not _missing_tells(profile):
         raise RejectColumn("it is constant")
+    if is_duration(profile):
+        return ("number",)
     if profile.group in ("date", "timestamp", "time"):
         return ("date",)
     if profile.group == "string":
@@ -161,7 +166,7 @@ def transformers_for(name: str, profile: ColumnProfile, config: RecipeConfig) ->
 
 
 def _as_told(name: str, kind: str, profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]:
-    allowed = _BY_GROUP.get(profile.group, ("ignore",))
+    allowed = ("number", "ignore") if is_duration(profile) else _BY_GROUP.get(profile.group, ("ignore",))
     if kind not in allowed:
         raise ConfigError(
             f"column {name!r} of type {profile.type} cannot be of kind {kind!r}", hint=f"Allowed: {', '.join(allowed)}."
@@ -181,6 +186,10 @@ def _for_string(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]
     if profile.is_id_like:
         raise RejectColumn("it looks like an identifier: nearly every row has a value of its own")
     return _categories(profile, config)
+
+
+def is_duration(profile: ColumnProfile) -> bool:
+    return str(profile.type).startswith("duration")
 
 
 def is_text(profile: ColumnProfile) -> bool:
@@ -224,5 +233,9 @@ def _is_whole(profile: ColumnProfile) -> bool:
 
 
 def _categories(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]:
-    """A dictionary code, and the target encoding where the dictionary cannot hold all values."""
-    return ("category", "encoding") if profile.distinct > config.max_categories else ("category",)
+    """A dictionary code; the target encoding instead where the dictionary cannot hold all values.
+
+    Never both: a model that knows the category can subtract what the other folds saw from what all saw, and learn from
+    the difference what its own fold holds (measured: pure noise then scores a ROC AUC of 0.61 in cross-validation).
+    """
+    return ("encoding",) if profile.distinct > config.max_categories else ("category",)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from shardwise.core.errors import RejectColumn, SchemaError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
+from shardwise.data import dates
 from shardwise.features.columns import ColumnProfile, ProfileOnly
 from shardwise.features.numeric import is_string
 
@@ -36,8 +37,8 @@ class Calendar(ProfileOnly):
 
     @classmethod
     def plan(cls, column: str, profile: ColumnProfile) -> Self:
-        grid = np.asarray(profile.quantiles(_RANKS), dtype=np.float64)
-        grid = np.unique(np.append(grid[np.isfinite(grid)], _edges(profile))).astype(np.int64)
+        seconds = np.asarray(profile.quantiles(_RANKS), dtype=np.float64)
+        grid = np.unique(np.rint(seconds[np.isfinite(seconds)] * 1e6)).astype(np.int64)
         if len(grid) == 0:
             raise RejectColumn("it has no values")
         content: dict[str, Any] = {
@@ -176,14 +177,6 @@ _WAVES = {
 }
 
 
-def _edges(profile: ColumnProfile) -> list[float]:
-    return [
-        float(edge)
-        for edge in (profile.minimum, profile.maximum)
-        if isinstance(edge, int | float) and np.isfinite(edge)
-    ]
-
-
 def zone_of(kind: object) -> str | None:
     """The time zone of an Arrow type or of its text; None when there is none.
 
@@ -236,9 +229,9 @@ def read_times(values: pa.Array, column: str) -> pa.Array:
 def _parse(texts: pa.Array, column: str, time_format: str | None) -> pa.Array:
     texts = _blank_to_null(texts)
     if time_format is not None and "%" in time_format:
-        parsed = pc.strptime(texts, format=time_format, unit="us", error_is_null=True)
+        parsed = dates.parse(texts, time_format)
         if parsed.null_count == texts.null_count:
-            return parsed.cast(pa.int64())
+            return pc.cast(parsed, pa.timestamp("us")).cast(pa.int64())
     for kind in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
         try:
             return pc.cast(texts, kind).cast(pa.int64())
@@ -266,7 +259,7 @@ def _bad_text(
     found = ""
     for text in texts.drop_null().unique().to_pylist():
         single = pa.array([text])
-        if time_format and "%" in time_format and pc.strptime(single, time_format, "us", True).null_count == 0:
+        if time_format and "%" in time_format and dates.parse(single, time_format).null_count == 0:
             continue
         try:
             pc.cast(single, kind)

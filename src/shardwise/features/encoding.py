@@ -7,13 +7,14 @@
 | f, V     | the fold of the row; the folds that its features may see, never f itself                  |
 | S, N     | sum of the target (or of "is class k") and number of rows of category c in the folds V    |
 | p(V)     | mean of the target over V, the prior; over all folds when V is empty                      |
-| m        | smoothing: rows of prior that every category is credited with                             |
+| m        | smoothing: rows of prior that every category is credited with; the variance within        |
+|          | categories over that between them, estimated on V by analysis of variance                 |
 
 Micci-Barreca 2001, "A preprocessing scheme for high-cardinality categorical attributes".
 Null is a category of its own; an unseen value reads the prior.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -30,6 +31,7 @@ from shardwise.stats.base import Summary
 
 _COMPACT_ROWS = 1 << 16
 _LARGEST_CELLS = 1 << 23
+_LEAST_SMOOTHING, _MOST_SMOOTHING = 0.1, 1e6
 
 
 class Visibility:
@@ -48,9 +50,15 @@ class Visibility:
         """Slot of each row's fold, int64 `(rows,)`; -1 for the test fold and unknown ones."""
         return self._slots[folds.astype(np.int64) + 128]
 
-    def weights(self) -> np.ndarray:
-        """Float64 `(folds + 1, folds)`: 1 where the rows of a fold see another; the last row is of the test fold."""
-        seen = [[float(other in self.visible.get(fold, ())) for other in self.folds] for fold in (*self.folds, TEST)]
+    def weights(self, hidden: Collection[int] = ()) -> np.ndarray:
+        """Float64 `(folds + 1, folds)`: 1 where the rows of a fold see another; the last row is of the test fold.
+
+        Nobody sees the `hidden` folds.
+        """
+        seen = [
+            [float(other in self.visible.get(fold, ()) and other not in hidden) for other in self.folds]
+            for fold in (*self.folds, TEST)
+        ]
         return np.array(seen).reshape(len(self.folds) + 1, len(self.folds))
 
     def to_json(self) -> dict[str, list[int]]:
@@ -86,11 +94,16 @@ class Labels(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """`values` Arrow strings `(n,)`; `sums` `(n + 1, folds, outputs + 1)`, last row nulls, last column row counts."""
+    """What target encoding is computed from.
+
+    `values` Arrow strings `(n,)`; `sums` `(n + 1, folds, outputs + 1)`, last row nulls, last column row counts; `total`
+    `(folds, outputs + 1)` the same over all rows; `squares` `(folds, outputs)` sums of the squared target.
+    """
 
     values: pa.Array
     sums: np.ndarray
     total: np.ndarray
+    squares: np.ndarray
 
 
 class TargetSums:
@@ -107,6 +120,7 @@ class TargetSums:
         self._values = pa.array([], pa.string())
         self._sums = np.zeros((0, *shape))
         self._null, self._total = np.zeros(shape), np.zeros(shape)
+        self._squares = np.zeros((shape[0], shape[1] - 1))
         self._pending: list[tuple[pa.Array, np.ndarray]] = []
 
     def update(self, batch: pa.RecordBatch) -> None:
@@ -116,8 +130,9 @@ class TargetSums:
         encoded = texts.dictionary_encode()
         size, folds = len(encoded.dictionary), len(self.visibility.folds)
         codes = pc.fill_null(encoded.indices, size).to_numpy(zero_copy_only=False).astype(np.int64)
-        sums = _sum_by(codes * folds + slots, (size + 1) * folds, [*self.labels.indicators(target), None])
-        sums = sums.reshape(size + 1, folds, -1)
+        parts = self.labels.indicators(target)
+        sums = _sum_by(codes * folds + slots, (size + 1) * folds, [*parts, None]).reshape(size + 1, folds, -1)
+        self._squares += _sum_by(slots, folds, [part**2 for part in parts])
         self._null += sums[size]
         self._total += sums.sum(axis=0)
         self._hold(encoded.dictionary, sums[:size])
@@ -152,6 +167,7 @@ class TargetSums:
     def merge(self, other: Self) -> None:
         self._null += other._null
         self._total += other._total
+        self._squares += other._squares
         other._compact()
         self._hold(other._values, other._sums)
 
@@ -159,9 +175,8 @@ class TargetSums:
         """At most `cap` categories, the heaviest first, ties in the order of the text."""
         self._compact()
         places = heaviest(self._values, self._counts(), self.cap)
-        return Sums(
-            self._values.take(pa.array(places)), np.concatenate([self._sums[places], [self._null]]), self._total
-        )
+        sums = np.concatenate([self._sums[places], [self._null]])
+        return Sums(self._values.take(pa.array(places)), sums, self._total, self._squares)
 
     def state(self) -> State:
         self._compact()
@@ -176,6 +191,7 @@ class TargetSums:
             "sums": self._sums,
             "null": self._null,
             "total": self._total,
+            "squares": self._squares,
         }
 
     @classmethod
@@ -184,7 +200,8 @@ class TargetSums:
         visibility = Visibility.from_json(state["visible"])
         loaded = cls(state["column"], numeric=state["numeric"], visibility=visibility, labels=labels, cap=state["cap"])
         loaded._values = pa.array(state["values"], pa.string())
-        loaded._sums, loaded._null, loaded._total = state["sums"], state["null"], state["total"]
+        loaded._sums, loaded._null = state["sums"], state["null"]
+        loaded._total, loaded._squares = state["total"], state["squares"]
         return loaded
 
 
@@ -222,12 +239,13 @@ class TargetEncoding:
         self._labels = Labels(tuple(self._plan["classes"]), tuple(self._plan["names"]))
         self._vocabulary = Vocabulary([], numeric=numeric)
         self._sums: Sums | None = None
+        self._hidden: tuple[tuple[int, ...], np.ndarray] | None = None  # tables of the last `hidden`
         self._tables = np.zeros((0, 0, 0), dtype=np.float32)
         self._features: tuple[Feature, ...] = ()
 
     @classmethod
     def plan(
-        cls, column: str, *, numeric: bool, visibility: Visibility, labels: Labels, smoothing: float, cap: int
+        cls, column: str, *, numeric: bool, visibility: Visibility, labels: Labels, smoothing: float | None, cap: int
     ) -> Self:
         content = {
             "visible": visibility.to_json(),
@@ -252,10 +270,23 @@ class TargetEncoding:
     def _adopt(self, sums: Sums) -> None:
         self._sums = sums
         self._vocabulary = Vocabulary(sums.values, numeric=self._numeric)
-        seen = self._visibility.weights()
-        tables = [_table(sums, weights, self._plan["smoothing"]) for weights in seen]
-        self._tables = np.stack(tables, axis=1)
+        self._tables = self._tables_of(sums, ())
         self._features = self._describe(sums)
+
+    def _tables_of(self, sums: Sums, hidden: Collection[int]) -> np.ndarray:
+        """Float32 `(outputs + 1, folds + 1, categories + 2)`; the last fold is that of new rows."""
+        seen = self._visibility.weights(hidden)
+        return np.stack([_table(sums, weights, self._plan["smoothing"]) for weights in seen], axis=1)
+
+    def _training_tables(self, hidden: Collection[int]) -> np.ndarray:
+        if self._sums is None:
+            raise ValueError("a sealed recipe holds no out-of-fold encodings: transform without folds")
+        if not hidden:
+            return self._tables
+        key = tuple(sorted(hidden))
+        if self._hidden is None or self._hidden[0] != key:
+            self._hidden = key, self._tables_of(self._sums, key)
+        return self._hidden[1]
 
     def _describe(self, sums: Sums) -> tuple[Feature, ...]:
         column, counts = self.reads[0], sums.sums[:, :, -1].sum(axis=1)
@@ -274,18 +305,19 @@ class TargetEncoding:
     def output(self) -> Sequence[Feature]:
         return self._features
 
-    def transform(self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None) -> None:
+    def transform(
+        self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None, hidden: Collection[int] = ()
+    ) -> None:
         places = self._vocabulary.lookup(batch.column(self.reads[0]))
         if folds is None:
             for column, table in enumerate(self._tables[:, -1]):
                 np.take(table, places, out=out[:, column], mode="wrap")
             return
-        if self._sums is None:
-            raise ValueError("a sealed recipe holds no out-of-fold encodings: transform without folds")
-        width = self._tables.shape[2]
-        slots = self._visibility.slots(folds) % self._tables.shape[1]  # -1 is the last: the test fold
+        tables = self._training_tables(hidden)
+        width = tables.shape[2]
+        slots = self._visibility.slots(folds) % tables.shape[1]  # -1 is the last: the test fold
         cells = slots * width + places % width
-        for column, table in enumerate(self._tables.reshape(len(self._tables), -1)):
+        for column, table in enumerate(tables.reshape(len(tables), -1)):
             np.take(table, cells, out=out[:, column], mode="clip")
 
     def sealed(self) -> Self:
@@ -299,7 +331,7 @@ class TargetEncoding:
         if self._features:
             content["values"] = self._vocabulary.values.to_pylist()
         if self._sums is not None:
-            content |= {"sums": self._sums.sums, "total": self._sums.total}
+            content |= {"sums": self._sums.sums, "total": self._sums.total, "squares": self._sums.squares}
         elif self._features:
             content |= {"table": self._tables, "features": [feature.to_json() for feature in self._features]}
         return content
@@ -309,25 +341,53 @@ class TargetEncoding:
         loaded = cls(state["column"], numeric=state["numeric"], plan=state["plan"])
         values = pa.array(state.get("values", []), pa.string())
         if "sums" in state:
-            loaded._adopt(Sums(values, state["sums"], state["total"]))
+            loaded._adopt(Sums(values, state["sums"], state["total"], state["squares"]))
         elif "table" in state:
             loaded._vocabulary, loaded._tables = Vocabulary(values, numeric=state["numeric"]), state["table"]
             loaded._features = tuple(Feature.from_json(feature) for feature in state["features"])
         return loaded
 
 
-def _table(sums: Sums, weights: np.ndarray, smoothing: float) -> np.ndarray:
+def _table(sums: Sums, weights: np.ndarray, smoothing: float | None) -> np.ndarray:
     """Float32 `(outputs + 1, categories + 2)`: encodings and log row counts.
 
     Null and unseen come last, where the places -2 and -1 of a `Vocabulary` reach them. Row counts are scaled to
     the size of the whole training data, so that they mean the same in every fold.
     """
     seen = np.tensordot(weights, sums.sums, axes=(0, 1))  # (categories + 1, outputs + 1)
-    total = weights @ sums.total
+    total, squares = weights @ sums.total, weights @ sums.squares
     everything = sums.total.sum(axis=0)
     prior = total[:-1] / total[-1] if total[-1] else everything[:-1] / max(1.0, everything[-1])
     counts = np.append(seen[:, -1], 0.0)
     sizes = np.vstack([seen[:, :-1], np.zeros(len(prior))])
-    encoded = (sizes + smoothing * prior) / (counts[:, None] + smoothing)
+    if smoothing is None:
+        credit = np.array([estimated_smoothing(seen[:, k], seen[:, -1], square) for k, square in enumerate(squares)])
+    else:
+        credit = np.full(len(prior), smoothing)
+    encoded = (sizes + credit * prior) / (counts[:, None] + credit)
     heavy = np.log1p(counts * (everything[-1] / total[-1] if total[-1] else 0.0))
     return np.vstack([encoded.T, heavy[None]]).astype(np.float32)
+
+
+def estimated_smoothing(sums: np.ndarray, counts: np.ndarray, squares: float) -> float:
+    """Variance of the target within categories over that between them: the m of the best linear shrinkage.
+
+    From sums and row counts per category and the sum of squares over all rows, by the method of moments for one-way
+    random effects (Searle, Casella and McCulloch 1992, "Variance Components", chapter 3). Very large when the
+    categories tell nothing, so that all of them read the prior.
+
+    >>> estimated_smoothing(np.array([0.0, 10.0]), np.array([10, 10]), squares=10.0)
+    0.1
+    """
+    known = counts > 0
+    sums, counts = sums[known], counts[known]
+    rows, groups = counts.sum(), len(counts)
+    if rows <= groups or groups < 2:
+        return _MOST_SMOOTHING
+    explained = (sums**2 / counts).sum()
+    within = max(squares - explained, 0.0) / (rows - groups)
+    spread = explained - sums.sum() ** 2 / rows - (groups - 1) * within
+    between = spread / (rows - (counts**2).sum() / rows)
+    if not between > 0:
+        return _MOST_SMOOTHING
+    return float(np.clip(within / between, _LEAST_SMOOTHING, _MOST_SMOOTHING))

@@ -5,6 +5,7 @@ missing, which they are not. Text that is no number is an error, never a silent 
 """
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Self
 
 import numpy as np
@@ -102,15 +103,31 @@ def affine(profile: ColumnProfile, grid: np.ndarray, low: float, high: float) ->
 
 def _grid(profile: ColumnProfile) -> np.ndarray:
     """Quantiles at even ranks, finite; zeros when there is none."""
-    grid = np.asarray(profile.quantiles(_RANKS), dtype=np.float64)
+    if profile.group == "string":  # numbers as text have no quantiles: take their heaviest values
+        found = [(float(text), count) for text, count in profile.top if is_number(text)]
+        order = sorted(found) or [(0.0, 1)]
+        ends = np.cumsum([count for _, count in order])
+        places = np.searchsorted(ends, _RANKS * ends[-1])
+        grid = np.array([number for number, _ in order])[np.minimum(places, len(order) - 1)]
+    else:
+        grid = np.asarray(profile.quantiles(_RANKS), dtype=np.float64)
     grid = grid[np.isfinite(grid)]
     return grid if len(grid) else np.zeros(1)
+
+
+def is_number(text: str) -> bool:
+    """Whether `float` reads it, as Arrow does: no underscores."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
 
 
 def _extremes(profile: ColumnProfile, grid: np.ndarray) -> tuple[float, float]:
     bounds = []
     for given, seen in ((profile.minimum, grid.min()), (profile.maximum, grid.max())):
-        known = isinstance(given, int | float) and np.isfinite(given)
+        known = isinstance(given, int | float | Decimal) and np.isfinite(float(given))
         bounds.append(float(given) if known else float(seen))
     return bounds[0], bounds[1]
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError, DataError, RejectColumn, SchemaError, context
-from shardwise.core.schema import Feature
+from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.core.target import Target, canonical_label
 from shardwise.features.base import Transformer
@@ -106,6 +106,11 @@ class Recipe:
             step.fit({name: results[f"{number}.{name}"] for name in step.summaries()})
         self._lay_out()
 
+    @property
+    def uses_target(self) -> bool:
+        """Whether some features derive from the target, so that `folds` and `hidden` make a difference."""
+        return any(feature.kind is FeatureKind.ENCODED for feature in self.features)
+
     def _lay_out(self) -> None:
         """Give every step its columns of the matrix."""
         features: list[Feature] = []
@@ -116,17 +121,21 @@ class Recipe:
             features += written
         self.features = tuple(features)
 
-    def transform(self, batch: pa.RecordBatch, *, folds: np.ndarray | None = None) -> np.ndarray:
+    def transform(
+        self, batch: pa.RecordBatch, *, folds: np.ndarray | None = None, hidden: Collection[int] = ()
+    ) -> np.ndarray:
         """Float32 `(rows, features)`, column-major; NaN is missing.
 
-        `folds` `(rows,)` says that these are training rows: what derives from the target is then out-of-fold. Columns
-        may come in any order and in other types of the same meaning; raises `SchemaError` for a missing one, or for a
-        value that cannot be read.
+        `folds` `(rows,)` says that these are training rows: what derives from the target is then out-of-fold. `hidden`
+        names folds whose targets no row may see, such as the validation folds of one evaluation: without it a training
+        row of fold 0 is encoded with targets of fold 4, which a model that is validated on fold 4 can make a little
+        use of. Columns may come in any order and in other types of the same meaning; raises `SchemaError` for a missing
+        one, or for a value that cannot be read.
         """
         batch = self._select(batch)
         out = np.empty((batch.num_rows, len(self.features)), dtype=np.float32, order="F")
         for step, start, stop in self._outputs:
-            step.transform(batch, out[:, start:stop], folds)
+            step.transform(batch, out[:, start:stop], folds, hidden)
         return out
 
     def _select(self, batch: pa.RecordBatch) -> pa.RecordBatch:

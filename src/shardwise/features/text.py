@@ -10,7 +10,7 @@ Words are runs of letters and digits in lower case; n-grams are single words and
 `data.hashing` (xxh3, SplitMix64), which is documented and stable, so that a package reads the same in a later release.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -56,39 +56,41 @@ def read_texts(values: pa.Array, column: str) -> pa.Array:
     return pc.utf8_lower(pc.fill_null(texts, ""))
 
 
-def split_words(texts: pa.Array) -> pa.Array:
-    """Lists of words: runs of ASCII letters, digits and all characters beyond ASCII but general punctuation.
+def split_words(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The words of texts one after the other, and the row of each `(words,)`.
 
-    >>> split_words(pa.array(["it\u2019s 2 good, really!"])).to_pylist()
-    [['it', 's', '2', 'good', 'really']]
+    Words are runs of ASCII letters, digits and all characters beyond ASCII but general punctuation.
+
+    >>> [part.tolist() for part in map(np.array, split_words(pa.array(["it\u2019s 2 good, really!", "", "so"])))]
+    [['it', 's', '2', 'good', 'really', 'so'], [0, 0, 0, 0, 0, 2]]
     """
     texts = pa.concat_arrays([texts])  # an array of its own, which starts at offset 0
     _, offsets, content = texts.buffers()
     if content is None or not len(texts):
-        return pc.ascii_split_whitespace(texts)
+        return pa.array([], pa.string()), np.zeros(0, dtype=np.int64)
     raw = np.frombuffer(content, dtype=np.uint8).copy()
     separators = _SEPARATORS[raw]
     quotes = np.flatnonzero((raw[:-2] == 0xE2) & (raw[1:-1] == 0x80))  # U+2000 to U+203F: dashes, quotes, ellipsis
     for step in range(3):
         separators[quotes + step] = True
     raw[separators] = ord(" ")
-    return pc.ascii_split_whitespace(pa.StringArray.from_buffers(len(texts), offsets, pa.py_buffer(raw)))
+    lists = pc.ascii_split_whitespace(pa.StringArray.from_buffers(len(texts), offsets, pa.py_buffer(raw)))
+    words, rows = lists.flatten(), np.repeat(np.arange(len(texts)), np.diff(lists.offsets.to_numpy()))
+    filled = pc.binary_length(words).to_numpy() > 0  # blanks at either end leave an empty one
+    return words.filter(pa.array(filled)), rows[filled]
 
 
 def grams(texts: pa.Array, buckets: int) -> Grams:
     """Buckets of the single words and pairs of consecutive words of each text."""
-    lists = split_words(texts)
-    offsets = lists.offsets.to_numpy()
-    words = np.diff(offsets)
-    hashes = hash_column(lists.flatten())
-    rows = np.repeat(np.arange(len(texts)), words)
+    words, rows = split_words(texts)
+    hashes = hash_column(words)
     together = rows[1:] == rows[:-1]
     pairs = mix(hashes[:-1][together] * _PAIR + hashes[1:][together])
     place = np.concatenate([hashes, pairs]) & np.uint64(buckets - 1)
     keys = np.concatenate([rows, rows[:-1][together]]) * buckets + place.astype(np.int64)
     keys.sort()
     keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
-    return Grams(keys // buckets, keys % buckets, words)
+    return Grams(keys // buckets, keys % buckets, np.bincount(rows, minlength=len(texts)))
 
 
 class GramSums:
@@ -157,6 +159,7 @@ class Text:
         self._visibility = Visibility.from_json(self._plan["visible"])
         self._labels = Labels(tuple(self._plan["classes"]), tuple(self._plan["names"]))
         self._sums: tuple[np.ndarray, np.ndarray] | None = None
+        self._hidden: tuple[tuple[int, ...], np.ndarray] | None = None  # scores of the last `hidden`
         self._scores = np.zeros((0, 0, 0), dtype=np.float32)  # (folds + 1, outputs, buckets)
         self._columns = np.zeros(0, dtype=np.int64)  # bucket of each TF-IDF column
         self._idf = np.zeros(0, dtype=np.float32)
@@ -185,14 +188,28 @@ class Text:
 
     def _adopt(self, sums: np.ndarray, total: np.ndarray) -> None:
         self._sums = sums, total
-        is_class = bool(self._labels.classes)
-        tables = [_scores(sums, total, weights, is_class=is_class) for weights in self._visibility.weights()]
-        self._scores = np.stack(tables)
+        self._scores = self._scores_of(sums, total, ())
         counts, texts = sums[:, -1].sum(axis=0), total[:, -1].sum()
         order = np.lexsort((np.arange(len(counts)), -counts))[: self._plan["columns"]]
         self._columns = np.sort(order[counts[order] >= 2])
         self._idf = (np.log((1 + texts) / (1 + counts[self._columns])) + 1).astype(np.float32)
         self._features = self._describe(counts[self._columns] / max(1.0, texts))
+
+    def _scores_of(self, sums: np.ndarray, total: np.ndarray, hidden: Collection[int]) -> np.ndarray:
+        """Float32 `(folds + 1, outputs, buckets)`; the last fold is that of new rows."""
+        is_class = bool(self._labels.classes)
+        seen = self._visibility.weights(hidden)
+        return np.stack([_scores(sums, total, weights, is_class=is_class) for weights in seen])
+
+    def _training_scores(self, hidden: Collection[int]) -> np.ndarray:
+        if self._sums is None:
+            raise ValueError("a sealed recipe holds no out-of-fold scores: transform without folds")
+        if not hidden:
+            return self._scores
+        key = tuple(sorted(hidden))
+        if self._hidden is None or self._hidden[0] != key:
+            self._hidden = key, self._scores_of(*self._sums, key)
+        return self._hidden[1]
 
     def _describe(self, shares: np.ndarray) -> tuple[Feature, ...]:
         """Scores are about as wide as their weights; TF-IDF columns are about idf times a Bernoulli variable."""
@@ -218,25 +235,25 @@ class Text:
     def output(self) -> Sequence[Feature]:
         return self._features
 
-    def transform(self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None) -> None:
+    def transform(
+        self, batch: pa.RecordBatch, out: np.ndarray, folds: np.ndarray | None = None, hidden: Collection[int] = ()
+    ) -> None:
         texts = read_texts(batch.column(self.reads[0]), self.reads[0])
-        if folds is None:
-            slots = np.full(len(texts), len(self._scores) - 1)
-        elif self._sums is None:
-            raise ValueError("a sealed recipe holds no out-of-fold scores: transform without folds")
-        else:
-            slots = self._visibility.slots(folds) % len(self._scores)  # -1 is the last: the test fold
+        scores, slots = self._scores, np.full(len(texts), -1)
+        if folds is not None:
+            scores, slots = self._training_scores(hidden), self._visibility.slots(folds)
+        slots = slots % len(scores)  # -1 is the last: the test fold and new rows
         outputs = len(self._labels.names)
         np.log1p(pc.binary_length(texts).to_numpy(zero_copy_only=False), out=out[:, 2 * outputs + 1], casting="unsafe")
         for start, found in chunks(texts, self._plan["buckets"]):
             stop = start + len(found.words)
-            self._write(found, slots[start:stop], out[start:stop])
+            self._write(found, scores, slots[start:stop], out[start:stop])
 
-    def _write(self, found: Grams, slots: np.ndarray, out: np.ndarray) -> None:
+    def _write(self, found: Grams, scores: np.ndarray, slots: np.ndarray, out: np.ndarray) -> None:
         n, outputs = len(slots), len(self._labels.names)
         sizes = np.bincount(found.rows, minlength=n)
         for output in range(outputs):
-            weights = self._scores[slots[found.rows], output, found.buckets]
+            weights = scores[slots[found.rows], output, found.buckets]
             sums = np.bincount(found.rows, weights=weights, minlength=n)
             out[:, 2 * output] = sums
             out[:, 2 * output + 1] = sums / np.maximum(sizes, 1)
