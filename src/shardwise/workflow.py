@@ -319,7 +319,7 @@ def open_test(run: Run, search: Search, chosen: Ensemble) -> tuple[np.ndarray, n
             )
     rows = search.rows(TEST)
     prediction = np.zeros(0)
-    for trial, fold, weight in chosen.members:
+    for _, fold, weight in chosen.members:
         part = weight * predict_rows(load_model(_model(run, fold)), rows)
         prediction = part if not prediction.size else prediction + part
     target = search.prepared.target

@@ -1,0 +1,100 @@
+"""From what a run knows to what its report tells."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import shardwise
+from shardwise.registry.manifest import libraries
+from shardwise.report.data import ReportData
+from shardwise.stats.metrics import Metric
+from shardwise.train.prepare import Prepared
+from shardwise.train.result import FoldResult, TrialResult
+from shardwise.train.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ended: its trials, the chosen members, and the opened test."""
+
+    metric: Metric
+    trials: Sequence[TrialResult]
+    members: Sequence[tuple[TrialResult, FoldResult, float]]
+    y: np.ndarray
+    prediction: np.ndarray
+    test_metrics: Mapping[str, Any]
+    package_hash: str
+
+
+def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
+    """The report's data of a finished run."""
+    target, metric = prepared.target, ending.metric
+    size = sum(file.stat().st_size for file in run.package.rglob("*") if file.is_file())
+    chosen = {trial.number for trial, _, _ in ending.members}
+    return ReportData(
+        title=run.folder.name, task=target.task.value, target=target.column, metric=metric.name,
+        greater_is_better=metric.greater_is_better, classes=target.classes, quantile=target.quantile,
+        asked=run.config.to_json(), rows_by_fold=dict(prepared.fold_rows),
+        columns=_columns(prepared), findings=[finding.to_json() for finding in prepared.findings],
+        trials=[_trial(trial, metric, chosen) for trial in ending.trials],
+        curves={trial.number: _curve(trial) for trial in ending.trials if trial.folds and trial.folds[0].curve},
+        importance=_importance(ending.members),
+        test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
+        stages=run.stages, ceilings=_ceilings(run),
+        versions={"shardwise": shardwise.__version__, "python": platform.python_version(), **libraries()},
+        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size},
+        commands=_commands(run, target.column),
+    )  # fmt: skip
+
+
+def _columns(prepared: Prepared) -> list[dict[str, Any]]:
+    described = prepared.profile.to_json()["columns"]
+    rows = described if isinstance(described, list) else [{"name": name, **facts} for name, facts in described.items()]
+    rejected = prepared.recipe.rejected
+    return [{**row, "rejected": rejected[row["name"]]} if row["name"] in rejected else row for row in rows]
+
+
+def _trial(trial: TrialResult, metric: Metric, chosen: set[int]) -> dict[str, Any]:
+    sign = -1.0 if metric.greater_is_better else 1.0
+    scores = [sign * fold.loss for fold in trial.folds]
+    cut = any(fold.cut for fold in trial.folds)
+    why = "in the package" if trial.number in chosen else "ended by the ceiling" if cut else ""
+    return {
+        "number": trial.number, "family": trial.candidate.family, "params": dict(trial.candidate.params),
+        "score": sign * trial.loss, "fold_scores": scores, "seconds": trial.seconds,
+        "rounds": max((fold.rounds for fold in trial.folds), default=0),
+        "status": "done" if trial.complete else "cut", "why": why,
+    }  # fmt: skip
+
+
+def _curve(trial: TrialResult) -> list[tuple[float, float | None, float | None]]:
+    """The curve of the first fold: one line says how training went."""
+    return [(step, None, loss) for step, loss in trial.folds[0].curve]
+
+
+def _importance(members: Sequence[tuple[TrialResult, FoldResult, float]]) -> list[tuple[str, float]]:
+    """Weighted mean over the members, largest first."""
+    shares: dict[str, float] = {}
+    for _, fold, weight in members:
+        for name, share in fold.importance.items():
+            shares[name] = shares.get(name, 0.0) + weight * share
+    return sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _ceilings(run: Run) -> dict[str, Any]:
+    return {
+        "memory_bytes": {"limit": run.watch.limit_bytes, "peak": run.watch.peak_bytes},
+        "time_s": {"limit": run.deadline.limit_s, "used": run.deadline.used_s()},
+        "samples": list(run.watch.samples),
+    }
+
+
+def _commands(run: Run, target: str) -> dict[str, str]:
+    return {
+        "predict": f"shardwise predict {run.package} DATA --out predictions.parquet",
+        "evaluate on new labelled data": f"shardwise evaluate {run.package} DATA",
+        "go on with this run": f"shardwise train {' '.join(run.config.data)} --target {target} --time +5m",
+    }
