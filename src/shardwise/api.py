@@ -76,4 +76,4 @@ def _paths(data: Any, runs_folder: str) -> tuple[str, ...]:
         return (str(data),)
     if isinstance(data, Sequence) and data and all(isinstance(item, str | Path) for item in data):
         return tuple(str(item) for item in data)
-    return tuple(from_table(data, Path(runs_folder) / "tables").paths)
+    return tuple(map(str, from_table(data, str(Path(runs_folder) / "tables")).sources))

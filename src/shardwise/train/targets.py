@@ -15,13 +15,26 @@ MAX_GUESSED_CLASSES = 30  # a whole-number target with more distinct values is t
 class ColumnFacts(Protocol):
     """What the profile knows of the target column."""
 
-    group: str
-    count: int
-    nulls: int
-    distinct: float
-    minimum: Any
-    top: Sequence[tuple[str, int]]
-    top_exact: bool
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def nulls(self) -> int: ...
+
+    @property
+    def distinct(self) -> float: ...
+
+    @property
+    def minimum(self) -> Any: ...
+
+    @property
+    def top(self) -> Sequence[tuple[str, int]]: ...
+
+    @property
+    def top_exact(self) -> bool: ...
 
     @property
     def type(self) -> Any: ...
@@ -95,7 +108,7 @@ def _classes(name: str, column: ColumnFacts) -> tuple[Label, ...]:
             f"target {name!r} has about {int(column.distinct)} different values; {MAX_CLASSES} classes are the limit",
             hint="Is it an identifier or a text? For a number give --task regression.",
         )
-    return tuple(sorted(_label(value, column) for value, _ in column.top))  # type: ignore[type-var]
+    return tuple(sorted(_label(value, column) for value, _ in column.top))
 
 
 def _label(text: str, column: ColumnFacts) -> Label:
