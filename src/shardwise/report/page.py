@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shardwise.core.errors import context
 from shardwise.report import evaluation, summary, tables, training, words
+from shardwise.report.columns import columns
 from shardwise.report.data import ReportData
 from shardwise.store.files import write_atomic
 
@@ -38,7 +39,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(short=words.short, number=words.number, plural=words.plural, unbroken=words.unbroken)
+    environment.filters.update(
+        short=words.short, number=words.number, plural=words.plural, unbroken=words.unbroken, breakable=words.breakable
+    )
     return environment
 
 
@@ -68,7 +71,7 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "training_charts": training.training_charts(data),
         "importance": tables.importance(data),
         "slices": tables.slices(data),
-        "columns": tables.columns(data),
+        "columns": columns(data),
         "stages": tables.stages(data),
         "gauges": tables.gauges(data),
         "memory": training.memory_chart(data),

@@ -123,8 +123,13 @@ def _half(low: float | None, high: float | None) -> float | None:
     return None if low is None or high is None else (high - low) / 2
 
 
+def is_baseline(trial: Record) -> bool:
+    """The trial's family learns nothing from the columns."""
+    return str(trial.get("family", "")).lower() in _BASELINES
+
+
 def _against_baseline(data: ReportData) -> list[Check]:
-    scores = [t["score"] for t in data.ranked if str(t.get("family", "")).lower() in _BASELINES]
+    scores = [trial["score"] for trial in data.ranked if is_baseline(trial)]
     if not scores or not data.ranked:
         return []
     best = data.ranked[0]

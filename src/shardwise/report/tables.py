@@ -9,7 +9,7 @@ import numpy as np
 from shardwise.report import numbers
 from shardwise.report.data import Evaluated, Record, ReportData
 from shardwise.report.evaluation import class_name
-from shardwise.report.summary import severity_order
+from shardwise.report.summary import is_baseline, severity_order
 from shardwise.report.words import (
     MISSING,
     duration,
@@ -24,11 +24,10 @@ from shardwise.report.words import (
     size,
 )
 
-MOST_COLUMNS, MOST_TRIALS, MOST_FINDINGS, MOST_SLICES = 300, 200, 100, 60
+MOST_TRIALS, MOST_FINDINGS, MOST_SLICES = 200, 100, 60
 MOST_FEATURES, MOST_CLASSES, MOST_PARAMS = 30, 20, 12
 MOST_OPTIONS = 100
 _ENDED_WELL = frozenset({"done", "complete", "completed", "finished", "ok"})
-_FLAG_WORDS = {"id": "ID-like", "id_like": "ID-like", "time_like": "time-like"}
 
 Row = dict[str, Any]  # a row of a table, as the templates read it
 
@@ -135,7 +134,8 @@ def _params(params: Record) -> list[tuple[str, str]]:
 
 def _axis(data: ReportData) -> tuple[float, float]:
     """The common scale of the whiskers: the better half of the trials, so that a baseline does not flatten the rest."""
-    better = data.ranked[: max(3, (len(data.ranked) + 1) // 2)]
+    serious = [trial for trial in data.ranked if not is_baseline(trial)] or data.ranked
+    better = serious[: max(3, (len(serious) + 1) // 2)]
     ends = [float(end) for trial in better for end in _with_span(trial) if end is not None]
     if not ends or max(ends) <= min(ends):
         return (0.0, 0.0)
@@ -169,62 +169,6 @@ def importance(data: ReportData) -> Table:
         for name, share in pairs[:MOST_FEATURES]
     ]
     return Table(rows, len(pairs))
-
-
-def columns(data: ReportData) -> Table:
-    """The data profile; of very many columns those with flags first, in the order of the data."""
-    picked = sorted(range(len(data.columns)), key=lambda i: (not data.columns[i].get("flags"), i))[:MOST_COLUMNS]
-    return Table([_column(data.columns[i], data.target) for i in sorted(picked)], len(data.columns))
-
-
-def _column(column: Record, target: str) -> Row:
-    count = column.get("count")
-    nulls = column.get("nulls")
-    total = float(count or 0)
-    share = float(nulls / total) if nulls is not None and total > 0 else None
-    return {
-        "name": short(column.get("name"), 60),
-        "target": column.get("name") == target,
-        "type": short(column.get("group") or column.get("type"), 24),
-        "arrow": short(column["type"], 40) if column.get("type") else "",
-        "nulls": percent(share) if share is not None else number(nulls),
-        "nulls_width": f"{100 * min(share or 0.0, 1.0):.1f}",
-        "distinct": number(None if column.get("distinct") is None else round(column["distinct"])),
-        "middle": _middle(column),
-        "spark": sparkline(column),
-        "unused": short(column["rejected"], 120) if column.get("rejected") else "",
-        "flags": [
-            _FLAG_WORDS.get(str(flag), short(str(flag).replace("_", " "), 40)) for flag in column.get("flags") or []
-        ][:6],
-    }
-
-
-def _middle(column: Record) -> str:
-    """Range and mean of what has quantiles, else the most frequent values."""
-    has_order = column.get("quantiles") and column.get("group") != "boolean"
-    if column.get("minimum") is not None and (has_order or not column.get("top")):
-        ends = f"{number(column.get('minimum'))} to {number(column.get('maximum'))}"
-        return f"{ends}, mean {number(column['mean'])}" if column.get("mean") is not None else ends
-    total = float(column.get("count") or 0)
-    parts = []
-    for value, count in [pair[:2] for pair in (column.get("top") or [])[:3]]:
-        parts.append(f"{short(value, 24)} {percent(count / total)}" if total > 0 else short(value, 24))
-    return ", ".join(parts) if parts else "–"
-
-
-def sparkline(column: Record) -> str:
-    """Path of a distribution in a box of 96 x 20: from quantiles, else the counts of the top values; may be empty."""
-    heights = numbers.spread(column["quantiles"]) if len(column.get("quantiles") or []) >= 3 else []
-    if not heights:
-        counts = [float(pair[1]) for pair in (column.get("top") or [])[:12]]
-        heights = [count / max(counts) for count in counts] if counts and max(counts) > 0 else []
-    if not heights:
-        return ""
-    width = 96 / max(len(heights), 4)
-    gap = 0.0 if len(heights) > 12 else 1.0
-    return "".join(
-        f"M{i * width:.1f} 20v-{max(height * 19, 0.6):.1f}h{width - gap:.1f}V20z" for i, height in enumerate(heights)
-    )
 
 
 def slices(data: ReportData) -> Table:
@@ -279,7 +223,12 @@ def gauges(data: ReportData) -> list[Row]:
         share = value / limit if limit else None
         text = f"{shown(value)} of {shown(limit)}, {percent(share)}" if limit else f"{shown(value)}, no ceiling"
         rows.append(
-            {"name": name, "text": text, "width": f"{100 * min(share or 0.0, 1.0):.1f}", "over": (share or 0) > 1}
+            {
+                "name": name,
+                "text": text,
+                "width": None if share is None else f"{100 * min(share, 1.0):.1f}",
+                "over": (share or 0) > 1,
+            }
         )
     return rows
 

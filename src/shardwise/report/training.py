@@ -123,18 +123,22 @@ def memory_chart(data: ReportData) -> Chart | None:
         return None
     memory = data.ceilings.get("memory_bytes") or {}
     limit, peak = memory.get("limit"), float(memory.get("peak") or samples[:, 1].max())
-    top = max(peak, limit or 0.0, 1.0)
+    drawn = limit if limit and limit <= 5 * peak else None  # a line far above would press the rest flat
+    top = max(peak, drawn or 1.0)
     factor, unit = next(pair for pair in _UNITS if top >= pair[0])
     seconds, used = _peaks(samples, 160)
     end = float(samples[-1, 0])
     marks, legend = [line(seconds, used / factor)], [Legend("memory in use", 0)]
-    if limit:
-        marks.append(level(limit / factor, 1))
-        legend.append(Legend(f"ceiling, {size(limit)}", 1, "dash"))
+    if drawn:
+        marks.append(level(drawn / factor, 1))
+        legend.append(Legend(f"ceiling, {size(drawn)}", 1, "dash"))
     alt = f"Memory over {duration(end)}: at most {format_size(peak)}" + (f" of {size(limit)}." if limit else ".")
     frame = Frame(x="Seconds", y=unit, y_range=(0.0, 1.08 * top / factor), x_range=(float(samples[0, 0]), end or 1.0))
+    note = "Of the whole tree of processes." + (
+        f" The ceiling, {size(limit)}, is far above." if limit and not drawn else ""
+    )
     svg = draw("memory", alt, frame, marks)
-    return Chart(title="Memory over time", svg=svg, legend=legend, note="Of the whole tree of processes.")
+    return Chart(title="Memory over time", svg=svg, legend=legend, note=note)
 
 
 def _peaks(samples: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -120,6 +120,15 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
     return f"{score(low, low, high)} to {score(high, low, high)}"
 
 
+def breakable(name: str) -> Markup:
+    """A name that may be broken after `_`, `.`, `:`, `/` and `-`; everything is escaped.
+
+    >>> str(breakable("a_<b>"))
+    'a_<wbr>&lt;b&gt;'
+    """
+    return Markup("<wbr>").join(re.split(r"(?<=[_.:/-])(?=[^_.:/-])", name))
+
+
 def unbroken(text: str) -> Markup:
     """Text whose options (`--drop age`) and paths stay on one line where they fit; everything is escaped.
 
