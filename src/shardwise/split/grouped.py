@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from shardwise.core.errors import SchemaError
 from shardwise.data.hashing import hash_rows
-from shardwise.stats.hashes import hash_column, mix
 from shardwise.split.base import Fold
 from shardwise.split.hashed import Shares, position_hashes
+from shardwise.stats.hashes import hash_column, mix
 
 
 class GroupSplitter:

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from shardwise.core.errors import ConfigError
 from shardwise.data.hashing import hash_rows
-from shardwise.stats.hashes import mix
 from shardwise.split.base import TEST, Fold
+from shardwise.stats.hashes import mix
 
 HOLDOUT_PARTS = 4  # training folds beside a hold-out, so that encodings of training rows can be out-of-fold
 MAX_FOLDS = 100

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from shardwise.core.errors import DataError
 from shardwise.core.target import Target, Task, canonical
 from shardwise.split.temporal import time_values
-from shardwise.stats.arrays import as_floats
+from shardwise.stats.arrays import as_floats, plain
 
 _DECORATION = r"[\s,$€£%]"
 
@@ -27,26 +27,27 @@ class Probe:
 
     @property
     def missing(self) -> np.ndarray:
-        return np.isnan(self.values)
+        return np.asarray(np.isnan(self.values))
 
 
 def read_probe(name: str, column: pa.ChunkedArray) -> Probe | None:
     """A column as it is probed; text that is numbers or times is read as such. None for types that are not."""
-    array = column.combine_chunks()
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = plain(column)
     kind = array.type
     if pa.types.is_nested(kind) or pa.types.is_null(kind) or pa.types.is_binary(kind):
         return None
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        values = np.where(np.isfinite(numbers := as_floats(array)), numbers, np.nan)
+        numbers = as_floats(array)
+        values = np.where(np.isfinite(numbers), numbers, np.nan)
         is_time = bool(pa.types.is_temporal(kind))
-        return _probe(name, values, is_time=is_time, is_whole=bool(pa.types.is_integer(kind)))
+        is_whole = not is_time and bool((values == np.floor(values))[~np.isnan(values)].all())
+        return _probe(name, values, is_time=is_time, is_whole=is_whole)
     for read, is_time in ((_numbers_in_text, False), (_times_in_text, True)):
         parsed = read(array)
         if parsed is not None:
             return _probe(name, parsed, is_time=is_time, is_whole=not is_time)
-    codes = pc.index_in(texts := canonical(array), value_set=pc.drop_null(pc.unique(texts)))
+    texts = canonical(array)
+    codes = pc.index_in(texts, value_set=pc.drop_null(pc.unique(texts)))
     return _probe(name, as_floats(codes), is_category=True, is_whole=True)
 
 
@@ -67,9 +68,9 @@ def _numbers_in_text(texts: pa.Array) -> np.ndarray | None:
 
 
 def _as_number(texts: pa.Array) -> np.ndarray | None:
-    plain = pc.replace_substring_regex(texts, _DECORATION, "")
+    bare = pc.replace_substring_regex(texts, _DECORATION, "")
     try:
-        return as_floats(pc.cast(plain, pa.float64()))
+        return as_floats(pc.cast(bare, pa.float64()))
     except pa.ArrowInvalid:
         return None
 
@@ -101,11 +102,19 @@ class Labels:
     def take(self, rows: np.ndarray) -> "Labels":
         return Labels(target=self.target, y=self.y[rows], half=self.half[rows])
 
+    def in_words(self, power: float) -> str:
+        """A power as a person knows it."""
+        if self.target.task is Task.BINARY:
+            return f"an AUC of {(power + 1) / 2:.3f}"
+        if self.target.task is Task.MULTICLASS:
+            return f"{power:.1%} fewer errors than the most frequent class"
+        return f"an R2 of {power:.3f}"
+
     def power(self, cells: np.ndarray) -> float:
         """How well the number of the cell `(rows,)` in which a row is tells its target, learned on the other half.
 
-        Two classes: 2 AUC - 1; several: the share of the errors of the most frequent class that is avoided; numbers: R2,
-        of the values or of their ranks, whichever is more.
+        Two classes: 2 AUC - 1; several: the share of the errors of the most frequent class that is avoided; numbers:
+        R2, of the values or of their ranks, whichever is more.
         """
         if self.target.task is Task.BINARY:
             return _gini(cells, self.y, self.half)
@@ -122,7 +131,7 @@ class Labels:
 
 
 def cells_of(values: np.ndarray, is_category: bool) -> np.ndarray:
-    """Cell numbers `(rows,)`: categories as they are, numbers in up to 1024 quantile bins; missing is a cell of its own."""
+    """Cell numbers `(rows,)`: categories as they are, numbers in up to 1024 quantile bins; missing is a cell."""
     missing = np.isnan(values)
     known = values[~missing]
     if not len(known):
@@ -153,6 +162,20 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / scale) if scale > 0 else 0.0
 
 
+def proportion(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
+    """Share of rows where y / x is within 10 % of its median, and the same with x shuffled; 0, 0 when x is rare."""
+    known = ~np.isnan(x) & (x != 0) & (y != 0)
+    if known.sum() < max(50, 0.5 * len(x)):
+        return 0.0, 0.0
+    x, y = x[known], y[known]
+    shares = []
+    for other in (x, np.random.default_rng(seed).permutation(x)):
+        ratio = y / other
+        middle = np.median(ratio)
+        shares.append(float(np.mean(np.abs(ratio - middle) <= 0.1 * abs(middle))) if middle else 0.0)
+    return shares[0] * float(known.mean()), shares[1] * float(known.mean())
+
+
 def _tables(cells: np.ndarray, half: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Sums `(2, cells)` of the rows of each half in each cell."""
     n_cells = int(cells.max(initial=0)) + 1
@@ -165,8 +188,9 @@ def _gini(cells: np.ndarray, y: np.ndarray, half: np.ndarray) -> float:
     powers = []
     for own, other in ((0, 1), (1, 0)):
         prior = positive[other].sum() / max(rows[other].sum(), 1)
-        order = np.argsort(-(positive[other] + prior) / (rows[other] + 1), kind="stable")
-        up, down = positive[own][order], (rows[own] - positive[own])[order]
+        _, place = np.unique(-(positive[other] + prior) / (rows[other] + 1), return_inverse=True)
+        up = np.bincount(place, weights=positive[own])
+        down = np.bincount(place, weights=rows[own] - positive[own])
         if up.sum() > 0 and down.sum() > 0:
             area = ((np.cumsum(up) - up / 2) * down).sum() / (up.sum() * down.sum())
             powers.append(2 * area - 1)

@@ -101,18 +101,22 @@ class TemporalSplitter:
 def temporal_cuts(
     quantiles: Callable[[np.ndarray], np.ndarray], *, folds: int = 4, test_share: float = 0.2
 ) -> tuple[float, ...]:
-    """Cuts that give the last block about `test_share` of the rows, and each of `folds` blocks before it as many.
+    """Cuts that give the last block about `test_share` of the rows, and the `folds` blocks before it equal parts.
 
-    `quantiles` takes ranks in [0, 1] and gives times (`Quantiles.at`, or one over sorted values). Where many rows share
-    a moment, there are fewer blocks. Raises `DataError` when there are less than three.
+    `quantiles` takes ranks in [0, 1] and gives times (`Quantiles.at`, or one over sorted values). A cut lies where a new
+    time begins, as near as can be to where it is wanted; where many rows share a time, there are fewer blocks. Raises
+    `DataError` when there are less than three.
     """
-    ranks = (1.0 - test_share) * np.arange(1, folds + 1) / folds
-    ends = np.asarray(quantiles(np.array([0.0, *ranks, 1.0])), dtype=np.float64)
-    cuts = np.unique(ends[1:-1])
-    cuts = cuts[(cuts > ends[0]) & (cuts <= ends[-1])]
-    if len(cuts) < 2:
+    grid = np.linspace(0.0, 1.0, 1001)
+    times, first = np.unique(np.asarray(quantiles(grid), dtype=np.float64), return_index=True)
+    times, begins = times[1:], grid[first[1:]]  # before the earliest time there is nothing to train on
+    if len(times) < 2 or not np.isfinite(times).all():
         raise DataError(
             "the time column has too few different times for training, validation and test",
             hint="It takes three at least; leave out the time column for a random split.",
         )
-    return tuple(float(cut) for cut in cuts)
+    wanted = (1.0 - test_share) * np.arange(1, folds + 1) / folds
+    chosen = {int(np.abs(begins - rank).argmin()) for rank in wanted}
+    if len(chosen) < 2:
+        chosen |= {max(chosen) - 1 if max(chosen) else 1}
+    return tuple(float(times[place]) for place in sorted(chosen))
