@@ -103,9 +103,9 @@ def temporal_cuts(
 ) -> tuple[float, ...]:
     """Cuts that give the last block about `test_share` of the rows, and the `folds` blocks before it equal parts.
 
-    `quantiles` takes ranks in [0, 1] and gives times (`Quantiles.at`, or one over sorted values). A cut lies where a new
-    time begins, as near as can be to where it is wanted; where many rows share a time, there are fewer blocks. Raises
-    `DataError` when there are less than three.
+    `quantiles` takes ranks in [0, 1] and gives times (`Quantiles.at`, or one over sorted values). A cut lies where a
+    new time begins, as near as can be to where it is wanted; where many rows share a time, there are fewer blocks.
+    Raises `DataError` when there are less than three.
     """
     grid = np.linspace(0.0, 1.0, 1001)
     times, first = np.unique(np.asarray(quantiles(grid), dtype=np.float64), return_index=True)

@@ -9,6 +9,7 @@ from scipy.special import logit
 
 from shardwise.core.state import State
 from shardwise.core.target import Target
+from shardwise.stats.hashes import mix
 from shardwise.stats.intervals import Interval, informing_rows, interval, replicates, spread
 from shardwise.stats.metrics import (
     METRICS,
@@ -23,7 +24,6 @@ from shardwise.stats.metrics import (
 )
 from shardwise.stats.slices import Slice, SliceConfig, evaluate_slices, slice_values
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SLACK = 1.25  # pruning waits until this many times the limit is held
 _REACH = 16.0  # logits beyond are one bin
 
@@ -169,10 +169,10 @@ class Evaluation:
             "rows": self.rows,
             "next_row": self._next_row,
             "threshold": str(self._threshold),
-            "kept": {
-                name: values if values.dtype.kind != "O" else {"texts": values.tolist()}
+            "kept": [
+                [name, values if values.dtype.kind != "O" else {"texts": values.tolist()}]
                 for name, values in self._kept.columns.items()
-            },
+            ],
             "totals": self._totals,
         }
 
@@ -184,7 +184,7 @@ class Evaluation:
         loaded._kept = _Table(
             {
                 name: np.array(values["texts"], dtype=object) if isinstance(values, dict) else values
-                for name, values in state["kept"].items()
+                for name, values in state["kept"]
             }
         )
         loaded._totals = state["totals"]
@@ -232,10 +232,7 @@ class _Table:
 
 def _priorities(first_row: int, rows: int) -> np.ndarray:
     """SplitMix64 of the row numbers, uint64 `(rows,)`."""
-    mixed = (np.arange(first_row, first_row + rows, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+    return mix(np.arange(first_row, first_row + rows, dtype=np.uint64))
 
 
 def _added(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

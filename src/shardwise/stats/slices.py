@@ -39,7 +39,16 @@ class Slice:
     score: Interval
 
     def to_json(self) -> dict[str, Any]:
-        return {"column": self.column, "value": self.value, "rows": self.rows, **self.score.to_json()}
+        """`{"column", "value", "rows", "score", "low", "high"}`; what is not known is None."""
+        score = self.score.to_json()
+        return {
+            "column": self.column,
+            "value": self.value,
+            "rows": self.rows,
+            "score": score["value"],
+            "low": score["low"],
+            "high": score["high"],
+        }
 
 
 def slice_values(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
