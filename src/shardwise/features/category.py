@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shardwise.core.errors import RejectColumn
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.core.target import canonical
@@ -103,6 +104,8 @@ class Category(ProfileOnly):
     @classmethod
     def plan(cls, column: str, profile: ColumnProfile, config: RecipeConfig) -> Self:
         heavy = [(text, count) for text, count in profile.top if count >= config.min_count]
+        if not heavy:
+            raise RejectColumn(f"no value is seen {config.min_count} times")
         ordered = sorted(heavy, key=lambda item: (-item[1], item[0]))[: config.max_categories]
         return cls(column, Vocabulary([text for text, _ in ordered], numeric=is_numeric(profile)))
 

@@ -24,8 +24,9 @@ _BY_GROUP = {
     "null": ("ignore",),
 }
 # Names under which integers are labels of things rather than amounts: `customer_id`, `ZipCode`, `MGR_ID`, `type`.
+_CODE_WORDS = "id|ids|code|zip|zipcode|postcode|sku|type|class|category"
 _CODE_NAME = re.compile(
-    r"(?:^|[\W_]|(?<=[a-z]))(?:ids?|ID|Id|[Cc]ode|CODE|[Zz]ip|ZIP|[Zz]ipcode|[Pp]ostcode|sku|SKU|[Tt]ype|[Cc]lass|[Cc]ategory)$"
+    rf"(?:^|[\W_])(?i:{_CODE_WORDS})$|(?<=[a-z])(?:ID|{'|'.join(word.title() for word in _CODE_WORDS.split('|'))})$"
 )
 
 

@@ -5,7 +5,7 @@ without a zone count as UTC where a column with one is expected, and the other w
 the training rows are left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -49,10 +49,21 @@ class Calendar(ProfileOnly):
             "features": [],
         }
         reader = cls(column, content)
-        features = reader._describe(reader._local(grid), grid)
+        local = reader._local(grid)
+        if not reader._time_of_day and reader._is_daily(profile):
+            local -= local % DAY_US  # quantiles may lie between the days
+        features = reader._describe(local, grid)
         if not features:
             raise RejectColumn("no part of the date varies")
         return cls(column, {**content, "features": [feature.to_json() for feature in features]})
+
+    def _is_daily(self, profile: ColumnProfile) -> bool:
+        """Whether all values are midnights, so far as the profile has kept some."""
+        if profile.group == "date":
+            return True
+        known = pa.array([text for text, _ in profile.top], pa.string())
+        midnights = self._local(_parse(known, self.reads[0], self._format).to_numpy()) % DAY_US == 0
+        return len(known) > 0 and bool(midnights.all())
 
     def _describe(self, local: np.ndarray, instants: np.ndarray) -> list[Feature]:
         """Features of the parts that vary on the grid of quantiles."""
@@ -218,9 +229,10 @@ def read_times(values: pa.Array, column: str) -> pa.Array:
     if is_string(kind):
         texts = _blank_to_null(pc.cast(values, pa.string()))
         try:
-            return pc.cast(texts, pa.time64("us")).cast(pa.int64())
+            return _on_the_first_day(texts).cast(pa.int64())
         except pa.ArrowInvalid as error:
-            raise _bad_text(column, texts, pa.time64("us"), "a time of day like 17:30:00") from error
+            found = _first_bad(texts, lambda single: _on_the_first_day(single).null_count == 0)
+            raise _bad_text(column, found, "a time of day like 17:30:00") from error
     if not pa.types.is_time(kind):
         raise _wrong_type(column, kind, "times of day")
     return pc.cast(values, pa.time64("us"), safe=False).cast(pa.int64())
@@ -232,12 +244,14 @@ def _parse(texts: pa.Array, column: str, time_format: str | None) -> pa.Array:
         parsed = dates.parse(texts, time_format)
         if parsed.null_count == texts.null_count:
             return pc.cast(parsed, pa.timestamp("us")).cast(pa.int64())
-    for kind in (pa.timestamp("us"), pa.timestamp("us", tz="UTC")):
+    for unit, zone in (("us", None), ("us", "UTC"), ("ns", None), ("ns", "UTC")):
         try:
-            return pc.cast(texts, kind).cast(pa.int64())
+            parsed = pc.cast(texts, pa.timestamp(unit, tz=zone))
+            return pc.cast(parsed, pa.timestamp("us", tz=zone), safe=False).cast(pa.int64())
         except pa.ArrowInvalid:
             continue
-    raise _bad_text(column, texts, pa.timestamp("us"), f"a date like {time_format or '2024-12-31'}", time_format)
+    found = _first_bad(texts, lambda single: _is_date(single, time_format))
+    raise _bad_text(column, found, f"a date like {time_format or '2024-12-31'}")
 
 
 def _blank_to_null(texts: pa.Array) -> pa.Array:
@@ -252,21 +266,31 @@ def _wrong_type(column: str, kind: pa.DataType, expected: str) -> SchemaError:
     )
 
 
-def _bad_text(
-    column: str, texts: pa.Array, kind: pa.DataType, expected: str, time_format: str | None = None
-) -> SchemaError:
-    """The error that names the first value that cannot be read."""
-    found = ""
-    for text in texts.drop_null().unique().to_pylist():
-        single = pa.array([text])
-        if time_format and "%" in time_format and dates.parse(single, time_format).null_count == 0:
-            continue
-        try:
-            pc.cast(single, kind)
-        except pa.ArrowInvalid:
-            found = text
-            break
+def _bad_text(column: str, text: str, expected: str) -> SchemaError:
     return SchemaError(
-        f"column {column!r} holds {found!r}, {expected} was expected",
+        f"column {column!r} holds {text!r}, {expected} was expected",
         hint="Correct the value, or leave the cell empty: missing values are understood.",
     )
+
+
+def _on_the_first_day(times: pa.Array) -> pa.Array:
+    """Timestamps on 1970-01-01; Arrow has no cast from text to times of day."""
+    return pc.cast(pc.binary_join_element_wise("1970-01-01", times, " "), pa.timestamp("us"))
+
+
+def _is_date(single: pa.Array, time_format: str | None) -> bool:
+    if time_format is not None and "%" in time_format and dates.parse(single, time_format).null_count == 0:
+        return True
+    return bool(pc.cast(single, pa.timestamp("us")).null_count == 0)
+
+
+def _first_bad(texts: pa.Array, is_good: Callable[[pa.Array], bool]) -> str:
+    """The first text that cannot be read."""
+    for text in texts.drop_null().unique().to_pylist():
+        try:
+            if is_good(pa.array([text])):
+                continue
+        except pa.ArrowInvalid:
+            pass
+        return str(text)
+    return ""

@@ -25,7 +25,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Number(ProfileOnly):
     """One column of numbers, booleans, decimals, durations or text that holds numbers.
 
-    Writes `(x - offset) / unit`; `offset` is 0 and `unit` 1 unless float32 would lose information. A second feature
+    Writes `x / unit - offset`; `offset` is 0 and `unit` 1 unless float32 would lose information. A second feature
     flags missing values when the training rows have enough of them.
     """
 
@@ -40,7 +40,7 @@ class Number(ProfileOnly):
         grid = _grid(profile)
         low, high = _extremes(profile, grid)
         offset, unit = affine(profile, grid, low, high)
-        features = [_describe(column, profile, (grid - offset) / unit, unit)]
+        features = [_describe(column, profile, grid / unit - offset, unit)]
         if min(profile.nulls, profile.count - profile.nulls) >= max(10, 0.002 * profile.count):
             features.append(Feature(name=f"{column}:missing", source=column, kind=FeatureKind.FLAG))
         return cls(
@@ -48,8 +48,8 @@ class Number(ProfileOnly):
             {
                 "offset": offset,
                 "unit": unit,
-                "low": np.clip((low - offset) / unit, -_LARGEST, _LARGEST),
-                "high": np.clip((high - offset) / unit, -_LARGEST, _LARGEST),
+                "low": np.clip(low / unit - offset, -_LARGEST, _LARGEST),
+                "high": np.clip(high / unit - offset, -_LARGEST, _LARGEST),
                 "features": [feature.to_json() for feature in features],
             },
         )
@@ -60,7 +60,7 @@ class Number(ProfileOnly):
     def write(self, batch: pa.RecordBatch, out: np.ndarray) -> None:
         values = read_numbers(batch.column(self.reads[0]), self.reads[0])
         if self._offset or self._unit != 1.0:
-            values = (values - self._offset) / self._unit
+            values = values / self._unit - self._offset
         column = out[:, 0]
         with np.errstate(over="ignore"):
             np.copyto(column, values, casting="unsafe")
@@ -91,14 +91,15 @@ def affine(profile: ColumnProfile, grid: np.ndarray, low: float, high: float) ->
     A float32 has 24 bits: near x it is off by up to |x| * 2**-24. That is too much when it blurs whole numbers, or more
     than a thousandth of the spread (identifiers, epochs, coordinates in millimetres).
     """
-    error = max(abs(low), abs(high)) * 2.0**-24
-    center = float(np.median(grid))
-    whole = str(profile.type).startswith(("int", "uint", "decimal", "duration"))
-    spread = float(np.std(grid))
+    magnitude = max(abs(low), abs(high))
+    unit = magnitude if magnitude > 1e30 else 1.0
+    grid, error = grid / unit, magnitude / unit * 2.0**-24
+    whole = unit == 1.0 and str(profile.type).startswith(("int", "uint", "decimal", "duration"))
+    spread, center = float(np.std(grid)), float(np.median(grid))
     blurred = (whole and error > 0.5) or (spread > 0 and error > 1e-3 * spread)
-    offset = float(np.round(center)) if blurred and whole else center if blurred else 0.0
-    unit = 1.0 if max(abs(low - offset), abs(high - offset)) < 1e30 else max(1.0, spread)
-    return offset, unit
+    if not blurred:
+        return 0.0, unit
+    return float(np.round(center)) if whole else center, unit
 
 
 def _grid(profile: ColumnProfile) -> np.ndarray:

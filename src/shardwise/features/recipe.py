@@ -210,7 +210,15 @@ def _plan_column(
             column, visibility=visibility, labels=labels, buckets=config.text_buckets, columns=config.text_columns
         ),
     }
-    return [(name, makers[name]()) for name in transformers_for(column, profile, config)]
+    steps, reasons = [], []
+    for name in transformers_for(column, profile, config):
+        try:
+            steps.append((name, makers[name]()))
+        except RejectColumn as reason:
+            reasons.append(str(reason))
+    if not steps:
+        raise RejectColumn("; ".join(reasons))
+    return steps
 
 
 def _labels(target: Target, profile: TableProfile, config: RecipeConfig) -> Labels:
