@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -98,7 +99,10 @@ class Dataset:
 
 
 def open_dataset(
-    sources: Sequence[str] | str, *, options: ReadOptions | None = None, target_bytes: int = DEFAULT_TARGET_BYTES
+    sources: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    *,
+    options: ReadOptions | None = None,
+    target_bytes: int = DEFAULT_TARGET_BYTES,
 ) -> Dataset:
     """Find the files, unify their schemas and plan partitions of about `target_bytes` as stored; nothing is copied.
 
@@ -108,7 +112,8 @@ def open_dataset(
     options = options or ReadOptions()
     if target_bytes < 1:
         raise ConfigError(f"target_bytes {target_bytes} is too small", hint="Give at least 1.")
-    sources = (sources,) if isinstance(sources, str) else tuple(sources)
+    given = [sources] if isinstance(sources, str | os.PathLike) else sources
+    sources = tuple(os.fspath(source) for source in given)
     found = find_files(sources, options.storage)
     name, files, ignored = choose_format(found, options.format, options.storage)
     reader, report = SURVEYS[name](files, options, target_bytes)

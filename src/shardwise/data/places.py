@@ -58,7 +58,7 @@ def find_files(sources: Sequence[str], storage: Mapping[str, object]) -> list[Fi
         raise DataError("no data was given", hint="Give a file, a folder, a glob or a URL.")
     found: dict[str, File] = {}
     for source in sources:
-        text = os.fspath(source)
+        text = source.removeprefix("file://")
         files = list(_find_remote(text, storage) if is_url(text) else _find_local(text))
         if not files:
             what = "the pattern matches no file" if _MAGIC_GLOB.search(text) else "the folder holds no data file"
@@ -162,7 +162,7 @@ def filesystem(path: str, storage: Mapping[str, object]) -> tuple[Any, str]:
 def _find_remote(source: str, storage: Mapping[str, object]) -> Iterator[File]:
     system, inside = filesystem(source, storage)
     scheme = source.split("://", 1)[0]
-    with context(path=source), _storage_errors(source):
+    with reading(source):
         system.invalidate_cache()
         if _MAGIC_GLOB.search(inside) and scheme not in ("http", "https"):
             listing = system.glob(inside, detail=True)
@@ -210,6 +210,8 @@ def _storage_errors(path: str) -> Iterator[None]:
     except PermissionError as error:
         raise PermissionError(errno.EACCES, "permission denied", path) from error
     except Exception as error:
+        if isinstance(error, ValueError) and "range requests" in str(error):
+            raise DataError("the server does not give parts of files", hint="Download it first.", path=path) from error
         if type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
         hint = "Check the address, the credentials and the network."
@@ -219,12 +221,19 @@ def _storage_errors(path: str) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------- opening
 
 
+@contextmanager
+def reading(path: str, **details: object) -> Iterator[None]:
+    """Around all that opens and reads a file: errors of libraries become ours and say where."""
+    with context(path=path, **details), _storage_errors(path):
+        yield
+
+
 def stat_file(path: str, storage: Mapping[str, object]) -> File:
     """The file as it is now; raises `DataError` where it is gone."""
     if not is_url(path):
         return _local_file(path)
     system, inside = filesystem(path, storage)
-    with context(path=path), _storage_errors(path):
+    with reading(path):
         system.invalidate_cache(system._parent(inside))
         return _remote_file(path, system.info(inside))
 

@@ -171,7 +171,7 @@ def _unify_moments(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
 
 
 def widened(kind: pa.DataType, value: str | None = None) -> pa.DataType:
-    """The next wider type of text: integer to float to string, date to timestamp to string, all else to string.
+    """The next wider type of text: null to float, integer to float to string, date to timestamp to string.
 
     With a `value`, the first of them that holds it.
 
@@ -179,7 +179,9 @@ def widened(kind: pa.DataType, value: str | None = None) -> pa.DataType:
     ('double', 'string')
     """
     wider = [pa.string()]
-    if pa.types.is_integer(kind):
+    if pa.types.is_null(kind):
+        wider = [pa.float64(), pa.timestamp("us"), pa.string()]
+    elif pa.types.is_integer(kind):
         wider = [pa.float64(), pa.string()]
     elif pa.types.is_date(kind):
         wider = [pa.timestamp("us"), pa.string()]

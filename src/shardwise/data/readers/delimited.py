@@ -53,6 +53,13 @@ class CsvRecords:
             return content.rfind(bytes([self.newline])) + 1
         return self._scanner().last_record_end(content)
 
+    def check_tail(self, content: bytes) -> None:
+        scanner = self._scanner()
+        scanner.last_record_end(content)
+        if scanner.inside:
+            shown = content[:80].decode(errors="replace")
+            raise DataError(f"a quote is never closed; the file ends in the cell: {shown!r}", hint="Mend the last row.")
+
     def points(self, step: int) -> Iterator[int]:
         chunks = self.text.stored(self.start, self.text.size_bytes)
         return (self.start + point for point in safe_points(chunks, self._scanner(), step))

@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from shardwise.core.errors import DataError, context
+from shardwise.core.errors import DataError
 from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import ReadOptions
-from shardwise.data.places import File, check_unchanged, each_file, open_file
+from shardwise.data.places import File, check_unchanged, each_file, open_file, reading
 from shardwise.data.readers.base import Batches, select
 from shardwise.data.readers.parquet import Pieces, plan_pieces, unify_pieces
 from shardwise.data.schemas import Layout, schema_of, typed_layout
@@ -45,7 +45,7 @@ class IpcReader:
 
     def _read(self, partition: Partition, layout: Layout, batch_rows: int) -> Iterator[pa.RecordBatch]:
         values = dict(partition.values)
-        with context(path=partition.path, partition=partition.index):
+        with reading(partition.path, partition=partition.index):
             check_unchanged(partition.path, partition.fingerprint, self.options.storage)
             with open_file(partition.path, self.options.storage, memory_map=True) as source:
                 names = {name for name, _ in layout}
@@ -81,7 +81,7 @@ def _is_file_format(source: pa.NativeFile) -> bool:
 def _look(file: File, options: ReadOptions) -> Pieces:
     if file.size_bytes == 0:
         raise DataError("the file is empty", hint="Write it again, or remove it.", path=file.path)
-    with context(path=file.path), open_file(file.path, options.storage, memory_map=True) as source:
+    with reading(file.path), open_file(file.path, options.storage, memory_map=True) as source:
         try:
             schema, rows, sizes = _pieces_of(source, file)
         except pa.ArrowInvalid as error:

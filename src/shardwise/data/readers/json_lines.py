@@ -16,7 +16,7 @@ from shardwise.data.readers.delimited import float_kind, one_batch
 from shardwise.data.readers.records import Parsed, Records
 from shardwise.data.readers.text import TextFile, head, open_text
 from shardwise.data.schemas import NULL, STRING, Kind, Layout, check_names, merge_kinds, override
-from shardwise.data.types import conflict, normalise
+from shardwise.data.types import cast, conflict, normalise
 
 _SEEK_BYTES = 1 << 16
 Row = Mapping[str, Any]
@@ -32,6 +32,9 @@ class JsonRecords:
 
     def last_end(self, content: bytes) -> int:
         return content.rfind(b"\n") + 1
+
+    def check_tail(self, content: bytes) -> None:
+        """The last line needs no line break."""
 
     def points(self, step: int) -> Iterator[int]:
         """A line break never lies inside a value, so the file is not read: a look at each place is enough."""
@@ -143,7 +146,7 @@ def _lines(block: bytes, skip_bad: bool) -> tuple[list[Row], int]:
     """The objects of a block, and how many bad lines were left out; raises `DataError` for the first bad line."""
     rows: list[Row] = []
     skipped = 0
-    for line in block.splitlines():
+    for line in block.split(b"\n"):
         if not line.strip():
             continue
         try:
@@ -212,6 +215,8 @@ def _column(values: list[Any], field: pa.Field) -> pa.Array:
         values = [_text(value, field.name) for value in values]
     elif pa.types.is_floating(field.type):
         values = [float(value) if type(value) is int else value for value in values]
+    elif all(value is None or isinstance(value, str) for value in values):
+        return cast(pa.array(values, pa.string()), field.type, field.name)
     try:
         return pa.array(values, field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:

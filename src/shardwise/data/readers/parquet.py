@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shardwise.core.errors import DataError, context
+from shardwise.core.errors import DataError
 from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import ReadOptions
-from shardwise.data.places import File, check_unchanged, each_file, is_url, open_file
+from shardwise.data.places import File, check_unchanged, each_file, is_url, open_file, reading
 from shardwise.data.readers.base import Batches, hive_scalars, select, without
 from shardwise.data.schemas import Layout, Layouts, hive_kinds, schema_of, typed_layout
 
@@ -95,7 +95,7 @@ class ParquetReader:
 
     def _read(self, partition: Partition, layout: Layout, batch_rows: int) -> Iterator[pa.RecordBatch]:
         values = dict(partition.values)
-        with context(path=partition.path, partition=partition.index):
+        with reading(partition.path, partition=partition.index):
             file = check_unchanged(partition.path, partition.fingerprint, self.options.storage)
             with _open(file, self.options) as parquet:
                 here = set(parquet.schema_arrow.names)
@@ -123,7 +123,7 @@ def _open(file: File, options: ReadOptions) -> pq.ParquetFile:
 
 
 def _footer(file: File, options: ReadOptions) -> Pieces:
-    with context(path=file.path):
+    with reading(file.path):
         if file.size_bytes == 0:
             raise DataError("the file is empty", hint="Write it again, or remove it.", path=file.path)
         with _open(file, options) as parquet:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.errors import DataError, ShardwiseError, context
+from shardwise.core.errors import DataError, ShardwiseError
 from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import DEFAULT_TARGET_BYTES, ReadOptions
-from shardwise.data.places import File, check_unchanged, each_file
+from shardwise.data.places import File, check_unchanged, each_file, reading
 from shardwise.data.readers.base import Batches, hive_scalars, select, without
 from shardwise.data.readers.text import TextFile, blocks, in_order, skip
 from shardwise.data.schemas import Kind, Layout, Layouts, hive_kinds, merge_kinds, schema_of
@@ -46,6 +46,10 @@ class Records(Protocol):
 
     def last_end(self, content: bytes) -> int:
         """Length of the whole records at the beginning of `content`, which begins with a record."""
+        ...
+
+    def check_tail(self, content: bytes) -> None:
+        """Raise `DataError` when the last bytes of a file, behind the last end of a record, cannot be one."""
         ...
 
     def points(self, step: int) -> Iterator[int]:
@@ -131,7 +135,7 @@ class TextReader:
         self, partition: Partition, layout: Layout, batch_rows: int, batches: Batches
     ) -> Iterator[pa.RecordBatch]:
         values = dict(partition.values)
-        with context(path=partition.path, partition=partition.index):
+        with reading(partition.path, partition=partition.index):
             file = check_unchanged(partition.path, partition.fingerprint, self.options.storage)
             records = self.opener(file, self.options)
             assert records is not None
@@ -180,7 +184,7 @@ def byte_ranges(surveyed: Surveyed, target_bytes: int) -> list[tuple[int, int]]:
 
 
 def _survey(opener: Opener, file: File, options: ReadOptions, budget: int, target_bytes: int) -> Surveyed:
-    with context(path=file.path):
+    with reading(file.path):
         records = opener(file, options)
         if records is None:
             return Surveyed(file=file, layout=None)
@@ -236,4 +240,4 @@ def _blocks_of(records: Records, partition: Partition) -> Generator[bytes, None,
     chunks: Iterator[bytes] = text.decoded(partition.start, partition.stop)
     if not text.is_seekable:
         chunks = skip(chunks, records.start)
-    return blocks(chunks, records.last_end, text.path)
+    return blocks(chunks, records.last_end, records.check_tail)

@@ -100,8 +100,13 @@ def head(text: TextFile, is_whole: Callable[[bytes], bool]) -> bytes:
     return content[text.skip_bytes :]
 
 
-def blocks(chunks: Iterable[bytes], last_end: Callable[[bytes], int], path: str) -> Generator[bytes, None, None]:
-    """Regroup chunks into blocks of whole records; `last_end` is the length of the whole records in some bytes."""
+def blocks(
+    chunks: Iterable[bytes], last_end: Callable[[bytes], int], check_tail: Callable[[bytes], None]
+) -> Generator[bytes, None, None]:
+    """Regroup chunks into blocks of whole records.
+
+    `last_end` is the length of the whole records in some bytes; `check_tail` looks at what is left at the end.
+    """
     rest = b""
     for chunk in chunks:
         content = rest + chunk if rest else chunk
@@ -113,9 +118,9 @@ def blocks(chunks: Iterable[bytes], last_end: Callable[[bytes], int], path: str)
             raise DataError(
                 f"a record is longer than {MAX_RECORD_BYTES >> 20} MiB",
                 hint="A quote that is never closed makes all that follows one cell; look for it.",
-                path=path,
             )
     if rest:
+        check_tail(rest)
         yield rest
 
 
