@@ -1,0 +1,157 @@
+"""The scores of a package on new labelled data, with intervals and slices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shardwise.core.config import nearest
+from shardwise.core.errors import DataError, SchemaError, TargetError, context
+from shardwise.core.events import Advanced, Events
+from shardwise.core.target import Target, canonical
+from shardwise.data.dataset import Dataset
+from shardwise.serve.batch import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
+from shardwise.serve.predictor import Predictor
+from shardwise.stats.evaluation import Evaluation
+
+_EXAMPLES = 5
+_NONE = pa.array([], pa.string())
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What a batch brings to the evaluation."""
+
+    y: np.ndarray
+    prediction: np.ndarray
+    weight: np.ndarray | None
+    slices: dict[str, pa.Array]
+    unknown: pa.Array  # labels that the model does not know
+
+
+@dataclass
+class _Tally:
+    """Rows that were read, and those whose class the model does not know."""
+
+    rows: int = 0
+    unknown: int = 0
+    examples: dict[str, None] = field(default_factory=dict)
+
+    def add(self, scored: _Scored) -> None:
+        self.rows += len(scored.y)
+        self.unknown += len(scored.unknown)
+        if len(self.examples) < _EXAMPLES:
+            self.examples.update(dict.fromkeys(scored.unknown.unique()[:_EXAMPLES].to_pylist()))
+
+    def nothing_counts(self, target: Target) -> TargetError:
+        if not self.examples:
+            return TargetError(f"none of the {self.rows} rows has a label in {target.column!r}")
+        found = ", ".join(map(repr, list(self.examples)[:_EXAMPLES]))
+        known = ", ".join(map(repr, target.classes[:_EXAMPLES])) + (" ..." if len(target.classes) > _EXAMPLES else "")
+        message = f"the model knows none of the classes in {target.column!r}: {found}"
+        return TargetError(message, hint=f"It was trained on {known}.")
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    metrics: Sequence[str] | None = None,
+    weight: str | None = None,
+    slices: Sequence[str] = (),
+    seed: int = 0,
+    bootstrap: int = 200,
+    options: PredictOptions | None = None,
+    events: Events | None = None,
+) -> dict[str, Any]:
+    """`{"metrics": {name: {"value", "low", "high"}}, "rows", "skipped_rows", "unknown_rows", "slices"}`.
+
+    `metrics` are names (None: all that fit the task, the default one first); `weight` is a column; intervals come from
+    `bootstrap` resamples; `slices` are columns by whose values the first metric is split. `skipped_rows` have no label
+    or no weight, `unknown_rows` a class that the model was not trained on; neither counts. Raises `TargetError` when
+    the target is missing or no row counts, `SchemaError` for other columns that are missing.
+    """
+    job = _Job(predictor, weight, tuple(slices), options or PredictOptions(), events or Events())
+    with context(stage="evaluate"):
+        gathered, tally = until_types_hold(as_trained(dataset, predictor), job.run)
+        if gathered.rows == 0:
+            raise tally.nothing_counts(predictor.target)
+        parts = gathered.slices(metrics[0] if metrics else None) if slices else []
+        result = gathered.result(metrics, bootstrap=bootstrap, seed=seed)
+    return {
+        **result,
+        "skipped_rows": tally.rows - gathered.rows - tally.unknown,
+        "unknown_rows": tally.unknown,
+        "slices": [part.to_json() for part in parts],
+    }
+
+
+@dataclass(frozen=True)
+class _Job:
+    predictor: Predictor
+    weight: str | None
+    slices: tuple[str, ...]
+    options: PredictOptions
+    events: Events
+
+    def run(self, dataset: Dataset) -> tuple[Evaluation, _Tally]:
+        more = [*self.slices, *([] if self.weight is None else [self.weight])]
+        columns = _columns(self.predictor, dataset.schema, more)
+        gathered, tally = Evaluation(self.predictor.target), _Tally()
+        pieces = read_pieces(dataset, columns, self.options.batch_rows)
+        for scored in in_order(self._score, pieces, self.options.threads):
+            gathered.update(scored.y, scored.prediction, scored.weight, scored.slices)
+            tally.add(scored)
+            self.events.emit(Advanced(stage="evaluate", rows=len(scored.y)))
+        return gathered, tally
+
+    def _score(self, piece: tuple[int, pa.RecordBatch]) -> _Scored:
+        batch, target = piece[1], self.predictor.target
+        labels = batch.column(target.column)
+        y = _encode(target, labels)
+        return _Scored(
+            y=y,
+            prediction=self.predictor.predict(batch),
+            weight=None if self.weight is None else _weights(batch.column(self.weight), self.weight),
+            slices={name: batch.column(name) for name in self.slices},
+            unknown=_unknown(labels, y) if target.task.is_classification else _NONE,
+        )
+
+
+def _columns(predictor: Predictor, schema: pa.Schema, more: Sequence[str]) -> list[str]:
+    target = predictor.target.column
+    if target not in schema.names:
+        message = f"the data has no column {target!r}, which is the target"
+        raise TargetError(message, hint=nearest(target, schema.names))
+    predictor.check_columns(schema)
+    for name in more:
+        if name not in schema.names:
+            raise SchemaError(f"the data has no column {name!r}", hint=nearest(name, schema.names))
+    needed = {target, *more, *predictor.columns}
+    return [name for name in schema.names if name in needed]
+
+
+def _unknown(labels: pa.Array, y: np.ndarray) -> pa.Array:
+    """The labels that are no class of the target, as text."""
+    lost = np.isnan(y)
+    return canonical(labels.filter(pa.array(lost))).drop_null() if lost.any() else _NONE
+
+
+def _encode(target: Target, labels: pa.Array) -> np.ndarray:
+    try:
+        return target.encode(labels)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        message = f"the target holds {labels.type} values that are no numbers: {error}"
+        raise TargetError(message, hint="Is this the right column?", column=target.column) from error
+
+
+def _weights(column: pa.Array, name: str) -> np.ndarray:
+    """Float64 `(rows,)`; a row without a weight does not count."""
+    with context(column=name):
+        weight = pc.fill_null(pc.cast(column, pa.float64()), 0.0).to_numpy(zero_copy_only=False)
+        if len(weight) and not (np.isfinite(weight).all() and weight.min() >= 0):
+            raise DataError("weights must be finite numbers from 0 up", hint="Choose another --weight column.")
+    return np.asarray(weight)

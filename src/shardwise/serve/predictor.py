@@ -1,0 +1,96 @@
+"""One way from raw rows to an answer: for a row, a batch, a file, a request."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardwise.core.config import nearest
+from shardwise.core.errors import SchemaError
+from shardwise.core.target import Target, canonical_label
+from shardwise.registry.package import Package, load_package
+
+BATCH_ROWS = 65_536
+PREDICTION = "prediction"
+PROBABILITY = "probability_"
+
+
+class Predictor:
+    """Answers with a loaded package. May be shared by threads; memory is bounded by batches of `BATCH_ROWS`."""
+
+    def __init__(self, package: Package) -> None:
+        self.package = package
+        self.columns: tuple[str, ...] = tuple(package.inputs.names)
+        self.answer_schema = self._answer(np.empty((0, self.target.outputs))).schema
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Predictor":
+        """With the package in `folder`; raises `PackageError`."""
+        return cls(load_package(folder))
+
+    @property
+    def target(self) -> Target:
+        return self.package.target
+
+    def predict(self, batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+        """Float64 probabilities `(rows, classes)`, else `(rows,)`; columns in any order, others are ignored.
+
+        Raises `SchemaError` that names the columns that are missing.
+        """
+        self.check_columns(batch.schema)
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        pieces = table.select(self.columns).to_batches(max_chunksize=BATCH_ROWS)
+        scores = [self.package.scores(piece) for piece in pieces if piece.num_rows]
+        return np.concatenate(scores) if scores else self.package.scores(_no_rows(self.package.inputs))
+
+    def answer(self, batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
+        """Columns `prediction` (a label in its own type, or a number) and, for classes, `probability_<class>`."""
+        return self._answer(self.predict(batch))
+
+    def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer for one row of Python values; raises `SchemaError` for columns that are missing."""
+        self.check_columns(pa.schema([(name, pa.null()) for name in row]))
+        arrays = [_one(row[field.name], field) for field in self.package.inputs]
+        batch = pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
+        answer: dict[str, Any] = self._answer(self.package.scores(batch)).to_pylist()[0]
+        return answer
+
+    def _answer(self, scores: np.ndarray) -> pa.RecordBatch:
+        if not self.target.task.is_classification:
+            return pa.RecordBatch.from_arrays([pa.array(scores.reshape(-1))], names=[PREDICTION])
+        labels = self.target.decode(scores.argmax(axis=1))
+        names = [f"{PROBABILITY}{canonical_label(label)}" for label in self.target.classes]
+        return pa.RecordBatch.from_arrays([labels, *map(pa.array, scores.T)], names=[PREDICTION, *names])
+
+    def check_columns(self, schema: pa.Schema) -> None:
+        missing = [name for name in self.columns if name not in schema.names]
+        if missing:
+            shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
+            hint = nearest(missing[0], schema.names) if schema.names else "The data has no columns."
+            raise SchemaError(f"the data lacks {len(missing)} column(s) that the model reads: {shown}", hint=hint)
+        twice = sorted({name for name in self.columns if schema.names.count(name) > 1})
+        if twice:
+            raise SchemaError(f"the data has the column {twice[0]!r} more than once", hint="Rename one of them.")
+
+
+def _one(value: Any, field: pa.Field) -> pa.Array:
+    """An array of one value in the type of the training data, or in its own: the recipe knows how to widen."""
+    try:
+        return pa.array([value], field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return _own_type(value, field.name)
+
+
+def _own_type(value: Any, name: str) -> pa.Array:
+    try:
+        return pa.array([value])
+    except (pa.ArrowException, OverflowError) as error:
+        raise SchemaError(
+            f"{value!r} is no value of a column", hint="Give a number, a text, a date or null.", column=name
+        ) from error
+
+
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], kind) for kind in schema.types], schema=schema)

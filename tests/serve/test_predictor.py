@@ -1,0 +1,118 @@
+"""One answer, however the rows come."""
+
+import sys
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.registry.parts import make_table
+
+from shardwise.core.errors import SchemaError
+from shardwise.core.target import Task
+from shardwise.serve import predictor as module
+from shardwise.serve.predictor import Predictor
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_batches_and_single_rows_get_the_same_answer(task, predictors, monkeypatch):
+    predictor, table = predictors[task], make_table(16, task, seed=3)
+    answer = predictor.answer(table)
+    assert answer.schema == predictor.answer_schema
+    rows = [predictor.predict_one(row) for row in table.drop_columns(["y", "row"]).to_pylist()]
+    assert rows == answer.to_pylist()
+    monkeypatch.setattr(module, "BATCH_ROWS", 7)
+    np.testing.assert_array_equal(predictor.predict(table), predictor.predict(table.to_batches()[0]))
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
+def test_an_answer_has_labels_in_their_own_type_and_a_probability_for_each(task, predictors):
+    predictor, table = predictors[task], make_table(40, task)
+    answer, scores = predictor.answer(table), predictor.predict(table)
+    names = {Task.BINARY: ["false", "true"], Task.MULTICLASS: ["high", "low", "mid"]}[task]
+    assert answer.schema.names == ["prediction", *(f"probability_{name}" for name in names)]
+    assert answer.column(0).type == table.schema.field("y").type
+    assert answer.column(0).to_pylist() == [predictor.target.classes[code] for code in scores.argmax(axis=1)]
+    np.testing.assert_allclose(scores.sum(axis=1), 1)
+    np.testing.assert_array_equal(np.transpose([column.to_numpy() for column in answer.columns[1:]]), scores)
+
+
+@pytest.mark.parametrize("task", [Task.REGRESSION, Task.COUNT, Task.QUANTILE])
+def test_a_number_is_answered_as_a_number(task, predictors):
+    answer = predictors[task].answer(make_table(10, task))
+    assert answer.schema == pa.schema([("prediction", pa.float64())])
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_no_rows_are_answered_with_no_rows(task, predictors):
+    predictor, table = predictors[task], make_table(5, task)
+    assert predictor.answer(table.slice(0, 0)).schema == predictor.answer_schema
+    assert len(predictor.predict(pa.Table.from_batches([], schema=table.schema))) == 0
+
+
+def test_order_of_columns_and_other_columns_do_not_matter(predictor):
+    table = make_table(30)
+    shuffled = table.select(["day", "town", "row", "z", "x"]).append_column("more", pa.array([[1]] * 30))
+    np.testing.assert_array_equal(predictor.predict(shuffled), predictor.predict(table))
+
+
+def test_other_types_of_the_same_meaning_do_not_matter(predictor):
+    table = make_table(30)
+    other = pa.table(
+        {
+            "x": table["x"].cast(pa.string()),
+            "z": table["z"].cast(pa.float64()),
+            "town": table["town"].dictionary_encode(),
+            "day": table["day"].cast(pa.timestamp("us")),
+        }
+    )
+    np.testing.assert_allclose(predictor.predict(other), predictor.predict(table), rtol=1e-6)
+
+
+def test_python_values_of_other_types_are_understood(predictor):
+    row = {"x": 1, "z": 0, "town": "Ulm", "day": None}
+    assert predictor.predict_one({**row, "x": "1", "z": 0.0, "more": object()}) == predictor.predict_one(row)
+    assert predictor.predict_one({**row, "town": "never seen"})["prediction"] in (True, False)
+    assert predictor.predict_one({**row, "day": "2024-05-06"}) == predictor.predict_one(
+        {**row, "day": np.datetime64("2024-05-06").item()}
+    )
+
+
+def test_missing_columns_are_named_with_what_is_near(predictor):
+    table = make_table(5)
+    with pytest.raises(SchemaError, match=r"lacks 1 column.*'town'.*Did you mean 'Town'"):
+        predictor.predict(table.rename_columns(["row", "x", "z", "Town", "day", "y"]))
+    with pytest.raises(SchemaError, match=r"lacks 4 column.*'x', 'z', 'town', 'day'"):
+        predictor.predict_one({})
+    twice = pa.Table.from_arrays([*table.columns, table["x"]], names=[*table.schema.names, "x"])
+    with pytest.raises(SchemaError, match="'x' more than once"):
+        predictor.predict(twice)
+
+
+@pytest.mark.parametrize("value", [object(), [1], 2**80, "many"])
+def test_a_value_that_cannot_be_read_is_an_error_of_ours(predictor, value):
+    with pytest.raises(SchemaError):
+        predictor.predict_one({"x": value, "z": 0, "town": "Ulm", "day": None})
+
+
+def test_threads_may_share_a_predictor(predictor):
+    table = make_table(200)
+    expected, found = predictor.predict(table), []
+    threads = [threading.Thread(target=lambda: found.append(predictor.predict(table))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    for scores in found:
+        np.testing.assert_array_equal(scores, expected)
+
+
+def test_a_row_is_answered_without_pandas(packages, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # an import of it is an error now
+    row = make_table(1).drop_columns(["y"]).to_pylist()[0]
+    assert set(Predictor.load(packages[Task.BINARY]).predict_one(row)) == {
+        "prediction",
+        "probability_false",
+        "probability_true",
+    }
