@@ -18,7 +18,7 @@ def test_few_values_are_drawn_by_their_counts_in_the_order_of_the_values() -> No
     assert falling == rising[::-1]
     assert falling[1] / falling[0] == np.float64(5.4) / 19.0
     assert (
-        columns(run_of("binary", columns=[{**flag, "minimum": 0, "maximum": 1}])).rows[0]["middle"].startswith("0 78")
+        columns(run_of("binary", columns=[{**flag, "minimum": 0, "maximum": 1}])).rows[0]["middle"].startswith("0: 78")
     )
 
 

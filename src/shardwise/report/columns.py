@@ -45,11 +45,16 @@ def _middle(column: Record) -> str:
     """Range and mean of what has quantiles, else the most frequent values."""
     is_ordered = column.get("quantiles") and column.get("group") != "boolean" and not _is_discrete(column, 4)
     if column.get("minimum") is not None and (is_ordered or not column.get("top")):
-        ends = f"{number(column.get('minimum'))} to {number(column.get('maximum'))}"
+        ends = " to ".join(number(_day(column.get(key))) for key in ("minimum", "maximum"))
         return f"{ends}, mean {number(column['mean'])}" if column.get("mean") is not None else ends
     total = float(column.get("count") or 0)
-    parts = [short(value, 24) + (f" {percent(count / total)}" if total else "") for value, count in _top(column)[:3]]
+    parts = [short(value, 24) + (f": {percent(count / total)}" if total else "") for value, count in _top(column)[:3]]
     return ", ".join(parts) or MISSING
+
+
+def _day(value: Any) -> Any:
+    """A timestamp at midnight is its day; anything else stays."""
+    return value.removesuffix("T00:00:00") if isinstance(value, str) else value
 
 
 def _top(column: Record) -> list[tuple[Any, float]]:

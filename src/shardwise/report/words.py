@@ -135,7 +135,7 @@ def unbroken(text: str) -> Markup:
     >>> str(unbroken("use --drop <a> now"))
     'use <span class="arg">--drop &lt;a&gt;</span> now'
     """
-    parts = re.split(r"(--[\w-]+(?: [^\s-]\S*)?|[^\s/]+/\S+)", text)
+    parts = re.split(r"(--[\w-]+(?: [^\s-]\S*)?|[^\s/]*/\S+)", text)
     spans = [Markup('<span class="arg">{}</span>').format(part) for part in parts[1::2]]
     texts = [escape(part) for part in parts[::2]]
     return Markup("").join(piece for pair in zip(texts, [*spans, ""], strict=True) for piece in pair)
