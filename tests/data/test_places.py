@@ -57,7 +57,8 @@ def test_file_urls_are_local(folder: Path) -> None:
 
 @given(st.lists(st.text(alphabet="a1209-/", max_size=8), min_size=1))
 def test_natural_order_is_total(paths: list[str]) -> None:
-    assert sorted(paths, key=natural_key) == sorted(paths[::-1], key=natural_key)
+    backwards = paths[::-1]
+    assert sorted(paths, key=natural_key) == sorted(backwards, key=natural_key)
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

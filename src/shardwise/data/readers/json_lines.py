@@ -213,10 +213,10 @@ def _parse_slowly(block: bytes, schema: pa.Schema, skip_bad: bool) -> Parsed:
 def _column(values: list[Any], field: pa.Field) -> pa.Array:
     if pa.types.is_string(field.type):
         values = [_text(value, field.name) for value in values]
-    elif pa.types.is_floating(field.type):
-        values = [float(value) if type(value) is int else value for value in values]
     elif all(value is None or isinstance(value, str) for value in values):
         return cast(pa.array(values, pa.string()), field.type, field.name)
+    elif pa.types.is_floating(field.type):
+        values = [float(value) if type(value) is int else value for value in values]
     try:
         return pa.array(values, field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
