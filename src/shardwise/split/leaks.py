@@ -17,6 +17,7 @@ from shardwise.split.base import TEST, Splitter
 from shardwise.split.groups import group_gap
 from shardwise.split.probes import Labels, Probe, correlation, proportion, ranks, read_probe
 
+_SEVERITIES = ("leak", "warning", "info")
 _ID_NAME = re.compile(
     r"(^|[_\W])(id|uuid|guid|key|index|instant|rownum|row|number|no)$|(?<=[a-z])(ID|Id|No)$", re.IGNORECASE
 )
@@ -87,8 +88,7 @@ def find_leaks(
         found += search.time_ignored()
     if splitter is not None:
         found += _copies_across_folds(sample, search, splitter, profile)
-    order = {"leak": 0, "warning": 1, "info": 2}
-    return sorted(found, key=lambda finding: order[finding.severity])
+    return sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity))
 
 
 class _Search:
