@@ -213,3 +213,15 @@ def test_a_table_without_anything_to_learn_from_is_an_error():
     table = TABLE.select(["key", "same", "y"])
     with pytest.raises(DataError, match=r"no column is left.*same: it is constant"):
         planned(table, BINARY, k_folds(3))
+
+
+def test_the_sums_of_many_columns_share_the_memory():
+    rng = np.random.default_rng(0)
+    many = {f"c{i}": [f"v{n}" for n in rng.integers(0, 40, 200)] for i in range(300)}
+    table = pa.table({**many, "y": rng.integers(0, 2, 200)})
+    config = RecipeConfig(max_categories=10)
+    few = planned(table.select(["c0", "y"]), BINARY, k_folds(5), config).summaries()
+    all_of_them = planned(table, BINARY, k_folds(5), config).summaries()
+    assert [summary.cap for summary in few.values()] == [2**17]
+    assert len(all_of_them) == 300
+    assert sum(summary.cap * 5 * 2 for summary in all_of_them.values()) <= 2**23

@@ -11,6 +11,7 @@ from shardwise.core.state import State
 from shardwise.stats.base import Summary
 
 TARGET = "__target__"  # float64: class index or number; NaN = not labelled
+TEST = -1  # the fold of the sealed test rows, as in `split.base`, and of every new row
 FOLD = "__fold__"  # int8: fold number of the row
 
 

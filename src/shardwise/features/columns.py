@@ -111,9 +111,10 @@ class RecipeConfig:
     min_count           a value seen less often is rare: code 0
     smoothing           rows of prior that every category is credited with in target encoding; None: estimated from how
                         much the target differs between and within categories
-    encoded_categories  most categories kept per target-encoded column; the rarest beyond read the prior
+    encoded_categories  most categories kept per target-encoded column; the rarest beyond read the prior. Fewer where
+                        there are many such columns, folds or classes: all sums together stay below 64 MiB
     encoded_classes     most classes that get a target-encoded column each
-    text_buckets        hash width of n-grams, a power of two
+    text_buckets        hash width of n-grams, a power of two; lowered likewise
     text_columns        most frequent n-grams that get a column each
     """
 

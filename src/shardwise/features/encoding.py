@@ -24,13 +24,11 @@ import pyarrow.compute as pc
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.core.target import Target
-from shardwise.features.base import FOLD, TARGET
+from shardwise.features.base import FOLD, TARGET, TEST
 from shardwise.features.category import Vocabulary, spelled
-from shardwise.split.base import TEST
 from shardwise.stats.base import Summary
 
 _COMPACT_ROWS = 1 << 16
-_LARGEST_CELLS = 1 << 23
 _LEAST_SMOOTHING, _MOST_SMOOTHING = 0.1, 1e6
 
 
@@ -109,13 +107,14 @@ class Sums(NamedTuple):
 class TargetSums:
     """Sums of the target and row counts per (category, fold); mergeable.
 
-    Memory is bounded: at most twice `cap` categories are held, of which the lightest are dropped when there are more.
+    Memory is bounded: at most some eight times `cap` categories are held until their sums are added up, and twice `cap`
+    after that, of which the lightest are dropped when there are more.
     Below `cap` distinct values the sums are exact; beyond, a category that was dropped and came back is undercounted.
     """
 
     def __init__(self, column: str, *, numeric: bool, visibility: Visibility, labels: Labels, cap: int) -> None:
         self.column, self.numeric, self.visibility, self.labels = column, numeric, visibility, labels
-        self.cap = max(1, min(cap, _LARGEST_CELLS // (max(1, len(visibility.folds)) * (len(labels.names) + 1))))
+        self.cap = cap
         shape = (len(visibility.folds), len(labels.names) + 1)
         self._values = pa.array([], pa.string())
         self._sums = np.zeros((0, *shape))
@@ -139,21 +138,20 @@ class TargetSums:
 
     def _hold(self, values: pa.Array, sums: np.ndarray) -> None:
         self._pending.append((values, sums))
-        if sum(len(held) for held, _ in self._pending) > max(_COMPACT_ROWS, len(self._values)):
+        if sum(len(held) for held, _ in self._pending) > max(_COMPACT_ROWS, 3 * len(self._values)):
             self._compact()
 
     def _compact(self) -> None:
         if not self._pending:
             return
-        values = pa.concat_arrays([self._values, *(held for held, _ in self._pending)])
-        sums = np.concatenate([self._sums, *(held for _, held in self._pending)])
-        self._pending = []
-        encoded = values.dictionary_encode()
-        codes = encoded.indices.to_numpy(zero_copy_only=False)
-        order = np.argsort(codes, kind="stable")
-        starts = np.searchsorted(codes[order], np.arange(len(encoded.dictionary)))
+        parts, self._pending = [(self._values, self._sums), *self._pending], []
+        encoded = pa.concat_arrays([values for values, _ in parts]).dictionary_encode()
+        codes, start = encoded.indices.to_numpy(zero_copy_only=False), 0
         self._values = encoded.dictionary
-        self._sums = np.add.reduceat(sums[order], starts, axis=0) if len(starts) else sums
+        self._sums = np.zeros((len(self._values), *self._null.shape))
+        for values, sums in parts:  # in a part no value comes twice, so that no row is added to twice
+            self._sums[codes[start : start + len(values)]] += sums
+            start += len(values)
         if len(self._values) > 2 * self.cap:
             self._keep(heaviest(self._values, self._counts(), self.cap))
 

@@ -6,7 +6,7 @@ same code for training, batch and online prediction; `sealed()` leaves out what 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,9 @@ from shardwise.stats.base import Summary
 __all__ = ["FORMAT", "TRANSFORMERS", "Recipe", "RecipeConfig"]
 
 FORMAT = 1
+_ENCODED_CELLS = 1 << 23  # float64 sums of all target-encoded columns together: 64 MiB
+_TEXT_CELLS = 1 << 23  # and of all text columns
+_LEAST_CATEGORIES, _LEAST_BUCKETS = 256, 1 << 10
 TRANSFORMERS: dict[str, type[Any]] = {
     "number": Number,
     "category": Category,
@@ -73,16 +76,17 @@ class Recipe:
         for column in config.kinds:
             if column not in schema.names:
                 raise ConfigError(f"there is no column {column!r} to give a kind", hint=nearest(column, schema.names))
-        labels = _labels(target, profile, config)
-        visibility = Visibility(visible)
+        columns = [name for name in schema.names if name != target.column and name not in exclude]
+        chosen, rejected = _choose(columns, profile, config)
+        kinds = [kind for names in chosen.values() for kind in names]
+        setting = _Setting(
+            config, Visibility(visible), _labels(target, profile, config), kinds.count("encoding"), kinds.count("text")
+        )
         steps: list[tuple[str, Transformer]] = []
-        rejected: dict[str, str] = {}
-        for column in schema.names:
-            if column == target.column or column in exclude:
-                continue
+        for column, names in chosen.items():
             try:
                 with context(column=column):
-                    steps += _plan_column(column, profile.columns[column], config, visibility, labels)
+                    steps += _plan_column(column, names, profile.columns[column], setting)
             except RejectColumn as reason:
                 rejected[column] = str(reason)
         if not steps:
@@ -132,22 +136,23 @@ class Recipe:
         use of. Columns may come in any order and in other types of the same meaning; raises `SchemaError` for a missing
         one, or for a value that cannot be read.
         """
-        batch = self._select(batch)
+        batch = self._checked(batch)
         out = np.empty((batch.num_rows, len(self.features)), dtype=np.float32, order="F")
         for step, start, stop in self._outputs:
             step.transform(batch, out[:, start:stop], folds, hidden)
         return out
 
-    def _select(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         names = batch.schema.names
-        missing = [column for column in self.inputs if column not in names]
+        given = set(names)
+        missing = [column for column in self.inputs if column not in given]
         if missing:
             raise SchemaError(
                 f"the data has no column {missing[0]!r}"
                 + (f", nor {len(missing) - 1} others: {', '.join(missing[1:6])}" if len(missing) > 1 else ""),
                 hint=nearest(missing[0], names) if names else "It has no columns at all.",
             )
-        if len(set(names)) < len(names):
+        if len(given) < len(names):
             twice = next((column for column in self.inputs if names.count(column) > 1), None)
             if twice is not None:
                 raise SchemaError(f"the data has {names.count(twice)} columns {twice!r}", hint="Rename all but one.")
@@ -191,9 +196,49 @@ def _load(step: Mapping[str, Any]) -> Transformer:
     return loaded
 
 
+class _Setting(NamedTuple):
+    """What the columns share; the sums of all of them together are bounded, so that each gets its part."""
+
+    config: RecipeConfig
+    visibility: Visibility
+    labels: Labels
+    encoded_columns: int
+    text_columns: int
+
+    @property
+    def cells(self) -> int:
+        """Sums per category or n-gram."""
+        return max(1, len(self.visibility.folds)) * (len(self.labels.names) + 1)
+
+    @property
+    def cap(self) -> int:
+        share = _ENCODED_CELLS // (self.cells * max(1, self.encoded_columns))
+        return min(self.config.encoded_categories, max(_LEAST_CATEGORIES, share))
+
+    @property
+    def buckets(self) -> int:
+        share = _TEXT_CELLS // (self.cells * max(1, self.text_columns))
+        return min(self.config.text_buckets, max(_LEAST_BUCKETS, 1 << (max(1, share).bit_length() - 1)))
+
+
+def _choose(
+    columns: Sequence[str], profile: TableProfile, config: RecipeConfig
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Names of the transformers of each column, and why the others are not used."""
+    chosen: dict[str, tuple[str, ...]] = {}
+    rejected: dict[str, str] = {}
+    for column in columns:
+        try:
+            chosen[column] = transformers_for(column, profile.columns[column], config)
+        except RejectColumn as reason:
+            rejected[column] = str(reason)
+    return chosen, rejected
+
+
 def _plan_column(
-    column: str, profile: ColumnProfile, config: RecipeConfig, visibility: Visibility, labels: Labels
+    column: str, names: Sequence[str], profile: ColumnProfile, setting: _Setting
 ) -> list[tuple[str, Transformer]]:
+    config, visibility, labels = setting.config, setting.visibility, setting.labels
     makers: dict[str, Callable[[], Transformer]] = {
         "number": lambda: Number.plan(column, profile),
         "category": lambda: Category.plan(column, profile, config),
@@ -204,14 +249,14 @@ def _plan_column(
             visibility=visibility,
             labels=labels,
             smoothing=config.smoothing,
-            cap=config.encoded_categories,
+            cap=setting.cap,
         ),
         "text": lambda: Text.plan(
-            column, visibility=visibility, labels=labels, buckets=config.text_buckets, columns=config.text_columns
+            column, visibility=visibility, labels=labels, buckets=setting.buckets, columns=config.text_columns
         ),
     }
     steps, reasons = [], []
-    for name in transformers_for(column, profile, config):
+    for name in names:
         try:
             steps.append((name, makers[name]()))
         except RejectColumn as reason:

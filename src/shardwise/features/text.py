@@ -1,6 +1,7 @@
 """Free text: hashed word n-grams with IDF, reduced to a few columns by merged sums.
 
-Two reductions, chosen by measurement (docs/LOG.md):
+Two reductions, chosen by measurement (20,000 product reviews, LightGBM, ROC AUC: these two 0.967, the score alone 0.965,
+64 principal components 0.917, 64 frequent n-grams 0.857, logistic regression on all n-grams 0.966):
 
 - a score per output, out-of-fold like target encoding: the mean over the n-grams of a text of how their texts differ
   from the prior (naive Bayes log-odds for classes, shrunken differences for numbers);
@@ -26,7 +27,6 @@ from shardwise.stats.base import Summary
 from shardwise.stats.hashes import hash_column, mix
 
 _CHUNK_ROWS = 4096  # texts are cut into words so many at a time, which bounds the memory
-_LARGEST_CELLS = 1 << 22
 _SHRINK = 5.0  # texts of prior that every n-gram is credited with
 _SEPARATORS = np.array([not (chr(byte).isalnum() or byte >= 128) for byte in range(256)])
 _PAIR = np.uint64(0x9E3779B97F4A7C15)
@@ -167,9 +167,6 @@ class Text:
 
     @classmethod
     def plan(cls, column: str, *, visibility: Visibility, labels: Labels, buckets: int, columns: int) -> Self:
-        cells = max(1, len(visibility.folds)) * (len(labels.names) + 1)
-        while buckets > 2**10 and buckets * cells > _LARGEST_CELLS:
-            buckets //= 2
         content = {
             "visible": visibility.to_json(),
             "classes": list(labels.classes),
