@@ -1,54 +1,26 @@
 """Learners behind one interface."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
+from shardwise.data.rows import Chunk, Rows
 
-
-@dataclass(frozen=True)
-class Chunk:
-    """Rows of one fold of one partition.
-
-    `X` float32 `(rows, features)`, column-major and memory-mapped; `y` float64 `(rows,)`, class index or number;
-    `weight` float32 `(rows,)` or None.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray | None = None
-
-
-class Rows(Protocol):
-    """Model-ready rows on disk, iterated again and again; nothing is copied until somebody asks for it."""
-
-    features: Sequence[Feature]
-    n_rows: int
-
-    def chunks(self) -> Sequence[Chunk]:
-        """Memory-mapped pieces, always in the same order."""
-        ...
-
-    def batches(self, batch_rows: int, seed: int | None = None) -> Iterator[Chunk]:
-        """Bounded batches in row order, or shuffled as a pure function of `seed`."""
-        ...
-
-    def in_memory(self, limit_bytes: int) -> Chunk:
-        """All rows as one chunk in memory; raises `OverBudget` above the limit."""
-        ...
+__all__ = ["Chunk", "FitRun", "Model", "Rows", "Traits"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitRun:
     """What a model needs to know of the run: never its owner.
 
-    `report(step, score)` is called after each boosting round or epoch with the validation loss (lower is better); it
-    raises `Pruned` when the trial must end, and returns False when the time is up: the model keeps what it has.
+    `report(step, score)` is called after each boosting round or epoch (counted from 1) with the validation loss of the
+    task (`losses.task_loss`: lower is better, the same for all families). It raises `Pruned` when the trial must end,
+    and returns False when the time is up: either way the model keeps the best that it has.
     """
 
     seed: int
@@ -70,7 +42,7 @@ class Traits:
 class Model(Protocol):
     """One learner. `Model(target, features, **params)`; unknown params are refused."""
 
-    traits: Traits
+    traits: ClassVar[Traits]
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None: ...
 

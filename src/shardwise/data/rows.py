@@ -1,0 +1,259 @@
+"""Model-ready rows on disk, the reading side: what models iterate, memory-mapped.
+
+`RowsWriter` (in `rows_writer`, where the layout is described) writes them, `DiskRows` reads the folds that are asked
+for. The order of the rows is: partition, then block, then fold; within a block the order of the partition.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from shardwise.core.errors import DataError, OverBudget, context
+from shardwise.core.schema import Feature
+from shardwise.core.units import format_size
+from shardwise.data.rows_writer import FORMAT, MANIFEST, PREFIX, PartitionWriter, RowsWriter
+
+__all__ = ["Chunk", "DiskRows", "PartitionWriter", "Rows", "RowsWriter"]
+
+SHUFFLE_ROWS = 65_536  # rows that a shuffled reader holds at most ...
+SHUFFLE_BYTES = 64 * 2**20  # ... and their size
+_PIECE_ROWS = 1024  # what a shuffled reader draws at once from one place
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of one fold of one partition.
+
+    `X` float32 `(rows, features)`, column-major and memory-mapped; `y` float64 `(rows,)`, class index or number;
+    `weight` float32 `(rows,)` or None.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None = None
+
+
+class Rows(Protocol):
+    """Model-ready rows on disk, iterated again and again; nothing is copied until somebody asks for it."""
+
+    @property
+    def features(self) -> Sequence[Feature]: ...
+
+    @property
+    def n_rows(self) -> int: ...
+
+    def chunks(self) -> Sequence[Chunk]:
+        """Memory-mapped pieces, always in the same order."""
+        ...
+
+    def batches(self, batch_rows: int, seed: int | None = None) -> Iterator[Chunk]:
+        """Bounded batches in row order, or shuffled as a pure function of `seed`."""
+        ...
+
+    def in_memory(self, limit_bytes: int) -> Chunk:
+        """All rows as one chunk in memory; raises `OverBudget` above the limit."""
+        ...
+
+    def target(self) -> np.ndarray:
+        """Float64 `(rows,)` in the order of the chunks."""
+        ...
+
+    def weight(self) -> np.ndarray | None:
+        """Float32 `(rows,)` in the order of the chunks; None when no row has one."""
+        ...
+
+
+class _Block(NamedTuple):
+    """Rows `start` to `stop` of the files of a partition, all of one fold."""
+
+    partition: int
+    start: int
+    stop: int
+
+
+class DiskRows:
+    """The rows of some folds (and partitions; None: all) of a folder that `RowsWriter` filled.
+
+    Picklable: a reference, the files are mapped anew in each process. Raises `DataError` when the files were written
+    for another number of features, or by another format version.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        features: Sequence[Feature],
+        folds: Sequence[int],
+        *,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.features = tuple(features)
+        self.folds = tuple(folds)
+        self._partitions = None if partitions is None else frozenset(partitions)
+        self._blocks, self._weighted, self._version = self._plan()
+
+    def _plan(self) -> tuple[tuple[_Block, ...], bool, tuple[object, ...]]:
+        blocks: list[_Block] = []
+        weighted, version = False, []
+        for path in sorted(self.folder.glob(f"{PREFIX}*/{MANIFEST}")):
+            index = int(path.parent.name.removeprefix(PREFIX))
+            if self._partitions is not None and index not in self._partitions:
+                continue
+            with context(path=str(path)):
+                manifest = self._checked(path)
+                ends = np.cumsum([0, *(rows for _, rows in manifest["blocks"])]).tolist()
+                mine = [
+                    (fold in self.folds, span)
+                    for (fold, _), span in zip(manifest["blocks"], pairwise(ends), strict=True)
+                ]
+                blocks += [_Block(index, *span) for wanted, span in mine if wanted]
+                weighted |= manifest["weighted"]
+                status = path.stat()
+                version.append((index, status.st_ino, status.st_mtime_ns))
+        return tuple(blocks), weighted, tuple(version)
+
+    def _checked(self, path: Path) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise DataError(f"rows of format {manifest['format']} cannot be read, only {FORMAT}", hint="Encode again.")
+        if manifest["features"] != len(self.features):
+            raise DataError(
+                f"the rows have {manifest['features']} features, {len(self.features)} are expected",
+                hint="Encode again.",
+            )
+        return manifest
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for two readers of the same rows, also when the files were written again in between."""
+        return (str(self.folder.resolve()), tuple(sorted(self.folds)), self._version)
+
+    @cached_property
+    def n_rows(self) -> int:
+        return sum(block.stop - block.start for block in self._blocks)
+
+    @cached_property
+    def _maps(self) -> dict[tuple[int, str], np.ndarray]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_maps"}
+
+    def _map(self, partition: int, kind: str) -> np.ndarray:
+        if (partition, kind) not in self._maps:
+            path = self.folder / f"{PREFIX}{partition:06d}" / f"{kind}.npy"
+            with context(path=str(path)):
+                self._maps[partition, kind] = np.asarray(np.load(path, mmap_mode="r"))
+        return self._maps[partition, kind]
+
+    def _column(self, block: _Block, kind: str) -> np.ndarray:
+        return self._map(block.partition, kind)[block.start : block.stop]
+
+    def _weights(self, block: _Block) -> np.ndarray | None:
+        """Partitions without weights count 1 where others have some."""
+        if not self._weighted:
+            return None
+        if (self.folder / f"{PREFIX}{block.partition:06d}" / "weight.npy").exists():
+            return self._column(block, "weight")
+        return np.ones(block.stop - block.start, np.float32)
+
+    def _chunk(self, block: _Block) -> Chunk:
+        width = len(self.features)
+        flat = self._map(block.partition, "X")[block.start * width : block.stop * width]
+        X = flat.reshape(width, block.stop - block.start).T
+        return Chunk(X, self._column(block, "y"), self._weights(block))
+
+    def chunks(self) -> Sequence[Chunk]:
+        """Memory-mapped, one for each block, in the order of the rows."""
+        return [self._chunk(block) for block in self._blocks]
+
+    def positions(self) -> Iterator[tuple[int, np.ndarray]]:
+        """For each chunk its partition and the int64 `(rows,)` numbers of its rows in that partition."""
+        return ((block.partition, self._column(block, "position")) for block in self._blocks)
+
+    def target(self) -> np.ndarray:
+        """Float64 `(rows,)`."""
+        return np.concatenate([np.empty(0), *(self._column(block, "y") for block in self._blocks)])
+
+    def weight(self) -> np.ndarray | None:
+        """Float32 `(rows,)`; None when no row has a weight."""
+        if not self._weighted:
+            return None
+        parts = [weights for block in self._blocks if (weights := self._weights(block)) is not None]
+        return np.concatenate([np.empty(0, np.float32), *parts])
+
+    def in_memory(self, limit_bytes: int) -> Chunk:
+        """All rows as one column-major chunk in memory; raises `OverBudget` above the limit."""
+        size = self.n_rows * (4 * len(self.features) + 12)
+        if size > limit_bytes:
+            raise OverBudget(
+                f"{self.n_rows:,} rows take {format_size(size)} in memory, {format_size(limit_bytes)} are allowed",
+                hint="Read them in batches, or allow more memory.",
+            )
+        X = np.empty((len(self.features), self.n_rows), np.float32)
+        start = 0
+        for chunk in self.chunks():
+            X[:, start : start + len(chunk.y)] = chunk.X.T
+            start += len(chunk.y)
+        return Chunk(X.T, self.target(), self.weight())
+
+    def batches(self, batch_rows: int, seed: int | None = None) -> Iterator[Chunk]:
+        """Column-major batches of at most `batch_rows` rows; each row comes exactly once.
+
+        Without a seed: views, in row order. With one: pieces of 1024 rows in random order go through a shuffle
+        buffer of 65,536 rows (or 64 MiB); all batches but the last have `batch_rows` rows.
+        """
+        if seed is None:
+            for chunk in self.chunks():
+                for start in range(0, len(chunk.y), batch_rows):
+                    yield _slice(chunk, start, start + batch_rows)
+            return
+        rng = np.random.default_rng(seed)
+        rest: Chunk | None = None
+        for pieces in self._piles(rng, batch_rows):
+            pile = _join(pieces if rest is None else [rest, *pieces])
+            order, rest = rng.permutation(len(pile.y)), None
+            whole = len(order) // batch_rows * batch_rows
+            for start in range(0, whole, batch_rows):
+                yield _take(pile, order[start : start + batch_rows])
+            rest = _take(pile, order[whole:]) if whole < len(order) else None
+        if rest is not None:
+            yield rest
+
+    def _piles(self, rng: np.random.Generator, batch_rows: int) -> Iterator[list[Chunk]]:
+        """Pieces in random order, piled up to the size of the shuffle buffer."""
+        limit = max(batch_rows, min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * len(self.features) + 12)))
+        pieces = [(block, start) for block in self._blocks for start in range(0, block.stop - block.start, _PIECE_ROWS)]
+        pile: list[Chunk] = []
+        rows = 0
+        for number in rng.permutation(len(pieces)):
+            block, start = pieces[number]
+            piece = _slice(self._chunk(block), start, start + _PIECE_ROWS)
+            if pile and rows + len(piece.y) > limit:
+                yield pile
+                pile, rows = [], 0
+            pile.append(piece)
+            rows += len(piece.y)
+        if pile:
+            yield pile
+
+
+def _slice(chunk: Chunk, start: int, stop: int) -> Chunk:
+    return Chunk(chunk.X[start:stop], chunk.y[start:stop], None if chunk.weight is None else chunk.weight[start:stop])
+
+
+def _take(chunk: Chunk, chosen: np.ndarray) -> Chunk:
+    weight = None if chunk.weight is None else chunk.weight[chosen]
+    return Chunk(np.take(chunk.X.T, chosen, axis=1).T, chunk.y[chosen], weight)
+
+
+def _join(chunks: list[Chunk]) -> Chunk:
+    X = np.concatenate([chunk.X.T for chunk in chunks], axis=1).T
+    weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
+    return Chunk(X, np.concatenate([chunk.y for chunk in chunks]), np.concatenate(weights) if weights else None)

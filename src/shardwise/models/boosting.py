@@ -1,0 +1,130 @@
+"""The boosting loop: one round, one look at the validation rows, one report; when to stop, and which round was best."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from shardwise.core.target import Target, Task
+from shardwise.models.base import Rows
+from shardwise.models.losses import task_loss
+from shardwise.models.scaling import TargetScale
+
+_IDLE_ROUNDS = 10  # rounds in a row that found no split: with sampling the next one may
+_DIGITS = 12  # sums over threads differ in the last digits
+
+# What early stopping may watch, by task: name -> LightGBM's metric; the first is the task's loss.
+_METRICS: dict[Task, dict[str, str]] = {
+    Task.BINARY: {"log_loss": "binary_logloss", "roc_auc": "auc"},
+    Task.MULTICLASS: {"log_loss": "multi_logloss", "error": "multi_error"},
+    Task.REGRESSION: {"rmse": "rmse", "mae": "l1"},
+    Task.COUNT: {"poisson_deviance": "poisson"},
+    Task.QUANTILE: {"pinball": "quantile"},
+}
+
+
+class Metrics:
+    """Reads from a booster what is reported (the task's loss) and what early stopping watches; lower is better."""
+
+    def __init__(self, target: Target, scale: TargetScale, valid: Rows, stop_metric: str | None) -> None:
+        self._target = target
+        self._scale = scale
+        self._stop = _METRICS[target.task][stop_metric] if stop_metric else None
+        self._logarithmic = scale.transform is not None
+        if target.task is Task.COUNT or self._logarithmic:
+            self._y, self._weight = valid.target(), valid.weight()
+        self._offset = self._poisson_offset() if target.task is Task.COUNT else 0.0
+
+    @staticmethod
+    def allowed(task: Task) -> tuple[str | None, ...]:
+        return (None, *_METRICS[task])
+
+    @staticmethod
+    def native(task: Task, stop_metric: str | None, scale: TargetScale) -> list[str]:
+        """The metrics that LightGBM is asked for."""
+        loss = next(iter(_METRICS[task].values()))
+        names = [] if scale.transform else [loss]
+        names += [_METRICS[task][stop_metric]] if stop_metric else []
+        return list(dict.fromkeys(names)) or ["None"]
+
+    def __call__(self, booster: lgb.Booster) -> tuple[float, float]:
+        """(the task's loss, what is watched) on the validation rows."""
+        results = booster.eval_valid(self._feval if self._logarithmic else None)
+        values = {result[1]: _rounded(result[2]) for result in results}
+        if self._logarithmic:
+            loss = values["raw_rmse"]
+        else:
+            first = values[next(iter(_METRICS[self._target.task].values()))]
+            loss = (
+                _rounded(2 * (first + self._offset)) if self._target.task is Task.COUNT else first * self._scale.scale
+            )
+        watched = loss if self._stop is None else values[self._stop]
+        return loss, -watched if self._stop == "auc" else watched
+
+    def _feval(self, z: np.ndarray, _dataset: Any) -> tuple[str, float, bool]:
+        loss = task_loss(self._target, self._y, self._scale.invert(z), self._weight)
+        return "raw_rmse", loss, False
+
+    def _poisson_offset(self) -> float:
+        """What LightGBM's Poisson likelihood lacks of half the deviance: mean(y ln y - y)."""
+        terms = self._y * np.log(np.where(self._y > 0, self._y, 1.0)) - self._y
+        return float(np.average(terms, weights=self._weight))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+class Curve:
+    """Which round was best, and whether the wait for a better one is over.
+
+    The wait grows with the best round: `rounds + share * best`, since slow learners pause for longer.
+    """
+
+    def __init__(self, rounds: int, share: float) -> None:
+        self._rounds = rounds
+        self._share = share
+        self.best_round = 0
+        self.best = float("inf")
+
+    def add(self, step: int, value: float) -> bool:
+        """Take the value of round `step`; False when it is time to stop."""
+        if value < self.best or not self.best_round:
+            self.best_round, self.best = step, value
+        return step - self.best_round < self._rounds + self._share * self.best_round
+
+
+class Boosting:
+    """Drives a booster; `best_round` is right at any time, also after an exception out of `report`."""
+
+    def __init__(
+        self, booster: lgb.Booster, metrics: Metrics | None, curve: Curve, report: Callable[[int, float], bool]
+    ) -> None:
+        self._booster = booster
+        self._metrics = metrics
+        self._curve = curve
+        self._report = report
+        self._done = 0
+
+    @property
+    def best_round(self) -> int:
+        return self._curve.best_round if self._metrics is not None else self._done
+
+    def run(self, rounds: int) -> None:
+        idle = 0
+        for _ in range(rounds):
+            idle = idle + 1 if self._booster.update() else 0
+            if not self._look() or idle == _IDLE_ROUNDS:
+                return
+
+    def _look(self) -> bool:
+        step = self._booster.current_iteration()
+        if step == self._done:  # nothing was added
+            return True
+        self._done = step
+        if self._metrics is None:
+            return True
+        loss, watched = self._metrics(self._booster)
+        improving = self._curve.add(step, watched)
+        return self._report(step, loss) and improving

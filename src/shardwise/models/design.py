@@ -1,0 +1,106 @@
+"""How features become the columns of a linear model: standardised numbers, and categories as rows of a weight table.
+
+A design has `numbers` columns, then one slot for each category of each CODE feature and one for its missing value. A
+category is looked up (`W[slot]`), never written out as a one-hot vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shardwise.core.schema import Feature, FeatureKind
+from shardwise.data.rows import Chunk
+
+
+@dataclass(frozen=True)
+class Block:
+    """Prepared rows.
+
+    `numbers` float32 `(rows, numbers)`, row-major; `slots` int32 `(rows, codes)`, numbers of the table's rows;
+    `y` float32 `(rows,)`; `weight` float32 `(rows,)` with the mean 1, or None.
+    """
+
+    numbers: np.ndarray
+    slots: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None
+
+    def take(self, rows: np.ndarray | slice) -> "Block":
+        weight = None if self.weight is None else self.weight[rows]
+        return Block(self.numbers[rows], self.slots[rows], self.y[rows], weight)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class Design:
+    """The columns of a linear model for some features; `width` counts numbers and slots."""
+
+    def __init__(self, features: Sequence[Feature], onehot_limit: int) -> None:
+        self._features = tuple(features)
+        coded = [i for i, feature in enumerate(features) if feature.kind is FeatureKind.CODE]
+        self._numbers = [i for i in range(len(self._features)) if i not in set(coded)]
+        self._codes = [i for i in coded if features[i].cardinality <= onehot_limit]
+        sizes = [features[i].cardinality + 1 for i in self._codes]  # and one for the missing value
+        self._starts = np.cumsum([len(self._numbers), *sizes]).tolist()
+        self.width = self._starts[-1]
+
+    @property
+    def numbers(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a prepared row."""
+        return 4 * (len(self._numbers) + len(self._codes) + 2)
+
+    def prepare(self, chunk: Chunk, y: np.ndarray, mean_weight: float) -> Block:
+        """Rows ready for the descent; `y` are the chunk's targets on the scale of the model."""
+        numbers = np.empty((len(chunk.y), len(self._numbers)), np.float32)
+        for place, i in enumerate(self._numbers):
+            numbers[:, place] = _standardise(self._features[i], chunk.X[:, i])
+        slots = np.empty((len(chunk.y), len(self._codes)), np.int32)
+        for place, i in enumerate(self._codes):
+            slots[:, place] = self._slots(place, chunk.X[:, i])
+        weight = None if chunk.weight is None else (chunk.weight / mean_weight).astype(np.float32)
+        return Block(numbers, slots, y.astype(np.float32), weight)
+
+    def _slots(self, place: int, column: np.ndarray) -> np.ndarray:
+        """Numbers of the table's rows; a code beyond the known ones counts as unseen, 0."""
+        start, missing = self._starts[place], self._starts[place + 1] - 1 - self._starts[place]
+        known = (column >= 0) & (column < missing)
+        codes = np.where(known, column, np.where(np.isnan(column), missing, 0))
+        return np.asarray(codes.astype(np.int32) + np.int32(start))
+
+    def scores(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Float64 `(rows, scores)`: summed column by column, in the same order whatever the number of rows."""
+        total = np.repeat(weights[-1][:, None], len(X), axis=1)
+        for place, i in enumerate(self._numbers):
+            if weights[place].any():
+                total += _standardise(self._features[i], X[:, i]) * weights[place][:, None]
+        for place, i in enumerate(self._codes):
+            total += weights[self._slots(place, X[:, i])].T
+        return np.ascontiguousarray(total.T)
+
+    def spread(self, weights: np.ndarray) -> np.ndarray:
+        """How much each feature moves the scores, float64 `(features,)`.
+
+        Of a number its weight (it is standardised), of a category the standard deviation of its weights.
+        """
+        spread = np.zeros(len(self._features))
+        spread[self._numbers] = np.abs(weights[: len(self._numbers)]).sum(axis=1)
+        for place, i in enumerate(self._codes):
+            spread[i] = weights[self._starts[place] : self._starts[place + 1]].std(axis=0).sum()
+        return spread
+
+
+def _standardise(feature: Feature, column: np.ndarray) -> np.ndarray:
+    """(clip(x or fill) - center) / scale, float64 `(rows,)`."""
+    values = column.astype(np.float64)
+    values[np.isnan(values)] = feature.fill
+    np.clip(values, feature.low, feature.high, out=values)
+    np.nan_to_num(values, copy=False, posinf=feature.fill, neginf=feature.fill)
+    values -= feature.center
+    values /= feature.scale if feature.scale > 0 else 1.0
+    return values

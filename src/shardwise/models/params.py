@@ -1,0 +1,40 @@
+"""The params of a family: a frozen dataclass, made from keywords; unknown names and wrong values are refused."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from shardwise.core.config import nearest
+from shardwise.core.errors import ConfigError
+
+P = TypeVar("P")
+
+
+def parse_params(kind: type[P], family: str, given: Mapping[str, Any]) -> P:
+    """An instance of the dataclass `kind`; raises `ConfigError` that names the nearest param."""
+    allowed = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in allowed:
+            raise ConfigError(f"{family} models have no param {name!r}", hint=nearest(name, allowed))
+    return kind(**given)
+
+
+def check_range(params: object, **ranges: tuple[float, float]) -> None:
+    """Raise `ConfigError` unless each named number lies in its range, both ends included.
+
+    An end that is an int asks for a whole number.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(params, name)
+        whole = isinstance(low, int)
+        right = isinstance(value, int) if whole else isinstance(value, int | float)
+        if not right or isinstance(value, bool) or not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            raise ConfigError(f"{name}={value!r} is not allowed", hint=f"Give {kind} from {low:g} to {high:g}.")
+
+
+def check_choice(params: object, name: str, allowed: Collection[object]) -> None:
+    """Raise `ConfigError` unless the value is one of `allowed`."""
+    value = getattr(params, name)
+    if value not in allowed:
+        raise ConfigError(f"{name}={value!r} is not allowed", hint=f"Allowed: {', '.join(map(repr, allowed))}.")

@@ -1,0 +1,271 @@
+"""Gradient-boosted trees: LightGBM, trained from memory-mapped rows, with early stopping.
+
+The same rows, params and seed give the same bytes, on 1 thread or on n: histograms are built column-wise (one thread
+sums one feature) and LightGBM's section of run-time parameters is left out of the saved text. Regression targets are
+standardised in float64 before LightGBM sees them as float32, so that huge or tiny numbers lose nothing.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import lightgbm as lgb
+import numpy as np
+
+from shardwise.core.errors import ConfigError, DataError, PackageError, TargetError
+from shardwise.core.schema import Feature, FeatureKind
+from shardwise.core.target import Target, Task
+from shardwise.models.base import FitRun, Rows, Traits
+from shardwise.models.baseline import best_constant, labels, not_fitted
+from shardwise.models.boosting import Boosting, Curve, Metrics
+from shardwise.models.params import check_choice, check_range, parse_params
+from shardwise.models.saved import Header, params_to_json
+from shardwise.models.scaling import TargetScale
+from shardwise.models.trees_data import DATASETS
+
+PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
+_MODEL = "model.txt"
+_RUNTIME = re.compile(r"\nparameters:\n.*?\nend of parameters\n", re.DOTALL)
+_OBJECTIVES: dict[Task, dict[str | None, str]] = {
+    Task.BINARY: {None: "binary"},
+    Task.MULTICLASS: {None: "multiclass"},
+    Task.REGRESSION: {None: "regression", "l2": "regression", "l1": "regression_l1", "huber": "huber"},
+    Task.COUNT: {None: "poisson"},
+    Task.QUANTILE: {None: "quantile"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreesParams:
+    """LightGBM's params under scikit-learn's names, and a few of our own.
+
+    `n_estimators` is the most rounds; training ends when `early_stopping_rounds + patience * best round` rounds
+    brought nothing. `categorical`: codes as categories (`native`) or as numbers (`ordinal`). `use_encoded=False`
+    switches target encoded features off. `objective` (regression only): `l2`, `l1` or `huber`;
+    `target_transform="log1p"` (with `l2`) learns the logarithm of targets above -1. `stop_metric`: what early stopping
+    watches, None for the task's loss.
+    """
+
+    n_estimators: int = 5000
+    learning_rate: float = 0.05
+    num_leaves: int = 31
+    max_depth: int = -1
+    min_child_samples: int = 20
+    min_split_gain: float = 0.0
+    subsample: float = 1.0
+    feature_fraction: float = 1.0
+    reg_alpha: float = 0.0
+    reg_lambda: float = 0.0
+    extra_trees: bool = False
+    max_bin: int = 255
+    cat_smooth: float = 10.0
+    cat_l2: float = 10.0
+    categorical: str = "native"
+    use_encoded: bool = True
+    objective: str | None = None
+    target_transform: str | None = None
+    stop_metric: str | None = None
+    early_stopping_rounds: int = 20
+    patience: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_range(self, n_estimators=(1, 1_000_000), num_leaves=(2, 131_072), max_depth=(-1, 1000))
+        check_range(self, min_child_samples=(0, 2**31 - 1), max_bin=(2, 65_535), early_stopping_rounds=(1, 1_000_000))
+        check_range(self, learning_rate=(1e-6, 10.0), subsample=(1e-6, 1.0), feature_fraction=(1e-6, 1.0))
+        check_range(self, min_split_gain=(0.0, 1e30), reg_alpha=(0.0, 1e30), reg_lambda=(0.0, 1e30))
+        check_range(self, cat_smooth=(0.0, 1e30), cat_l2=(0.0, 1e30), patience=(0.0, 1e6))
+        check_choice(self, "extra_trees", (False, True))
+        check_choice(self, "use_encoded", (False, True))
+        check_choice(self, "categorical", ("native", "ordinal"))
+        check_choice(self, "target_transform", (None, "log1p"))
+        if self.target_transform and self.objective not in (None, "l2"):
+            raise ConfigError(
+                f"target_transform={self.target_transform!r} does not go with objective={self.objective!r}",
+                hint="Leave one of them out.",
+            )
+
+
+class Trees:
+    """LightGBM behind the `Model` interface. `rounds` is the number of boosting rounds that were kept."""
+
+    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), importance=True)
+
+    def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
+        self.params = parse_params(TreesParams, "trees", params)
+        check_choice(self.params, "objective", tuple(_OBJECTIVES[target.task]))
+        check_choice(self.params, "stop_metric", Metrics.allowed(target.task))
+        if self.params.target_transform and target.task is not Task.REGRESSION:
+            raise ConfigError(f"target_transform does not go with a {target.task} target", hint="Leave it out.")
+        self.target = target
+        self.features = tuple(features)
+        self.threads = 0  # for predictions; 0: as many as there are cores
+        self.rounds = 0
+        self._scale = TargetScale()
+        self._text = ""
+        self._booster: lgb.Booster | None = None
+        self._constant: np.ndarray | None = None  # where there is nothing to split, float64 (outputs,)
+
+    def fit(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
+        """Boost until the validation loss stops falling; without validation rows, `n_estimators` rounds.
+
+        Raises `DataError` without rows, `TargetError` for targets that the task cannot have.
+        """
+        self.threads = run.threads
+        y, weight = labels(train)
+        self._check_target(y)
+        self._booster, self._constant = None, None
+        if not self.features or (self.target.task is Task.COUNT and not y.any()):
+            self._constant = best_constant(self.target, y, weight)
+            return
+        self._scale = TargetScale.of(y, self.params.target_transform) if self._is_scaled else TargetScale()
+        valid = valid if valid is not None and valid.n_rows else None
+        with DATASETS.open(train, valid, self._dataset_params(run), run.memory_bytes) as (train_set, valid_set):
+            train_set.set_label(self._scale.apply(y).astype(np.float32))
+            if valid is not None and valid_set is not None:
+                valid_set.set_label(self._scale.apply(valid.target()).astype(np.float32))
+            self._boost(lgb.Booster(self._booster_params(run), train_set), valid, valid_set, run)
+
+    def _boost(self, booster: lgb.Booster, valid: Rows | None, valid_set: lgb.Dataset | None, run: FitRun) -> None:
+        metrics = None
+        if valid is not None and valid_set is not None:
+            booster.add_valid(valid_set, "valid")
+            metrics = Metrics(self.target, self._scale, valid, self.params.stop_metric)
+        curve = Curve(self.params.early_stopping_rounds, self.params.patience)
+        boosting = Boosting(booster, metrics, curve, run.report)
+        try:
+            boosting.run(self.params.n_estimators)
+        finally:
+            self.rounds = boosting.best_round
+            if self.rounds:
+                text = booster.model_to_string(num_iteration=self.rounds, importance_type="gain")
+                self._use(_RUNTIME.sub("\n", text))
+
+    def _use(self, text: str) -> None:
+        self._text = text
+        self._booster = lgb.Booster(model_str=text)
+
+    @property
+    def _is_scaled(self) -> bool:
+        return self.target.task in (Task.REGRESSION, Task.QUANTILE)
+
+    def _check_target(self, y: np.ndarray) -> None:
+        if self.target.task is Task.COUNT and y.min() < 0:
+            raise TargetError(
+                f"a count cannot be negative, {y.min():g} was found in {self.target.column!r}",
+                hint="Use --task regression.",
+            )
+        if self.params.target_transform == "log1p" and y.min() <= -1:
+            raise TargetError(
+                f"log1p needs targets above -1, {y.min():g} was found in {self.target.column!r}",
+                hint="Leave target_transform out.",
+            )
+
+    def _dataset_params(self, run: FitRun) -> dict[str, Any]:
+        codes = [i for i, feature in enumerate(self.features) if feature.kind is FeatureKind.CODE]
+        return {
+            "max_bin": self.params.max_bin,
+            "feature_pre_filter": False,  # so that bins serve any min_child_samples
+            "data_random_seed": 1,  # of the sample from which the bins are made: the same bins for all seeds
+            "categorical_feature": codes if self.params.categorical == "native" else [],
+            "num_threads": run.threads,
+            "verbosity": -1,
+        }
+
+    def _booster_params(self, run: FitRun) -> dict[str, Any]:
+        params = self.params
+        content: dict[str, Any] = {
+            "objective": _OBJECTIVES[self.target.task][params.objective],
+            "metric": Metrics.native(self.target.task, params.stop_metric, self._scale),
+            "learning_rate": params.learning_rate,
+            "num_leaves": params.num_leaves,
+            "max_depth": params.max_depth,
+            "min_data_in_leaf": params.min_child_samples,
+            "min_gain_to_split": params.min_split_gain,
+            "bagging_fraction": params.subsample,
+            "bagging_freq": int(params.subsample < 1),
+            "feature_fraction": params.feature_fraction,
+            "lambda_l1": params.reg_alpha,
+            "lambda_l2": params.reg_lambda,
+            "extra_trees": params.extra_trees,
+            "cat_smooth": params.cat_smooth,
+            "cat_l2": params.cat_l2,
+            "seed": run.seed,
+            "deterministic": True,
+            "force_col_wise": True,  # row-wise sums depend on the number of threads
+            "num_threads": run.threads,
+            "verbosity": -1,
+        }
+        if self.target.task is Task.MULTICLASS:
+            content["num_class"] = self.target.outputs
+        if self.target.task is Task.QUANTILE:
+            content["alpha"] = self.target.quantile
+        if not params.use_encoded:
+            content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in self.features]
+        return content
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
+        if X.ndim != 2 or X.shape[1] != len(self.features):
+            raise DataError(f"rows of {len(self.features)} features are expected, X has the shape {X.shape}")
+        if self._constant is not None:
+            shape = (len(X), len(self._constant)) if self.target.task.is_classification else (len(X),)
+            return np.array(np.broadcast_to(self._constant, shape))
+        if self._booster is None:
+            raise not_fitted("trees")
+        parts = [self._raw(X[start : start + PREDICT_ROWS]) for start in range(0, len(X), PREDICT_ROWS)]
+        raw = parts[0] if len(parts) == 1 else np.concatenate([np.empty(self._shape(0)), *parts])
+        if self.target.task is Task.BINARY:
+            return np.column_stack([1.0 - raw, raw])
+        return self._scale.invert(raw) if self._is_scaled else raw
+
+    def _raw(self, X: np.ndarray) -> np.ndarray:
+        assert self._booster is not None
+        raw = np.asarray(self._booster.predict(X, num_threads=self.threads, verbosity=-1))
+        return raw.reshape(self._shape(len(X)))
+
+    def _shape(self, n_rows: int) -> tuple[int, ...]:
+        return (n_rows, self.target.outputs) if self.target.task is Task.MULTICLASS else (n_rows,)
+
+    def importance(self) -> Mapping[str, float]:
+        """Share of each feature in the gain of all splits; empty when nothing was split."""
+        if self._booster is None:
+            return {}
+        gain = self._booster.feature_importance("gain")
+        if not gain.sum() > 0:
+            return {}
+        return {feature.name: float(share) for feature, share in zip(self.features, gain / gain.sum(), strict=True)}
+
+    def save(self, folder: Path) -> None:
+        """LightGBM's text model beside `model.json`."""
+        if self._booster is None and self._constant is None:
+            raise not_fitted("trees")
+        content = self._text.encode()
+        extra = {
+            "rounds": self.rounds,
+            "scale": self._scale.to_json(),
+            "constant": None if self._constant is None else self._constant.tolist(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        Header("trees", self.target, self.features, params_to_json(self.params), extra).write(folder)
+        (folder / _MODEL).write_bytes(content)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises `PackageError` when the model is not as it was saved; LightGBM itself does not survive that."""
+        header = Header.read(folder, "trees")
+        model = cls(header.target, header.features, **header.params)
+        content = (folder / _MODEL).read_bytes()
+        if hashlib.sha256(content).hexdigest() != header.extra["sha256"]:
+            raise PackageError(
+                "the trees are damaged", hint="Take the package from its source again.", path=str(folder)
+            )
+        model.rounds = header.extra["rounds"]
+        model._scale = TargetScale.from_json(header.extra["scale"])
+        if header.extra["constant"] is not None:
+            model._constant = np.array(header.extra["constant"], dtype=np.float64)
+        else:
+            model._use(content.decode())
+        return model
