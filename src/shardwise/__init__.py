@@ -9,11 +9,15 @@ Names are imported when they are first used, so that `import shardwise` is fast.
 """
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+# OpenMP threads that spin while they wait are slow where others use the same cores: docs/decisions/0003-*.md.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from shardwise.api import load as load

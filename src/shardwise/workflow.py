@@ -8,14 +8,16 @@ of a model, and only ever cuts: what comes next never depends on it.
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from shardwise.compute.base import Executor
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import DeadlineReached, Interrupted, context
+from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
 from shardwise.core.seeds import derive_seed
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
@@ -42,6 +44,9 @@ GOLDEN_ROWS = 20
 BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
 BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
+CELLS_PER_THREAD = 250_000
+CELLS_PER_WORKER = 300_000  # below, all trials take no longer than to start workers
+LARGE_ROWS = 300_000
 REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
 
 
@@ -49,8 +54,9 @@ REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
 class TrainResult:
     """What a run ended with.
 
-    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), `valid_score`
-    the out-of-fold value by which the candidates were compared; `cut` says that time or the user ended the search.
+    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), and empty
+    without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or the user
+    ended the search. `report` is empty when none was asked for.
     """
 
     run: str
@@ -105,17 +111,26 @@ def open_data(config: RunConfig) -> Dataset:
         format=config.format, encoding=config.encoding, delimiter=config.delimiter, on_bad_row=config.on_bad_row,
         types=dict(config.types), storage=dict(config.storage),
     )  # fmt: skip
-    return open_dataset(config.data, options=options)
+    try:
+        return open_dataset(config.data, options=options)
+    except SchemaError:  # a column of a type that is not supported, perhaps one to be left out
+        if not config.drop:
+            raise
+        return open_dataset(config.data, options=replace(options, drop=config.drop))
 
 
-def train(config: RunConfig, events: Events | None = None, *, spent_s: float = 0.0) -> TrainResult:
+def train(
+    config: RunConfig, events: Events | None = None, *, dataset: Dataset | None = None, spent_s: float = 0.0
+) -> TrainResult:
     """Train under the ceilings of `config`; the same config goes on where a killed run stopped.
 
-    `spent_s` is what has passed since the user pressed the key. Raises a `ShardwiseError`.
+    A `dataset` that is open already is taken in the place of `config.data`, which then only names it. `spent_s` is what
+    has passed since the user pressed the key. Raises a `ShardwiseError`.
     """
     events = events or Events()
-    with context(stage="data"):
-        dataset = open_data(config)
+    if dataset is None:
+        with context(stage="data"):
+            dataset = open_data(config)
     with open_run(config, dataset.fingerprint, events, spent_s=spent_s) as run:
         if (done := already_finished(run)) is not None:
             hint = "--time +5m goes on with it, another --run NAME starts anew"
@@ -137,15 +152,16 @@ def run_trials(run: Run, search: Search) -> None:
     spaces = {name: SPACES[name] for name in ("trees",) if name in (run.config.families or SPACES)}
     limit = run.config.trials or (len(candidates) if run.config.time is None else None)
     study = Study(candidates, spaces, run.config.seed, limit)
+    executor = run.executor_for(side_by_side=_side_by_side(prepared))
     task = FitTask(
-        rows=prepared.rows, models=run.folder / "models", features=prepared.recipe.features, target=prepared.target,
-        metric=search.metric.name, seed=run.config.seed, threads=run.threads, memory_bytes=run.memory_bytes,
-        stop=run.stop_file,
+        models=run.folder / "models", features=prepared.recipe.features, target=prepared.target,
+        metric=search.metric.name, seed=run.config.seed, threads=_threads(executor, prepared),
+        memory_bytes=run.memory_bytes, stop=run.stop_file,
     )  # fmt: skip
     fitted: list[FoldResult] = []
     with run.stage("train") as stage:
         units = _units(run, search, study)
-        work = run_units(run.ledger, run.executor, task, units, key=lambda u: u.key, final=lambda r: not r["cut"])
+        work = run_units(run.ledger, executor, task, units, key=lambda u: u.key, final=lambda r: not r["cut"])
         for unit, record in work:
             fitted = [fold for fold in fitted if fold.trial == unit.trial] + [FoldResult.from_json(record)]
             search.cut = search.cut or record["cut"]
@@ -154,6 +170,18 @@ def run_trials(run: Run, search: Search) -> None:
             stage["rows"] += record["valid_rows"]
         if fitted and len(fitted) < search.folds:
             _told(run, search, study, unit, tuple(fitted))
+
+
+def _side_by_side(prepared: Prepared) -> bool:
+    """Many small models at a time beat many threads on one; a large one takes all threads, and the memory of one."""
+    cells = prepared.train_rows * len(prepared.recipe.features)
+    return cells >= CELLS_PER_WORKER and prepared.train_rows < LARGE_ROWS
+
+
+def _threads(executor: Executor, prepared: Prepared) -> int:
+    """Threads for one fit: where a thread has little to do, waking it takes longer. Results do not depend on it."""
+    cells = prepared.train_rows * len(prepared.recipe.features)
+    return max(1, min(cpu_quota() // executor.slots, cells // CELLS_PER_THREAD))
 
 
 def _units(run: Run, search: Search, study: Study) -> Iterator[FitUnit]:
@@ -169,7 +197,10 @@ def _units(run: Run, search: Search, study: Study) -> Iterator[FitUnit]:
                 search.cut = True
                 return
             deadline = time.monotonic() + max(left_s, 0.0) / (len(folds) - index)
-            yield FitUnit(trial=number, candidate=candidate, number=index, fold=fold, key=key, deadline=deadline)
+            yield FitUnit(
+                trial=number, candidate=candidate, number=index, fold=fold, rows=prepared.fold_rows_folders[index],
+                key=key, deadline=deadline,
+            )  # fmt: skip
 
 
 def _reserve_s(search: Search) -> float:
@@ -185,7 +216,7 @@ def _told(run: Run, search: Search, study: Study, unit: FitUnit, folds: tuple[Fo
     trial = TrialResult(number=unit.trial, candidate=unit.candidate, folds=folds, complete=complete)
     search.trials.append(trial)
     study.tell(unit.candidate, trial.loss)
-    best = rank(search.trials)[0]
+    best = _best(search)
     score, name = _score(search.metric, trial.loss), search.metric.name
     run.events.emit(
         Scored(trial=trial.number, candidate=str(trial.candidate), metric=name, score=score, best=best is trial)
@@ -194,6 +225,17 @@ def _told(run: Run, search: Search, study: Study, unit: FitUnit, folds: tuple[Fo
     if best is trial and (search.sealed_trial is None or trial.number == 1 or affordable):
         seal(run, search, _single(search, best), {})
         search.sealed_trial = trial.number
+
+
+def _best(search: Search) -> TrialResult:
+    """The best trial so far; raises `DataError` where the metric is defined on no fold."""
+    ranked = rank(search.trials)
+    if not ranked:
+        raise DataError(
+            f"{search.metric.name} is not defined on any of the {search.folds} folds: too few rows, or one class in each",
+            hint="Choose another --metric such as log_loss, or give fewer --folds.",
+        )
+    return ranked[0]
 
 
 def _score(metric: Metric, loss: float) -> float:
@@ -247,7 +289,7 @@ def _blend(run: Run, search: Search, pool: list[TrialResult]) -> Ensemble:
 
 def _loss(search: Search, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
     quantile = search.prepared.target.quantile
-    return loss_of(search.metric.name, search.metric.compute(y, prediction, weight, quantile=quantile))
+    return loss_of(search.metric.name, search.metric.compute(y, prediction, weight, quantile=quantile), quantile)
 
 
 def _out_of_fold(run: Run, fold: FoldResult) -> np.ndarray:
@@ -282,23 +324,21 @@ def _model(run: Run, fold: FoldResult) -> Path:
 
 
 def conclude(run: Run, search: Search) -> TrainResult:
-    """Open the sealed test once for the chosen ensemble; write the final package and the report."""
+    """Open the sealed test (if there is one) once for the chosen ensemble; write the final package and the report."""
     with run.stage("test") as stage:
         chosen = choose(run, search)
         y, prediction, metrics = open_test(run, search, chosen)
         stage["rows"] = len(y)
     with run.stage("package"):
         digest = seal(run, search, chosen, metrics)
-    report = run.folder / "report.html"
-    with run.stage("report"):
-        ending = Ending(
-            metric=search.metric, trials=search.trials, members=chosen.members, y=y, prediction=prediction,
-            test_metrics=metrics, package_hash=digest,
-        )  # fmt: skip
-        write_report(gather(run, search.prepared, ending), report)
+    ending = Ending(
+        metric=search.metric, trials=search.trials, members=chosen.members, y=y, prediction=prediction,
+        test_metrics=metrics, package_hash=digest,
+    )  # fmt: skip
+    report = _report(run, search, ending) if run.config.report else ""
     name = search.metric.name
     return TrainResult(
-        run=run.folder.name, package=str(run.package), package_hash=digest, report=str(report),
+        run=run.folder.name, package=str(run.package), package_hash=digest, report=report,
         task=search.prepared.target.task.value, metric=name, score=metrics.get(name, {}),
         valid_score=_score(search.metric, chosen.loss), rows=search.prepared.profile.rows, trials=len(search.trials),
         seconds=round(run.deadline.used_s(), 2), peak_memory_bytes=run.watch.peak_bytes, cut=search.cut,
@@ -306,8 +346,21 @@ def conclude(run: Run, search: Search) -> TrainResult:
     )  # fmt: skip
 
 
+def _report(run: Run, search: Search, ending: Ending) -> str:
+    """Path of the report, written."""
+    path = run.folder / "report.html"
+    with run.stage("report"):
+        write_report(gather(run, search.prepared, ending), path)
+    return str(path)
+
+
 def open_test(run: Run, search: Search, chosen: Ensemble) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Labels, predictions and metrics with intervals of the test fold; the look is journalled before it is taken."""
+    """Labels, predictions and metrics with intervals of the test fold; the look is journalled before it is taken.
+
+    All are empty where no row is sealed.
+    """
+    if not search.prepared.fold_rows.get(TEST):
+        return np.zeros(0), np.zeros(0), {}
     key = unit_key(FORMAT, [[fold.folder, weight] for _, fold, weight in chosen.members])
     looks = {record["members"] for record in run.records("test opened")}
     if key not in looks:

@@ -36,7 +36,7 @@ class TestTemporal(SplitterContract):
 
 def test_time_runs_forward() -> None:
     batch = days()
-    splitter = TemporalSplitter("when", cuts_of(batch, folds=4, test_share=0.2))
+    splitter = TemporalSplitter("when", cuts_of(batch, folds=[1] * 4, test_share=0.2))
     folds, when = splitter.assign(batch, 0), time_values(batch.column("when"))
     blocks = np.where(folds == TEST, 4, folds)
     known = ~np.isnan(when)
@@ -82,7 +82,7 @@ def test_text_that_is_no_time_is_refused() -> None:
 
 def test_cuts_at_ties_stay_distinct() -> None:
     values = np.repeat([1.0, 2.0, 3.0], [50, 5, 45])
-    cuts = temporal_cuts(lambda ranks: np.quantile(values, ranks, method="lower"), folds=4)
+    cuts = temporal_cuts(lambda ranks: np.quantile(values, ranks, method="lower"), folds=[1] * 4)
     assert all(np.diff(cuts) > 0)
     batch = pa.record_batch({"t": values})
     assert set(TemporalSplitter("t", cuts).assign(batch, 0).tolist()) == {TEST, *range(len(cuts))}

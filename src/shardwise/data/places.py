@@ -49,7 +49,7 @@ def is_url(path: str) -> bool:
 
 
 def find_files(sources: Sequence[str], storage: Mapping[str, object]) -> list[File]:
-    """Files of all sources, each once, in the natural order of their paths (`part-2` before `part-10`).
+    """Files of all sources, each once: sources in their order, within one by path (`part-2` before `part-10`).
 
     In folders, files and folders whose names begin with `.` or `_` are left out. Raises `DataError` for a source that
     does not exist, cannot be read, or holds nothing.
@@ -63,8 +63,9 @@ def find_files(sources: Sequence[str], storage: Mapping[str, object]) -> list[Fi
         if not files:
             what = "the pattern matches no file" if _MAGIC_GLOB.search(text) else "the folder holds no data file"
             raise DataError(what, hint="Names that begin with . or _ are left out.", path=text)
-        found.update((file.path, file) for file in files)
-    return sorted(found.values(), key=lambda file: natural_key(file.path))
+        for file in sorted(files, key=lambda file: natural_key(file.path)):
+            found.setdefault(file.path, file)
+    return list(found.values())
 
 
 def natural_key(path: str) -> list[tuple[int, int, str]]:

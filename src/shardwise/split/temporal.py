@@ -54,14 +54,15 @@ def _text_seconds(texts: pa.Array) -> np.ndarray:
 class TemporalSplitter:
     """Blocks of time, cut at rising `cuts` (as `time_values` gives them): block i holds what is before `cuts[i]`.
 
-    The last block is the test; the others are folds 0, 1, ... Each fold but the first is predicted by a model of all
-    folds before it. A row without a time goes to block 0, so that it is trained on and never scored. Rows of one moment
+    The last block is the test; the others are folds 0, 1, ... Each of the last `evaluated` folds (None: all but the
+    first) is predicted by a model of all folds before it; the folds before those only give target encodings a past to
+    look at. A row without a time goes to block 0, so that it is trained on and never scored. Rows of one moment
     are never torn apart.
     """
 
     kind = "temporal"
 
-    def __init__(self, column: str, cuts: Sequence[float]) -> None:
+    def __init__(self, column: str, cuts: Sequence[float], evaluated: int | None = None) -> None:
         self.column = column
         self.columns: tuple[str, ...] = (column,)
         self.cuts = tuple(float(cut) for cut in cuts)
@@ -69,6 +70,12 @@ class TemporalSplitter:
             raise ConfigError(
                 f"time cuts {list(cuts)} do not make three blocks",
                 hint="Give at least two rising cuts: one before the validation block, one before the test.",
+            )
+        self.evaluated = len(self.cuts) - 1 if evaluated is None else evaluated
+        if not 1 <= self.evaluated < len(self.cuts):
+            raise ConfigError(
+                f"{self.evaluated} folds cannot be evaluated",
+                hint=f"Give 1 to {len(self.cuts) - 1}: one is trained on.",
             )
         if len(self.cuts) > 100:
             raise ConfigError(f"{len(self.cuts)} time cuts are too many", hint="Give at most 100.")
@@ -83,25 +90,26 @@ class TemporalSplitter:
         return np.where(block == len(self.cuts), TEST, block).astype(np.int8)
 
     def folds(self) -> tuple[Fold, ...]:
-        """Train on folds 0..i, validate on fold i + 1."""
-        return tuple(Fold(train=tuple(range(i + 1)), valid=(i + 1,)) for i in range(len(self.cuts) - 1))
+        """Train on all folds before, validate on the fold."""
+        blocks = len(self.cuts)
+        return tuple(Fold(train=tuple(range(i)), valid=(i,)) for i in range(blocks - self.evaluated, blocks))
 
     def visible(self, fold: int) -> tuple[int, ...]:
         """Earlier folds only."""
         return tuple(range(len(self.cuts) if fold == TEST else fold))
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "column": self.column, "cuts": list(self.cuts)}
+        return {"kind": self.kind, "column": self.column, "cuts": list(self.cuts), "evaluated": self.evaluated}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return cls(content["column"], content["cuts"])
+        return cls(content["column"], content["cuts"], content.get("evaluated"))
 
 
 def temporal_cuts(
-    quantiles: Callable[[np.ndarray], np.ndarray], *, folds: int = 4, test_share: float = 0.2
+    quantiles: Callable[[np.ndarray], np.ndarray], *, folds: Sequence[float] = (1, 1, 1, 1), test_share: float = 0.2
 ) -> tuple[float, ...]:
-    """Cuts that give the last block about `test_share` of the rows, and the `folds` blocks before it equal parts.
+    """Cuts that give the last block about `test_share` of the rows, and the blocks before it the rest as `folds` says.
 
     `quantiles` takes ranks in [0, 1] and gives times (`Quantiles.at`, or one over sorted values). A cut lies where a
     new time begins, as near as can be to where it is wanted; where many rows share a time, there are fewer blocks.
@@ -115,7 +123,7 @@ def temporal_cuts(
             "the time column has too few different times for training, validation and test",
             hint="It takes three at least; leave out the time column for a random split.",
         )
-    wanted = (1.0 - test_share) * np.arange(1, folds + 1) / folds
+    wanted = (1.0 - test_share) * np.cumsum(folds) / np.sum(folds)
     chosen = {int(np.abs(begins - rank).argmin()) for rank in wanted}
     if len(chosen) < 2:
         chosen |= {max(chosen) - 1 if max(chosen) else 1}

@@ -56,7 +56,8 @@ class ProfilePass:
     blobs: Path
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
-        opened, sealed = Profile(self.dataset.schema), Profile(self.dataset.schema)
+        share = partition.rows / self.dataset.rows if partition.rows and self.dataset.rows else 1.0
+        opened, sealed = (Profile(self.dataset.schema, share=share) for _ in range(2))
         counts: dict[int, int] = {}
         row = partition.first_row
         with context(stage="profile", partition=partition.index, path=partition.path):
@@ -152,6 +153,7 @@ class EncodePass(LabelledPass):
     """Model-ready rows of a partition, written into the run's folder of rows."""
 
     folder: Path
+    hidden: tuple[int, ...] = ()  # folds whose targets no feature may see: those that validate
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
         recipe = self.loaded_recipe
@@ -162,7 +164,7 @@ class EncodePass(LabelledPass):
             writer.partition(partition.index) as out,
         ):
             for labelled in self.rows(partition, recipe.inputs):
-                X = recipe.transform(labelled.batch, folds=labelled.folds)
+                X = recipe.transform(labelled.batch, folds=labelled.folds, hidden=self.hidden)
                 out.write(X, labelled.target, labelled.weight, labelled.folds)
                 rows += len(labelled.target)
         return {"rows": rows}

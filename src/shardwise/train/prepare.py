@@ -22,6 +22,7 @@ from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.leaks import find_leaks
 from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
+from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.quantiles import Quantiles
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import EncodePass, LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
@@ -29,7 +30,14 @@ from shardwise.train.run import FORMAT, Run
 from shardwise.train.targets import infer_target
 from shardwise.train.units import run_units
 
+SMALL_BYTES = 64_000_000  # a pass over less takes no longer than to start workers
 MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
+NO_TEST = Finding(
+    code="no_test",
+    severity="warning",
+    text="No row is sealed as a test: the score is the one by which candidates were compared, and a little too good.",
+    hint="Evaluate the package on rows of your own.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,8 @@ class Prepared:
     fold_rows: Mapping[int, int]
     findings: tuple[Finding, ...]
     recipe: Recipe
-    rows: Path  # folder of the encoded rows
+    rows: Path  # folder of the encoded rows, as they are predicted
+    fold_rows_folders: tuple[Path, ...]  # for each evaluation the folder of its rows; often all are `rows`
     class_weight: Mapping[str, float] | None
 
     @property
@@ -73,10 +82,11 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     weights = class_weights(target, profiled.opened, config.class_weight)
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
     rows = _encode(run, profiled, recipe, labelled)
+    folders = _encode_folds(run, profiled, recipe, labelled, rows)
     return Prepared(
         dataset=profiled.dataset, splitter=profiled.splitter, target=target, profile=profiled.profile,
         opened=profiled.opened, fold_rows=profiled.fold_rows, findings=findings, recipe=recipe, rows=rows,
-        class_weight=weights,
+        fold_rows_folders=folders, class_weight=weights,
     )  # fmt: skip
 
 
@@ -85,11 +95,11 @@ def check_columns(run: Run, dataset: Dataset) -> None:
     names, config = dataset.schema.names, run.config
     if config.target not in names:
         raise TargetError(f"the data has no column {config.target!r}", hint=nearest(config.target, names))
-    named = [config.weight, config.group, config.time_column, *config.key, *config.drop, *config.kinds]
-    for name in named:
-        if name is not None and name not in names:
+    left_out = dataset.reader.options.drop
+    for name in (*_services(run), config.time_column, *config.drop, *config.kinds):
+        if name is not None and name not in names and name not in left_out:
             raise SchemaError(f"the data has no column {name!r}", hint=nearest(name, names))
-    if config.target in (config.weight, config.group, config.time_column, *config.drop):
+    if config.target in (*_services(run), config.time_column, *config.drop):
         raise TargetError(f"column {config.target!r} is the target and something else at the same time")
 
 
@@ -107,7 +117,8 @@ def _profile_until_types_hold(run: Run, dataset: Dataset) -> _Profiled:
 def _profile(run: Run, dataset: Dataset) -> _Profiled:
     splitter = _splitter(run, dataset)
     profiled = _profile_split(run, dataset, splitter)
-    if run.config.time_column or run.config.group or not _uneven(profiled.fold_rows, splitter):
+    given = run.config.time_column or run.config.group or run.config.fold_column
+    if given or not _uneven(profiled.fold_rows, splitter, tests=run.config.test_share != 0):
         return profiled
     run.say("Many rows are the same: folds go by the rows' position, not by their content.", level="warning")
     return _profile_split(run, dataset, _splitter(run, dataset, copies=1.0))
@@ -123,6 +134,7 @@ def _splitter(run: Run, dataset: Dataset, *, copies: float = 0.0) -> Splitter:
         key=config.key,
         group=config.group,
         time_column=config.time_column,
+        fold_column=config.fold_column,
         times=times,
         copies=copies,
         folds=config.folds,
@@ -143,12 +155,11 @@ def _row_count(dataset: Dataset) -> int:
     return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
 
 
-def _uneven(fold_rows: Mapping[int, int], splitter: Splitter) -> bool:
-    """Whether a fold is empty or the folds of one evaluation differ by more than a half."""
+def _uneven(fold_rows: Mapping[int, int], splitter: Splitter, *, tests: bool) -> bool:
+    """Whether a fold (with `tests`: the test too) is empty, or the folds are of very different sizes."""
     total = sum(fold_rows.values())
-    sizes = [
-        fold_rows.get(fold, 0) for fold in (TEST, *{f for each in splitter.folds() for f in each.train + each.valid})
-    ]
+    numbers = {f for each in splitter.folds() for f in each.train + each.valid} | ({TEST} if tests else set())
+    sizes = [fold_rows.get(fold, 0) for fold in sorted(numbers)]
     return total >= 200 and (min(sizes) == 0 or fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0)
 
 
@@ -192,6 +203,7 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
                 splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),
             ),
             *check_folds(profiled.fold_rows),
+            *([] if profiled.fold_rows.get(TEST) else [NO_TEST]),
         ]  # fmt: skip
     for finding in found:
         run.say(f"{finding.text} {finding.hint}".strip(), level="info" if finding.severity == "info" else "warning")
@@ -207,7 +219,7 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
 def _services(run: Run) -> tuple[str, ...]:
     """Columns that serve the run and are no features."""
     config = run.config
-    return tuple(name for name in (config.weight, config.group, *config.key) if name)
+    return tuple(name for name in (config.weight, config.group, config.fold_column, *config.key) if name)
 
 
 def _fit_recipe(
@@ -236,13 +248,28 @@ def _fit_recipe(
     return recipe, replace(work, recipe=keep_state(run.blobs, recipe.state()))
 
 
-def _encode(run: Run, profiled: _Profiled, recipe: Recipe, labelled: LabelledPass) -> Path:
+def _encode_folds(
+    run: Run, profiled: _Profiled, recipe: Recipe, labelled: LabelledPass, rows: Path
+) -> tuple[Path, ...]:
+    """Where features derive from the target and a validation fold also trains other models (k folds), each evaluation
+    gets rows of its own whose features have not seen the targets that it is scored on."""
+    folds = profiled.splitter.folds()
+    shared = {fold for each in folds for fold in each.train} & {fold for each in folds for fold in each.valid}
+    if not recipe.uses_target or not shared or isinstance(profiled.splitter, TemporalSplitter):
+        return (rows,) * len(folds)
+    return tuple(_encode(run, profiled, recipe, labelled, fold.valid) for fold in folds)
+
+
+def _encode(
+    run: Run, profiled: _Profiled, recipe: Recipe, labelled: LabelledPass, hidden: tuple[int, ...] = ()
+) -> Path:
     dataset, splitter = profiled.dataset, profiled.splitter
-    key = unit_key(FORMAT, labelled.recipe, _split_key(splitter, labelled.target), dataset.fingerprint)[:12]
+    parts = [labelled.recipe, _split_key(splitter, labelled.target), dataset.fingerprint, list(hidden)]
+    key = unit_key(FORMAT, *parts)[:12]
     folder = run.folder / "rows" / key
     work = EncodePass(
         dataset=dataset, splitter=splitter, target=labelled.target, blobs=run.blobs, recipe=labelled.recipe,
-        weight=labelled.weight, class_weight=labelled.class_weight, folder=folder,
+        weight=labelled.weight, class_weight=labelled.class_weight, folder=folder, hidden=hidden,
     )  # fmt: skip
     with run.stage("encode", len(dataset.partitions)) as stage:
         run.check_disk(profiled.profile.rows * (len(recipe.features) * 4 + 16))
@@ -264,7 +291,8 @@ def _units(run: Run, work: Any, dataset: Dataset, name: str, *parts: Any) -> Any
         place = [partition.path, partition.start, partition.stop, partition.index, partition.fingerprint]
         return unit_key(FORMAT, name, place, schema, list(parts))
 
-    return run_units(run.ledger, run.executor, work, dataset.partitions, key=key)
+    executor = run.executor_for(side_by_side=len(dataset.partitions) > 1 and dataset.size_bytes > SMALL_BYTES)
+    return run_units(run.ledger, executor, work, dataset.partitions, key=key)
 
 
 def _state(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,10 +309,11 @@ def class_weights(
         raise TargetError(f"class weights do not fit the {target.task} task", hint="Use a weight column.")
     labels = [str(label) for label in target.classes]
     if not isinstance(asked, str):
-        unknown = sorted(set(map(str, asked)) - set(labels))
+        given = {str(label): weight for label, weight in asked.items()}  # keys are no strings in YAML and in Python
+        unknown = sorted(set(given) - set(labels))
         if unknown:
             raise TargetError(f"there is no class {unknown[0]!r}", hint=nearest(unknown[0], labels))
-        return {label: float(dict(asked).get(label, 1.0)) for label in labels}
+        return {label: float(given.get(label, 1.0)) for label in labels}
     codes: Sequence[int] = [count for _, count in sorted(_class_counts(target, profile).items())]
     total = float(np.sum(codes))
     return {label: total / (len(labels) * max(1, count)) for label, count in zip(labels, codes, strict=True)}

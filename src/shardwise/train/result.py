@@ -49,8 +49,14 @@ class TrialResult:
 
     @property
     def loss(self) -> float:
-        """Mean loss over the folds, weighted by their validation rows."""
-        return float(np.average([f.loss for f in self.folds], weights=[max(f.valid_rows, 1) for f in self.folds]))
+        """Mean loss over the folds, weighted by their validation rows.
+
+        Folds on which the metric is not defined (NaN), which are the same for all candidates, do not count.
+        """
+        defined = [fold for fold in self.folds if not np.isnan(fold.loss)]
+        if not defined:
+            return float("nan")
+        return float(np.average([f.loss for f in defined], weights=[max(f.valid_rows, 1) for f in defined]))
 
     @property
     def seconds(self) -> float:

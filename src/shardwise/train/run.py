@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from shardwise.compute.base import Executor
-from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, memory_limit_bytes
+from shardwise.compute.ceiling import MemoryWatch, check_disk, memory_limit_bytes
 from shardwise.compute.clock import Deadline, Interrupts
-from shardwise.compute.local import make_executor
+from shardwise.compute.local import InlineExecutor, make_executor
 from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
@@ -31,6 +31,7 @@ class Run:
     folder: Path
     ledger: Ledger
     executor: Executor
+    inline: InlineExecutor
     deadline: Deadline
     watch: MemoryWatch
     interrupts: Interrupts
@@ -50,10 +51,9 @@ class Run:
     def memory_bytes(self) -> int:
         return min(self.config.memory_bytes or 2**62, memory_limit_bytes())
 
-    @property
-    def threads(self) -> int:
-        """Threads for each task that runs at the same time as others."""
-        return max(1, cpu_quota() // self.executor.slots)
+    def executor_for(self, *, side_by_side: bool) -> Executor:
+        """The workers where it pays to start them, else this process; what was asked for with --workers stands."""
+        return self.executor if side_by_side or self.config.workers else self.inline
 
     def check_disk(self, needed_bytes: int) -> None:
         """Raises `DiskFull` when that much does not fit where the run lies."""
@@ -113,7 +113,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         (folder / "stop").unlink(missing_ok=True)
         clock = _Clock(folder / "clock.json", _limit_s(ledger, config, folder / "clock.json"), spent_s)
         stack.enter_context(clock)
-        executor = make_executor(config.engine, config.workers or 1)
+        executor = make_executor(config.engine, config.workers)
         stack.callback(executor.close)
         interrupts = stack.enter_context(Interrupts((folder / "stop").touch))
         watch = stack.enter_context(MemoryWatch(config.memory_bytes or memory_limit_bytes()))
@@ -122,7 +122,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
             name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes
         )
         events.emit(opened)
-        yield Run(config, folder, ledger, executor, clock.deadline, watch, interrupts, events)
+        yield Run(config, folder, ledger, executor, InlineExecutor(), clock.deadline, watch, interrupts, events)
 
 
 def _check_same(ledger: Ledger, folder: Path, config: RunConfig, fingerprint: str) -> None:

@@ -34,6 +34,7 @@ class FitUnit:
     candidate: Candidate
     number: int
     fold: Fold
+    rows: Path
     key: str
     deadline: float = float("inf")
 
@@ -42,7 +43,6 @@ class FitUnit:
 class FitTask:
     """Fits units; once the file `stop` exists, training ends with what it has."""
 
-    rows: Path
     models: Path
     features: tuple[Feature, ...]
     target: Target
@@ -58,8 +58,8 @@ class FitTask:
 
     def _fit(self, unit: FitUnit) -> FoldResult:
         started = time.perf_counter()
-        train = DiskRows(self.rows, self.features, unit.fold.train)
-        valid = DiskRows(self.rows, self.features, unit.fold.valid)
+        train = DiskRows(unit.rows, self.features, unit.fold.train)
+        valid = DiskRows(unit.rows, self.features, unit.fold.valid)
         watch = _Watch(deadline=unit.deadline, stop=self.stop)
         model = build(unit.candidate.family, self.target, self.features, unit.candidate.params)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
@@ -71,12 +71,14 @@ class FitTask:
         fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
         predict_s = time.perf_counter() - fitted
-        loss = loss_of(self.metric, METRICS[self.metric].compute(valid.target(), prediction, valid.weight()))
+        metric, quantile = METRICS[self.metric], self.target.quantile
+        value = metric.compute(valid.target(), prediction, valid.weight(), quantile=quantile)
         self._keep(unit, model, prediction)
         return FoldResult(
-            trial=unit.trial, fold=unit.number, loss=loss, seconds=round(time.perf_counter() - started, 3),
-            predict_s=round(predict_s, 4), rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut,
-            folder=unit.key, curve=watch.thinned(), importance=_top(model.importance()),
+            trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
+            seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
+            rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
+            curve=watch.thinned(), importance=_top(model.importance()),
         )  # fmt: skip
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray) -> None:
