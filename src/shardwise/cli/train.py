@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from shardwise.cli import print_json
+from shardwise.cli.last_resort import LastResort
 from shardwise.cli.options import data_argument, json_option, pairs, reading_options, words
 from shardwise.compute.clock import process_age_s
 from shardwise.core.config import RunConfig, load_config
@@ -52,8 +53,8 @@ def command(as_json: bool, config_file: str | None, **given: Any) -> int:
     """
     config = make_config(config_file, given)
     progress = make_progress(sys.stderr)
-    with progress:
-        result = train(config, Events([progress]), spent_s=process_age_s())
+    with progress, LastResort(config.out, as_json=as_json) as last_resort:
+        result = train(config, Events([progress, last_resort]), spent_s=process_age_s())
     if as_json:
         print_json(result.to_json())
     else:

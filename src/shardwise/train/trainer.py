@@ -23,6 +23,9 @@ from shardwise.stats.metrics import METRICS, loss_of
 from shardwise.train.result import FoldResult
 
 
+PREDICT_S = 1.5e-7  # seconds that one tree takes for one row, rather too many than too few
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitUnit:
     """A candidate and the fold on which it is evaluated; small and picklable.
@@ -60,7 +63,8 @@ class FitTask:
         started = time.perf_counter()
         train = DiskRows(unit.rows, self.features, unit.fold.train)
         valid = DiskRows(unit.rows, self.features, unit.fold.valid)
-        watch = _Watch(deadline=unit.deadline, stop=self.stop)
+        step_s = PREDICT_S * valid.n_rows * self.target.outputs / self.threads
+        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s)
         model = build(unit.candidate.family, self.target, self.features, unit.candidate.params)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         run = FitRun(seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report)
@@ -95,10 +99,14 @@ class FitTask:
 
 @dataclass
 class _Watch:
-    """Keeps the curve, and says when the time is up or the user asked to stop."""
+    """Keeps the curve, and says when the time is up or the user asked to stop.
+
+    Each step adds `step_s` to what the prediction of the validation rows takes afterwards: it has to end in time too.
+    """
 
     deadline: float
     stop: Path | None
+    step_s: float = 0.0
     points: list[tuple[int, float]] = field(default_factory=list)
     cut: bool = False
     looked_s: float = 0.0
@@ -106,7 +114,7 @@ class _Watch:
     def report(self, step: int, score: float) -> bool:
         self.points.append((step, float(score)))
         now = time.monotonic()
-        if now > self.deadline:
+        if now + step * self.step_s > self.deadline:
             self.cut = True
         elif self.stop is not None and now - self.looked_s > 0.2:  # a look at the disk is cheap, but not free
             self.looked_s = now

@@ -1,0 +1,62 @@
+"""When the deadline is reached and the main thread is deep in a library: end with the best package so far."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from shardwise.cli import print_json
+from shardwise.compute.clock import Guard
+from shardwise.core.events import Event, RunOpened
+
+GRACE_S = 0.4
+GRACE_SHARE = 0.01
+
+
+class LastResort:
+    """A listener that ends the process when a run is late by 1 % (at least 0.4 s), whatever it is doing.
+
+    A run ends in time by itself; this is for a machine that stalls. Nothing is lost: what was journalled is there, the
+    package on disk is whole, and the same command with more time goes on.
+    """
+
+    def __init__(self, out: str | None, *, as_json: bool) -> None:
+        self._out = out
+        self._as_json = as_json
+        self._guard: Guard | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunOpened) and event.limit_s is not None:
+            package = Path(self._out) if self._out else Path(event.folder) / "package"
+            left_s = event.limit_s - event.used_s + max(GRACE_S, GRACE_SHARE * event.limit_s)
+            self._guard = Guard(time.monotonic() + left_s, lambda: self._end(package))
+
+    def __enter__(self) -> "LastResort":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+
+    def _end(self, package: Path) -> None:
+        found = _facts(package)
+        if found is None:
+            print("shardwise: the time was up before the first model was trained. Give more --time.", file=sys.stderr)
+        elif self._as_json:
+            print_json({"package": str(package), "cut": True, **found})
+        else:
+            print(f"time was up; the best package so far is {package} (its sealed test was not opened)")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(3 if found is None else 0)
+
+
+def _facts(package: Path) -> dict[str, Any] | None:
+    """Task and metrics of a package, None when there is none."""
+    manifest = package / "manifest.json"
+    if not manifest.exists():
+        return None
+    content = json.loads(manifest.read_text(encoding="utf8"))
+    return {"task": content["target"]["task"], "metrics": content["metrics"]}
