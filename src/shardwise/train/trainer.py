@@ -22,7 +22,6 @@ from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
 from shardwise.train.result import FoldResult
 
-
 PREDICT_S = 1.5e-7  # seconds that one tree takes for one row, rather too many than too few
 
 
