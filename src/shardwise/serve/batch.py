@@ -26,11 +26,11 @@ _TEXT_FORMATS = ("csv", "jsonl")
 class PredictOptions:
     """`threads` batches of `batch_rows` rows are worked on at the same time: memory grows with their product.
 
-    Two are enough to read, encode and write one batch while the trees, on all cores, predict the other.
+    One is enough: batches are read and written on another thread meanwhile, and trees predict on all cores.
     """
 
     batch_rows: int = BATCH_ROWS
-    threads: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in ("batch_rows", "threads"):
