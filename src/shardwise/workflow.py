@@ -55,8 +55,8 @@ class TrainResult:
     """What a run ended with.
 
     `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), and empty
-    without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or the user
-    ended the search. `report` is empty when none was asked for.
+    without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or
+    the user ended the search. `report` is empty when none was asked for.
     """
 
     run: str
@@ -232,7 +232,7 @@ def _best(search: Search) -> TrialResult:
     ranked = rank(search.trials)
     if not ranked:
         raise DataError(
-            f"{search.metric.name} is not defined on any of the {search.folds} folds: too few rows, or one class in each",
+            f"{search.metric.name} is not defined on any of the {search.folds} folds: few rows, or one class in each",
             hint="Choose another --metric such as log_loss, or give fewer --folds.",
         )
     return ranked[0]

@@ -33,8 +33,10 @@ class RunConfig:
     """Everything that a run was asked for. Fields have the names of the command line's options.
 
     `time` is working time over all restarts (`5m`), `+5m` adds to what a finished run has used. `trials` counts
-    candidates. Without both, the default candidates are tried once. Shares are of all rows. `kinds` fixes what a column
-    is (number, category, text, date, ignore), `types` the Arrow type in which it is read from text files.
+    candidates. Without both, the default candidates are tried once. Shares are of all rows; with `test_share` 0 no row
+    is sealed as a test. `fold_column` holds fold numbers of your own: 0 to `folds` - 1, and -1 for the sealed test.
+    `kinds` fixes what a column is (number, category, text, date, ignore), `types` the Arrow type in which it is read
+    from text files.
     """
 
     data: tuple[str, ...]
@@ -56,6 +58,7 @@ class RunConfig:
     key: tuple[str, ...] = ()
     group: str | None = None
     time_column: str | None = None
+    fold_column: str | None = None
     folds: int | None = None
     test_share: float | None = None
     valid_share: float | None = None
@@ -75,6 +78,7 @@ class RunConfig:
     runs_folder: str = "runs"
     out: str | None = None
     strict: bool = False
+    report: bool = True
 
     def __post_init__(self) -> None:
         _check(self)
@@ -115,7 +119,8 @@ class RunConfig:
 
     def identity(self) -> str:
         """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
-        bounds = ("time", "memory", "trials", "workers", "engine", "run", "runs_folder", "out", "strict", "storage")
+        bounds = ("time", "memory", "trials", "workers", "engine", "run", "runs_folder", "out", "strict", "report",
+                  "storage")  # fmt: skip
         content = {key: value for key, value in self.to_json().items() if key not in bounds}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 
@@ -142,7 +147,7 @@ def _check(config: RunConfig) -> None:
             raise ConfigError(f"{name} is {value!r}", hint=f"Give a whole number of at least {low}.")
     for name in ("test_share", "valid_share"):
         share = getattr(config, name)
-        if share is not None and not 0 < share < 0.9:
+        if share is not None and not (0 < share < 0.9 or (share == 0 and name == "test_share")):
             raise ConfigError(f"{name} is {share}", hint="Give a share between 0 and 0.9.")
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")

@@ -1,7 +1,7 @@
 """The error tree. Everything that shardwise raises on purpose is one of these.
 
     ShardwiseError                      exit code
-      BadInput                          2   what was given cannot be used
+      BadInput (also a ValueError)      2   what was given cannot be used
         ConfigError                         an option, a key of the config, a size or a duration
         DataError                           files, their schema or their content
           SchemaError                       columns missing, of a wrong type, files that disagree
@@ -55,7 +55,7 @@ def _rebuild(kind: type[ShardwiseError], message: str, hint: str, context: dict[
     return kind(message, hint=hint, **context)
 
 
-class BadInput(ShardwiseError):
+class BadInput(ShardwiseError, ValueError):
     exit_code = 2
 
 

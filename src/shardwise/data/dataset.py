@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -135,6 +136,7 @@ def from_table(table: Any, folder: str, *, target_bytes: int = DEFAULT_TARGET_BY
     """A dataset of a pandas, polars or Arrow table, a `RecordBatchReader`, or a dict of arrays.
 
     It is written once into `folder` as an Arrow IPC file whose name is the hash of its content, and mapped into memory
-    when it is read. The same table gives the same dataset.
+    when it is read. The same table gives the same dataset, with the same fingerprint in any folder.
     """
-    return open_dataset([_write_table(table, folder)], target_bytes=target_bytes)
+    path = _write_table(table, folder)
+    return replace(open_dataset([path], target_bytes=target_bytes), fingerprint=Path(path).stem.rpartition("-")[2])

@@ -90,10 +90,10 @@ class ReportData:
     @cached_property
     def evaluated(self) -> Evaluated | None:
         """The test rows, or None when there are none; rows whose target or prediction is no number are left out."""
-        if self.test.get("y") is None or self.test.get("prediction") is None:
+        y, prediction = self.test.get("y"), self.test.get("prediction")
+        if y is None or prediction is None or not len(y):
             return None
-        y = np.asarray(self.test["y"], dtype=np.float64)
-        prediction = np.asarray(self.test["prediction"], dtype=np.float64)
+        y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
         if self.is_classification and prediction.ndim == 1:
             prediction = np.column_stack([1.0 - prediction, prediction])
         usable = np.isfinite(y) & np.isfinite(prediction.reshape(len(y), -1)).all(axis=1)

@@ -10,6 +10,7 @@ from shardwise.core.errors import ConfigError, DataError
 from shardwise.core.findings import Finding
 from shardwise.core.target import Target
 from shardwise.split.base import TEST, Splitter
+from shardwise.split.given import ColumnSplitter
 from shardwise.split.grouped import GroupSplitter
 from shardwise.split.hashed import HashSplitter, PositionSplitter, Shares
 from shardwise.split.temporal import TemporalSplitter, temporal_cuts
@@ -19,10 +20,12 @@ SPLITTERS: dict[str, Any] = {
     "group": GroupSplitter,
     "position": PositionSplitter,
     "temporal": TemporalSplitter,
+    "column": ColumnSplitter,
 }
 MIN_ROWS = 20
 HOLDOUT_ROWS = 100_000  # from here on one hold-out tells as much as k folds, at a fraction of the time
 MANY_COPIES = 0.5
+PAST_BLOCKS = 5  # of the time before the first validation block: what target encodings see grows block by block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class SplitPlan:
     key: Sequence[str] = ()
     group: str | None = None
     time_column: str | None = None
+    fold_column: str | None = None
     times: Callable[[np.ndarray], np.ndarray] | None = None
     copies: float = 0.0
     folds: int | None = None
@@ -56,16 +60,17 @@ def splitter_from_json(content: Mapping[str, Any]) -> Splitter:
 
 
 def choose_splitter(plan: SplitPlan) -> Splitter:
-    """By time when a time column is named, by group, by key; else by content, or by position if most rows repeat.
+    """By given folds, time, group or key when one is named; else by content, or by position if most rows repeat.
 
     Raises `DataError` for fewer than 20 rows or too few times, `ConfigError` for options that exclude each other.
     """
+    if plan.fold_column is not None:
+        _check_given(plan)
+        return ColumnSplitter(plan.fold_column, plan.folds or 0)
     _check(plan)
     if plan.time_column is not None:
         assert plan.times is not None
-        folds = plan.folds or (4 if plan.rows < HOLDOUT_ROWS else 2)
-        share = default_test_share(plan.rows) if plan.test_share is None else plan.test_share
-        return TemporalSplitter(plan.time_column, temporal_cuts(plan.times, folds=folds, test_share=share))
+        return _temporal(plan)
     shares = choose_shares(plan)
     if plan.group is not None:
         return GroupSplitter(plan.group, key=plan.key or plan.features, shares=shares, seed=plan.seed)
@@ -74,6 +79,19 @@ def choose_splitter(plan: SplitPlan) -> Splitter:
     if plan.copies > MANY_COPIES or not plan.features:
         return PositionSplitter(shares=shares, seed=plan.seed)
     return HashSplitter(plan.features, shares=shares, seed=plan.seed)
+
+
+def _temporal(plan: SplitPlan) -> Splitter:
+    """Forward chaining: a past of several blocks, then one to three validation blocks, then the test."""
+    assert plan.time_column is not None
+    assert plan.times is not None
+    test = default_test_share(plan.rows) if plan.test_share is None else plan.test_share
+    evaluated = plan.folds or (3 if plan.rows < HOLDOUT_ROWS else 1)
+    share = plan.valid_share or min(default_test_share(plan.rows), 0.5 / evaluated) * (1.0 - test)
+    past = max(0.1, 1.0 - test - evaluated * share)
+    blocks = [past / PAST_BLOCKS] * PAST_BLOCKS + [share] * evaluated
+    cuts = temporal_cuts(plan.times, folds=blocks, test_share=test)
+    return TemporalSplitter(plan.time_column, cuts, min(evaluated, len(cuts) - 1))
 
 
 def _check(plan: SplitPlan) -> None:
@@ -86,8 +104,24 @@ def _check(plan: SplitPlan) -> None:
             f"a split by group {plan.group!r} and by time {plan.time_column!r} at once is not offered",
             hint="Name one of them.",
         )
+    if plan.time_column is not None and plan.test_share == 0:
+        raise ConfigError(
+            "a split by time seals its last block as the test, and test_share is 0", hint="Leave one of them out."
+        )
     if plan.time_column is not None and plan.times is None:
         raise ConfigError("a split by time needs the quantiles of the time column", hint="Give `times`.")
+
+
+def _check_given(plan: SplitPlan) -> None:
+    """Folds that are given need their number, and nothing else that would split the rows."""
+    if plan.folds is None:
+        raise ConfigError(f"fold column {plan.fold_column!r} needs the number of folds", hint="Give `folds`.")
+    given = {"key": plan.key, "group": plan.group, "time column": plan.time_column, "test share": plan.test_share}
+    for name, value in given.items():
+        if value:
+            raise ConfigError(
+                f"a {name} ({value!r}) does not go with fold column {plan.fold_column!r}", hint="Leave one of them out."
+            )
 
 
 def choose_shares(plan: SplitPlan) -> Shares:
