@@ -20,7 +20,7 @@ from shardwise.serve.evaluate import evaluate
 @reading_options
 @json_option
 def command(
-    package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], seed: int, as_json: bool,
+    *, package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], seed: int, as_json: bool,
     **reading: Any,
 ) -> int:  # fmt: skip
     """Score PACKAGE on labelled DATA: every metric with its 95 % bootstrap interval, also by slices."""
