@@ -94,6 +94,8 @@ class Manifest:
                 members=tuple(MemberEntry(**member) for member in fields["members"]),
                 **{name: fields[name] for name in ("metrics", "lineage", "libraries", "files", "extra")},
             )
+        except PackageError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             raise PackageError(f"{NAME} is damaged", hint=_RETRAIN) from error
 
