@@ -91,7 +91,7 @@ def test_the_measure_of_functions() -> None:
 
 # -- README ----------------------------------------------------------------------------------------------------------
 
-TREE_LINE = re.compile(r"(?P<indent> *)(?P<name>[\w.\-/]+)\s{2,}(?P<text>\S.*)")
+TREE_LINE = re.compile(r"(?P<indent> *)(?P<name>[\w.\-/]+)\s+(?P<text>\S.*)")
 
 
 def tree_paths() -> list[Path]:
@@ -102,7 +102,7 @@ def tree_paths() -> list[Path]:
     above: list[tuple[int, Path]] = [(-1, ROOT)]
     for line in filter(str.strip, lines):
         match = TREE_LINE.fullmatch(line)
-        assert match, f"a name, two spaces and a description are expected: {line!r}"
+        assert match, f"a name and a description are expected: {line!r}"
         indent = len(match["indent"])
         while above[-1][0] >= indent:
             above.pop()
