@@ -9,7 +9,6 @@ of a model, and only ever cuts: what comes next never depends on it.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
-from shardwise.core.seeds import derive_seed
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
@@ -30,13 +28,13 @@ from shardwise.report.gather import Ending, gather
 from shardwise.report.page import write_report
 from shardwise.split.base import TEST
 from shardwise.split.temporal import TemporalSplitter
-from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
 from shardwise.store.ledger import unit_key
 from shardwise.train.prepare import Prepared, prepare
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run, already_finished, finish, open_run
-from shardwise.train.trainer import FitTask, FitUnit, predict_rows
+from shardwise.train.sealed import open_test
+from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.train.units import run_units
 from shardwise.tune.study import Study
 
@@ -301,7 +299,7 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any]) 
     started = time.perf_counter()
     prepared = search.prepared
     members = [
-        Member(trial.candidate.family, load_model(_model(run, fold)), weight)
+        Member(trial.candidate.family, load_model(run.model(fold.folder)), weight)
         for trial, fold, weight in ensemble.members
     ]
     best = ensemble.members[0][0]
@@ -319,27 +317,25 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any]) 
     return digest
 
 
-def _model(run: Run, fold: FoldResult) -> Path:
-    return run.folder / "models" / fold.folder / "model"
-
-
 def conclude(run: Run, search: Search) -> TrainResult:
     """Open the sealed test (if there is one) once for the chosen ensemble; write the final package and the report."""
     with run.stage("test") as stage:
         chosen = choose(run, search)
-        y, prediction, metrics = open_test(run, search, chosen)
-        stage["rows"] = len(y)
+        members = [(fold, weight) for _, fold, weight in chosen.members]
+        left_s = run.deadline.remaining_s() - REPORT_S - 1.5 * search.seal_s
+        test = open_test(run, search.prepared, members, left_s)
+        stage["rows"] = len(test.y)
     with run.stage("package"):
-        digest = seal(run, search, chosen, metrics)
+        digest = seal(run, search, chosen, test.metrics)
     ending = Ending(
-        metric=search.metric, trials=search.trials, members=chosen.members, y=y, prediction=prediction,
-        test_metrics=metrics, package_hash=digest,
+        metric=search.metric, trials=search.trials, members=chosen.members, y=test.y, prediction=test.prediction,
+        test_metrics=test.metrics, package_hash=digest,
     )  # fmt: skip
     report = _report(run, search, ending) if run.config.report else ""
     name = search.metric.name
     return TrainResult(
         run=run.folder.name, package=str(run.package), package_hash=digest, report=report,
-        task=search.prepared.target.task.value, metric=name, score=metrics.get(name, {}),
+        task=search.prepared.target.task.value, metric=name, score=test.metrics.get(name, {}),
         valid_score=_score(search.metric, chosen.loss), rows=search.prepared.profile.rows, trials=len(search.trials),
         seconds=round(run.deadline.used_s(), 2), peak_memory_bytes=run.watch.peak_bytes, cut=search.cut,
         findings=[finding.to_json() for finding in search.prepared.findings],
@@ -352,31 +348,3 @@ def _report(run: Run, search: Search, ending: Ending) -> str:
     with run.stage("report"):
         write_report(gather(run, search.prepared, ending), path)
     return str(path)
-
-
-def open_test(run: Run, search: Search, chosen: Ensemble) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Labels, predictions and metrics with intervals of the test fold; the look is journalled before it is taken.
-
-    All are empty where no row is sealed.
-    """
-    if not search.prepared.fold_rows.get(TEST):
-        return np.zeros(0), np.zeros(0), {}
-    key = unit_key(FORMAT, [[fold.folder, weight] for _, fold, weight in chosen.members])
-    looks = {record["members"] for record in run.records("test opened")}
-    if key not in looks:
-        run.note("test opened", members=key, look=len(looks) + 1)
-        if looks:
-            run.say(
-                f"The test fold is opened for the {len(looks) + 1}. time: its score is a little too good now.",
-                "warning",
-            )
-    rows = search.rows(TEST)
-    prediction = np.zeros(0)
-    for _, fold, weight in chosen.members:
-        part = weight * predict_rows(load_model(_model(run, fold)), rows)
-        prediction = part if not prediction.size else prediction + part
-    target = search.prepared.target
-    evaluation = Evaluation(target)
-    evaluation.update(rows.target(), prediction, rows.weight())
-    result = evaluation.result(seed=derive_seed(run.config.seed, "bootstrap"))
-    return rows.target(), prediction, result["metrics"]

@@ -34,12 +34,16 @@ def command(
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    return [
-        f"{result['rows']:,} rows",
-        *(f"{name}  {_interval(score)}" for name, score in result["metrics"].items()),
-        *(str(part) for part in result.get("slices", ())),
-    ]
+    parts = (
+        f"{part['column']} = {part['value']} ({part['rows']:,} rows)  "
+        f"{_interval(part['score'], part['low'], part['high'])}"
+        for part in result.get("slices", ())
+    )
+    scores = (f"{name}  {_interval(**score)}" for name, score in result["metrics"].items())
+    return [f"{result['rows']:,} rows", *scores, *parts]
 
 
-def _interval(score: dict[str, float]) -> str:
-    return f"{score['value']:.5g} (95 % interval {score['low']:.5g} to {score['high']:.5g})"
+def _interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "not defined here"
+    return f"{value:.5g}" if low is None or high is None else f"{value:.5g} (95 % interval {low:.5g} to {high:.5g})"

@@ -1,13 +1,11 @@
 """From what a run knows to what its report tells."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-import shardwise
 from shardwise.registry.manifest import libraries
 from shardwise.report.data import ReportData
 from shardwise.stats.metrics import Metric
@@ -44,7 +42,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         importance=_importance(ending.members),
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
         stages=run.stages, ceilings=_ceilings(run),
-        versions={"shardwise": shardwise.__version__, "python": platform.python_version(), **libraries()},
+        versions=libraries(),
         package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size},
         commands=_commands(run, target.column),
     )  # fmt: skip

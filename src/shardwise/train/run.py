@@ -42,6 +42,10 @@ class Run:
     def blobs(self) -> Path:
         return self.folder / "blobs"
 
+    def model(self, unit: str) -> Path:
+        """Folder of the model that a unit of training left."""
+        return self.folder / "models" / unit / "model"
+
     @property
     def package(self) -> Path:
         """Where the best package so far lies."""

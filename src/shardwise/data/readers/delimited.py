@@ -103,7 +103,7 @@ class CsvRecords:
         """What Arrow says, in our words: a value of another type, a ragged row, or a wrong encoding."""
         said = str(error)
         if match := _BAD_CELL.match(said):
-            name = convert.include_columns[int(match[1])]
+            name = self.names[int(match[1])]  # Arrow counts the columns of the file, read or not
             where = {"row": int(match[2])} if match[2] else {}
             return conflict(name, convert.column_types[name], match[4], **where)
         if match := _BAD_ROW.match(said):
@@ -114,7 +114,7 @@ class CsvRecords:
                 **row,
             )
         if match := _BAD_TEXT.match(said):
-            return wrong_encoding(self.text, column=convert.include_columns[int(match[1])])
+            return wrong_encoding(self.text, column=self.names[int(match[1])])
         return DataError(f"this is no CSV: {said.splitlines()[0][:200]}", hint="Look at the file.")
 
     def _scanner(self) -> QuoteScanner:

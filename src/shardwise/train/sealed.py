@@ -1,0 +1,79 @@
+"""The sealed test fold: opened once for the chosen models, and journalled before it is looked at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.seeds import derive_seed
+from shardwise.data.rows import Chunk, DiskRows
+from shardwise.models.families import load_model
+from shardwise.split.base import TEST
+from shardwise.stats.evaluation import Evaluation
+from shardwise.store.ledger import unit_key
+from shardwise.train.prepare import Prepared
+from shardwise.train.result import FoldResult
+from shardwise.train.run import FORMAT, Run
+
+
+@dataclass(frozen=True)
+class TestScore:
+    """Labels `(rows,)`, predictions and metrics with intervals; all empty where no row is sealed."""
+
+    __test__ = False  # no test case, for pytest
+
+    y: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    prediction: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_test(run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, float]], left_s: float) -> TestScore:
+    """Score the weighted members on the test fold.
+
+    Where predicting all of it would take longer than `left_s` seconds, every k-th row is scored, and the user is told.
+    """
+    test_rows = prepared.fold_rows.get(TEST, 0)
+    if not test_rows:
+        return TestScore()
+    _note_look(run, members)
+    per_row_s = sum(fold.predict_s / max(1, fold.valid_rows) for fold, _ in members)
+    step = max(1, int(np.ceil(min(test_rows, test_rows * per_row_s / max(left_s, 0.05)))))
+    if step > 1:
+        run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
+    chunks = [_thinned(chunk, step) for chunk in DiskRows(prepared.rows, prepared.recipe.features, (TEST,)).chunks()]
+    y = np.concatenate([chunk.y for chunk in chunks])
+    prediction = _predict(run, members, chunks)
+    evaluation = Evaluation(prepared.target)
+    weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
+    evaluation.update(y, prediction, np.concatenate(weights) if weights else None)
+    metrics = evaluation.result(seed=derive_seed(run.config.seed, "bootstrap"))["metrics"]
+    return TestScore(y, prediction, metrics)
+
+
+def _note_look(run: Run, members: Sequence[tuple[FoldResult, float]]) -> None:
+    """Journal that the test is opened for these members; looking at the same ones again is no further look."""
+    key = unit_key(FORMAT, [[fold.folder, weight] for fold, weight in members])
+    looks = {record["members"] for record in run.records("test opened")}
+    if key in looks:
+        return
+    run.note("test opened", members=key, look=len(looks) + 1)
+    if looks:
+        text = f"The test fold was opened {len(looks)} time(s) before: its score is a little too good now."
+        run.say(text, level="warning")
+
+
+def _thinned(chunk: Chunk, step: int) -> Chunk:
+    if step == 1:
+        return chunk
+    weight = None if chunk.weight is None else chunk.weight[::step]
+    return Chunk(np.asfortranarray(chunk.X[::step]), chunk.y[::step], weight)
+
+
+def _predict(run: Run, members: Sequence[tuple[FoldResult, float]], chunks: Sequence[Chunk]) -> np.ndarray:
+    total = np.zeros(0)
+    for fold, weight in members:
+        model = load_model(run.model(fold.folder))
+        part = weight * np.concatenate([model.predict(chunk.X) for chunk in chunks])
+        total = part if not total.size else total + part
+    return total
