@@ -44,7 +44,8 @@ BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
 CELLS_PER_THREAD = 250_000
 CELLS_PER_WORKER = 300_000  # below, all trials take no longer than to start workers
-LARGE_ROWS = 300_000
+LARGE_ROWS = 100_000
+AHEAD = 2  # fits a worker that may wait for an earlier one: neither portfolio nor random search looks at the history
 REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
 
 
@@ -159,7 +160,10 @@ def run_trials(run: Run, search: Search) -> None:
     fitted: list[FoldResult] = []
     with run.stage("train") as stage:
         units = _units(run, search, study)
-        work = run_units(run.ledger, executor, task, units, key=lambda u: u.key, final=lambda r: not r["cut"])
+        ahead = AHEAD * executor.slots if executor.slots > 1 else 0
+        work = run_units(
+            run.ledger, executor, task, units, key=lambda u: u.key, ahead=ahead, final=lambda r: not r["cut"]
+        )
         for unit, record in work:
             fitted = [fold for fold in fitted if fold.trial == unit.trial] + [FoldResult.from_json(record)]
             search.cut = search.cut or record["cut"]
@@ -210,6 +214,9 @@ def _reserve_s(search: Search) -> float:
 
 def _told(run: Run, search: Search, study: Study, unit: FitUnit, folds: tuple[FoldResult, ...]) -> None:
     """Take in a trial; when it is the best, it becomes the package."""
+    folds = tuple(fold for fold in folds if fold.folder)  # of those that came too late nothing is there
+    if not folds:
+        return
     complete = len(folds) == search.folds
     trial = TrialResult(number=unit.trial, candidate=unit.candidate, folds=folds, complete=complete)
     search.trials.append(trial)

@@ -145,7 +145,7 @@ def test_dictionaries_are_kept_in_parquet_and_written_as_text_elsewhere(predicto
         (["prediction"], ConfigError, "cannot be kept"),
     ],
 )
-def test_columns_that_cannot_be_kept(keep, kind, message, predictor, table, out, tmp_path):
+def test_columns_that_cannot_be_kept(*, keep, kind, message, predictor, table, out, tmp_path):
     pq.write_table(table.append_column("prediction", table["x"]), tmp_path / "d.parquet")
     with pytest.raises(kind, match=message):
         predict_files(predictor, open_dataset([str(tmp_path / "d.parquet")]), out / "s.parquet", keep=keep)

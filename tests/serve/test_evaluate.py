@@ -114,7 +114,7 @@ def test_slices_are_the_metric_of_their_rows(predictor, save):
         (lambda t: t.append_column("w", pa.array([-1.0] * len(t))), {"weight": "w"}, DataError, "from 0 up"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_evaluated_is_said(change, options, kind, message, predictor, save):
+def test_what_cannot_be_evaluated_is_said(*, change, options, kind, message, predictor, save):
     with pytest.raises(kind, match=message):
         evaluate(predictor, save(change(make_table(50))), **options)
 

@@ -109,10 +109,7 @@ def write_package(
         _write_state(temp, PROFILE, profile_state)
         entries = _write_models(temp, models)
         saved = score(_read_recipe(temp), _read_models(temp, entries), target, rows)
-        if not difference(saved, score(recipe, models, target, rows)) <= SAME_LIBRARIES:
-            raise PackageError(
-                "a saved model predicts differently than it did", hint="This is a bug; please report it."
-            )
+        _check_saved(difference(saved, score(recipe, models, target, rows)))
         write_golden(temp, rows, saved)
         manifest = Manifest(
             target=target,
@@ -126,6 +123,11 @@ def write_package(
         ).to_bytes()
         (temp / NAME).write_bytes(manifest)
     return _hash(manifest)
+
+
+def _check_saved(off: float) -> None:
+    if not off <= SAME_LIBRARIES:  # NaN is no match either
+        raise PackageError("a saved model predicts differently than it did", hint="This is a bug; please report it.")
 
 
 def load_package(folder: Path | str) -> Package:

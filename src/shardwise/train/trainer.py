@@ -56,7 +56,8 @@ class FitTask:
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
-            return self._fit(unit).to_json()
+            late = unit.trial > 1 and time.monotonic() > unit.deadline
+            return (_not_begun(unit) if late else self._fit(unit)).to_json()
 
     def _fit(self, unit: FitUnit) -> FoldResult:
         started = time.perf_counter()
@@ -94,6 +95,10 @@ class FitTask:
         (temp / "unit.json").write_text(json.dumps(unit.candidate.to_json()), encoding="utf8")
         shutil.rmtree(self.models / unit.key, ignore_errors=True)
         temp.rename(self.models / unit.key)
+
+
+def _not_begun(unit: FitUnit) -> FoldResult:
+    return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, cut=True)
 
 
 @dataclass

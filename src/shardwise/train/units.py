@@ -19,12 +19,14 @@ def run_units(
     items: Iterable[T],
     *,
     key: Callable[[T], str],
+    ahead: int = 0,
     final: Callable[[Record], bool] = lambda _record: True,
 ) -> Iterator[tuple[T, Record]]:
     """Each item with its record, in order: from the journal where it is there, else worked out and journalled.
 
-    Lazy: an item is drawn only when a slot is free. A record that is not `final` is handed on and not journalled: that
-    unit will be worked again by who asks again. Raises the first error of a task.
+    Lazy: an item is drawn only when a slot is free, at most `ahead` past those that are not handed on yet. A record
+    that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. Raises the
+    first error of a task.
     """
     drawn: deque[tuple[T, str, Record | None]] = deque()  # in order; with the record where it is journalled
 
@@ -35,7 +37,7 @@ def run_units(
             if drawn[-1][2] is None:
                 yield item
 
-    for outcome in stream(executor, work, missing(), ordered=True, retries=2):
+    for outcome in stream(executor, work, missing(), ordered=True, retries=2, ahead=ahead):
         while (known := drawn[0][2]) is not None:
             yield drawn.popleft()[0], known
         item, unit, _ = drawn.popleft()
