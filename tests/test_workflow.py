@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import shardwise
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import AnswerIsNo, ConfigError, SchemaError, ShardwiseError, TargetError
+from shardwise.core.errors import AnswerIsNo, ConfigError, DataError, SchemaError, ShardwiseError, TargetError
 from shardwise.core.events import Event, Events, Said, Scored
-from shardwise.core.target import Task
+from shardwise.core.target import Target, Task
+from shardwise.data.profile import Profile
 from shardwise.store.files import hash_folder
 from shardwise.testing.tables import people
+from shardwise.train.prepare import class_weights
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")
@@ -81,6 +84,47 @@ def test_every_task_and_split_ends_with_a_finite_score(
 
 def _named(more: dict[str, Any]) -> list[str]:
     return [name for value in more.values() for name in ([value] if isinstance(value, str) else list(np.ravel(value)))]
+
+
+def test_without_a_sealed_test_every_row_trains_and_the_finding_says_so(data: Path) -> None:
+    result = run(data, test_share=0)
+    assert result.score == {}
+    assert np.isfinite(result.valid_score)
+    assert "no_test" in [finding["code"] for finding in result.findings]
+    assert "not opened" in Path(result.report).read_text(encoding="utf8")
+    lineage = shardwise.load(result.package).package.manifest.lineage
+    assert lineage["split"]["shares"]["test"] == 0
+
+
+def test_a_report_is_left_out_when_none_is_asked_for(data: Path) -> None:
+    result = run(data, report=False, run="bare")
+    assert result.report == ""
+    assert not (data.parent / "runs" / "bare" / "report.html").exists()
+    assert result.package_hash == run(data).package_hash
+
+
+def test_folds_may_be_given(data: Path) -> None:
+    table = people(400)
+    path = data.parent / "dealt.parquet"
+    pq.write_table(table.append_column("part", pa.array(np.arange(400) % 5 - 1)), path)
+    result = run(path, fold_column="part", folds=4)
+    assert result.score["low"] <= result.score["value"] <= result.score["high"]
+    assert "part" not in shardwise.load(result.package).columns
+    with pytest.raises(DataError, match="holds 3"):
+        run(path, fold_column="part", folds=3)
+
+
+def test_a_metric_that_no_fold_defines_is_an_error(data: Path) -> None:
+    table = people(60)
+    path = data.parent / "apart.parquet"
+    pq.write_table(table.append_column("part", pa.array([int(v == "yes") for v in table["bought"].to_pylist()])), path)
+    with pytest.raises(DataError, match="log_loss"):
+        run(path, fold_column="part", folds=2)
+
+
+def test_weights_of_classes_may_be_under_keys_that_are_no_strings() -> None:
+    target = Target(column="y", task=Task.BINARY, classes=(0, 1))
+    assert class_weights(target, Profile(pa.schema([])), {1: 5}) == {"0": 1.0, "1": 5.0}
 
 
 def test_the_same_bytes_on_one_worker_or_two_and_in_any_folder(data: Path) -> None:

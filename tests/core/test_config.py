@@ -17,7 +17,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"trials": 0}, {"workers": -1}, {"folds": 1}, {"test_share": 1.5}, {"task": "bin"}, {"quantile": 1.0},
+    [{"trials": 0}, {"workers": -1}, {"folds": 1}, {"test_share": 1.5}, {"test_share": -0.1}, {"valid_share": 0},
+     {"task": "bin"}, {"quantile": 1.0},
      {"time": "soon"}, {"memory": "much"}, {"on_bad_row": "ignore"}, {"class_weight": "fair"}],
 )  # fmt: skip
 def test_values_that_cannot_be_meant_are_refused(changes: dict[str, object]) -> None:
@@ -33,7 +34,8 @@ def test_data_and_target_are_needed(missing: str) -> None:
 
 def test_bounds_do_not_change_the_identity_and_all_else_does() -> None:
     plain = config().identity()
-    assert config(time="5m", memory="2GB", trials=3, workers=2, out="m", run="r", strict=True).identity() == plain
+    bounds = {"time": "5m", "memory": "2GB", "trials": 3, "workers": 2, "out": "m", "run": "r", "strict": True}
+    assert config(**bounds, report=False).identity() == plain
     assert len({plain, config(seed=1).identity(), config(group="g").identity(), config(drop="a").identity()}) == 4
 
 

@@ -4,13 +4,28 @@ import pickle
 import pyarrow as pa
 import pytest
 
-from shardwise.core.errors import DataError, DiskFull, OverBudget, ShardwiseError, context, foreign
+from shardwise.core.errors import (
+    ConfigError,
+    DataError,
+    DiskFull,
+    OverBudget,
+    ShardwiseError,
+    WorkerLost,
+    context,
+    foreign,
+)
 
 
 def test_an_error_is_one_paragraph_with_what_where_and_next() -> None:
     with pytest.raises(DataError) as caught, context(stage="profile", column="outer"), context(column="age"):
         raise DataError("a number was expected", hint="Cast it")
     assert str(caught.value) == "a number was expected (stage profile, column age). Cast it."
+
+
+def test_bad_input_is_a_value_error_too() -> None:
+    with pytest.raises(ValueError, match="no"):
+        raise ConfigError("no")
+    assert not issubclass(WorkerLost, ValueError)
 
 
 def test_an_error_crosses_processes_with_its_context() -> None:

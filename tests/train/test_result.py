@@ -1,3 +1,5 @@
+import pytest
+
 from shardwise.core.candidate import Candidate
 from shardwise.train.result import FoldResult, TrialResult, rank
 
@@ -17,6 +19,12 @@ def test_the_lowest_loss_is_first_and_ties_go_to_the_earlier() -> None:
 
 def test_a_trial_without_a_finite_loss_has_no_rank() -> None:
     assert order(trial(0, float("nan")), trial(1), trial(2, 1.0)) == [2]
+
+
+def test_folds_on_which_the_metric_is_not_defined_do_not_count_and_a_diverged_model_loses() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert trial(0, 0.2, nan, 0.4).loss == pytest.approx(0.3)
+    assert order(trial(0, 0.2, nan), trial(1, 0.1, nan), trial(2, 0.0, inf)) == [1, 0]
 
 
 def test_folds_count_by_their_rows() -> None:

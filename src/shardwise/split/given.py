@@ -66,7 +66,7 @@ def deal(groups: np.ndarray, y: np.ndarray, folds: int) -> np.ndarray:
     Fewer folds come out where there are fewer groups; a single group is torn apart.
 
     >>> deal(np.array([1, 2, 3, 4, 1], np.uint64), np.array(["a", "b", "a", "b", "a"]), 2).tolist()
-    [1, 0, 0, 1, 1]
+    [0, 0, 1, 1, 0]
     """
     if (groups == groups[0]).all():
         groups = np.arange(len(groups), dtype=np.uint64)
