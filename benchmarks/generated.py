@@ -1,0 +1,95 @@
+"""A table of any size from a seed: 28 columns of all kinds, with nulls and a target that is hard but not random.
+
+Columns: `x0` .. `x16` float32 (`x0` to `x3` with nulls, `x4` to `x6` heavy-tailed, `x7` whole numbers); `low0` ..
+`low4` strings of 2 to 200 categories; `high0` .. `high2` strings of ten thousand to a million, some of them frequent;
+`seen` and `changed` timestamps; `target` 0 or 1, which depends on some of each kind.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+TARGET = "target"
+CHUNK_ROWS = 250_000  # made at once, and the rows of a row group
+NUMBERS = 17
+LOW = (2, 5, 12, 50, 200)
+HIGH = (10_000, 100_000, 1_000_000)
+NULL_SHARE = 0.05
+SPAN_S = 3 * 365 * 86_400
+
+
+def write_table(folder: Path, rows: int, *, files: int = 4, seed: int = 0) -> Path:
+    """Write `rows` rows as Parquet files into `folder`, with one chunk in memory at a time; the folder.
+
+    The same seed gives the same rows, and a long table begins with the rows of a shorter one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    per_file = -(-rows // files)
+    for number in range(files):
+        pieces = _pieces(number * per_file, min(rows, (number + 1) * per_file), seed)
+        with pq.ParquetWriter(folder / f"part-{number:03}.parquet", chunk(0, seed).schema, compression="zstd") as out:
+            for piece in pieces:
+                out.write_table(piece)
+    return folder
+
+
+def _pieces(start: int, stop: int, seed: int) -> Iterator[pa.Table]:
+    """Rows `start` to `stop`, cut where chunks end."""
+    while start < stop:
+        offset = start % CHUNK_ROWS
+        piece = chunk(start // CHUNK_ROWS, seed).slice(offset, stop - start)
+        yield piece
+        start += piece.num_rows
+
+
+def chunk(number: int, seed: int) -> pa.Table:
+    """Rows `number * CHUNK_ROWS` to `(number + 1) * CHUNK_ROWS` of the endless table."""
+    rng = np.random.default_rng([seed, number])
+    x = rng.normal(size=(NUMBERS, CHUNK_ROWS)).astype(np.float32)
+    low = [rng.integers(0, size, CHUNK_ROWS) for size in LOW]
+    high = [(size * rng.random(CHUNK_ROWS) ** 3).astype(np.int64) for size in HIGH]
+    seen = rng.integers(0, SPAN_S, CHUNK_ROWS)
+    target = _target(rng, x, low, high[0], seen)
+    columns: dict[str, Any] = _numbers(rng, x)
+    columns |= {f"low{i}": _strings("c", codes) for i, codes in enumerate(low)}
+    columns |= {f"high{i}": _strings("key-", codes) for i, codes in enumerate(high)}
+    columns["seen"] = _times(rng, seen)
+    columns["changed"] = _times(rng, seen + rng.exponential(30 * 86_400, CHUNK_ROWS).astype(np.int64))
+    return pa.table({**columns, TARGET: target})
+
+
+def _target(
+    rng: np.random.Generator, x: np.ndarray, low: list[np.ndarray], high: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
+    """0 or 1, int8: a bent, an interacting, two categorical parts, the hour of the day, and chance."""
+    hour = seen % 86_400 / 3600
+    drive = 1.5 * np.sin(2 * x[0]) + x[1] * x[2] + 0.8 * (x[4] > 0.5) + _effect(low[3]) + _effect(high)
+    drive = drive + 0.7 * np.cos(2 * np.pi * hour / 24) - 0.5
+    return np.asarray(rng.random(CHUNK_ROWS) < 1 / (1 + np.exp(-drive)), np.int8)
+
+
+def _effect(codes: np.ndarray) -> np.ndarray:
+    """A number between -1 and 1 for each category, always the same."""
+    return np.asarray(np.sin(codes * 12.9898 + 78.233))
+
+
+def _numbers(rng: np.random.Generator, x: np.ndarray) -> dict[str, pa.Array]:
+    shown = x.copy()
+    shown[4:7] = np.exp(2 * x[4:7])
+    shown[7] = np.round(10 * x[7])
+    masks = [rng.random(CHUNK_ROWS) < NULL_SHARE if i < 4 else None for i in range(NUMBERS)]
+    return {f"x{i}": pa.array(shown[i], mask=mask) for i, mask in enumerate(masks)}
+
+
+def _strings(prefix: str, codes: np.ndarray) -> pa.Array:
+    return pc.binary_join_element_wise(prefix, pc.cast(pa.array(codes), pa.string()), "")
+
+
+def _times(rng: np.random.Generator, seconds: np.ndarray) -> pa.Array:
+    times = np.datetime64("2021-01-01", "us") + seconds.astype("timedelta64[s]")
+    return pa.array(times, mask=rng.random(CHUNK_ROWS) < NULL_SHARE)
