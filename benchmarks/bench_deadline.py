@@ -71,7 +71,10 @@ def allowed_s(limit_s: float) -> float:
 
 
 def train_under(data: Path, name: str, limit_s: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One run in a folder of its own: figures for the table, and details for the record."""
+    """One run in a folder of its own: figures for the table, and details for the record.
+
+    `trials` is None for a run that was ended from outside its main thread, because that did not come back in time.
+    """
     data_set = DATA_SETS[name]
     with tempfile.TemporaryDirectory() as folder:
         words = ["train", str(data.resolve()), "--target", data_set.target, "--time", f"{limit_s:g}s", "--run", "bench"]
@@ -79,15 +82,18 @@ def train_under(data: Path, name: str, limit_s: float) -> tuple[dict[str, Any], 
         ran = run_measured(shardwise_command(*words), Path(folder))
         package = Path(folder) / "runs" / "bench" / "package"
         loads, _ = in_fresh_process(is_loadable, package=str(package))
-        result = ran.answer() if ran.code == 0 else {"trials": 0, "score": {}, "metric": "none"}
+        result = ran.answer() if ran.code == 0 else {}
+    if ran.code != 0:
+        print(ran.errors[-1000:])
     over_s = ran.seconds - limit_s
     ok = loads and ran.code == 0 and over_s <= allowed_s(limit_s)
     figures = {
         "limit_s": limit_s, "wall_s": round(ran.seconds, 2), "over_s": round(over_s, 2),
         "allowed_s": allowed_s(limit_s), "ratio": ran.seconds / limit_s, "code": ran.code, "loads": loads,
-        "trials": result["trials"], "peak_mb": megabytes(ran.peak_rss_bytes), "verdict": "ok" if ok else "MISSED",
+        "trials": result.get("trials"), "peak_mb": megabytes(ran.peak_rss_bytes), "verdict": "ok" if ok else "MISSED",
     }  # fmt: skip
-    return figures, {"cpu_s": round(ran.cpu_s, 1), "metric": result["metric"], "score": result["score"]}
+    details = {name: result.get(name) for name in ("metric", "score", "cut")}
+    return figures, {"cpu_s": round(ran.cpu_s, 1), **details}
 
 
 def is_loadable(package: str) -> bool:

@@ -124,8 +124,8 @@ def train_ours(data_set: DataSet, folder: Path, time: str) -> dict[str, Any]:
     package = folder / result["package"]
     scored = run_measured(shardwise_command("evaluate", str(package), "test.parquet", "--json"), folder).answer()
     return {
-        "metrics": scored["metrics"], "trials": result["trials"], "seconds": trained.seconds, "cpu_s": trained.cpu_s,
-        "peak_rss_bytes": trained.peak_rss_bytes, "package_bytes": folder_bytes(package),
+        "metrics": scored["metrics"], "trials": result.get("trials"), "seconds": trained.seconds,
+        "cpu_s": trained.cpu_s, "peak_rss_bytes": trained.peak_rss_bytes, "package_bytes": folder_bytes(package),
     }  # fmt: skip
 
 
