@@ -250,3 +250,18 @@ def test_a_runs_name_is_not_taken_over_by_another_question_or_other_data(data: P
     pq.write_table(people(200, seed=9), data / "part-0.parquet")
     with pytest.raises(ConfigError, match="data has changed"):
         run(data, run="mine", trials=1)
+
+
+def test_bad_input_leaves_no_folder_behind(data: Path) -> None:
+    with pytest.raises(TargetError):
+        run(data, target="nothing", run="bad")
+    assert not (data.parent / "runs" / "bad").exists()
+
+
+def test_rows_without_a_label_are_left_out_and_told(data: Path) -> None:
+    table = people(300).drop_columns(["bought"])
+    pq.write_table(table, data / "part-9.parquet")
+    result = run(data, trials=1)
+    told = {finding["code"]: finding["text"] for finding in result.findings}
+    assert "300 of 900" in told["unlabelled"]
+    assert "part-9" in told["missing_column"]

@@ -198,6 +198,7 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
 def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, ...]:
     with run.stage("leaks"):
         found = [
+            *_reading_findings(profiled, target),
             *find_leaks(
                 profiled.opened.sample(), target, time_column=run.config.time_column, group=run.config.group,
                 splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),
@@ -216,6 +217,27 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
     return tuple(found)
 
 
+def _reading_findings(profiled: _Profiled, target: Target) -> list[Finding]:
+    """What happened to the columns when the files were read as one table, and the rows without a label."""
+    columns: Mapping[str, Mapping[str, Any]] = profiled.dataset.report.get("columns", {})
+    found = [
+        Finding(code="read_as", severity="info", columns=(name,), text=f"Column {name!r}: {facts['note']}.")
+        for name, facts in columns.items()
+        if "note" in facts
+    ]
+    for name, facts in columns.items():
+        if "missing" in facts:
+            text = (
+                f"Column {name!r} is not in {facts['missing']['files']} file(s), such as {facts['missing']['example']}."
+            )
+            found.append(Finding(code="missing_column", severity="warning", columns=(name,), text=text))
+    unlabelled = profiled.profile.columns[target.column].nulls
+    if unlabelled:
+        text = f"{unlabelled:,} of {profiled.profile.rows:,} rows have no {target.column!r} and are left out."
+        found.append(Finding(code="unlabelled", severity="info", columns=(target.column,), text=text))
+    return found
+
+
 def _services(run: Run) -> tuple[str, ...]:
     """Columns that serve the run and are no features."""
     config = run.config
@@ -230,7 +252,7 @@ def _fit_recipe(
     with run.stage("recipe", len(dataset.partitions)) as stage:
         recipe = Recipe.plan(
             dataset.schema, profiled.opened, target=target, exclude={target.column, *config.drop, *_services(run)},
-            config=RecipeConfig(kinds=dict(config.kinds)), visible={f: splitter.visible(f) for f in (*folds, TEST)},
+            config=RecipeConfig(kinds={**_text_after_all(profiled), **config.kinds}), visible={f: splitter.visible(f) for f in (*folds, TEST)},
         )  # fmt: skip
         work = SummariesPass(
             dataset=dataset, splitter=splitter, target=target, blobs=run.blobs, weight=config.weight,
@@ -246,6 +268,14 @@ def _fit_recipe(
                 stage["rows"] = profiled.profile.rows
         recipe.fit(merged)
     return recipe, replace(work, recipe=keep_state(run.blobs, recipe.state()))
+
+
+def _text_after_all(profiled: _Profiled) -> dict[str, str]:
+    """Columns that hold numbers in text outside the test fold, and something else in it."""
+    whole, opened = profiled.profile.columns, profiled.opened.columns
+    return {
+        name: "category" for name, facts in opened.items() if facts.is_numeric_text and not whole[name].is_numeric_text
+    }
 
 
 def _encode_folds(

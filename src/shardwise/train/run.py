@@ -1,6 +1,7 @@
 """A run: a folder of its own with a journal, and the ceilings under which it works."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from shardwise.compute.ceiling import MemoryWatch, check_disk, memory_limit_byte
 from shardwise.compute.clock import Deadline, Interrupts
 from shardwise.compute.local import InlineExecutor, make_executor
 from shardwise.core.config import RunConfig, dump_config
-from shardwise.core.errors import ConfigError, context
+from shardwise.core.errors import BadInput, ConfigError, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.files import write_atomic
@@ -109,6 +110,8 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
     a run that was asked for something else or read other data."""
     folder = Path(config.runs_folder) / (config.run or f"{_slug(config.target)}-{config.identity()}-{fingerprint[:6]}")
     with ExitStack() as stack, context(run=folder.name):
+        if not folder.exists():
+            stack.enter_context(_nothing_half_written(folder))
         folder.mkdir(parents=True, exist_ok=True)
         journal = stack.enter_context(SqliteJournal(folder / "journal.db"))
         ledger = Ledger(journal, FolderBlobs(folder / "blobs"))
@@ -127,6 +130,16 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         )
         events.emit(opened)
         yield Run(config, folder, ledger, executor, InlineExecutor(), clock.deadline, watch, interrupts, events)
+
+
+@contextmanager
+def _nothing_half_written(folder: Path) -> Iterator[None]:
+    """A new run that ends because its input cannot be used leaves no folder."""
+    try:
+        yield
+    except BadInput:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _check_same(ledger: Ledger, folder: Path, config: RunConfig, fingerprint: str) -> None:
