@@ -252,7 +252,8 @@ def _fit_recipe(
     with run.stage("recipe", len(dataset.partitions)) as stage:
         recipe = Recipe.plan(
             dataset.schema, profiled.opened, target=target, exclude={target.column, *config.drop, *_services(run)},
-            config=RecipeConfig(kinds={**_text_after_all(profiled), **config.kinds}), visible={f: splitter.visible(f) for f in (*folds, TEST)},
+            config=RecipeConfig(kinds={**_text_after_all(profiled), **config.kinds}),
+            visible={f: splitter.visible(f) for f in (*folds, TEST)},
         )  # fmt: skip
         work = SummariesPass(
             dataset=dataset, splitter=splitter, target=target, blobs=run.blobs, weight=config.weight,
@@ -273,9 +274,8 @@ def _fit_recipe(
 def _text_after_all(profiled: _Profiled) -> dict[str, str]:
     """Columns that hold numbers in text outside the test fold, and something else in it."""
     whole, opened = profiled.profile.columns, profiled.opened.columns
-    return {
-        name: "category" for name, facts in opened.items() if facts.is_numeric_text and not whole[name].is_numeric_text
-    }
+    numeric = [name for name, facts in opened.items() if facts.is_numeric_text]
+    return {name: "category" for name in numeric if not whole[name].is_numeric_text}
 
 
 def _encode_folds(
