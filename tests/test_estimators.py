@@ -235,6 +235,12 @@ def test_counts_are_positive_and_quantiles_cover(frame: pd.DataFrame) -> None:
     assert 0.8 < (frame["spent"] <= high.predict(X)).mean() < 0.99
 
 
+def test_targets_below_zero_are_learned() -> None:
+    X = np.random.default_rng(0).normal(size=(120, 2))
+    y = 10 * X[:, 0] - 50
+    assert regressor(families="trees", trials=3).fit(X, y).score(X, y) > 0.8
+
+
 @pytest.mark.parametrize("rows", [2, 3, 5, 9])
 @pytest.mark.parametrize("families", ["baseline", "linear", "trees"])
 def test_a_few_rows_are_enough(rows: int, families: str) -> None:

@@ -18,6 +18,7 @@ from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
+from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
@@ -147,7 +148,11 @@ def train(
 def run_trials(run: Run, search: Search) -> None:
     """Try candidates until the budget is used; the best package so far is on disk at every moment."""
     prepared = search.prepared
-    candidates = portfolio(prepared.target, prepared.recipe.features, prepared.train_rows, run.config.families)
+    lowest = prepared.opened.columns[prepared.target.column].minimum
+    candidates = portfolio(
+        prepared.target, prepared.recipe.features, prepared.train_rows, run.config.families,
+        positive=prepared.target.task is Task.REGRESSION and lowest is not None and float(lowest) >= 0,
+    )  # fmt: skip
     spaces = {name: SPACES[name] for name in ("trees",) if name in (run.config.families or SPACES)}
     limit = run.config.trials or (len(candidates) if run.config.time is None else None)
     study = Study(candidates, spaces, run.config.seed, limit)

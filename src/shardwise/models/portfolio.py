@@ -32,11 +32,20 @@ SPACES: dict[str, Space] = {
 
 
 def portfolio(
-    target: Target, features: Sequence[Feature], n_rows: int, families: Collection[str] = ()
+    target: Target,
+    features: Sequence[Feature],
+    n_rows: int,
+    families: Collection[str] = (),
+    *,
+    positive: bool = False,
 ) -> list[Candidate]:
-    """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there)."""
+    """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
+
+    `positive` says that no target is below 0, so that logarithms may be learned.
+    """
     kinds = {feature.kind for feature in features}
-    trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(target)
+    logs = positive and target.task is Task.REGRESSION
+    trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
     if FeatureKind.CODE not in kinds:
         trees = [_without(params, "categorical") for params in trees]
     if FeatureKind.ENCODED not in kinds:
@@ -50,7 +59,7 @@ def portfolio(
     return [Candidate(family="baseline"), *wanted]
 
 
-def _small_trees(target: Target) -> list[dict[str, object]]:
+def _small_trees(*, logs: bool) -> list[dict[str, object]]:
     first: dict[str, object] = {"learning_rate": 0.05, "num_leaves": 31, "feature_fraction": 0.8, "subsample": 0.8}
     rest: list[dict[str, object]] = [
         {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "use_encoded": False,
@@ -64,7 +73,7 @@ def _small_trees(target: Target) -> list[dict[str, object]]:
         {"learning_rate": 0.02, "num_leaves": 40, "feature_fraction": 0.5, "subsample": 0.6, "min_child_samples": 8,
          "reg_lambda": 10.0},
     ]  # fmt: skip
-    if target.task is Task.REGRESSION:
+    if logs:
         rest.insert(1, {**first, "target_transform": "log1p"})
     return [first, *rest]
 

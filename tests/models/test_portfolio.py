@@ -1,0 +1,38 @@
+"""The default candidates."""
+
+import pytest
+
+from shardwise.core.errors import ConfigError
+from shardwise.core.schema import Feature, FeatureKind
+from shardwise.core.target import Target, Task
+from shardwise.models.families import build
+from shardwise.models.portfolio import LARGE_ROWS, portfolio
+
+FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
+REGRESSION = Target(column="y", task=Task.REGRESSION)
+
+
+@pytest.mark.parametrize("rows", [100, LARGE_ROWS])
+@pytest.mark.parametrize("task", list(Task))
+def test_every_candidate_can_be_built_and_none_is_there_twice(task: Task, rows: int) -> None:
+    target = Target(column="y", task=task, classes=(0, 1) if task.is_classification else ())
+    candidates = portfolio(target, FEATURES, rows, positive=True)
+    assert candidates[0].family == "baseline"
+    assert all(candidate not in candidates[:place] for place, candidate in enumerate(candidates))
+    for candidate in candidates:
+        build(candidate.family, target, FEATURES, candidate.params)
+
+
+def test_logarithms_are_learned_of_targets_that_have_one() -> None:
+    def logarithms(target: Target, positive: bool) -> int:
+        return sum("target_transform" in c.params for c in portfolio(target, FEATURES, 1000, positive=positive))
+
+    assert logarithms(REGRESSION, positive=False) == 0
+    assert logarithms(REGRESSION, positive=True) == 1
+    assert logarithms(Target(column="y", task=Task.COUNT), positive=True) == 0
+
+
+def test_families_restrict_and_an_unknown_one_is_an_error() -> None:
+    assert [c.family for c in portfolio(REGRESSION, FEATURES, 100, ["linear"])] == ["baseline", "linear"]
+    with pytest.raises(ConfigError, match="linear, trees"):
+        portfolio(REGRESSION, FEATURES, 100, ["tree"])
