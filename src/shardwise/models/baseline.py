@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from shardwise.core.errors import DataError, PackageError
+from shardwise.core.errors import PackageError
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Rows, Traits
+from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.losses import task_loss
 from shardwise.models.params import parse_params
 from shardwise.models.saved import Header
@@ -41,6 +42,7 @@ class Baseline:
             run.report(1, task_loss(self.target, valid.target(), prediction, valid.weight()))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
+        check_matrix(X, self.features)
         return self._repeat(len(X))
 
     def _repeat(self, n_rows: int) -> np.ndarray:
@@ -65,23 +67,6 @@ class Baseline:
         if model.constant.shape != (header.target.outputs,):
             raise PackageError("the saved constant does not fit the target", path=str(folder))
         return model
-
-
-def not_fitted(family: str) -> DataError:
-    """The error of a model that is used before `fit`."""
-    return DataError(f"the {family} model is not fitted", hint="Call fit first.")
-
-
-def labels(rows: Rows) -> tuple[np.ndarray, np.ndarray | None]:
-    """Target and weight of rows that can be learned from; raises `DataError` when there are none."""
-    y, weight = rows.target(), rows.weight()
-    if len(y) == 0:
-        raise DataError(
-            "there are no training rows", hint="Give more data, or a smaller share for validation and test."
-        )
-    if weight is not None and not weight.sum() > 0:
-        raise DataError("the weights of all training rows are zero", hint="Check the weight column.")
-    return y, weight
 
 
 def best_constant(target: Target, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

@@ -12,12 +12,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from shardwise.core.errors import DataError, PackageError, TargetError
+from shardwise.core.errors import PackageError, TargetError
 from shardwise.core.schema import Feature
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Rows, Traits
-from shardwise.models.baseline import best_constant, labels, not_fitted
+from shardwise.models.baseline import best_constant
+from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.design import Design
 from shardwise.models.links import LINKS, link
 from shardwise.models.params import check_range, parse_params
@@ -40,7 +41,7 @@ class LinearParams:
 
     l1: float = 1e-6
     l2: float = 1e-5
-    learning_rate: float = 0.02
+    learning_rate: float = 0.04
     epochs: int | None = None
     batch_rows: int = 256
     onehot_limit: int = 1024
@@ -90,8 +91,7 @@ class Linear:
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
-        if X.ndim != 2 or X.shape[1] != len(self.features):
-            raise DataError(f"rows of {len(self.features)} features are expected, X has the shape {X.shape}")
+        check_matrix(X, self.features)
         if self._weights is None:
             raise not_fitted("linear")
         starts = range(0, max(len(X), 1), PREDICT_ROWS)

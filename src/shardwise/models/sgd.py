@@ -105,7 +105,7 @@ class Descent:
     def _rounds(self, train: Rows, run: FitRun) -> Iterator[np.ndarray]:
         """The averaged weights of each round."""
         epochs = self._settings.epochs or min(60, max(3, math.ceil(_VISITS / train.n_rows)))
-        batch_rows = min(self._settings.batch_rows, max(16, train.n_rows // 20))
+        batch_rows = min(self._settings.batch_rows, max(16, train.n_rows // 100))
         total, round_rows = epochs * train.n_rows, min(train.n_rows, ROUND_ROWS)
         seen, rows, steps = 0, 0, 0
         average = np.zeros(self._adam.weights.shape)

@@ -1,0 +1,197 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+
+from shardwise.core.errors import ConfigError, PackageError, TargetError
+from shardwise.core.schema import FeatureKind
+from shardwise.core.target import Task
+from shardwise.data.rows import DiskRows
+from shardwise.models import trees
+from shardwise.models.base import FitRun
+from shardwise.models.boosting import Curve
+from shardwise.models.trees import Trees
+from shardwise.models.trees_data import DATASETS, DatasetCache
+from shardwise.testing.models import FEATURES, TRAIN, ModelConformance, Table, on_disk, tiny_table, tiny_target
+
+
+class TestTrees(ModelConformance):
+    family = "trees"
+    params: ClassVar[dict[str, Any]] = {
+        "n_estimators": 40, "learning_rate": 0.2, "num_leaves": 7, "min_child_samples": 5,
+    }  # fmt: skip
+
+
+class TestManyThreads(ModelConformance):
+    """Large data are learned column-wise on all threads; here with sampling of rows and features."""
+
+    family = "trees"
+    params: ClassVar[dict[str, Any]] = {
+        "n_estimators": 30, "learning_rate": 0.2, "num_leaves": 15, "subsample": 0.7, "feature_fraction": 0.7,
+        "categorical": "ordinal",
+    }  # fmt: skip
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def everything_is_large(cls) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trees, "ONE_THREAD_CELLS", 0)
+            yield
+
+
+def fit(folder: Path, task: Task, table: Table | None = None, **params: Any) -> Trees:
+    model = Trees(tiny_target(task), FEATURES, **{"n_estimators": 60, "min_child_samples": 5, **params})
+    model.fit(*on_disk(folder, table or tiny_table(task)), FitRun(seed=1))
+    return model
+
+
+def test_equals_lightgbm_on_the_same_arrays(tmp_path: Path) -> None:
+    table = tiny_table(Task.BINARY)
+    model = fit(tmp_path, Task.BINARY, table, early_stopping_rounds=10, patience=0.0)
+    train, valid = (table.folds == fold for fold in (0, 1))
+    data = lgb.Dataset(table.X[train], table.y[train], categorical_feature=[3], params={"verbosity": -1})
+    settings = {"objective": "binary", "metric": "binary_logloss", "learning_rate": 0.05, "min_child_samples": 5}
+    booster = lgb.train(
+        {**settings, "verbosity": -1, "seed": 1, "force_row_wise": True},
+        data,
+        60,
+        valid_sets=[lgb.Dataset(table.X[valid], table.y[valid], reference=data)],
+        callbacks=[lgb.early_stopping(10, verbose=False)],
+    )
+    assert model.rounds == booster.best_iteration
+    np.testing.assert_allclose(model.predict(table.X)[:, 1], booster.predict(table.X), rtol=1e-12)
+
+
+def test_chunks_on_disk_give_the_model_of_one_chunk(tmp_path: Path) -> None:
+    table = tiny_table(Task.REGRESSION)
+    whole = fit(tmp_path / "whole", Task.REGRESSION, table)
+    order = np.argsort(table.folds, kind="stable")
+    split = Table(np.asfortranarray(table.X[order]), table.y[order], None, table.folds[order])
+    again = fit(tmp_path / "split", Task.REGRESSION, split)
+    np.testing.assert_array_equal(whole.predict(table.X), again.predict(table.X))
+
+
+def test_encoded_features_can_be_switched_off(tmp_path: Path) -> None:
+    importance = fit(tmp_path, Task.BINARY, use_encoded=False).importance()
+    assert [importance[f.name] for f in FEATURES if f.kind is FeatureKind.ENCODED] == [0.0]
+    assert fit(tmp_path, Task.BINARY).importance()["shop"] > 0
+
+
+@pytest.mark.parametrize("params", [{"target_transform": "log1p"}, {"objective": "l1"}, {"objective": "huber"}])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e9])
+def test_other_losses_and_scales_of_regression(tmp_path: Path, params: dict[str, Any], scale: float) -> None:
+    table = tiny_table(Task.REGRESSION)
+    y = scale * np.exp(table.y / 100)
+    prediction = fit(tmp_path, Task.REGRESSION, Table(table.X, y, None, table.folds), **params).predict(table.X)
+    assert np.corrcoef(prediction, y)[0, 1] > 0.9
+    assert abs(prediction.mean() / y.mean() - 1) < 0.05
+
+
+def test_a_large_offset_loses_nothing(tmp_path: Path) -> None:
+    table = tiny_table(Task.REGRESSION)
+    plain = fit(tmp_path / "plain", Task.REGRESSION, table).predict(table.X)
+    shifted = fit(tmp_path / "shifted", Task.REGRESSION, Table(table.X, table.y + 1e12, None, table.folds))
+    np.testing.assert_allclose(shifted.predict(table.X) - 1e12, plain, atol=0.05 * plain.std())
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.REGRESSION, Task.MULTICLASS])
+def test_early_stopping_can_watch_another_metric(tmp_path: Path, task: Task) -> None:
+    name = {Task.BINARY: "roc_auc", Task.REGRESSION: "mae", Task.MULTICLASS: "error"}[task]
+    assert fit(tmp_path, task, stop_metric=name).rounds > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "params"),
+    [
+        (Task.BINARY, {"objective": "l1"}),
+        (Task.BINARY, {"stop_metric": "rmse"}),
+        (Task.COUNT, {"target_transform": "log1p"}),
+        (Task.REGRESSION, {"target_transform": "log1p", "objective": "l1"}),
+        (Task.REGRESSION, {"num_leaves": 1}),
+        (Task.REGRESSION, {"num_leaves": 7.5}),
+        (Task.REGRESSION, {"learning_rate": float("nan")}),
+        (Task.REGRESSION, {"learning_rate": "fast"}),
+        (Task.REGRESSION, {"extra_trees": "yes"}),
+    ],
+)
+def test_params_that_do_not_fit_are_refused(task: Task, params: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(params))):
+        Trees(tiny_target(task), FEATURES, **params)
+
+
+def test_targets_that_the_task_cannot_have(tmp_path: Path) -> None:
+    table = tiny_table(Task.REGRESSION)
+    table.y[0] = -5.0
+    with pytest.raises(TargetError, match="negative"):
+        fit(tmp_path, Task.COUNT, table)
+    with pytest.raises(TargetError, match="log1p"):
+        fit(tmp_path, Task.REGRESSION, table, target_transform="log1p")
+
+
+def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
+    fit(tmp_path / "rows", Task.BINARY).save(tmp_path / "model")
+    path = tmp_path / "model" / "model.txt"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(PackageError, match="damaged"):
+        Trees.load(tmp_path / "model")
+
+
+def test_a_second_candidate_uses_the_same_bins(tmp_path: Path) -> None:
+    DATASETS.free()
+    rows = on_disk(tmp_path, tiny_table(Task.BINARY))
+    answers = []
+    for params in ({}, {"num_leaves": 5, "min_child_samples": 2}, {"categorical": "ordinal"}, {}):
+        model = Trees(tiny_target(Task.BINARY), FEATURES, n_estimators=20, **params)
+        model.fit(*rows, FitRun(seed=1))
+        answers.append(model.predict(tiny_table(Task.BINARY).X))
+    assert len(DATASETS) == 2  # native and ordinal
+    np.testing.assert_array_equal(answers[0], answers[3])
+    assert (answers[0] != answers[1]).any()
+
+
+def test_kept_datasets_obey_the_memory_limit(tmp_path: Path) -> None:
+    cache, params = DatasetCache(), {"categorical_feature": [], "verbosity": -1}
+    rows = [on_disk(tmp_path / str(i), tiny_table(Task.BINARY, seed=i))[0] for i in range(3)]
+    size = rows[0].n_rows * (len(FEATURES) + 8)
+    kept = []
+    for each in rows:
+        with cache.open(each, None, params, 4 * 2 * size) as (data, _):
+            assert data.num_data() == each.n_rows
+        kept.append(len(cache))
+    assert kept == [1, 2, 2]
+    with cache.open(rows[0], None, params, size):
+        assert len(cache) == 0
+
+
+def test_rewritten_rows_are_binned_anew(tmp_path: Path) -> None:
+    first = fit(tmp_path, Task.BINARY, tiny_table(Task.BINARY, seed=1)).predict(tiny_table(Task.BINARY).X)
+    second = fit(tmp_path, Task.BINARY, tiny_table(Task.BINARY, seed=2)).predict(tiny_table(Task.BINARY).X)
+    assert (first != second).any()
+
+
+def test_curve_waits_longer_for_slow_learners() -> None:
+    curve = Curve(3, 0.5)
+    assert [curve.add(step, loss) for step, loss in enumerate([5.0, 4.0, 4.5, 4.5, 4.5, 4.5], start=1)] == [
+        True
+    ] * 5 + [False]
+    assert (curve.best_round, curve.best) == (2, 4.0)
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = fit(tmp_path / "rows", Task.REGRESSION, tiny_table(Task.REGRESSION, 30), min_child_samples=50)
+    model.save(tmp_path / "model")
+    Trees.load(tmp_path / "model").predict(tiny_table(Task.REGRESSION).X)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_only_the_rows_of_the_folds_are_learned(tmp_path: Path) -> None:
+    table = tiny_table(Task.REGRESSION)
+    spoiled = Table(table.X, np.where(table.folds == TRAIN, table.y, 1e6), None, table.folds)
+    on_disk(tmp_path, spoiled)
+    model = Trees(tiny_target(Task.REGRESSION), FEATURES, n_estimators=10)
+    model.fit(DiskRows(tmp_path, FEATURES, [TRAIN]), None, FitRun(seed=1))
+    assert model.predict(table.X).max() < 1e4
