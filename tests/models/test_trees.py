@@ -6,7 +6,7 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from shardwise.core.errors import ConfigError, PackageError, TargetError
+from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetError, TaskFailed
 from shardwise.core.schema import FeatureKind
 from shardwise.core.target import Task
 from shardwise.data.rows import DiskRows
@@ -178,6 +178,18 @@ def test_curve_waits_longer_for_slow_learners() -> None:
         True
     ] * 5 + [False]
     assert (curve.best_round, curve.best) == (2, 4.0)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("std::bad_alloc", OverBudget), ("Check failed", TaskFailed)])
+def test_errors_of_lightgbm_become_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception]
+) -> None:
+    def fail(*_args: Any) -> None:
+        raise lgb.basic.LightGBMError(text)
+
+    monkeypatch.setattr(lgb, "Booster", fail)
+    with pytest.raises(kind, match="LightGBM"):
+        fit(tmp_path, Task.BINARY)
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

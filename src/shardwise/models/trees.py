@@ -27,7 +27,7 @@ from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
-from shardwise.models.trees_data import DATASETS
+from shardwise.models.trees_data import DATASETS, lightgbm_errors
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
 ONE_THREAD_CELLS = 2**23  # up to here a second thread brings less than models side by side
@@ -125,12 +125,17 @@ class Trees:
             self._constant = best_constant(self.target, y, weight)
             return
         self._scale = TargetScale.of(y, self.params.target_transform) if self._is_scaled else TargetScale()
+        del y, weight  # as large as the labels that LightGBM keeps
         valid = valid if valid is not None and valid.n_rows else None
-        with DATASETS.open(train, valid, self._dataset_params(run), run.memory_bytes) as (train_set, valid_set):
-            train_set.set_label(self._scale.apply(y).astype(np.float32))
+        kept = DATASETS.open(train, valid, self._dataset_params(run), run.memory_bytes)
+        with lightgbm_errors(), kept as (train_set, valid_set):
+            self._label(train_set, train)
             if valid is not None and valid_set is not None:
-                valid_set.set_label(self._scale.apply(valid.target()).astype(np.float32))
+                self._label(valid_set, valid)
             self._boost(lgb.Booster(self._booster_params(train.n_rows, run), train_set), valid, valid_set, run)
+
+    def _label(self, dataset: lgb.Dataset, rows: Rows) -> None:
+        dataset.set_label(self._scale.apply(rows.target()).astype(np.float32))
 
     def _boost(self, booster: lgb.Booster, valid: Rows | None, valid_set: lgb.Dataset | None, run: FitRun) -> None:
         metrics = None

@@ -13,6 +13,7 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
+from shardwise.core.errors import OverBudget, TaskFailed
 from shardwise.data.rows import Rows
 
 Pair = tuple[lgb.Dataset, lgb.Dataset | None]
@@ -57,6 +58,17 @@ class DatasetCache:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+@contextmanager
+def lightgbm_errors() -> Iterator[None]:
+    """Map LightGBM's errors to ours: `OverBudget` when memory ran out, else `TaskFailed`."""
+    try:
+        yield
+    except lgb.basic.LightGBMError as error:
+        if "alloc" in str(error).lower():
+            raise OverBudget("LightGBM ran out of memory", hint="Give more --memory, or fewer --workers.") from error
+        raise TaskFailed(f"LightGBM failed: {error}") from error
 
 
 DATASETS = DatasetCache()  # of this process
