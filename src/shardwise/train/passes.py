@@ -58,28 +58,36 @@ class ProfilePass:
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
         share = partition.rows / self.dataset.rows if partition.rows and self.dataset.rows else 1.0
         opened, sealed = (Profile(self.dataset.schema, share=share) for _ in range(2))
-        counts: dict[int, int] = {}
+        assigned: list[np.ndarray] = []
         row = partition.first_row
         with context(stage="profile", partition=partition.index, path=partition.path):
             for batch in self.dataset.read(partition):
                 folds = self.splitter.assign(batch, row)
                 row += batch.num_rows
-                _count(counts, folds)
+                assigned.append(folds)
                 test = folds == TEST
                 opened.update(batch.filter(pa.array(~test)) if test.any() else batch)
                 if test.any():
                     sealed.update(batch.filter(pa.array(test)))
-        state = {"open": opened.state(), "sealed": sealed.state()}
-        key = keep_state(self.blobs, state)
-        return {"blob": key, "rows": row - partition.first_row, "folds": {str(f): counts[f] for f in sorted(counts)}}
+        folds = np.concatenate([np.zeros(0, np.int8), *assigned])
+        return {
+            "blob": keep_state(self.blobs, {"open": opened.state(), "sealed": sealed.state()}),
+            "folds_blob": keep_blob(self.blobs, folds.tobytes()),
+            "rows": len(folds),
+            "folds": {str(fold): int(rows) for fold, rows in zip(*np.unique(folds, return_counts=True), strict=True)},
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledPass:
-    """What a pass needs that reads features, target, weight and fold of the labelled rows."""
+    """What a pass needs that reads features, target, weight and fold of the labelled rows.
+
+    `folds` has for each partition the blob with its rows' fold numbers, as the profile's pass left them: what decides
+    the fold (often the whole row) is not read again.
+    """
 
     dataset: Dataset
-    splitter: Splitter
+    folds: Mapping[int, str]
     target: Target
     blobs: Path
     recipe: str  # blob of the planned or fitted recipe
@@ -88,12 +96,11 @@ class LabelledPass:
 
     def rows(self, partition: Partition, inputs: tuple[str, ...]) -> Iterator["Labelled"]:
         """Batches of the labelled rows of a partition, with what goes with them."""
-        wanted = dict.fromkeys(
-            [*inputs, *self.splitter.columns, self.target.column, *([self.weight] if self.weight else [])]
-        )
-        row = partition.first_row
+        wanted = dict.fromkeys([*inputs, self.target.column, *([self.weight] if self.weight else [])])
+        all_folds = np.frombuffer(FolderBlobs(self.blobs).read(self.folds[partition.index]), np.int8)
+        row = 0
         for batch in self.dataset.read(partition, list(wanted)):
-            folds = self.splitter.assign(batch, row)
+            folds = all_folds[row : row + batch.num_rows]
             target = self.target.encode(batch.column(self.target.column))
             row += batch.num_rows
             weight = self._weights(batch, target)
@@ -178,15 +185,13 @@ def _with_labels(labelled: Labelled) -> pa.RecordBatch:
     return batch.filter(pa.array(open_rows)) if not open_rows.all() else batch
 
 
-def _count(counts: dict[int, int], folds: np.ndarray) -> None:
-    numbers, sizes = np.unique(folds, return_counts=True)
-    for number, size in zip(numbers.tolist(), sizes.tolist(), strict=True):
-        counts[number] = counts.get(number, 0) + size
-
-
 def keep_state(folder: Path, state: State) -> str:
     """Write a state as a blob under the hash of its content, and return that key."""
-    content = dump_state(state)
+    return keep_blob(folder, dump_state(state))
+
+
+def keep_blob(folder: Path, content: bytes) -> str:
+    """Write bytes as a blob under their hash, and return that key."""
     digest = hashlib.sha256(content).hexdigest()
     key = f"{digest[:2]}/{digest[2:]}"
     FolderBlobs(folder).write(key, content)

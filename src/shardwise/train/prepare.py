@@ -68,6 +68,7 @@ class _Profiled:
     profile: Profile
     opened: Profile
     fold_rows: Mapping[int, int]
+    folds: Mapping[int, str]  # partition -> blob of its rows' fold numbers
 
 
 def prepare(run: Run, dataset: Dataset) -> Prepared:
@@ -181,8 +182,10 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
     work = ProfilePass(dataset=dataset, splitter=splitter, blobs=run.blobs)
     opened, sealed = Profile(dataset.schema), Profile(dataset.schema)
     fold_rows: dict[int, int] = {}
+    folds: dict[int, str] = {}
     with run.stage("profile", len(dataset.partitions)) as stage:
-        for _, record in _units(run, work, dataset, "profile", splitter.to_json()):
+        for partition, record in _units(run, work, dataset, "profile", splitter.to_json()):
+            folds[partition.index] = record["folds_blob"]
             state = _state(run, record)
             opened.merge(Profile.from_state(state["open"]))
             sealed.merge(Profile.from_state(state["sealed"]))
@@ -192,7 +195,7 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
             run.events.emit(Advanced(stage="profile", rows=record["rows"]))
         whole = Profile.from_state(opened.state())
         whole.merge(sealed)
-    return _Profiled(dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows)
+    return _Profiled(dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows, folds=folds)
 
 
 def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, ...]:
@@ -256,7 +259,7 @@ def _fit_recipe(
             visible={f: splitter.visible(f) for f in (*folds, TEST)},
         )  # fmt: skip
         work = SummariesPass(
-            dataset=dataset, splitter=splitter, target=target, blobs=run.blobs, weight=config.weight,
+            dataset=dataset, folds=profiled.folds, target=target, blobs=run.blobs, weight=config.weight,
             class_weight=weights, recipe=keep_state(run.blobs, recipe.state()),
         )  # fmt: skip
         merged = recipe.summaries()
@@ -298,7 +301,7 @@ def _encode(
     key = unit_key(FORMAT, *parts)[:12]
     folder = run.folder / "rows" / key
     work = EncodePass(
-        dataset=dataset, splitter=splitter, target=labelled.target, blobs=run.blobs, recipe=labelled.recipe,
+        dataset=dataset, folds=labelled.folds, target=labelled.target, blobs=run.blobs, recipe=labelled.recipe,
         weight=labelled.weight, class_weight=labelled.class_weight, folder=folder, hidden=hidden,
     )  # fmt: skip
     with run.stage("encode", len(dataset.partitions)) as stage:
