@@ -7,7 +7,7 @@ of a model, and only ever cuts: what comes next never depends on it.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -162,7 +162,7 @@ def run_trials(run: Run, search: Search) -> None:
         metric=search.metric.name, seed=run.config.seed, threads=_threads(executor, prepared),
         memory_bytes=run.memory_bytes, stop=run.stop_file,
     )  # fmt: skip
-    fitted: list[FoldResult] = []
+    fitted: list[tuple[FitUnit, FoldResult]] = []  # of one trial
     with run.stage("train") as stage:
         units = _units(run, search, study)
         ahead = AHEAD * executor.slots if executor.slots > 1 else 0
@@ -170,13 +170,17 @@ def run_trials(run: Run, search: Search) -> None:
             run.ledger, executor, task, units, key=lambda u: u.key, ahead=ahead, final=lambda r: not r["cut"]
         )
         for unit, record in work:
-            fitted = [fold for fold in fitted if fold.trial == unit.trial] + [FoldResult.from_json(record)]
+            if fitted and fitted[0][0].trial != unit.trial:
+                _told(run, search, study, fitted)
+                fitted = []
+            fitted.append((unit, FoldResult.from_json(record)))
             search.cut = search.cut or record["cut"]
-            if unit.number == search.folds - 1:
-                _told(run, search, study, unit, tuple(fitted))
             stage["rows"] += record["valid_rows"]
-        if fitted and len(fitted) < search.folds:
-            _told(run, search, study, unit, tuple(fitted))
+            if len(fitted) == search.folds:
+                _told(run, search, study, fitted)
+                fitted = []
+        if fitted:
+            _told(run, search, study, fitted)
 
 
 def _side_by_side(prepared: Prepared) -> bool:
@@ -202,6 +206,8 @@ def _units(run: Run, search: Search, study: Study) -> Iterator[FitUnit]:
             first = number <= 1 and index == 0  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
+                if number == 0 and not run.interrupts.stop_requested:
+                    break  # of the baseline one fold is enough; then comes the first real model
                 return
             deadline = time.monotonic() + max(left_s, 0.0) / (len(folds) - index)
             yield FitUnit(
@@ -217,9 +223,10 @@ def _reserve_s(search: Search) -> float:
     return REPORT_S + search.seal_s + 1.5 * search.folds * test_rows * max(per_row, default=0.0)
 
 
-def _told(run: Run, search: Search, study: Study, unit: FitUnit, folds: tuple[FoldResult, ...]) -> None:
+def _told(run: Run, search: Search, study: Study, fitted: Sequence[tuple[FitUnit, FoldResult]]) -> None:
     """Take in a trial; when it is the best, it becomes the package."""
-    folds = tuple(fold for fold in folds if fold.folder)  # of those that came too late nothing is there
+    unit = fitted[0][0]
+    folds = tuple(fold for _, fold in fitted if fold.folder)  # of those that came too late nothing is there
     if not folds:
         return
     complete = len(folds) == search.folds

@@ -27,6 +27,7 @@ from shardwise.workflow import TrainResult, train
 @click.option("--engine", help="local.")
 @click.option("--seed", type=int, help="Root of all seeds; 0 unless given.")
 @click.option("--run", "run", help="Name of the run; else made from the target, the config and the data.")
+@click.option("--runs-folder", help="Where runs lie; runs/ unless given.")
 @click.option("--config", "config_file", help="YAML file with options; those given here win.")
 @click.option("--strict", is_flag=True, default=None, help="A leak stops the run.")
 @click.option("--task", help="binary, multiclass, regression, count or quantile; else told by the target.")

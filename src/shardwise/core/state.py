@@ -15,6 +15,7 @@ from shardwise.core.errors import DataError
 State = dict[str, Any]
 _MAGIC = b"SWST\x01"
 _KINDS = "biufSU"
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def dump_state(state: State) -> bytes:
@@ -63,6 +64,8 @@ def _strip(value: Any, buffers: list[bytes], offset: list[int]) -> Any:
         # Sorted, so that the buffers lie in one order; `$` is ours, a key that begins with it gets a second one.
         return {_escape(key): _strip(value[key], buffers, offset) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
+        if _PLAIN.issuperset(map(type, value)):  # most lists are long and hold words or numbers
+            return list(value)
         return [_strip(part, buffers, offset) for part in value]
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in _KINDS:

@@ -104,6 +104,11 @@ class Recipe:
             for name, summary in step.summaries().items()
         }
 
+    @property
+    def summary_inputs(self) -> tuple[str, ...]:
+        """Raw columns that `summaries()` read; the others need no second pass."""
+        return tuple(dict.fromkeys(name for _, step in self._steps if step.summaries() for name in step.reads))
+
     def fit(self, results: Mapping[str, Summary]) -> None:
         """Take the merged summaries, under the names of `summaries()`."""
         for number, (_, step) in enumerate(self._steps):

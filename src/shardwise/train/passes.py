@@ -147,7 +147,7 @@ class SummariesPass(LabelledPass):
         recipe = self.loaded_recipe
         summaries = recipe.summaries()
         with context(stage="recipe", partition=partition.index, path=partition.path):
-            for labelled in self.rows(partition, recipe.inputs):
+            for labelled in self.rows(partition, recipe.summary_inputs):
                 batch = _with_labels(labelled)
                 for summary in summaries.values():
                     summary.update(batch)
