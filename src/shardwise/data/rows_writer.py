@@ -117,7 +117,12 @@ class PartitionWriter:
             or len(folds) != len(y)
             or (weight is not None and len(weight) != len(y))
         ):
-            shapes = {"X": X.shape, "y": np.shape(y), "weight": np.shape(weight), "folds": np.shape(folds)}
+            shapes = {
+                "X": X.shape,
+                "y": y.shape,
+                "weight": None if weight is None else weight.shape,
+                "folds": folds.shape,
+            }
             raise DataError(
                 f"the shapes of a batch disagree: {shapes}", hint=f"{self._n_features} features are expected."
             )
