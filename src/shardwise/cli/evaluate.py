@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from shardwise.api import load
 from shardwise.cli import print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
 from shardwise.data.dataset import open_dataset
 from shardwise.serve.evaluate import evaluate
+from shardwise.serve.predictor import Predictor
 
 
 @click.command("evaluate")
@@ -25,7 +25,7 @@ def command(
 ) -> int:  # fmt: skip
     """Score PACKAGE on labelled DATA: every metric with its 95 % bootstrap interval, also by slices."""
     dataset = open_dataset(data, options=read_options(reading))
-    result = evaluate(load(package), dataset, weight=weight, slices=words(slices), seed=seed)
+    result = evaluate(Predictor.load(package), dataset, weight=weight, slices=words(slices), seed=seed)
     if as_json:
         print_json(result)
     else:

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from shardwise.api import load
 from shardwise.cli import print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
 from shardwise.data.dataset import open_dataset
 from shardwise.serve.batch import predict_files
+from shardwise.serve.predictor import Predictor
 
 
 @click.command("predict")
@@ -25,7 +25,7 @@ def command(package: str, data: tuple[str, ...], out: str, keep: tuple[str, ...]
     Writes the column `prediction`; classifiers add `probability_<class>`.
     """
     dataset = open_dataset(data, options=read_options(reading))
-    rows = predict_files(load(package), dataset, out, keep=words(keep))
+    rows = predict_files(Predictor.load(package), dataset, out, keep=words(keep))
     if as_json:
         print_json({"rows": rows, "out": out})
     else:
