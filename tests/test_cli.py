@@ -81,7 +81,7 @@ def test_profile_is_readable_and_json(place: Path, capsys: pytest.CaptureFixture
         (["train", "people.parquet"], 2, "'target' is missing"),
         (["train", "nothing.parquet", "--target", "y"], 2, "no such file"),
         (["train", "people.parquet", "--target", "bought", "--trials", "many"], 2, "'many'"),
-        (["train", "people.parquet", "--target", "bought", "--type", "age"], 2, "COL=TYPE"),
+        (["train", "people.parquet", "--target", "bought", "--type", "age"], 2, "--type"),
         (["train", "people.parquet", "--target", "bought", "--config", "none.yaml"], 2, "no such file"),
         (["predict", "nothing", "people.parquet", "--out", "x.parquet"], 2, "no such folder"),
         (["predict", "nothing", "people.parquet"], 2, "--out"),

@@ -12,7 +12,7 @@ EVENTS: list[Event] = [
     StageStarted(stage="profile", total=3),
     Advanced(stage="profile", rows=1000),
     Said(text="look here", level="warning"),
-    Scored(trial=1, candidate="trees(x=1)", metric="roc_auc", score=0.912345, best=True),
+    Scored(trial=1, candidate="trees(x=1)", metric="roc_auc", score=0.912346, best=True),
 ]
 
 

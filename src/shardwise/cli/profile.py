@@ -13,6 +13,8 @@ from shardwise.core.config import nearest
 from shardwise.core.errors import TargetError
 from shardwise.data.profile_view import render_profile
 
+WIDTH = 160  # characters, where no terminal tells its own
+
 
 @click.command("profile")
 @data_argument
@@ -28,5 +30,7 @@ def command(data: tuple[str, ...], target: str | None, workers: int, as_json: bo
     if as_json:
         print_json(found.to_json())
     else:
-        Console(file=sys.stdout).print(render_profile(found, target=target))
+        Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH).print(
+            render_profile(found, target=target)
+        )
     return 0

@@ -66,8 +66,8 @@ def command(as_json: bool, config_file: str | None, **given: Any) -> int:
 def make_config(config_file: str | None, given: dict[str, Any]) -> RunConfig:
     """Options of the command line over those of the file."""
     content = load_config(config_file) if config_file else {}
-    for name in ("kinds", "types", "storage"):
-        given[name] = pairs(given[name], name)
+    for name, option in (("kinds", "kind"), ("types", "type"), ("storage", "storage")):
+        given[name] = pairs(given[name], option)
     for name in ("key", "drop", "families"):
         given[name] = words(given[name])
     weights = given.pop("class_weight")

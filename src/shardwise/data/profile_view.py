@@ -81,14 +81,15 @@ def _column_table(profile: Profile, target: str | None, power: dict[str, float])
         flagged = sorted(range(len(columns)), key=lambda place: (not columns[place].flags, place))[:_MOST_COLUMNS]
         shown = [columns[place] for place in sorted(flagged)]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("column", overflow="fold", max_width=32)
-    table.add_column("type", style="cyan")
-    table.add_column("missing", justify="right")
-    table.add_column("distinct", justify="right")
+    # On a narrow terminal the columns that may wrap get narrower; their cells are cut instead.
+    table.add_column("column", overflow="ellipsis", no_wrap=True, max_width=32)
+    table.add_column("type", style="cyan", no_wrap=True)
+    table.add_column("missing", justify="right", no_wrap=True)
+    table.add_column("distinct", justify="right", no_wrap=True)
     if target is not None:
-        table.add_column("tells", justify="right")
+        table.add_column("tells", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("values", overflow="ellipsis", no_wrap=True, max_width=60)
+    table.add_column("values", max_width=60)
     table.add_column("flags", style="yellow")
     for column in shown:
         table.add_row(*_row(column, column.name == target, power if target is not None else None))
@@ -116,8 +117,8 @@ def _row(column: ColumnProfile, is_target: bool, power: dict[str, float] | None)
     return [
         *cells,
         sparkline(column),
-        Text(summary(column)),
-        ", ".join(flag.replace("_", " ") for flag in column.flags),
+        Text(summary(column), no_wrap=True, overflow="ellipsis"),
+        Text(", ".join(flag.replace("_", " ") for flag in column.flags), no_wrap=True, overflow="ellipsis"),
     ]
 
 

@@ -102,8 +102,8 @@ class TerminalProgress:
     def __init__(self, console: Console) -> None:
         self._state = State()
         self._console = console
+        self._memory = (0.0, 0)  # when it was measured, and how much it was
         self._live = Live(get_renderable=self._panel, console=console, refresh_per_second=4, transient=True)
-        self._memory = (0.0, 0)
 
     def __enter__(self) -> Self:
         self._live.start()
