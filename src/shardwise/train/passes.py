@@ -25,9 +25,12 @@ from shardwise.data.rows import RowsWriter
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe
 from shardwise.split.base import TEST, Splitter
+from shardwise.split.hashed import position_hashes
 from shardwise.split.temporal import time_values
 from shardwise.stats.quantiles import Quantiles
 from shardwise.store.blobs import FolderBlobs
+
+SHARE_SEED = 7  # rows left out under a ceiling do not depend on the fold, whose hash has another seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,7 @@ class LabelledPass:
     recipe: str  # blob of the planned or fitted recipe
     weight: str | None = None
     class_weight: Mapping[str, float] | None = None
+    share: float = 1.0  # of the open rows that are taken, by their position
 
     def rows(self, partition: Partition, inputs: tuple[str, ...]) -> Iterator["Labelled"]:
         """Batches of the labelled rows of a partition, with what goes with them."""
@@ -105,6 +109,10 @@ class LabelledPass:
             row += batch.num_rows
             weight = self._weights(batch, target)
             known = ~np.isnan(target) if weight is None else ~np.isnan(target) & (weight > 0)
+            if self.share < 1.0:
+                first_row = partition.first_row + row - batch.num_rows
+                drawn = position_hashes(batch.num_rows, first_row, SHARE_SEED) < np.uint64(self.share * 2**64)
+                known &= drawn | (folds == TEST)
             if not known.all():
                 batch = batch.filter(pa.array(known))
                 folds, target = folds[known], target[known]

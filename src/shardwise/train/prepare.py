@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.config import nearest
-from shardwise.core.errors import AnswerIsNo, SchemaError, TargetError
+from shardwise.core.errors import AnswerIsNo, OverBudget, SchemaError, TargetError
 from shardwise.core.events import Advanced
 from shardwise.core.findings import Finding
 from shardwise.core.schema import schema_to_json
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import load_state
 from shardwise.core.target import Target, canonical_label
+from shardwise.core.units import format_size
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.profile import Profile
@@ -30,6 +31,8 @@ from shardwise.train.run import FORMAT, Run
 from shardwise.train.targets import infer_target
 from shardwise.train.units import run_units
 
+BASE_BYTES = 350_000_000  # the interpreter, libraries, a batch and its encoding
+ROW_BYTES = 40
 SMALL_BYTES = 64_000_000  # a pass over less takes no longer than to start workers
 MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
 NO_TEST = Finding(
@@ -55,10 +58,11 @@ class Prepared:
     rows: Path  # folder of the encoded rows, as they are predicted
     fold_rows_folders: tuple[Path, ...]  # for each evaluation the folder of its rows; often all are `rows`
     class_weight: Mapping[str, float] | None
+    share: float  # of the open rows that are trained on, for the ceiling on memory
 
     @property
     def train_rows(self) -> int:
-        return sum(rows for fold, rows in self.fold_rows.items() if fold != TEST)
+        return int(self.share * sum(rows for fold, rows in self.fold_rows.items() if fold != TEST))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +86,16 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
+    share = fitting_share(profiled.fold_rows, recipe, target, run.memory_bytes)
+    if share < 1.0:
+        findings = (*findings, _sampled(run, share))
+        labelled = replace(labelled, share=share)
     rows = _encode(run, profiled, recipe, labelled)
     folders = _encode_folds(run, profiled, recipe, labelled, rows)
     return Prepared(
         dataset=profiled.dataset, splitter=profiled.splitter, target=target, profile=profiled.profile,
         opened=profiled.opened, fold_rows=profiled.fold_rows, findings=findings, recipe=recipe, rows=rows,
-        fold_rows_folders=folders, class_weight=weights,
+        fold_rows_folders=folders, class_weight=weights, share=share,
     )  # fmt: skip
 
 
@@ -297,12 +305,12 @@ def _encode(
     run: Run, profiled: _Profiled, recipe: Recipe, labelled: LabelledPass, hidden: tuple[int, ...] = ()
 ) -> Path:
     dataset, splitter = profiled.dataset, profiled.splitter
-    parts = [labelled.recipe, _split_key(splitter, labelled.target), dataset.fingerprint, list(hidden)]
+    parts = [labelled.recipe, _split_key(splitter, labelled.target), dataset.fingerprint, list(hidden), labelled.share]
     key = unit_key(FORMAT, *parts)[:12]
     folder = run.folder / "rows" / key
     work = EncodePass(
         dataset=dataset, folds=labelled.folds, target=labelled.target, blobs=run.blobs, recipe=labelled.recipe,
-        weight=labelled.weight, class_weight=labelled.class_weight, folder=folder, hidden=hidden,
+        weight=labelled.weight, class_weight=labelled.class_weight, folder=folder, hidden=hidden, share=labelled.share,
     )  # fmt: skip
     with run.stage("encode", len(dataset.partitions)) as stage:
         run.check_disk(profiled.profile.rows * (len(recipe.features) * 4 + 16))
@@ -330,6 +338,29 @@ def _units(run: Run, work: Any, dataset: Dataset, name: str, *parts: Any) -> Any
 
 def _state(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     return load_state(run.ledger.blobs.read(record["blob"]))
+
+
+def fitting_share(fold_rows: Mapping[int, int], recipe: Recipe, target: Target, memory_bytes: int) -> float:
+    """Share of the open rows whose binned matrix fits under the ceiling, rounded down to a percent; 1.0 for all.
+
+    LightGBM holds a byte for each cell and about 40 for each row and output; the rest of the process is `BASE_BYTES`.
+    Raises `OverBudget` when not even a percent fits.
+    """
+    rows = sum(count for fold, count in fold_rows.items() if fold != TEST)
+    needed = rows * (len(recipe.features) + ROW_BYTES * target.outputs)
+    share = (memory_bytes - BASE_BYTES) / max(1, needed)
+    if share >= 1.0:
+        return 1.0
+    if share < 0.01:
+        least = format_size(BASE_BYTES + needed / 100)
+        raise OverBudget(f"{format_size(memory_bytes)} of memory are too little for this data", hint=f"Give {least}.")
+    return int(share * 100) / 100
+
+
+def _sampled(run: Run, share: float) -> Finding:
+    text = f"Models are trained on {share:.0%} of the rows: all do not fit under {format_size(run.memory_bytes)}."
+    run.say(text, level="warning")
+    return Finding(code="sampled", severity="warning", text=text, evidence={"share": share}, hint="Give more --memory.")
 
 
 def class_weights(
