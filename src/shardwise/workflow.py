@@ -164,7 +164,7 @@ def run_trials(run: Run, search: Search) -> None:
     )  # fmt: skip
     fitted: list[tuple[FitUnit, FoldResult]] = []  # of one trial
     with run.stage("train") as stage:
-        units = _units(run, search, study)
+        units = _units(run, search, study, executor.slots)
         ahead = AHEAD * executor.slots if executor.slots > 1 else 0
         work = run_units(
             run.ledger, executor, task, units, key=lambda u: u.key, ahead=ahead, final=lambda r: not r["cut"]
@@ -195,7 +195,7 @@ def _threads(executor: Executor, prepared: Prepared) -> int:
     return max(1, min(cpu_quota() // executor.slots, cells // CELLS_PER_THREAD))
 
 
-def _units(run: Run, search: Search, study: Study) -> Iterator[FitUnit]:
+def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUnit]:
     """Candidates x folds, until the time is used or the user asks to stop; what is journalled is gone through."""
     prepared = search.prepared
     folds = prepared.splitter.folds()
@@ -209,7 +209,8 @@ def _units(run: Run, search: Search, study: Study) -> Iterator[FitUnit]:
                 if number == 0 and not run.interrupts.stop_requested:
                     break  # of the baseline one fold is enough; then comes the first real model
                 return
-            deadline = time.monotonic() + max(left_s, 0.0) / (len(folds) - index)
+            waves = -(-(len(folds) - index) // slots)  # what is left of the trial, `slots` folds at a time
+            deadline = time.monotonic() + max(left_s, 0.0) / waves
             yield FitUnit(
                 trial=number, candidate=candidate, number=index, fold=fold, rows=prepared.fold_rows_folders[index],
                 key=key, deadline=deadline,
