@@ -63,15 +63,12 @@ class TrialResult:
         return sum(fold.seconds for fold in self.folds)
 
 
-def best_trial(trials: Sequence[TrialResult]) -> TrialResult | None:
-    """The lowest loss among the complete trials; one that was cut competes on the folds that it has, and only with
-    those trials' results on the same folds. Ties go to the earlier trial."""
-    ranked = rank(trials)
-    return ranked[0] if ranked else None
-
-
 def rank(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Trials from best to worst."""
+    """Trials from best to worst, by loss; ties go to the earlier trial.
+
+    One that was cut competes on the folds that it has, and only with the others' results on the same folds. Trials
+    without a finite loss are left out.
+    """
     usable = [trial for trial in trials if trial.folds and np.isfinite(trial.loss)]
     complete = sorted((trial for trial in usable if trial.complete), key=lambda trial: (trial.loss, trial.number))
     for trial in sorted((t for t in usable if not t.complete), key=lambda trial: (trial.loss, trial.number)):

@@ -1,7 +1,6 @@
 """Arrow IPC: the file format (also called Feather v2), read by record batch, and the stream format, read as a whole."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,21 +10,14 @@ from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import ReadOptions
 from shardwise.data.places import File, check_unchanged, each_file, open_file, reading
-from shardwise.data.readers.base import Batches, select
-from shardwise.data.readers.parquet import Pieces, plan_pieces, unify_pieces
-from shardwise.data.schemas import Layout, schema_of, typed_layout
+from shardwise.data.readers.parquet import Pieces, PiecesReader, unify_pieces
+from shardwise.data.schemas import Layout, typed_layout
 
 _FILE_MAGIC = b"ARROW1"
 
 
-@dataclass(frozen=True, kw_only=True)
-class IpcReader:
+class IpcReader(PiecesReader):
     """Reads Arrow IPC files; local ones are memory-mapped and not copied."""
-
-    options: ReadOptions
-    layout: Layout
-    hive: Layout = ()
-    pieces: tuple[Pieces, ...] = field(default=(), repr=False)
 
     @classmethod
     def survey(cls, files: Sequence[File], options: ReadOptions) -> "tuple[IpcReader, dict[str, Any]]":
@@ -33,15 +25,6 @@ class IpcReader:
         pieces = tuple(each_file(lambda file: _look(file, options), files))
         layout, hive, report = unify_pieces(pieces, files, options)
         return cls(options=options, layout=layout, hive=hive, pieces=pieces), report
-
-    def schema(self) -> pa.Schema:
-        return schema_of(self.layout)
-
-    def plan(self, target_bytes: int) -> tuple[Partition, ...]:
-        return plan_pieces(self.pieces, self.hive, target_bytes)
-
-    def read(self, partition: Partition, columns: Sequence[str] | None, batch_rows: int) -> Batches:
-        return Batches(self._read(partition, select(self.layout, columns), batch_rows))
 
     def _read(self, partition: Partition, layout: Layout, batch_rows: int) -> Iterator[pa.RecordBatch]:
         values = dict(partition.values)
@@ -52,10 +35,6 @@ class IpcReader:
                 for batch in _batches(source, partition, names):
                     for part in slices(batch, batch_rows):
                         yield conform(part, layout, values)
-
-    def reading_only(self) -> "IpcReader":
-        """The same without what only planning needs: small, for tasks."""
-        return replace(self, pieces=())
 
 
 def _batches(source: pa.NativeFile, partition: Partition, names: set[str]) -> Iterator[pa.RecordBatch]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,20 +69,13 @@ def unify_pieces(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetReader:
-    """Reads Parquet files."""
+class PiecesReader:
+    """What readers of files share that tell their pieces (row groups, record batches) and types by themselves."""
 
     options: ReadOptions
     layout: Layout
     hive: Layout = ()
     pieces: tuple[Pieces, ...] = field(default=(), repr=False)
-
-    @classmethod
-    def survey(cls, files: Sequence[File], options: ReadOptions) -> "tuple[ParquetReader, dict[str, Any]]":
-        """Read the footers of all files; the reader, and the report."""
-        pieces = tuple(each_file(lambda file: _footer(file, options), files))
-        layout, hive, report = unify_pieces(pieces, files, options)
-        return cls(options=options, layout=layout, hive=hive, pieces=pieces), report
 
     def schema(self) -> pa.Schema:
         return schema_of(self.layout)
@@ -92,6 +85,24 @@ class ParquetReader:
 
     def read(self, partition: Partition, columns: Sequence[str] | None, batch_rows: int) -> Batches:
         return Batches(self._read(partition, select(self.layout, columns), batch_rows))
+
+    def reading_only(self) -> Self:
+        """The same without what only planning needs: small, for tasks."""
+        return replace(self, pieces=())
+
+    def _read(self, partition: Partition, layout: Layout, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        raise NotImplementedError
+
+
+class ParquetReader(PiecesReader):
+    """Reads Parquet files."""
+
+    @classmethod
+    def survey(cls, files: Sequence[File], options: ReadOptions) -> "tuple[ParquetReader, dict[str, Any]]":
+        """Read the footers of all files; the reader, and the report."""
+        pieces = tuple(each_file(lambda file: _footer(file, options), files))
+        layout, hive, report = unify_pieces(pieces, files, options)
+        return cls(options=options, layout=layout, hive=hive, pieces=pieces), report
 
     def _read(self, partition: Partition, layout: Layout, batch_rows: int) -> Iterator[pa.RecordBatch]:
         values = dict(partition.values)
@@ -104,10 +115,6 @@ class ParquetReader:
                 for batch in parquet.iter_batches(batch_rows, row_groups=groups, columns=names):
                     for part in slices(batch, batch_rows):
                         yield conform(part, layout, values)
-
-    def reading_only(self) -> "ParquetReader":
-        """The same without what only planning needs: small, for tasks."""
-        return replace(self, pieces=())
 
 
 def _open(file: File, options: ReadOptions) -> pq.ParquetFile:
