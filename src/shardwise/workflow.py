@@ -31,6 +31,7 @@ from shardwise.split.base import TEST
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
 from shardwise.store.ledger import unit_key
+from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared, prepare
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run, already_finished, finish, open_run
@@ -94,7 +95,7 @@ class Search:
         return len(self.prepared.splitter.folds())
 
     def rows(self, *folds: int) -> DiskRows:
-        return DiskRows(self.prepared.rows, self.prepared.recipe.features, folds)
+        return DiskRows(self.prepared.rows / FLOATS, self.prepared.recipe.features, folds)
 
 
 @dataclass(frozen=True)

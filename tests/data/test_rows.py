@@ -11,7 +11,8 @@ from shardwise.core.errors import DataError, DiskFull, OverBudget
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data import rows as rows_module
 from shardwise.data import rows_writer
-from shardwise.data.rows import Chunk, DiskRows, RowsWriter
+from shardwise.data.bins import Binner
+from shardwise.data.rows import BinnedRows, Chunk, DiskRows, RowsWriter, keep_binner
 
 FEATURES = tuple(Feature(name=f"f{i}", source=f"f{i}", kind=FeatureKind.NUMBER) for i in range(3))
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -74,13 +75,6 @@ def test_target_weight_and_memory_have_the_order_of_the_chunks(folder: Path) -> 
     np.testing.assert_array_equal(rows.weight(), order % 5 + 1)
     np.testing.assert_array_equal(numbers([whole]), order)
     np.testing.assert_array_equal(numbers(rows.batches(7)), order)
-
-
-def test_positions_put_predictions_back(folder: Path) -> None:
-    rows = DiskRows(folder, FEATURES, [0, 1])
-    first = {0: 0, 2: 100}
-    for chunk, (partition, positions) in zip(rows.chunks(), rows.positions(), strict=True):
-        np.testing.assert_array_equal(chunk.y, first[partition] + positions)
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +146,12 @@ def test_same_rows_same_bytes(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
 
 
-def test_rows_without_target_are_left_out_but_counted(tmp_path: Path) -> None:
+def test_rows_without_target_are_left_out(tmp_path: Path) -> None:
     X, y, _, folds = batch(10)
     y[[0, 4]] = np.nan
     assert sum(RowsWriter(tmp_path, 3).write(0, X, y, None, folds).values()) == 8
     rows = DiskRows(tmp_path, FEATURES, [0, 1, 2])
-    found = np.sort(np.concatenate([positions for _, positions in rows.positions()]))
-    np.testing.assert_array_equal(found, [1, 2, 3, 5, 6, 7, 8, 9])
+    np.testing.assert_array_equal(np.sort(numbers(rows.chunks())), [1, 2, 3, 5, 6, 7, 8, 9])
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
@@ -253,6 +246,53 @@ def test_rows_of_other_features_or_formats_are_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="3 features"):
         DiskRows(folder, FEATURES[:2], [0])
     manifest = folder / "part-000000" / "rows.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 9'))
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 9'))
     with pytest.raises(DataError, match="format 9"):
         DiskRows(folder, FEATURES, [0])
+
+
+@pytest.fixture(scope="module")
+def binned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2,000 rows of two folds as codes in two partitions, of which the features 0 and 2 have bins."""
+    path = tmp_path_factory.mktemp("binned")
+    binner = Binner([0, 2], [np.arange(0, 2000, 20) + 0.5, np.array([1000.0])])
+    keep_binner(path, binner)
+    writer = RowsWriter(path, 2, np.uint8)
+    for index in range(2):
+        X, y, weight, folds = batch(1000, 1000 * index, folds=2)
+        writer.write(index, binner.codes(X).T, y, weight, folds)
+    return path
+
+
+def test_codes_are_read_as_they_were_written(binned: Path) -> None:
+    rows = BinnedRows(binned, FEATURES, [1])
+    assert rows.features == (FEATURES[0], FEATURES[2])
+    for chunk in rows.chunks():
+        assert chunk.X.dtype == np.uint8
+        np.testing.assert_array_equal(chunk.X[:, 0], np.ceil((chunk.y - 0.5) / 20).clip(0))
+        np.testing.assert_array_equal(chunk.X[:, 1], chunk.y + 0.5 > 1000)
+    assert sum(rows.block_rows()) == rows.n_rows == 1000
+
+
+def test_a_share_of_the_codes_is_the_same_rows_each_time(binned: Path) -> None:
+    whole = BinnedRows(binned, FEATURES, [0, 1])
+    some, again = whole.sampled(0.3), pickle.loads(pickle.dumps(whole.sampled(0.3)))
+    np.testing.assert_array_equal(some.target(), again.target())
+    assert some.n_rows == len(some.target()) == sum(some.block_rows())
+    assert abs(some.n_rows - 600) < 5 * np.sqrt(2000 * 0.3 * 0.7)
+    assert set(some.target()) < set(whole.target())
+    more = whole.sampled(0.6)
+    assert set(some.target()) < set(more.target())
+    for chunk in some.chunks():
+        np.testing.assert_array_equal(chunk.X[:, 1], chunk.y + 0.5 > 1000)
+    np.testing.assert_array_equal(some.weight(), some.target() % 5 + 1)
+    assert some.key != whole.key
+    assert whole.sampled(1.0) is whole
+
+
+def test_pages_that_were_given_back_are_read_again(binned: Path) -> None:
+    rows = BinnedRows(binned, FEATURES, [0, 1])
+    before = [np.array(rows.block(i).X) for i in range(len(rows.block_rows()))]
+    for i, codes in enumerate(before):
+        rows.release(i)
+        np.testing.assert_array_equal(rows.block(i).X, codes)

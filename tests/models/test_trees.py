@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -7,14 +8,15 @@ import numpy as np
 import pytest
 
 from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetError, TaskFailed
-from shardwise.core.schema import FeatureKind
+from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Task
-from shardwise.data.rows import DiskRows
+from shardwise.data.bins import MISSING, Binner
 from shardwise.models import trees
 from shardwise.models.base import FitRun
 from shardwise.models.boosting import Curve
 from shardwise.models.trees import Trees
 from shardwise.models.trees_data import DATASETS, DatasetCache
+from shardwise.models.trees_text import on_raw_values
 from shardwise.testing.models import FEATURES, TRAIN, ModelConformance, Table, on_disk, tiny_table, tiny_target
 
 
@@ -44,25 +46,56 @@ class TestManyThreads(ModelConformance):
 
 def fit(folder: Path, task: Task, table: Table | None = None, **params: Any) -> Trees:
     model = Trees(tiny_target(task), FEATURES, **{"n_estimators": 60, "min_child_samples": 5, **params})
-    model.fit(*on_disk(folder, table or tiny_table(task)), FitRun(seed=1))
+    model.fit(*on_disk(folder, table or tiny_table(task), reads="bins"), FitRun(seed=1))
     return model
 
 
-def test_equals_lightgbm_on_the_same_arrays(tmp_path: Path) -> None:
-    table = tiny_table(Task.BINARY)
-    model = fit(tmp_path, Task.BINARY, table, early_stopping_rounds=10, patience=0.0)
+@pytest.mark.parametrize("categorical", ["native", "ordinal"])
+@pytest.mark.parametrize("task", list(Task))
+def test_predicts_for_raw_rows_what_lightgbm_does_for_their_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task, categorical: str
+) -> None:
+    learned: list[str] = []
+
+    def spy(text: str, binner: Binner, features: Sequence[Feature]) -> str:
+        learned.append(text)
+        return on_raw_values(text, binner, features)
+
+    monkeypatch.setattr(trees, "on_raw_values", spy)
+    table = tiny_table(task)
+    model = fit(tmp_path, task, table, categorical=categorical)
+    codes = Binner.fit(FEATURES, table.X[table.folds == TRAIN]).codes(table.X).T.astype(np.float64)
+    codes[codes == MISSING] = np.nan
+    by_codes, by_values = (lgb.Booster(model_str=text) for text in (learned[0], model._text))
+    assert by_codes.current_iteration() == model.rounds > 5
+    np.testing.assert_array_equal(by_values.predict(table.X), by_codes.predict(codes))
+    np.testing.assert_array_equal(by_values.feature_importance("gain"), by_codes.feature_importance("gain"))
+
+
+def test_the_codes_cost_no_accuracy(tmp_path: Path) -> None:
+    table = tiny_table(Task.REGRESSION, 6000)
     train, valid = (table.folds == fold for fold in (0, 1))
     data = lgb.Dataset(table.X[train], table.y[train], categorical_feature=[3], params={"verbosity": -1})
-    settings = {"objective": "binary", "metric": "binary_logloss", "learning_rate": 0.05, "min_child_samples": 5}
-    booster = lgb.train(
-        {**settings, "verbosity": -1, "seed": 1, "force_row_wise": True},
-        data,
-        60,
-        valid_sets=[lgb.Dataset(table.X[valid], table.y[valid], reference=data)],
-        callbacks=[lgb.early_stopping(10, verbose=False)],
-    )
-    assert model.rounds == booster.best_iteration
-    np.testing.assert_allclose(model.predict(table.X)[:, 1], booster.predict(table.X), rtol=1e-12)
+    settings = {"learning_rate": 0.05, "min_child_samples": 5, "verbosity": -1, "seed": 1}
+    booster = lgb.train(settings, data, 60)
+    losses = [
+        np.mean((table.y[valid] - prediction[valid]) ** 2)
+        for prediction in (fit(tmp_path, Task.REGRESSION, table).predict(table.X), booster.predict(table.X))
+    ]
+    assert losses[0] < 1.02 * losses[1]
+
+
+def test_redundant_and_constant_features_are_not_learned_from(tmp_path: Path) -> None:
+    table = tiny_table(Task.BINARY)
+    table.X[:, 0] = 7.0
+    features = [replace(f, redundant=f.name == "shop") for f in FEATURES]
+    model = Trees(tiny_target(Task.BINARY), features, n_estimators=20, min_child_samples=5)
+    rows = on_disk(tmp_path, table, features, "bins")
+    assert [f.name for f in rows[0].features] == ["age", "age is missing", "colour"]
+    model.fit(*rows, FitRun(seed=1))
+    assert model.importance()["shop"] == model.importance()["size"] == 0
+    assert model.predict(table.X).shape == (len(table.y), 2)
+    assert f"max_feature_idx={len(FEATURES) - 1}" in model._text
 
 
 def test_chunks_on_disk_give_the_model_of_one_chunk(tmp_path: Path) -> None:
@@ -141,7 +174,7 @@ def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_second_candidate_uses_the_same_bins(tmp_path: Path) -> None:
     DATASETS.free()
-    rows = on_disk(tmp_path, tiny_table(Task.BINARY))
+    rows = on_disk(tmp_path, tiny_table(Task.BINARY), reads="bins")
     answers = []
     for params in ({}, {"num_leaves": 5, "min_child_samples": 2}, {"categorical": "ordinal"}, {}):
         model = Trees(tiny_target(Task.BINARY), FEATURES, n_estimators=20, **params)
@@ -154,7 +187,7 @@ def test_a_second_candidate_uses_the_same_bins(tmp_path: Path) -> None:
 
 def test_kept_datasets_obey_the_memory_limit(tmp_path: Path) -> None:
     cache, params = DatasetCache(), {"categorical_feature": [], "verbosity": -1}
-    rows = [on_disk(tmp_path / str(i), tiny_table(Task.BINARY, seed=i))[0] for i in range(3)]
+    rows = [on_disk(tmp_path / str(i), tiny_table(Task.BINARY, seed=i), reads="bins")[0] for i in range(3)]
     size = rows[0].n_rows * (len(FEATURES) + 8)
     kept = []
     for each in rows:
@@ -203,7 +236,7 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 def test_only_the_rows_of_the_folds_are_learned(tmp_path: Path) -> None:
     table = tiny_table(Task.REGRESSION)
     spoiled = Table(table.X, np.where(table.folds == TRAIN, table.y, 1e6), None, table.folds)
-    on_disk(tmp_path, spoiled)
+    rows = on_disk(tmp_path, spoiled, reads="bins")
     model = Trees(tiny_target(Task.REGRESSION), FEATURES, n_estimators=10)
-    model.fit(DiskRows(tmp_path, FEATURES, [TRAIN]), None, FitRun(seed=1))
+    model.fit(rows[0], None, FitRun(seed=1))
     assert model.predict(table.X).max() < 1e4

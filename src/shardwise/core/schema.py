@@ -72,7 +72,8 @@ class Feature:
     """One column of the model-ready float32 matrix.
 
     `low` and `high` clip outliers, `fill` replaces NaN, `center` and `scale` standardise: these are for linear and
-    neural models, which read `(clip(x or fill) - center) / scale`; trees read the raw number.
+    neural models, which read `(clip(x or fill) - center) / scale`; trees read the raw number. `redundant` says that a
+    tree can read the same off another feature of the source: that it is missing, a wave of its hour.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Feature:
     fill: float = 0.0
     center: float = 0.0
     scale: float = 1.0
+    redundant: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -1,11 +1,13 @@
 """Model-ready rows on disk, the reading side: what models iterate, memory-mapped.
 
-`RowsWriter` (in `rows_writer`, where the layout is described) writes them, `DiskRows` reads the folds that are asked
-for. The order of the rows is: partition, then block, then fold; within a block the order of the partition.
+`RowsWriter` (in `rows_writer`, where the layout is described) writes them; `DiskRows` reads the floats of the folds
+that are asked for, `BinnedRows` the codes. The order of the rows is: partition, then block, then fold; within a block
+the order of the partition.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,22 +18,28 @@ import numpy as np
 
 from shardwise.core.errors import DataError, OverBudget, context
 from shardwise.core.schema import Feature
+from shardwise.core.state import dump_state, load_state
 from shardwise.core.units import format_size
+from shardwise.data.bins import Binner
 from shardwise.data.rows_writer import FORMAT, MANIFEST, PREFIX, PartitionWriter, RowsWriter
+from shardwise.stats.hashes import mix
+from shardwise.store.files import write_atomic
 
-__all__ = ["Chunk", "DiskRows", "PartitionWriter", "Rows", "RowsWriter"]
+__all__ = ["BINNER", "BinnedRows", "Chunk", "DiskRows", "PartitionWriter", "Rows", "RowsWriter", "keep_binner"]
 
+BINNER = "binner.state"  # in a folder of codes: what they mean
 SHUFFLE_ROWS = 65_536  # rows that a shuffled reader holds at most ...
 SHUFFLE_BYTES = 64 * 2**20  # ... and their size
 _PIECE_ROWS = 1024  # what a shuffled reader draws at once from one place
+_SHARE_SEED = 7
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Rows of one fold of one partition.
 
-    `X` float32 `(rows, features)`, column-major and memory-mapped; `y` float64 `(rows,)`, class index or number;
-    `weight` float32 `(rows,)` or None.
+    `X` float32 (of `BinnedRows` uint8) `(rows, features)`, column-major and memory-mapped; `y` float64 `(rows,)`, class
+    index or number; `weight` float32 `(rows,)` or None.
     """
 
     X: np.ndarray
@@ -161,7 +169,7 @@ class DiskRows:
             return None
         if (self.folder / f"{PREFIX}{block.partition:06d}" / "weight.npy").exists():
             return self._column(block, "weight")
-        return np.ones(block.stop - block.start, np.float32)
+        return np.ones(len(self._column(block, "y")), np.float32)
 
     def _chunk(self, block: _Block) -> Chunk:
         width = len(self.features)
@@ -173,20 +181,33 @@ class DiskRows:
         """Memory-mapped, one for each block, in the order of the rows."""
         return [self._chunk(block) for block in self._blocks]
 
-    def positions(self) -> Iterator[tuple[int, np.ndarray]]:
-        """For each chunk its partition and the int64 `(rows,)` numbers of its rows in that partition."""
-        return ((block.partition, self._column(block, "position")) for block in self._blocks)
-
     def target(self) -> np.ndarray:
         """Float64 `(rows,)`."""
-        return np.concatenate([np.empty(0), *(self._column(block, "y") for block in self._blocks)])
+        return self._gathered(np.empty(self.n_rows), lambda block: self._column(block, "y"))
 
     def weight(self) -> np.ndarray | None:
         """Float32 `(rows,)`; None when no row has a weight."""
         if not self._weighted:
             return None
-        parts = [weights for block in self._blocks if (weights := self._weights(block)) is not None]
-        return np.concatenate([np.empty(0, np.float32), *parts])
+        return self._gathered(np.empty(self.n_rows, np.float32), self._weights)
+
+    def _gathered(self, out: np.ndarray, read: Callable[[_Block], np.ndarray | None]) -> np.ndarray:
+        """One value for each row, in order; pages that were read are given back, as they would count as memory."""
+        start = 0
+        for block in self._blocks:
+            values = read(block)
+            assert values is not None
+            out[start : start + len(values)] = values
+            start += len(values)
+            self._release(block.partition)
+        return out
+
+    def _release(self, partition: int) -> None:
+        """Unmap the pages of a partition that are in memory; they are read again when somebody looks."""
+        for (number, _), values in self._maps.items():
+            mapped = getattr(values.base, "_mmap", None)
+            if number == partition and mapped is not None:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def in_memory(self, limit_bytes: int) -> Chunk:
         """All rows as one column-major chunk in memory; raises `OverBudget` above the limit."""
@@ -242,6 +263,73 @@ class DiskRows:
             rows += len(piece.y)
         if pile:
             yield pile
+
+
+class BinnedRows(DiskRows):
+    """The rows of some folds as codes: chunks have X uint8 `(rows, binned features)`.
+
+    `features` are those that have bins, in the order of the columns of X; `binner` tells what the codes mean. `share`
+    below 1 leaves rows out, by a hash of their place: the same ones at each reading.
+    """
+
+    def __init__(
+        self, folder: str | Path, features: Sequence[Feature], folds: Sequence[int], *, share: float = 1.0
+    ) -> None:
+        with context(path=str(folder)):
+            self.binner = Binner.from_state(load_state((Path(folder) / BINNER).read_bytes()))
+        self.all_features = tuple(features)
+        self.share = share
+        super().__init__(folder, self.binner.features(features), folds)
+
+    def sampled(self, share: float) -> "BinnedRows":
+        """About that share of the rows."""
+        return self if share >= 1.0 else BinnedRows(self.folder, self.all_features, self.folds, share=share)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return (*super().key, self.share)
+
+    @cached_property
+    def n_rows(self) -> int:
+        return sum(self.block_rows())
+
+    def block_rows(self) -> list[int]:
+        """Rows of each block."""
+        sizes = [block.stop - block.start for block in self._blocks]
+        if self.share >= 1.0:
+            return sizes
+        return [len(_drawn(block, self.share)) for block in self._blocks]
+
+    def block(self, number: int) -> Chunk:
+        """A block as a chunk; its pages count as memory until `release`."""
+        return self._chunk(self._blocks[number])
+
+    def release(self, number: int) -> None:
+        """Give the pages of a block's partition back."""
+        self._release(self._blocks[number].partition)
+
+    def _chunk(self, block: _Block) -> Chunk:
+        chunk = super()._chunk(block)
+        if self.share >= 1.0:
+            return chunk
+        chosen = _drawn(block, self.share)
+        return Chunk(np.take(chunk.X.T, chosen, axis=1).T, chunk.y, chunk.weight)
+
+    def _column(self, block: _Block, kind: str) -> np.ndarray:
+        values = super()._column(block, kind)
+        return values if self.share >= 1.0 else values[_drawn(block, self.share)]
+
+
+def _drawn(block: _Block, share: float) -> np.ndarray:
+    """Places in a block of the rows that a share takes, int64."""
+    places = np.arange(block.start, block.stop, dtype=np.uint64) + np.uint64(block.partition << 40)
+    return np.flatnonzero(mix(places, _SHARE_SEED) < np.uint64(share * 2**64))
+
+
+def keep_binner(folder: Path, binner: Binner) -> None:
+    """Write what the codes of a folder mean; the same binner gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / BINNER, dump_state(binner.state()))
 
 
 def _slice(chunk: Chunk, start: int, stop: int) -> Chunk:

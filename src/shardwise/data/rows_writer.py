@@ -1,13 +1,13 @@
 """Model-ready rows on disk, the writing side: what the encode pass leaves for the models.
 
-Layout of a folder of rows, one sub-folder per partition, which appears whole or not at all:
+A folder of rows holds float32 values, or uint8 codes (see `bins`). One sub-folder per partition, which appears whole or
+not at all:
 
     part-000012/
-      rows.json      {"format": 1, "features": F, "weighted": false, "blocks": [[fold, rows], ...]}
-      X.npy          float32, flat: the blocks one after the other, each column-major `(rows, F)`
+      rows.json      {"format": 2, "features": F, "weighted": false, "blocks": [[fold, rows], ...]}
+      X.npy          float32 or uint8, flat: the blocks one after the other, each column-major `(rows, F)`
       y.npy          float64: class index or number
       weight.npy     float32, when there are weights
-      position.npy   int64: the row's number in its partition, so that predictions can be put back
 
 A block holds rows of one fold, in the order of the partition. All folds share one file per kind, so that a dataset of
 thousands of partitions needs a few memory maps per partition, whatever the number of folds.
@@ -27,20 +27,22 @@ import numpy as np
 
 from shardwise.core.errors import DataError, context
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "rows.json"
 PREFIX = "part-"
 BLOCK_ROWS = 65_536  # rows gathered before they are written, over all folds
 _NO_FOLD = 1000  # outside int8: a row that is left out
-_DTYPES: dict[str, type[np.generic]] = {"X": np.float32, "y": np.float64, "weight": np.float32, "position": np.int64}
+Cell = type[np.float32] | type[np.uint8]
+_DTYPES: dict[str, type[np.generic]] = {"y": np.float64, "weight": np.float32}
 
 
 class RowsWriter:
     """Writes encoded rows, partition by partition. Picklable: each worker writes the partitions that it is given."""
 
-    def __init__(self, folder: str | Path, n_features: int) -> None:
+    def __init__(self, folder: str | Path, n_features: int, cell: Cell = np.float32) -> None:
         self.folder = Path(folder)
         self.n_features = n_features
+        self.cell = cell
 
     @contextmanager
     def partition(self, index: int) -> "Iterator[PartitionWriter]":
@@ -48,7 +50,8 @@ class RowsWriter:
 
         A partition that was there already is replaced, so writing twice is the same as writing once.
         """
-        with context(stage="encode", partition=index), PartitionWriter(self.folder, index, self.n_features) as writer:
+        writer = PartitionWriter(self.folder, index, self.n_features, self.cell)
+        with context(stage="encode", partition=index), writer:
             yield writer
 
     def write(
@@ -72,36 +75,35 @@ class RowsWriter:
 class PartitionWriter:
     """Appends batches to one partition at bounded memory; used as a context manager (see `RowsWriter.partition`)."""
 
-    def __init__(self, folder: Path, index: int, n_features: int) -> None:
+    def __init__(self, folder: Path, index: int, n_features: int, cell: Cell = np.float32) -> None:
         self.rows: dict[int, int] = {}
+        self._cell = cell
         self._folder = folder
         self._final = folder / _name(index)
         self._n_features = n_features
         self._pending: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         self._pending_rows = 0
-        self._position = 0
         self._weighted: bool | None = None
         self._blocks: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._temporary = Path(tempfile.mkdtemp(prefix=f".{self._final.name}-", dir=self._folder))
-        self._files = {kind: _NpyFile(self._temporary / f"{kind}.npy", dtype) for kind, dtype in _DTYPES.items()}
+        dtypes = {"X": self._cell, **_DTYPES}
+        self._files = {kind: _NpyFile(self._temporary / f"{kind}.npy", dtype) for kind, dtype in dtypes.items()}
         return self
 
     def write(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, folds: np.ndarray) -> None:
-        """Append a batch: X float32 `(rows, features)`, best column-major, y, weight and folds `(rows,)`.
+        """Append a batch: X of the writer's cells `(rows, features)`, best column-major, y, weight and folds `(rows,)`.
 
-        Rows without a target (NaN) are left out, but counted: positions stay those of the partition. X may be reused by
-        the caller afterwards. Raises `DataError` when the shapes disagree, or when only some batches have weights.
+        Rows without a target (NaN) are left out. X may be reused by the caller afterwards. Raises `DataError` when the
+        shapes disagree, or when only some batches have weights.
         """
         self._check(X, y, weight, folds)
-        positions = np.arange(self._position, self._position + len(y), dtype=np.int64)
-        self._position += len(y)
-        columns = {"y": np.asarray(y, np.float64), "position": positions}
+        columns = {"y": np.asarray(y, np.float64)}
         if weight is not None:
             columns["weight"] = np.asarray(weight, np.float32)
-        X = np.asarray(X, np.float32)
+        X = np.asarray(X, self._cell)
         folds = np.where(np.isnan(columns["y"]), _NO_FOLD, folds.astype(np.int16))
         if self._pending_rows == 0 and len(y) >= BLOCK_ROWS:  # the usual case: no copy
             self._write_blocks(X, columns, folds)

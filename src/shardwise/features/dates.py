@@ -76,7 +76,8 @@ class Calendar(ProfileOnly):
             if not np.ptp(values) > 0:
                 continue
             if part == "weekend":
-                features.append(Feature(name=f"{column}:{part}", source=column, kind=FeatureKind.FLAG))
+                flag = Feature(name=f"{column}:{part}", source=column, kind=FeatureKind.FLAG, redundant=True)
+                features.append(flag)
                 continue
             center, scale = float(values.mean()), float(values.std())
             features.append(
@@ -89,6 +90,7 @@ class Calendar(ProfileOnly):
                     fill=float(np.median(values)),
                     center=center,
                     scale=scale,
+                    redundant=part.endswith(("_sin", "_cos")),
                 )
             )
         return features

@@ -42,7 +42,8 @@ class Number(ProfileOnly):
         offset, unit = affine(profile, grid, low, high)
         features = [_describe(column, profile, grid / unit - offset, unit)]
         if min(profile.nulls, profile.count - profile.nulls) >= max(10, 0.002 * profile.count):
-            features.append(Feature(name=f"{column}:missing", source=column, kind=FeatureKind.FLAG))
+            flag = Feature(name=f"{column}:missing", source=column, kind=FeatureKind.FLAG, redundant=True)
+            features.append(flag)
         return cls(
             column,
             {

@@ -31,9 +31,10 @@ class FitRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a model family can do."""
+    """What a family can do, and whether `fit` reads its rows as `floats` (`DiskRows`) or as `bins` (`BinnedRows`)."""
 
     tasks: frozenset[str]
+    reads: str = "floats"
     weights: bool = True
     missing_values: bool = True
     importance: bool = False
@@ -46,7 +47,9 @@ class Model(Protocol):
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None: ...
 
-    def fit(self, train: Rows, valid: Rows | None, run: FitRun) -> None: ...
+    def fit(self, train: Any, valid: Any, run: FitRun) -> None:
+        """Learn from rows of the kind that `traits.reads` names; `valid` may be None."""
+        ...
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64: probabilities `(rows, classes)` for classification, else `(rows,)`; X float32 `(rows, features)`."""

@@ -7,7 +7,7 @@ import lightgbm as lgb
 import numpy as np
 
 from shardwise.core.target import Target, Task
-from shardwise.models.base import Rows
+from shardwise.data.rows import Rows
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
 

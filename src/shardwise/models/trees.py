@@ -1,4 +1,4 @@
-"""Gradient-boosted trees: LightGBM, trained from memory-mapped rows, with early stopping.
+"""Gradient-boosted trees: LightGBM, trained from binned rows, with early stopping.
 
 The same rows, params and seed give the same bytes, whatever the number of threads. LightGBM sums histograms row-wise
 (about a fifth faster, but the last digits depend on the number of threads) or column-wise (one thread sums one
@@ -8,7 +8,6 @@ standardised in float64 before LightGBM sees them as float32, so that huge or ti
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ import numpy as np
 from shardwise.core.errors import ConfigError, PackageError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
-from shardwise.models.base import FitRun, Rows, Traits
+from shardwise.data.rows import BinnedRows
+from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Metrics
 from shardwise.models.checks import check_matrix, labels, not_fitted
@@ -28,11 +28,11 @@ from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors
+from shardwise.models.trees_text import on_raw_values
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
 ONE_THREAD_CELLS = 2**23  # up to here a second thread brings less than models side by side
 _MODEL = "model.txt"
-_RUNTIME = re.compile(r"\nparameters:\n.*?\nend of parameters\n", re.DOTALL)
 _OBJECTIVES: dict[Task, dict[str | None, str]] = {
     Task.BINARY: {None: "binary"},
     Task.MULTICLASS: {None: "multiclass"},
@@ -95,7 +95,7 @@ class TreesParams:
 class Trees:
     """LightGBM behind the `Model` interface. `rounds` is the number of boosting rounds that were kept."""
 
-    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), importance=True)
+    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), reads="bins", importance=True)
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(TreesParams, "trees", params)
@@ -112,7 +112,7 @@ class Trees:
         self._booster: lgb.Booster | None = None
         self._constant: np.ndarray | None = None  # where there is nothing to split, float64 (outputs,)
 
-    def fit(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
+    def fit(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun) -> None:
         """Boost until the validation loss stops falling; without validation rows, `n_estimators` rounds.
 
         Raises `DataError` without rows, `TargetError` for targets that the task cannot have.
@@ -120,24 +120,33 @@ class Trees:
         self.threads = run.threads
         y, weight = labels(train)
         self._check_target(y)
-        self._booster, self._constant = None, None
-        if not self.features or (self.target.task is Task.COUNT and not y.any()):
+        self._booster, self._constant, self.rounds = None, None, 0
+        if not train.features or (self.target.task is Task.COUNT and not y.any()):
             self._constant = best_constant(self.target, y, weight)
             return
         self._scale = TargetScale.of(y, self.params.target_transform) if self._is_scaled else TargetScale()
         del y, weight  # as large as the labels that LightGBM keeps
         valid = valid if valid is not None and valid.n_rows else None
-        kept = DATASETS.open(train, valid, self._dataset_params(run), run.memory_bytes)
+        kept = DATASETS.open(train, valid, self._dataset_params(train, run), run.memory_bytes)
         with lightgbm_errors(), kept as (train_set, valid_set):
             self._label(train_set, train)
             if valid is not None and valid_set is not None:
                 self._label(valid_set, valid)
-            self._boost(lgb.Booster(self._booster_params(train.n_rows, run), train_set), valid, valid_set, run)
+            booster = lgb.Booster(self._booster_params(train, run), train_set)
+            try:
+                self._boost(booster, valid, valid_set, run)
+            finally:
+                if self.rounds:
+                    text = booster.model_to_string(num_iteration=self.rounds, importance_type="gain")
+                    self._use(on_raw_values(text, train.binner, self.features))
 
-    def _label(self, dataset: lgb.Dataset, rows: Rows) -> None:
+    def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
         dataset.set_label(self._scale.apply(rows.target()).astype(np.float32))
+        dataset.label = None  # LightGBM has a copy of its own
 
-    def _boost(self, booster: lgb.Booster, valid: Rows | None, valid_set: lgb.Dataset | None, run: FitRun) -> None:
+    def _boost(
+        self, booster: lgb.Booster, valid: BinnedRows | None, valid_set: lgb.Dataset | None, run: FitRun
+    ) -> None:
         metrics = None
         if valid is not None and valid_set is not None:
             booster.add_valid(valid_set, "valid")
@@ -148,9 +157,6 @@ class Trees:
             boosting.run(self.params.n_estimators)
         finally:
             self.rounds = boosting.best_round
-            if self.rounds:
-                text = booster.model_to_string(num_iteration=self.rounds, importance_type="gain")
-                self._use(_RUNTIME.sub("\n", text))
 
     def _use(self, text: str) -> None:
         self._text = text
@@ -172,8 +178,8 @@ class Trees:
                 hint="Leave target_transform out.",
             )
 
-    def _dataset_params(self, run: FitRun) -> dict[str, Any]:
-        codes = [i for i, feature in enumerate(self.features) if feature.kind is FeatureKind.CODE]
+    def _dataset_params(self, train: BinnedRows, run: FitRun) -> dict[str, Any]:
+        codes = [i for i, feature in enumerate(train.features) if feature.kind is FeatureKind.CODE]
         return {
             "max_bin": self.params.max_bin,
             "feature_pre_filter": False,  # so that bins serve any min_child_samples
@@ -183,9 +189,9 @@ class Trees:
             "verbosity": -1,
         }
 
-    def _booster_params(self, n_rows: int, run: FitRun) -> dict[str, Any]:
-        params = self.params
-        small = n_rows * len(self.features) <= ONE_THREAD_CELLS
+    def _booster_params(self, train: BinnedRows, run: FitRun) -> dict[str, Any]:
+        params, n_rows = self.params, train.n_rows
+        small = n_rows * len(train.features) <= ONE_THREAD_CELLS
         content: dict[str, Any] = {
             "objective": _OBJECTIVES[self.target.task][params.objective],
             "metric": Metrics.native(self.target.task, params.stop_metric, self._scale),
@@ -213,7 +219,7 @@ class Trees:
         if self.target.task is Task.QUANTILE:
             content["alpha"] = self.target.quantile
         if not params.use_encoded:
-            content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in self.features]
+            content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in train.features]
         return content
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""LightGBM datasets from memory-mapped rows, and a few of them kept for the next candidate.
+"""LightGBM datasets from binned rows, and a few of them kept for the next candidate.
 
-The chunks are handed over as they lie on disk (column-major float32): LightGBM reads them row by row into its bins and
-copies nothing else, so that memory is the binned data, a byte a cell, and not the floats.
+The codes are pushed block by block into a dataset whose bins are the codes, so that memory is the binned data, a byte a
+cell, and a block.
 """
 
 import json
@@ -14,14 +14,18 @@ import lightgbm as lgb
 import numpy as np
 
 from shardwise.core.errors import OverBudget, TaskFailed
-from shardwise.data.rows import Rows
+from shardwise.data.bins import MISSING
+from shardwise.data.rows import BinnedRows
+from shardwise.models.trees_text import column_names
 
 Pair = tuple[lgb.Dataset, lgb.Dataset | None]
 KEPT_SHARE = 4  # kept datasets take at most a fourth of the memory ...
 KEPT_BYTES = 2**30  # ... and at most this
+SAMPLE_ROWS = 50_000  # from which LightGBM learns how often a code comes, to store it well
+PUSH_ROWS = 65_536
 
 
-def dataset_bytes(rows: Rows | None) -> int:
+def dataset_bytes(rows: BinnedRows | None) -> int:
     """What LightGBM keeps of rows, about: a byte a cell, label and weight."""
     return rows.n_rows * (len(rows.features) + 8) if rows is not None else 0
 
@@ -33,12 +37,14 @@ class DatasetCache:
         self._kept: OrderedDict[object, tuple[Pair, int]] = OrderedDict()
 
     @contextmanager
-    def open(self, train: Rows, valid: Rows | None, params: Mapping[str, Any], memory_bytes: int) -> Iterator[Pair]:
+    def open(
+        self, train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any], memory_bytes: int
+    ) -> Iterator[Pair]:
         """The binned datasets of training and validation rows, without labels; validation rows get the same bins."""
         key = _key(train, valid, params)
         size = dataset_bytes(train) + dataset_bytes(valid)
         limit = min(memory_bytes // KEPT_SHARE, KEPT_BYTES)
-        if key is None or size > limit:
+        if size > limit:
             self.free()  # memory is needed for this one
             yield _bin(train, valid, params)
             return
@@ -74,26 +80,59 @@ def lightgbm_errors() -> Iterator[None]:
 DATASETS = DatasetCache()  # of this process
 
 
-def _key(train: Rows, valid: Rows | None, params: Mapping[str, Any]) -> object | None:
-    """None for rows that have no identity: those are binned each time."""
-    keys = [getattr(rows, "key", None) for rows in (train, valid) if rows is not None]
-    return None if None in keys else (*keys, json.dumps(params, sort_keys=True))
+def _key(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any]) -> object:
+    keys = [rows.key for rows in (train, valid) if rows is not None]
+    return (*keys, json.dumps(params, sort_keys=True))
 
 
-def _bin(train: Rows, valid: Rows | None, params: Mapping[str, Any]) -> Pair:
-    train_set = _dataset(train, params, None)
-    return train_set, None if valid is None else _dataset(valid, params, train_set)
+def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any]) -> Pair:
+    params = {**params, "min_data_in_bin": 1}
+    bins = _reference(train, params.pop("categorical_feature"), params)
+    return _filled(train, bins, params), None if valid is None else _filled(valid, bins, params)
 
 
-def _dataset(rows: Rows, params: Mapping[str, Any], reference: lgb.Dataset | None) -> lgb.Dataset:
-    params = dict(params)
-    categorical = params.pop("categorical_feature")
+def _reference(rows: BinnedRows, categorical: list[int], params: Mapping[str, Any]) -> lgb.Dataset:
+    """LightGBM's own bins, one for each code of a sample; all features may be missing in rows to come."""
+    step = -(-rows.n_rows // SAMPLE_ROWS)
+    parts = [_floats(rows.block(number).X[::step]) for number, size in enumerate(rows.block_rows()) if size]
+    sample = np.concatenate([*parts, np.full((1, len(rows.features)), np.nan, np.float32)])
     dataset = lgb.Dataset(
-        [chunk.X for chunk in rows.chunks() if len(chunk.y)],
-        label=np.zeros(rows.n_rows, np.float32),  # set for each fit
-        weight=rows.weight(),
-        reference=reference,
-        categorical_feature=categorical if reference is None else "auto",
-        params=params,
-    )
+        sample, label=np.zeros(len(sample), np.float32), feature_name=column_names(rows.binner),
+        categorical_feature=categorical, params=dict(params),
+    )  # fmt: skip
     return dataset.construct()
+
+
+def _filled(rows: BinnedRows, bins: lgb.Dataset, params: Mapping[str, Any]) -> lgb.Dataset:
+    """All rows pushed block by block; the labels are set for each fit."""
+    blocks = [_Block(rows, number, size) for number, size in enumerate(rows.block_rows()) if size]
+    dataset = lgb.Dataset(
+        blocks, label=np.zeros(rows.n_rows, np.float32), weight=rows.weight(), reference=bins, params=dict(params)
+    ).construct()
+    dataset.data = dataset.label = dataset.weight = None  # LightGBM has copies of its own
+    return dataset
+
+
+class _Block(lgb.Sequence):
+    """A block of codes as float32, row-major, which LightGBM reads at once."""
+
+    def __init__(self, rows: BinnedRows, number: int, size: int) -> None:
+        self.batch_size = PUSH_ROWS
+        self._rows, self._number, self._size = rows, number, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: int | slice | list[int]) -> np.ndarray:
+        floats = _floats(self._rows.block(self._number).X[place])
+        self._rows.release(self._number)
+        return floats
+
+
+_CODES = np.arange(256, dtype=np.float32)
+_CODES[MISSING] = np.nan
+
+
+def _floats(codes: np.ndarray) -> np.ndarray:
+    """Float32 `(rows, features)`, row-major, NaN where missing, of codes uint8 of any order."""
+    return np.take(_CODES, np.ascontiguousarray(codes))

@@ -16,7 +16,8 @@ import pytest
 from shardwise.core.errors import BadInput, ConfigError, Pruned
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
-from shardwise.data.rows import DiskRows, RowsWriter
+from shardwise.data.bins import Binner
+from shardwise.data.rows import BinnedRows, DiskRows, RowsWriter, keep_binner
 from shardwise.models.base import FitRun, Model
 from shardwise.models.families import FAMILIES, build, load_model, save_model
 from shardwise.models.losses import task_loss
@@ -72,14 +73,19 @@ def tiny_table(task: Task, n_rows: int = 600, seed: int = 0) -> Table:
     return Table(X, y, None, np.where(np.arange(n_rows) % 3 == 2, VALID, TRAIN).astype(np.int8))
 
 
-def on_disk(folder: Path, table: Table, features: Sequence[Feature] = FEATURES) -> Pair:
-    """Training and validation rows of a table, written as two partitions and an empty one."""
-    writer = RowsWriter(folder, len(features))
+def on_disk(folder: Path, table: Table, features: Sequence[Feature] = FEATURES, reads: str = "floats") -> Pair:
+    """Training and validation rows of a table, written as two partitions and an empty one, as floats or as bins."""
+    binner = Binner.fit(features, table.X[table.folds == TRAIN])
+    bins = reads == "bins"
+    writer = RowsWriter(folder, len(binner.columns), np.uint8) if bins else RowsWriter(folder, len(features))
+    keep_binner(folder, binner)
     half = len(table.y) // 2
     for index, part in enumerate((slice(0, half), slice(0, 0), slice(half, None))):
         weight = None if table.weight is None else table.weight[part]
-        writer.write(index, table.X[part], table.y[part], weight, table.folds[part])
-    return DiskRows(folder, features, [TRAIN]), DiskRows(folder, features, [VALID])
+        X = binner.codes(table.X[part]).T if bins else table.X[part]
+        writer.write(index, X, table.y[part], weight, table.folds[part])
+    rows = BinnedRows if bins else DiskRows
+    return rows(folder, features, [TRAIN]), rows(folder, features, [VALID])
 
 
 class ModelConformance:
@@ -101,13 +107,18 @@ class ModelConformance:
     @classmethod
     def rows(cls, tmp_path_factory: pytest.TempPathFactory, task: Task) -> Pair:
         """`tiny_table` on disk."""
-        return on_disk(tmp_path_factory.mktemp("rows"), tiny_table(task))
+        return cls.on_disk(tmp_path_factory.mktemp("rows"), tiny_table(task))
 
     @pytest.fixture(scope="class")
     @classmethod
     def model(cls, task: Task, rows: Pair) -> Model:
         """Fitted on `rows`; not to be changed."""
         return cls.fitted(rows, task)
+
+    @classmethod
+    def on_disk(cls, folder: Path, table: Table, features: Sequence[Feature] = FEATURES) -> Pair:
+        """The table's rows of the kind that the family reads."""
+        return on_disk(folder, table, features, FAMILIES[cls.family].traits.reads)
 
     @classmethod
     def build(cls, task: Task, features: Sequence[Feature] = FEATURES, **params: Any) -> Model:
@@ -215,29 +226,29 @@ class ModelConformance:
     @pytest.mark.parametrize("empty", [True, False])
     def test_without_validation_rows(self, task: Task, rows: Pair, empty: bool) -> None:
         model = self.build(task)
-        model.fit(rows[0], DiskRows(rows[0].folder, FEATURES, [EMPTY]) if empty else None, self.run())
+        model.fit(rows[0], type(rows[0])(rows[0].folder, FEATURES, [EMPTY]) if empty else None, self.run())
         self.check(task, model.predict(tiny_table(task, 10).X), 10)
 
     def test_no_training_rows_is_an_error(self, task: Task, rows: Pair) -> None:
         with pytest.raises(BadInput, match="no training rows"):
-            self.fitted((DiskRows(rows[0].folder, FEATURES, [EMPTY]), rows[1]), task)
+            self.fitted((type(rows[0])(rows[0].folder, FEATURES, [EMPTY]), rows[1]), task)
 
     @pytest.mark.parametrize("n_rows", [1, 2, 5])
     def test_few_rows(self, tmp_path: Path, task: Task, n_rows: int) -> None:
         table = replace(tiny_table(task, n_rows), folds=np.full(n_rows, TRAIN, np.int8))
-        model = self.fitted(on_disk(tmp_path, table), task)
+        model = self.fitted(self.on_disk(tmp_path, table), task)
         self.check(task, model.predict(tiny_table(task, 10).X), 10)
 
     @pytest.mark.parametrize("value", [0.0, 7.5, np.nan])
     def test_constant_features(self, tmp_path: Path, task: Task, value: float) -> None:
         table = tiny_table(task, 90)
-        model = self.fitted(on_disk(tmp_path, replace(table, X=np.full_like(table.X, value))), task)
+        model = self.fitted(self.on_disk(tmp_path, replace(table, X=np.full_like(table.X, value))), task)
         self.check(task, model.predict(table.X), 90)
 
     def test_constant_target(self, tmp_path: Path, task: Task) -> None:
         for place, value in enumerate((0.0, 1.0)):
             table = replace(tiny_table(task, 90), y=np.full(90, value))
-            prediction = self.fitted(on_disk(tmp_path / str(place), table), task).predict(table.X)
+            prediction = self.fitted(self.on_disk(tmp_path / str(place), table), task).predict(table.X)
             self.check(task, prediction, 90)
             if task.is_classification:
                 assert (prediction.argmax(axis=1) == value).all()
@@ -249,22 +260,22 @@ class ModelConformance:
         place = 0 if kind is FeatureKind.NUMBER else 3
         table, features = tiny_table(task), FEATURES[place : place + 1]
         model = self.build(task, features)
-        model.fit(*on_disk(tmp_path, replace(table, X=table.X[:, [place]]), features), self.run())
+        model.fit(*self.on_disk(tmp_path, replace(table, X=table.X[:, [place]]), features), self.run())
         self.check(task, model.predict(table.X[:, [place]]), len(table.y))
 
     def test_no_features(self, tmp_path: Path, task: Task) -> None:
         table = tiny_table(task)
         model = self.build(task, ())
-        model.fit(*on_disk(tmp_path, replace(table, X=table.X[:, :0]), ()), self.run())
+        model.fit(*self.on_disk(tmp_path, replace(table, X=table.X[:, :0]), ()), self.run())
         self.check(task, model.predict(table.X[:, :0]), len(table.y))
 
     def test_whole_weights_are_repetitions(self, tmp_path: Path, task: Task) -> None:
         table = tiny_table(task, 900)
         y = np.random.default_rng(3).permutation(table.y)  # of which only the shares can be learned
         table, times = replace(table, y=y), np.where(y > np.median(y), 4, 1)
-        weighted = self.fitted(on_disk(tmp_path / "w", replace(table, weight=times.astype(np.float32))), task)
-        repeated = self.fitted(on_disk(tmp_path / "r", table.repeated(times)), task)
-        plain = self.fitted(on_disk(tmp_path / "p", table), task)
+        weighted = self.fitted(self.on_disk(tmp_path / "w", replace(table, weight=times.astype(np.float32))), task)
+        repeated = self.fitted(self.on_disk(tmp_path / "r", table.repeated(times)), task)
+        plain = self.fitted(self.on_disk(tmp_path / "p", table), task)
         means = [model.predict(table.X).mean(axis=0) for model in (weighted, repeated, plain)]
         spread = 1.0 if task.is_classification else y.std()
         np.testing.assert_allclose(means[0], means[1], atol=self.weight_tolerance * spread)
@@ -273,7 +284,7 @@ class ModelConformance:
     def test_weights_all_zero_is_an_error(self, tmp_path: Path, task: Task) -> None:
         table = replace(tiny_table(task), weight=np.zeros(600, np.float32))
         with pytest.raises(BadInput, match="weights"):
-            self.fitted(on_disk(tmp_path, table), task)
+            self.fitted(self.on_disk(tmp_path, table), task)
 
     def test_unknown_param_is_refused(self, task: Task) -> None:
         with pytest.raises(ConfigError, match="lerning_rate"):

@@ -19,6 +19,7 @@ from shardwise.core.errors import context
 from shardwise.core.state import State, dump_state, load_state
 from shardwise.core.target import Target
 from shardwise.data.base import Partition
+from shardwise.data.bins import Binner
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
 from shardwise.data.rows import RowsWriter
@@ -30,7 +31,8 @@ from shardwise.split.temporal import time_values
 from shardwise.stats.quantiles import Quantiles
 from shardwise.store.blobs import FolderBlobs
 
-SHARE_SEED = 7  # rows left out under a ceiling do not depend on the fold, whose hash has another seed
+BINS, FLOATS = "bins", "floats"  # sub-folders of encoded rows
+_FLOAT_SEED = 7  # which rows are kept as floats does not depend on the fold, whose hash has another seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,6 @@ class LabelledPass:
     recipe: str  # blob of the planned or fitted recipe
     weight: str | None = None
     class_weight: Mapping[str, float] | None = None
-    share: float = 1.0  # of the open rows that are taken, by their position
 
     def rows(self, partition: Partition, inputs: tuple[str, ...]) -> Iterator["Labelled"]:
         """Batches of the labelled rows of a partition, with what goes with them."""
@@ -109,10 +110,6 @@ class LabelledPass:
             row += batch.num_rows
             weight = self._weights(batch, target)
             known = ~np.isnan(target) if weight is None else ~np.isnan(target) & (weight > 0)
-            if self.share < 1.0:
-                first_row = partition.first_row + row - batch.num_rows
-                drawn = position_hashes(batch.num_rows, first_row, SHARE_SEED) < np.uint64(self.share * 2**64)
-                known &= drawn | (folds == TEST)
             if not known.all():
                 batch = batch.filter(pa.array(known))
                 folds, target = folds[known], target[known]
@@ -146,6 +143,11 @@ class Labelled:
     target: np.ndarray
     weight: np.ndarray | None
 
+    def only(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Target, weight and fold; the target of rows that are not `chosen` is NaN, by which they are not written."""
+        target = self.target if chosen.all() else np.where(chosen, self.target, np.nan)
+        return target, self.weight, self.folds
+
 
 @dataclass(frozen=True, kw_only=True)
 class SummariesPass(LabelledPass):
@@ -165,24 +167,40 @@ class SummariesPass(LabelledPass):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodePass(LabelledPass):
-    """Model-ready rows of a partition, written into the run's folder of rows."""
+    """Model-ready rows of a partition, written into the run's folder of rows: see `encode`.
+
+    `hidden` are folds whose targets no feature may see: those that validate. `float_share` of the rows that are in none
+    of the `scored` folds are kept as floats.
+    """
 
     folder: Path
-    hidden: tuple[int, ...] = ()  # folds whose targets no feature may see: those that validate
+    binner: str  # blob
+    float_share: float
+    scored: tuple[int, ...]
+    hidden: tuple[int, ...] = ()
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
-        recipe = self.loaded_recipe
-        writer = RowsWriter(self.folder, len(recipe.features))
+        recipe, binner = self.loaded_recipe, _binner(str(self.blobs), self.binner)
+        floats = RowsWriter(self.folder / FLOATS, len(recipe.features))
+        bins = RowsWriter(self.folder / BINS, len(binner.columns), np.uint8)
         rows = 0
         with (
             context(stage="encode", partition=partition.index, path=partition.path),
-            writer.partition(partition.index) as out,
+            bins.partition(partition.index) as codes_out,
+            floats.partition(partition.index) as floats_out,
         ):
             for labelled in self.rows(partition, recipe.inputs):
                 X = recipe.transform(labelled.batch, folds=labelled.folds, hidden=self.hidden)
-                out.write(X, labelled.target, labelled.weight, labelled.folds)
+                codes_out.write(binner.codes(X).T, *labelled.only(labelled.folds != TEST))
+                floats_out.write(X, *labelled.only(self._kept(labelled, partition.first_row + rows)))
                 rows += len(labelled.target)
         return {"rows": rows}
+
+    def _kept(self, labelled: "Labelled", first_row: int) -> np.ndarray:
+        if self.float_share >= 1.0:
+            return np.ones(len(labelled.target), bool)
+        drawn = position_hashes(len(labelled.target), first_row, _FLOAT_SEED) < np.uint64(self.float_share * 2**64)
+        return np.asarray(drawn | np.isin(labelled.folds, self.scored))
 
 
 def _with_labels(labelled: Labelled) -> pa.RecordBatch:
@@ -209,3 +227,8 @@ def keep_blob(folder: Path, content: bytes) -> str:
 @lru_cache(maxsize=2)
 def _recipe(folder: str, key: str) -> Recipe:
     return Recipe.from_state(load_state(FolderBlobs(Path(folder)).read(key)))
+
+
+@lru_cache(maxsize=2)
+def _binner(folder: str, key: str) -> Binner:
+    return Binner.from_state(load_state(FolderBlobs(Path(folder)).read(key)))

@@ -8,32 +8,25 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.config import nearest
-from shardwise.core.errors import AnswerIsNo, OverBudget, SchemaError, TargetError
+from shardwise.core.errors import AnswerIsNo, SchemaError, TargetError
 from shardwise.core.events import Advanced
 from shardwise.core.findings import Finding
-from shardwise.core.schema import schema_to_json
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import load_state
 from shardwise.core.target import Target, canonical_label
-from shardwise.core.units import format_size
-from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.profile import Profile
 from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.leaks import find_leaks
 from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
-from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.quantiles import Quantiles
-from shardwise.store.ledger import unit_key
-from shardwise.train.passes import EncodePass, LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
-from shardwise.train.run import FORMAT, Run
+from shardwise.train.encode import Encoding, encode
+from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
+from shardwise.train.run import Run
 from shardwise.train.targets import infer_target
-from shardwise.train.units import run_units
+from shardwise.train.units import run_pass, split_key
 
-BASE_BYTES = 350_000_000  # the interpreter, libraries, a batch and its encoding
-ROW_BYTES = 40
-SMALL_BYTES = 64_000_000  # a pass over less takes no longer than to start workers
 MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
 NO_TEST = Finding(
     code="no_test",
@@ -58,11 +51,10 @@ class Prepared:
     rows: Path  # folder of the encoded rows, as they are predicted
     fold_rows_folders: tuple[Path, ...]  # for each evaluation the folder of its rows; often all are `rows`
     class_weight: Mapping[str, float] | None
-    share: float  # of the open rows that are trained on, for the ceiling on memory
 
     @property
     def train_rows(self) -> int:
-        return int(self.share * sum(rows for fold, rows in self.fold_rows.items() if fold != TEST))
+        return sum(rows for fold, rows in self.fold_rows.items() if fold != TEST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +78,15 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
-    share = fitting_share(profiled.fold_rows, recipe, target, run.memory_bytes)
-    if share < 1.0:
-        findings = (*findings, _sampled(run, share))
-        labelled = replace(labelled, share=share)
-    rows = _encode(run, profiled, recipe, labelled)
-    folders = _encode_folds(run, profiled, recipe, labelled, rows)
+    encoding = Encoding(
+        dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
+        fold_rows=profiled.fold_rows, labelled=labelled,
+    )  # fmt: skip
+    rows, folders = encode(run, encoding)
     return Prepared(
         dataset=profiled.dataset, splitter=profiled.splitter, target=target, profile=profiled.profile,
         opened=profiled.opened, fold_rows=profiled.fold_rows, findings=findings, recipe=recipe, rows=rows,
-        fold_rows_folders=folders, class_weight=weights, share=share,
+        fold_rows_folders=folders, class_weight=weights,
     )  # fmt: skip
 
 
@@ -181,7 +172,7 @@ def _time_quantiles(run: Run, dataset: Dataset, column: str) -> Quantiles:
     work = TimePass(dataset=dataset, column=column, blobs=run.blobs)
     merged = Quantiles(column)
     with run.stage("time", len(dataset.partitions)):
-        for _, record in _units(run, work, dataset, "time", column):
+        for _, record in run_pass(run, work, dataset, "time", column):
             merged.merge(Quantiles.from_state(_state(run, record)["summary"]))
     return merged
 
@@ -192,7 +183,7 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
     fold_rows: dict[int, int] = {}
     folds: dict[int, str] = {}
     with run.stage("profile", len(dataset.partitions)) as stage:
-        for partition, record in _units(run, work, dataset, "profile", splitter.to_json()):
+        for partition, record in run_pass(run, work, dataset, "profile", splitter.to_json()):
             folds[partition.index] = record["folds_blob"]
             state = _state(run, record)
             opened.merge(Profile.from_state(state["open"]))
@@ -272,7 +263,7 @@ def _fit_recipe(
         )  # fmt: skip
         merged = recipe.summaries()
         if merged:
-            for _, record in _units(run, work, dataset, "summaries", work.recipe, _split_key(splitter, target)):
+            for _, record in run_pass(run, work, dataset, "summaries", work.recipe, split_key(splitter, target)):
                 state = _state(run, record)
                 for name, summary in merged.items():
                     summary.merge(type(summary).from_state(state[name]))
@@ -289,78 +280,8 @@ def _text_after_all(profiled: _Profiled) -> dict[str, str]:
     return {name: "category" for name in numeric if not whole[name].is_numeric_text}
 
 
-def _encode_folds(
-    run: Run, profiled: _Profiled, recipe: Recipe, labelled: LabelledPass, rows: Path
-) -> tuple[Path, ...]:
-    """Where features derive from the target and a validation fold also trains other models (k folds), each evaluation
-    gets rows of its own whose features have not seen the targets that it is scored on."""
-    folds = profiled.splitter.folds()
-    shared = {fold for each in folds for fold in each.train} & {fold for each in folds for fold in each.valid}
-    if not recipe.uses_target or not shared or isinstance(profiled.splitter, TemporalSplitter):
-        return (rows,) * len(folds)
-    return tuple(_encode(run, profiled, recipe, labelled, fold.valid) for fold in folds)
-
-
-def _encode(
-    run: Run, profiled: _Profiled, recipe: Recipe, labelled: LabelledPass, hidden: tuple[int, ...] = ()
-) -> Path:
-    dataset, splitter = profiled.dataset, profiled.splitter
-    parts = [labelled.recipe, _split_key(splitter, labelled.target), dataset.fingerprint, list(hidden), labelled.share]
-    key = unit_key(FORMAT, *parts)[:12]
-    folder = run.folder / "rows" / key
-    work = EncodePass(
-        dataset=dataset, folds=labelled.folds, target=labelled.target, blobs=run.blobs, recipe=labelled.recipe,
-        weight=labelled.weight, class_weight=labelled.class_weight, folder=folder, hidden=hidden, share=labelled.share,
-    )  # fmt: skip
-    with run.stage("encode", len(dataset.partitions)) as stage:
-        run.check_disk(profiled.profile.rows * (len(recipe.features) * 4 + 16))
-        for _, record in _units(run, work, dataset, "encode", key, str(folder)):
-            stage["rows"] += record["rows"]
-            run.events.emit(Advanced(stage="encode", rows=record["rows"]))
-    return folder
-
-
-def _split_key(splitter: Splitter, target: Target) -> list[Any]:
-    return [splitter.to_json(), target.to_json()]
-
-
-def _units(run: Run, work: Any, dataset: Dataset, name: str, *parts: Any) -> Any:
-    """Run a pass over all partitions, in their order; partitions that are journalled are not read again."""
-    schema = schema_to_json(dataset.schema)
-
-    def key(partition: Partition) -> str:
-        place = [partition.path, partition.start, partition.stop, partition.index, partition.fingerprint]
-        return unit_key(FORMAT, name, place, schema, list(parts))
-
-    executor = run.executor_for(side_by_side=len(dataset.partitions) > 1 and dataset.size_bytes > SMALL_BYTES)
-    return run_units(run.ledger, executor, work, dataset.partitions, key=key)
-
-
 def _state(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     return load_state(run.ledger.blobs.read(record["blob"]))
-
-
-def fitting_share(fold_rows: Mapping[int, int], recipe: Recipe, target: Target, memory_bytes: int) -> float:
-    """Share of the open rows whose binned matrix fits under the ceiling, rounded down to a percent; 1.0 for all.
-
-    LightGBM holds a byte for each cell and about 40 for each row and output; the rest of the process is `BASE_BYTES`.
-    Raises `OverBudget` when not even a percent fits.
-    """
-    rows = sum(count for fold, count in fold_rows.items() if fold != TEST)
-    needed = rows * (len(recipe.features) + ROW_BYTES * target.outputs)
-    share = (memory_bytes - BASE_BYTES) / max(1, needed)
-    if share >= 1.0:
-        return 1.0
-    if share < 0.01:
-        least = format_size(BASE_BYTES + needed / 100)
-        raise OverBudget(f"{format_size(memory_bytes)} of memory are too little for this data", hint=f"Give {least}.")
-    return int(share * 100) / 100
-
-
-def _sampled(run: Run, share: float) -> Finding:
-    text = f"Models are trained on {share:.0%} of the rows: all do not fit under {format_size(run.memory_bytes)}."
-    run.say(text, level="warning")
-    return Finding(code="sampled", severity="warning", text=text, evidence={"share": share}, hint="Give more --memory.")
 
 
 def class_weights(

@@ -21,7 +21,7 @@ from shardwise.store.files import write_atomic
 from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import Ledger
 
-FORMAT = 1  # part of every unit's key: work of another format version is not taken over
+FORMAT = 2  # part of every unit's key: work of another format version is not taken over
 
 
 @dataclass

@@ -12,6 +12,7 @@ from shardwise.models.families import load_model
 from shardwise.split.base import TEST
 from shardwise.stats.evaluation import Evaluation
 from shardwise.store.ledger import unit_key
+from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import FORMAT, Run
@@ -41,7 +42,8 @@ def open_test(run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, 
     step = max(1, int(np.ceil(min(test_rows, test_rows * per_row_s / max(left_s, 0.05)))))
     if step > 1:
         run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
-    chunks = [_thinned(chunk, step) for chunk in DiskRows(prepared.rows, prepared.recipe.features, (TEST,)).chunks()]
+    rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
+    chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
     y = np.concatenate([chunk.y for chunk in chunks])
     prediction = _predict(run, members, chunks)
     evaluation = Evaluation(prepared.target)

@@ -15,11 +15,12 @@ from shardwise.core.errors import Pruned, context
 from shardwise.core.schema import Feature
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
-from shardwise.data.rows import DiskRows
+from shardwise.data.rows import BinnedRows, DiskRows
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import build, save_model
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
+from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
 
 PREDICT_S = 1.5e-7  # seconds that one tree takes for one row, rather too many than too few
@@ -61,15 +62,14 @@ class FitTask:
 
     def _fit(self, unit: FitUnit) -> FoldResult:
         started = time.perf_counter()
-        train = DiskRows(unit.rows, self.features, unit.fold.train)
-        valid = DiskRows(unit.rows, self.features, unit.fold.valid)
+        valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
         step_s = PREDICT_S * valid.n_rows * self.target.outputs / self.threads
         watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s)
         model = build(unit.candidate.family, self.target, self.features, unit.candidate.params)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         run = FitRun(seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report)
         try:
-            model.fit(train, valid, run)
+            model.fit(*self._rows(unit, model.traits.reads, valid), run)
         except Pruned:
             watch.cut = True
         fitted = time.perf_counter()
@@ -84,6 +84,13 @@ class FitTask:
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()),
         )  # fmt: skip
+
+    def _rows(self, unit: FitUnit, reads: str, valid: DiskRows) -> tuple[DiskRows, DiskRows]:
+        """Training and validation rows of the kind that a model family reads."""
+        if reads == BINS:
+            train, valid = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
+            return train, valid
+        return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray) -> None:
         """Leave the model and its out-of-fold predictions in a folder that appears as a whole."""

@@ -1,11 +1,19 @@
-"""Work units: what is journalled is not done again."""
+"""Work units, passes over partitions among them: what is journalled is not done again."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from shardwise.compute.base import Executor, stream
-from shardwise.store.ledger import Ledger
+from shardwise.core.schema import schema_to_json
+from shardwise.core.target import Target
+from shardwise.data.base import Partition
+from shardwise.data.dataset import Dataset
+from shardwise.split.base import Splitter
+from shardwise.store.ledger import Ledger, unit_key
+from shardwise.train.run import FORMAT, Run
+
+SMALL_BYTES = 64_000_000  # a pass over less takes no longer than to start workers
 
 T = TypeVar("T")
 Record = Mapping[str, Any]
@@ -48,3 +56,25 @@ def run_units(
     for item, _, known in drawn:
         assert known is not None
         yield item, known
+
+
+def run_pass(
+    run: Run, work: Work[Partition], dataset: Dataset, name: str, *parts: Any
+) -> Iterator[tuple[Partition, Record]]:
+    """Run a pass over all partitions, in their order; partitions that are journalled are not read again.
+
+    `parts` are JSON values: all that decides the result beside the partition.
+    """
+    schema = schema_to_json(dataset.schema)
+
+    def key(partition: Partition) -> str:
+        place = [partition.path, partition.start, partition.stop, partition.index, partition.fingerprint]
+        return unit_key(FORMAT, name, place, schema, list(parts))
+
+    executor = run.executor_for(side_by_side=len(dataset.partitions) > 1 and dataset.size_bytes > SMALL_BYTES)
+    return run_units(run.ledger, executor, work, dataset.partitions, key=key)
+
+
+def split_key(splitter: Splitter, target: Target) -> list[Any]:
+    """What decides which rows a pass takes for what."""
+    return [splitter.to_json(), target.to_json()]

@@ -1,0 +1,90 @@
+"""LightGBM's text model, from codes to raw values: the same trees, with bounds in the place of codes.
+
+Trees are learned on the codes of `data.bins`. A split `code <= k` is the split `x <= b_k`; a category's code is its
+number. So a model that was learned on the codes of some features predicts on float32 rows of all features once its
+thresholds, the numbers of its features and its header are written anew. The format is that of LightGBM 3 and 4, "v4":
+a header, `Tree=0` ..., `end of trees`, importances, params.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from shardwise.core.schema import Feature, FeatureKind
+from shardwise.data.bins import Binner
+
+_PARAMETERS = re.compile(r"\nparameters:\n.*?\nend of parameters\n", re.DOTALL)
+_TREE = "Tree="
+_END = "end of trees"
+_CATEGORICAL = 1  # bit of a decision type
+
+
+def column_names(binner: Binner) -> list[str]:
+    """Names under which LightGBM knows the binned features: those of the columns of the whole matrix."""
+    return [f"Column_{column}" for column in binner.columns.tolist()]
+
+
+def without_parameters(text: str) -> str:
+    """The model without the section of parameters, which tells of the machine (threads) and of defaults."""
+    return _PARAMETERS.sub("\n", text)
+
+
+def on_raw_values(text: str, binner: Binner, features: Sequence[Feature]) -> str:
+    """The text of a model that was learned on codes, for float32 rows `(rows, features)`."""
+    head, *pieces = without_parameters(text).split(f"\n{_TREE}")
+    last, tail = pieces[-1].split(_END, 1)
+    trees = [_tree(f"{_TREE}{piece}", binner) for piece in [*pieces[:-1], last.removesuffix("\n")]]
+    sizes = " ".join(str(len(tree.encode()) + 1) for tree in trees)
+    return "\n".join([_header(head, binner, features, sizes), *trees, _END]) + tail
+
+
+def _header(head: str, binner: Binner, features: Sequence[Feature], sizes: str) -> str:
+    return _replaced(
+        head,
+        {
+            "max_feature_idx": str(len(features) - 1),
+            "feature_names": " ".join(f"Column_{i}" for i in range(len(features))),
+            "feature_infos": " ".join(_infos(binner, features)),
+            "tree_sizes": sizes,
+        },
+    )
+
+
+def _infos(binner: Binner, features: Sequence[Feature]) -> list[str]:
+    """What LightGBM writes of the training values: a range, the categories, or none."""
+    infos = ["none"] * len(features)
+    for column, bounds in zip(binner.columns.tolist(), binner.bounds, strict=True):
+        if features[column].kind is FeatureKind.CODE:
+            infos[column] = ":".join(map(str, range(len(bounds) + 1)))
+        elif len(bounds):
+            infos[column] = f"[{float(bounds[0])!r}:{float(bounds[-1])!r}]"
+    return infos
+
+
+def _tree(text: str, binner: Binner) -> str:
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    if not fields.get("split_feature"):
+        return text
+    split = np.array(fields["split_feature"].split(), np.int64)
+    kinds = np.array(fields["decision_type"].split(), np.int64)
+    thresholds = fields["threshold"].split()
+    for i in np.flatnonzero((kinds & _CATEGORICAL) == 0).tolist():
+        thresholds[i] = repr(_bound(binner.bounds[split[i]], float(thresholds[i])))
+    columns = " ".join(map(str, binner.columns[split].tolist()))
+    return _replaced(text, {"split_feature": columns, "threshold": " ".join(thresholds)})
+
+
+def _bound(bounds: np.ndarray, threshold: float) -> float:
+    """The raw value up to which `code <= threshold` holds; a split beyond the last bound parts the missing ones off."""
+    return float(bounds[int(threshold)]) if threshold < len(bounds) else threshold
+
+
+def _replaced(text: str, values: Mapping[str, str]) -> str:
+    """The text with new values in some of its `name=value` lines."""
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        name = line.partition("=")[0]
+        if name in values:
+            lines[i] = f"{name}={values[name]}"
+    return "\n".join(lines)
