@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from shardwise.compute.base import Executor
-from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
@@ -31,23 +29,19 @@ from shardwise.split.base import TEST
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
 from shardwise.store.ledger import unit_key
+from shardwise.train.fitting import Fitting
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared, prepare
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
-from shardwise.train.trainer import FitTask, FitUnit
-from shardwise.train.units import run_units
+from shardwise.train.trainer import FitUnit
 from shardwise.tune.study import Study
 
 GOLDEN_ROWS = 20
 BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
 BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
-CELLS_PER_THREAD = 250_000
-CELLS_PER_WORKER = 300_000  # below, all trials take no longer than to start workers
-LARGE_ROWS = 100_000
-AHEAD = 2  # fits a worker that may wait for an earlier one: neither portfolio nor random search looks at the history
 REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
 
 
@@ -157,43 +151,22 @@ def run_trials(run: Run, search: Search) -> None:
     spaces = {name: SPACES[name] for name in ("trees",) if name in (run.config.families or SPACES)}
     limit = run.config.trials or (len(candidates) if run.config.time is None else None)
     study = Study(candidates, spaces, run.config.seed, limit)
-    executor = run.executor_for(side_by_side=_side_by_side(prepared))
-    task = FitTask(
-        models=run.folder / "models", features=prepared.recipe.features, target=prepared.target,
-        metric=search.metric.name, seed=run.config.seed, threads=_threads(executor, prepared),
-        memory_bytes=run.memory_bytes, stop=run.stop_file,
-    )  # fmt: skip
+    fitting = Fitting(run, prepared, search.metric.name)
     fitted: list[tuple[FitUnit, FoldResult]] = []  # of one trial
     with run.stage("train") as stage:
-        units = _units(run, search, study, executor.slots)
-        ahead = AHEAD * executor.slots if executor.slots > 1 else 0
-        work = run_units(
-            run.ledger, executor, task, units, key=lambda u: u.key, ahead=ahead, final=lambda r: not r["cut"]
-        )
-        for unit, record in work:
+        for unit, result in fitting.results(_units(run, search, study, fitting.slots)):
             if fitted and fitted[0][0].trial != unit.trial:
                 _told(run, search, study, fitted)
                 fitted = []
-            fitted.append((unit, FoldResult.from_json(record)))
-            search.cut = search.cut or record["cut"]
-            stage["rows"] += record["valid_rows"]
+            fitted.append((unit, result))
+            search.cut = search.cut or result.cut
+            stage["rows"] += result.valid_rows
             if len(fitted) == search.folds:
                 _told(run, search, study, fitted)
                 fitted = []
         if fitted:
             _told(run, search, study, fitted)
-
-
-def _side_by_side(prepared: Prepared) -> bool:
-    """Many small models at a time beat many threads on one; a large one takes all threads, and the memory of one."""
-    cells = prepared.train_rows * len(prepared.recipe.features)
-    return cells >= CELLS_PER_WORKER and prepared.train_rows < LARGE_ROWS
-
-
-def _threads(executor: Executor, prepared: Prepared) -> int:
-    """Threads for one fit: where a thread has little to do, waking it takes longer. Results do not depend on it."""
-    cells = prepared.train_rows * len(prepared.recipe.features)
-    return max(1, min(cpu_quota() // executor.slots, cells // CELLS_PER_THREAD))
+    search.prepared = replace(prepared, findings=(*prepared.findings, *fitting.findings))
 
 
 def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUnit]:

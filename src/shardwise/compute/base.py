@@ -33,6 +33,14 @@ class Executor(Protocol):
 
     def submit(self, task: Callable[[T], R], item: T) -> Future[R]: ...
 
+    def shed(self, used_bytes: int, limit_bytes: int) -> None:
+        """Memory is above the ceiling: end the largest worker, whose task becomes an `OverBudget`; may do nothing."""
+        ...
+
+    def retire(self) -> None:
+        """Give back what idle workers hold; may do nothing."""
+        ...
+
     def close(self) -> None:
         """Stop the workers; running tasks are not waited for."""
         ...
@@ -46,6 +54,7 @@ def stream(
     ordered: bool = False,
     retries: int = 0,
     ahead: int = 0,
+    instead: Callable[[T, BaseException], T | None] = lambda _item, _error: None,
 ) -> Iterator[Outcome[R]]:
     """Run `task` over `items` lazily: at most `executor.slots` in flight, no item drawn before it can start.
 
@@ -55,14 +64,15 @@ def stream(
     for speed: so many finished outcomes may wait for their turn behind a slow one while the workers go on.
 
     A task that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again `retries`
-    times, then the error names the item. What `items` itself raises passes through. Closing the generator cancels what
-    has not started.
+    times, then the error names the item. For any other error `instead(item, error)` may give an item to try in its
+    place, such as the same work on fewer rows after `OverBudget`. What `items` itself raises passes through. Closing
+    the generator cancels what has not started.
 
     >>> from shardwise.compute.local import InlineExecutor
     >>> [outcome.unwrap() for outcome in stream(InlineExecutor(), abs, [-1, -2])]
     [1, 2]
     """
-    flight = _Flight(executor, task, iter(items), retries, executor.slots + ahead)
+    flight = _Flight(executor, task, iter(items), retries, executor.slots + ahead, instead)
     try:
         flight.fill()
         while flight.calls:
@@ -89,6 +99,7 @@ class _Flight(Generic[T, R]):
     items: Iterator[T]
     retries: int
     window: int
+    instead: Callable[[T, BaseException], T | None]
     calls: dict[int, _Call[T, R]] = field(default_factory=dict)
     drawn: int = 0
     exhausted: bool = False
@@ -120,10 +131,18 @@ class _Flight(Generic[T, R]):
             self.fill()
 
     def _try_again(self, call: _Call[T, R]) -> bool:
-        lost = not call.future.cancelled() and isinstance(call.future.exception(), WorkerLost)
-        if not lost or call.tries > self.retries:
+        error = None if call.future.cancelled() else call.future.exception()
+        if error is None:
             return False
-        call.tries += 1
+        if not isinstance(error, WorkerLost):
+            other = self.instead(call.item, error)
+            if other is None:
+                return False
+            call.item = other
+        elif call.tries > self.retries:
+            return False
+        else:
+            call.tries += 1
         call.future = self.executor.submit(self.task, call.item)
         return True
 

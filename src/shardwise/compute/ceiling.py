@@ -38,11 +38,11 @@ def available_bytes(root: Path = ROOT) -> int:
 def cpu_quota(root: Path = ROOT) -> int:
     """CPUs that this process may use, at least 1: the lower of its affinity and its cgroup quotas (rounded up)."""
     quotas = [float(len(os.sched_getaffinity(0)))]
-    for folder in _groups(root, ""):
+    for folder in group_folders(root, ""):
         quota, _, period = _text(folder / "cpu.max").partition(" ")
         if quota.isdigit() and period.isdigit():
             quotas.append(int(quota) / int(period))
-    for folder in _groups(root, "cpu"):
+    for folder in group_folders(root, "cpu"):
         v1_quota, v1_period = (_number(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
         if v1_quota is not None and v1_quota > 0 and v1_period:
             quotas.append(v1_quota / v1_period)
@@ -56,7 +56,7 @@ def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
         ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     )
     for controller, limit_name, usage_name, droppable in names:
-        for folder in _groups(root, controller):
+        for folder in group_folders(root, controller):
             limit = _number(folder / limit_name)
             if limit is not None and limit < 2**60:  # version 1 writes "no limit" as a number near 2**63
                 stat = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
@@ -64,7 +64,7 @@ def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
                 yield limit, max(0, used)
 
 
-def _groups(root: Path, controller: str) -> Iterator[Path]:
+def group_folders(root: Path, controller: str) -> Iterator[Path]:
     """Folders of the group that this process is in, and of those around it; controller "" is version 2.
 
     Inside a container the path in /proc may be the host's, and the container's own group lies at the mount point: it
@@ -97,6 +97,12 @@ def _text(path: Path) -> str:
 def _number(path: Path) -> int | None:
     text = _text(path)
     return int(text) if text.lstrip("-").isdigit() else None
+
+
+def number_in(path: Path, name: str) -> int:
+    """The number after `name` in a file of lines `name number`; 0 when it is not there."""
+    lines = (line.split() for line in _text(path).splitlines())
+    return next((int(words[1]) for words in lines if len(words) == 2 and words[0] == name), 0)
 
 
 def tree_memory_bytes(pid: int | None = None, root: Path = ROOT) -> int:
@@ -133,9 +139,9 @@ def _process_bytes(folder: Path) -> int:
 class MemoryWatch:
     """Measures the memory of the process tree every `interval_s`, from a thread of its own.
 
-    Use it as a context manager. `on_above(bytes)` is called once each time the memory rises above `limit_bytes`, from
-    the thread: it should set a flag, and return. `samples` are `(seconds since the start, bytes)`, thinned to about two
-    thousand for a run of any length; of those thinned out the higher one is kept, so that the peak stays.
+    Use it as a context manager. `on_above(bytes)` is called once each time the memory rises above `act_share` of
+    `limit_bytes`, from the thread: it should be quick. `samples` are `(seconds since the start, bytes)`, thinned to
+    about two thousand for a run of any length; of those thinned out the higher one is kept, so that the peak stays.
     """
 
     def __init__(
@@ -145,6 +151,7 @@ class MemoryWatch:
         *,
         on_above: Callable[[int], None] | None = None,
         measure: Callable[[], int] = tree_memory_bytes,
+        act_share: float = 1.0,
     ) -> None:
         self.limit_bytes = limit_bytes
         self.interval_s = interval_s
@@ -152,6 +159,7 @@ class MemoryWatch:
         self.samples: list[tuple[float, int]] = []
         self._on_above = on_above
         self._measure = measure
+        self._act_share = act_share
         self._above = False
         self._stride, self._pending = 1, list[tuple[float, int]]()
         self._start_s = time.monotonic()
@@ -173,7 +181,7 @@ class MemoryWatch:
         used = self._measure()
         self.peak_bytes = max(self.peak_bytes, used)
         self._record(time.monotonic() - self._start_s, used)
-        above = self.limit_bytes is not None and used > self.limit_bytes
+        above = self.limit_bytes is not None and used > self._act_share * self.limit_bytes
         if above and not self._above and self._on_above is not None:
             self._on_above(used)
         self._above = above

@@ -8,6 +8,7 @@ disk. The worker is started as a program of its own (see `COMMAND`), so that a s
 import ctypes
 import os
 import pickle
+import resource
 import signal
 import sys
 import traceback
@@ -21,15 +22,20 @@ import json, sys
 fd, parent_pid, limit_bytes = map(int, sys.argv[1:4])
 sys.path[:] = json.loads(sys.argv[4])
 from shardwise.compute.worker import main
-main(fd, parent_pid, limit_bytes)
+main(fd, parent_pid, limit_bytes, int(sys.argv[5]))
 """
 VALUE, ERROR = b"v", b"e"
 _PR_SET_PDEATHSIG = 1
 
 
-def main(fd: int, parent_pid: int, limit_bytes: int) -> None:
-    """Serve the connection on file descriptor `fd` until it closes, or until the process `parent_pid` dies."""
+def main(fd: int, parent_pid: int, limit_bytes: int, reserved_bytes: int = 0) -> None:
+    """Serve the connection on file descriptor `fd` until it closes, or until the process `parent_pid` dies.
+
+    Allocations beyond `reserved_bytes` (0: no limit) fail.
+    """
     die_with_parent(parent_pid)
+    if reserved_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (reserved_bytes, resource.RLIM_INFINITY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with Connection(fd) as connection:

@@ -14,7 +14,7 @@ class FoldResult:
     """One candidate on one fold.
 
     `loss` is the metric turned so that lower is better; `curve` is `[(step, loss)]` of the early stopping; `cut` says
-    that the time or the user ended the training.
+    that the time or the user ended the training; `share` of the rows were trained on.
     """
 
     trial: int
@@ -28,6 +28,7 @@ class FoldResult:
     folder: str = ""
     curve: tuple[tuple[int, float], ...] = ()
     importance: Mapping[str, float] = field(default_factory=dict)
+    share: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "curve": [list(point) for point in self.curve]}

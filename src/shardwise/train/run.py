@@ -3,24 +3,28 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from shardwise.compute.base import Executor
-from shardwise.compute.ceiling import MemoryWatch, check_disk, memory_limit_bytes
+from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, memory_limit_bytes
 from shardwise.compute.clock import Deadline, Interrupts
-from shardwise.compute.local import InlineExecutor, make_executor
+from shardwise.compute.local import InlineExecutor, ProcessExecutor, make_executor
 from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import BadInput, ConfigError, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
+from shardwise.plan.memory import PROCESS_BYTES
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.files import write_atomic
 from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import Ledger
 
+CONFINED_SHARE = 0.2  # of a ceiling on memory
+WATCH_S = 0.2  # between two looks at the memory of the process tree
+ACT_SHARE = 0.985  # of the ceiling, at which the largest worker is ended: memory grows between two looks
 FORMAT = 2  # part of every unit's key: work of another format version is not taken over
 
 
@@ -32,6 +36,7 @@ class Run:
     folder: Path
     ledger: Ledger
     executor: Executor
+    confined: Executor  # one process with all threads
     inline: InlineExecutor
     deadline: Deadline
     watch: MemoryWatch
@@ -56,9 +61,15 @@ class Run:
     def memory_bytes(self) -> int:
         return min(self.config.memory_bytes or 2**62, memory_limit_bytes())
 
-    def executor_for(self, *, side_by_side: bool) -> Executor:
-        """The workers where it pays to start them, else this process; what was asked for with --workers stands."""
-        return self.executor if side_by_side or self.config.workers else self.inline
+    def executor_for(self, *, side_by_side: bool, needed_bytes: int = 0) -> Executor:
+        """The workers where it pays to start them, else this process; what was asked for with --workers stands.
+
+        Work that needs a good part of a ceiling that was asked for gets a process of its own, which may be ended.
+        """
+        if side_by_side or self.config.workers not in (None, 1):
+            return self.executor
+        ceiling = self.config.memory_bytes
+        return self.inline if ceiling is None or needed_bytes < CONFINED_SHARE * ceiling else self.confined
 
     def check_disk(self, needed_bytes: int) -> None:
         """Raises `DiskFull` when that much does not fit where the run lies."""
@@ -120,16 +131,39 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         (folder / "stop").unlink(missing_ok=True)
         clock = _Clock(folder / "clock.json", _limit_s(ledger, config, folder / "clock.json"), spent_s)
         stack.enter_context(clock)
-        executor = make_executor(config.engine, config.workers)
+        executor, confined = _executors(config)
         stack.callback(executor.close)
+        stack.callback(confined.close)
         interrupts = stack.enter_context(Interrupts((folder / "stop").touch))
-        watch = stack.enter_context(MemoryWatch(config.memory_bytes or memory_limit_bytes()))
+        watch = stack.enter_context(_watch(config, (executor, confined)))
         used_s, limit_s = clock.deadline.used_s(), clock.deadline.limit_s
         opened = RunOpened(
             name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes
         )
         events.emit(opened)
-        yield Run(config, folder, ledger, executor, InlineExecutor(), clock.deadline, watch, interrupts, events)
+        inline = InlineExecutor()
+        yield Run(config, folder, ledger, executor, confined, inline, clock.deadline, watch, interrupts, events)
+
+
+def _executors(config: RunConfig) -> tuple[Executor, ProcessExecutor]:
+    """The workers, and one process for work that may exceed the memory; both under the ceiling, if there is one."""
+    ceiling = config.memory_bytes
+    rest = None if ceiling is None else max(PROCESS_BYTES, ceiling - PROCESS_BYTES)  # beside this process
+    workers = make_executor(config.engine, config.workers, memory_bytes=rest)
+    return workers, ProcessExecutor(1, threads=cpu_quota(), memory_bytes=rest)
+
+
+def _watch(config: RunConfig, executors: Sequence[Executor]) -> MemoryWatch:
+    """Measures the process tree; above a ceiling that was asked for, the largest worker is ended."""
+    ceiling = config.memory_bytes
+    if ceiling is None:
+        return MemoryWatch(memory_limit_bytes())
+
+    def shed(used_bytes: int) -> None:
+        for executor in executors:
+            executor.shed(used_bytes, ceiling)
+
+    return MemoryWatch(ceiling, WATCH_S, on_above=shed, act_share=ACT_SHARE)
 
 
 @contextmanager

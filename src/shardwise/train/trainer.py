@@ -18,8 +18,10 @@ from shardwise.core.target import Target
 from shardwise.data.rows import BinnedRows, DiskRows
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import build, save_model
+from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
+from shardwise.train.ladder import Rung
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
 
@@ -39,6 +41,7 @@ class FitUnit:
     fold: Fold
     rows: Path
     key: str
+    rung: Rung = field(default=Rung(number=0, share=1.0))
     deadline: float = float("inf")
 
 
@@ -65,10 +68,11 @@ class FitTask:
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
         step_s = PREDICT_S * valid.n_rows * self.target.outputs / self.threads
         watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s)
-        model = build(unit.candidate.family, self.target, self.features, unit.candidate.params)
+        model = self._build(unit)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         run = FitRun(seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report)
         try:
+            self._free(unit)
             model.fit(*self._rows(unit, model.traits.reads, valid), run)
         except Pruned:
             watch.cut = True
@@ -82,14 +86,24 @@ class FitTask:
             trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
-            curve=watch.thinned(), importance=_top(model.importance()),
+            curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
         )  # fmt: skip
+
+    def _build(self, unit: FitUnit) -> Model:
+        family, params = unit.candidate.family, unit.candidate.params
+        held = unit.rung.held_down(params) if family == "trees" else params
+        return build(family, self.target, self.features, held)
+
+    def _free(self, unit: FitUnit) -> None:
+        """On a low rung what is kept for the next candidate goes."""
+        if unit.rung.lean:
+            DATASETS.free()
 
     def _rows(self, unit: FitUnit, reads: str, valid: DiskRows) -> tuple[DiskRows, DiskRows]:
         """Training and validation rows of the kind that a model family reads."""
         if reads == BINS:
             train, valid = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
-            return train, valid
+            return train.sampled(unit.rung.share), valid
         return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray) -> None:

@@ -29,12 +29,13 @@ def run_units(
     key: Callable[[T], str],
     ahead: int = 0,
     final: Callable[[Record], bool] = lambda _record: True,
+    instead: Callable[[T, BaseException], T | None] = lambda _item, _error: None,
 ) -> Iterator[tuple[T, Record]]:
     """Each item with its record, in order: from the journal where it is there, else worked out and journalled.
 
     Lazy: an item is drawn only when a slot is free, at most `ahead` past those that are not handed on yet. A record
-    that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. Raises the
-    first error of a task.
+    that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. `instead`
+    may replace an item whose task failed (see `stream`). Raises the first error of a task.
     """
     drawn: deque[tuple[T, str, Record | None]] = deque()  # in order; with the record where it is journalled
 
@@ -45,7 +46,7 @@ def run_units(
             if drawn[-1][2] is None:
                 yield item
 
-    for outcome in stream(executor, work, missing(), ordered=True, retries=2, ahead=ahead):
+    for outcome in stream(executor, work, missing(), ordered=True, retries=2, ahead=ahead, instead=instead):
         while (known := drawn[0][2]) is not None:
             yield drawn.popleft()[0], known
         item, unit, _ = drawn.popleft()

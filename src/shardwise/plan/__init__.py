@@ -1,0 +1,1 @@
+"""Sizes to time, memory, disk."""

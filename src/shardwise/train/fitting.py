@@ -1,0 +1,126 @@
+"""Where and how models are fitted: side by side or one at a time, in this process or a confined one, on which rung."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from shardwise.compute.base import Executor
+from shardwise.compute.ceiling import cpu_quota
+from shardwise.core.errors import OverBudget
+from shardwise.core.findings import Finding
+from shardwise.core.units import format_size
+from shardwise.data.rows import BinnedRows
+from shardwise.plan.memory import trees_bytes
+from shardwise.train.ladder import Ladder, make_ladder
+from shardwise.train.passes import BINS
+from shardwise.train.prepare import Prepared
+from shardwise.train.result import FoldResult
+from shardwise.train.run import Run
+from shardwise.train.trainer import FitTask, FitUnit
+from shardwise.train.units import run_units
+
+AHEAD = 2  # fits a worker that may wait for an earlier one: neither portfolio nor random search looks at the history
+CELLS_PER_THREAD = 250_000
+CELLS_PER_WORKER = 300_000  # below, all trials take no longer than to start workers
+LARGE_ROWS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What decides the memory of a fit: the most rows that one evaluation trains on and validates with."""
+
+    rows: int
+    valid_rows: int
+    features: int
+    outputs: int
+
+    @property
+    def cells(self) -> int:
+        return self.rows * self.features
+
+    @property
+    def fit_bytes(self) -> int:
+        return trees_bytes(self.rows, self.features, self.outputs, valid_rows=self.valid_rows)
+
+
+def sizes_of(prepared: Prepared) -> Sizes:
+    folds = [(_rows(prepared, fold.train), _rows(prepared, fold.valid)) for fold in prepared.splitter.folds()]
+    rows, valid_rows = max(folds)
+    features = BinnedRows(prepared.rows / BINS, prepared.recipe.features, ()).features
+    return Sizes(rows=rows, valid_rows=valid_rows, features=len(features), outputs=prepared.target.outputs)
+
+
+def _rows(prepared: Prepared, folds: tuple[int, ...]) -> int:
+    return sum(prepared.fold_rows.get(fold, 0) for fold in folds)
+
+
+class Fitting:
+    """Fits units one after the other or side by side; goes down the ladder where memory does not suffice."""
+
+    def __init__(self, run: Run, prepared: Prepared, metric: str) -> None:
+        self._run = run
+        sizes = sizes_of(prepared)
+        self.executor = self._choose_executor(sizes)
+        self.ladder = self._make_ladder(sizes)
+        self._rung = max((record["rung"] for record in run.records("rung")), default=0)
+        self._task = FitTask(
+            models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
+            seed=run.config.seed, threads=_threads(self.executor, sizes), memory_bytes=run.memory_bytes,
+            stop=run.stop_file,
+        )  # fmt: skip
+        for finding in self.findings:
+            run.say(finding.text, level="warning")
+
+    @property
+    def slots(self) -> int:
+        return self.executor.slots
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """That not all rows are trained on, where it is so."""
+        share = self.ladder.rungs[self._rung].share
+        if share >= 1.0:
+            return ()
+        ceiling = format_size(self._run.memory_bytes)
+        text = f"Models are trained on {share:.1%} of the rows: all do not fit under {ceiling}."
+        evidence = {"share": share, "rung": self._rung}
+        return (Finding(code="sampled", severity="warning", text=text, evidence=evidence, hint="Give more --memory."),)
+
+    def results(self, units: Iterator[FitUnit]) -> Iterator[tuple[FitUnit, FoldResult]]:
+        """Each unit with its result, in order; what is journalled is not fitted again."""
+        ahead = AHEAD * self.slots if self.slots > 1 else 0
+        on_rung = (replace(unit, rung=self.ladder.rungs[self._rung]) for unit in units)
+        work = run_units(
+            self._run.ledger, self.executor, self._task, on_rung, key=lambda unit: unit.key, ahead=ahead,
+            final=lambda record: not record["cut"], instead=self._lower,
+        )  # fmt: skip
+        for unit, record in work:
+            yield unit, FoldResult.from_json(record)
+
+    def _lower(self, unit: FitUnit, error: BaseException) -> FitUnit | None:
+        """The unit on the next rung, when memory was not enough on this one; journalled and told."""
+        number = unit.rung.number + 1
+        if not isinstance(error, OverBudget) or number >= len(self.ladder.rungs):
+            return None
+        rung = self.ladder.rungs[number]
+        if number > self._rung:
+            self._rung = number
+            self._run.note("rung", rung=number, unit=unit.key, reason=error.message)
+            self._run.say(f"{error.message[0].upper()}{error.message[1:]}. Trying with {rung}.", level="warning")
+        return replace(unit, rung=rung)
+
+    def _choose_executor(self, sizes: Sizes) -> Executor:
+        side_by_side = sizes.cells >= CELLS_PER_WORKER and sizes.rows < LARGE_ROWS
+        return self._run.executor_for(side_by_side=side_by_side, needed_bytes=sizes.fit_bytes)
+
+    def _make_ladder(self, sizes: Sizes) -> Ladder:
+        if self.slots == 1:
+            self._run.executor.retire()  # workers that the passes have left idle
+        return make_ladder(
+            self._run.memory_bytes, sizes.rows, sizes.features, sizes.outputs, valid_rows=sizes.valid_rows,
+            at_once=self.slots, processes=1 + (0 if self.executor is self._run.inline else self.slots),
+        )  # fmt: skip
+
+
+def _threads(executor: Executor, sizes: Sizes) -> int:
+    """Threads for one fit: where a thread has little to do, waking it takes longer. Results do not depend on it."""
+    return max(1, min(cpu_quota() // executor.slots, sizes.cells // CELLS_PER_THREAD))

@@ -1,0 +1,94 @@
+"""The ladder: what is tried when a model does not fit under the ceiling on memory, rung by rung.
+
+| rung | what is given up                                                            |
+|------|-----------------------------------------------------------------------------|
+| 0    | rows, as few as the estimate asks for; often none                           |
+| 1    | the binned data kept for the next candidate                                 |
+| 2    | a third of the rows                                                         |
+| 3    | half of what is left, and leaves: at most 31 a tree                         |
+| 4    | half of that again, and bins: 15 values, of which LightGBM packs two a byte |
+
+Rows come first because they cost least: on 20 million rows a tenth of them moves an AUC by less than 0.001, and 15 bins
+move it by more. A rung that was needed once is where the next candidates start: they would need it too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shardwise.core.errors import OverBudget
+from shardwise.core.units import format_size
+from shardwise.plan.memory import PROCESS_BYTES, histogram_bytes, trees_bytes
+
+SAFETY = 0.97  # of the ceiling: the watch looks a few times a second, and ends what is above
+LEAST_ROWS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """How a model is fitted: on which share of the rows, with which params held down."""
+
+    number: int
+    share: float
+    lean: bool = False
+    leaves: int | None = None
+    bins: int | None = None
+
+    def held_down(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The params of trees, with leaves and bins at most those of the rung."""
+        held = dict(params)
+        for name, most in (("num_leaves", self.leaves), ("max_bin", self.bins)):
+            if most is not None:
+                held[name] = min(most, params.get(name, most))
+        return held
+
+    def __str__(self) -> str:
+        parts = [f"{self.share:.0%} of the rows"]
+        parts += ["nothing kept"] if self.lean else []
+        parts += [f"at most {self.leaves} leaves"] if self.leaves else []
+        parts += [f"{self.bins} bins"] if self.bins else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """The rungs for a data set and a ceiling."""
+
+    rungs: tuple[Rung, ...]
+
+    @property
+    def share(self) -> float:
+        """Of the rows, on the first rung."""
+        return self.rungs[0].share
+
+
+def make_ladder(
+    memory_bytes: int, rows: int, features: int, outputs: int, *, valid_rows: int = 0, at_once: int = 1,
+    processes: int = 1,
+) -> Ladder:  # fmt: skip
+    """The rungs for `rows` training rows of `features` binned features, learned by `at_once` models at a time.
+
+    `processes` counts those that live meanwhile. Raises `OverBudget` when not even a few rows fit, with the least that
+    works.
+    """
+    room = (SAFETY * memory_bytes - processes * PROCESS_BYTES) / at_once
+    fixed = trees_bytes(0, features, outputs, valid_rows=valid_rows)
+    per_row = trees_bytes(1, features, outputs) - histogram_bytes(features, 127)
+    least = min(rows, LEAST_ROWS)
+    if room - fixed < least * per_row:
+        needed = (processes * PROCESS_BYTES + at_once * (fixed + least * per_row)) / SAFETY
+        raise OverBudget(
+            f"{format_size(memory_bytes)} of memory are too little to train on this data",
+            hint=f"Give at least {format_size(needed)}.",
+        )
+    share = min(1.0, (room - fixed) / max(1, rows * per_row))
+    share = 1.0 if share >= 1.0 else max(least / rows, int(share * 1000) / 1000)
+    return Ladder(
+        rungs=(
+            Rung(number=0, share=share),
+            Rung(number=1, share=share, lean=True),
+            Rung(number=2, share=share * 2 / 3, lean=True),
+            Rung(number=3, share=share / 3, lean=True, leaves=31),
+            Rung(number=4, share=share / 6, lean=True, leaves=31, bins=15),
+        )
+    )
