@@ -21,7 +21,7 @@ from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.models.families import load_model
-from shardwise.models.portfolio import SPACES, portfolio
+from shardwise.models.portfolio import SPACES, portfolio, with_held
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.report.page import write_report
@@ -147,6 +147,7 @@ def run_trials(run: Run, search: Search) -> None:
     candidates = portfolio(
         prepared.target, prepared.recipe.features, prepared.train_rows, run.config.families,
         positive=prepared.target.task is Task.REGRESSION and lowest is not None and float(lowest) >= 0,
+        held=run.config.params,
     )  # fmt: skip
     spaces = {name: SPACES[name] for name in ("trees",) if name in (run.config.families or SPACES)}
     limit = run.config.trials or (len(candidates) if run.config.time is None else None)
@@ -173,7 +174,8 @@ def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUn
     """Candidates x folds, until the time is used or the user asks to stop; what is journalled is gone through."""
     prepared = search.prepared
     folds = prepared.splitter.folds()
-    for number, candidate in study.ask():
+    for number, proposed in study.ask():
+        candidate = with_held(proposed, run.config.params)
         for index, fold in enumerate(folds):
             key = unit_key(FORMAT, "fit", prepared.rows.name, candidate.to_json(), number, index, search.metric.name)
             left_s = run.deadline.remaining_s() - _reserve_s(search)

@@ -4,12 +4,14 @@ import sys
 from typing import Any
 
 import click
+import yaml
 
 from shardwise.cli import print_json
 from shardwise.cli.last_resort import LastResort
 from shardwise.cli.options import data_argument, json_option, pairs, reading_options, words
 from shardwise.compute.clock import process_age_s
 from shardwise.core.config import RunConfig, load_config
+from shardwise.core.errors import ConfigError
 from shardwise.core.events import Events
 from shardwise.core.units import format_duration, format_size
 from shardwise.report.terminal import make_progress
@@ -22,6 +24,7 @@ from shardwise.workflow import TrainResult, train
 @click.option("--out", help="Folder of the package; else inside the run's folder.")
 @click.option("--time", "time", help="Ceiling on working time, like 5m; +5m goes on with a finished run.")
 @click.option("--memory", help="Ceiling on memory, like 2GB.")
+@click.option("--disk", help="Ceiling on what the run's folder takes, like 20GB.")
 @click.option("--trials", type=int, help="Number of candidates: a budget in work, whose result is the same bytes.")
 @click.option("--workers", type=int, help="Worker processes.")
 @click.option("--engine", help="local.")
@@ -44,6 +47,7 @@ from shardwise.workflow import TrainResult, train
 @click.option("--kind", "kinds", multiple=True, metavar="COL=KIND", help="number, category, text, date or ignore.")
 @click.option("--type", "types", multiple=True, metavar="COL=TYPE", help="Arrow type of a column of a text file.")
 @click.option("--families", multiple=True, help="Model families to try: baseline, linear, trees.")
+@click.option("--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family.")
 @reading_options
 @json_option
 def command(as_json: bool, config_file: str | None, **given: Any) -> int:
@@ -70,12 +74,24 @@ def make_config(config_file: str | None, given: dict[str, Any]) -> RunConfig:
         given[name] = pairs(given[name], option)
     for name in ("key", "drop", "families"):
         given[name] = words(given[name])
+    given["params"] = _params(given["params"])
     weights = given.pop("class_weight")
     given["class_weight"] = _class_weight(weights)
     content = {str(key).replace("-", "_"): value for key, value in content.items()}
     defaults = {"encoding": "utf8", "on_bad_row": "error"}
     asked = {key: value for key, value in given.items() if value not in (None, (), {}) and value != defaults.get(key)}
     return RunConfig.from_mapping({**content, **asked})
+
+
+def _params(given: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """`trees.n_estimators=100` as `{"trees": {"n_estimators": 100}}`."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, text in pairs(given, "param").items():
+        family, dot, param = name.partition(".")
+        if not dot:
+            raise ConfigError(f"--param {name!r} names no family", hint="Write it like --param trees.n_estimators=100.")
+        found.setdefault(family, {})[param] = yaml.safe_load(text)
+    return found
 
 
 def _class_weight(given: tuple[str, ...]) -> Any:

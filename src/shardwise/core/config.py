@@ -35,8 +35,9 @@ class RunConfig:
     `time` is working time over all restarts (`5m`), `+5m` adds to what a finished run has used. `trials` counts
     candidates. Without both, the default candidates are tried once. Shares are of all rows; with `test_share` 0 no row
     is sealed as a test. `fold_column` holds fold numbers of your own: 0 to `folds` - 1, and -1 for the sealed test.
-    `kinds` fixes what a column is (number, category, text, date, ignore), `types` the Arrow type in which it is read
-    from text files.
+    `params` holds params of a model family down for all its candidates: `{"trees": {"n_estimators": 100}}`. `disk` is a
+    ceiling on what the run's folder takes. `kinds` fixes what a column is (number, category, text, date, ignore),
+    `types` the Arrow type in which it is read from text files.
     """
 
     data: tuple[str, ...]
@@ -44,6 +45,7 @@ class RunConfig:
     # budget
     time: str | None = None
     memory: str | None = None
+    disk: str | None = None
     trials: int | None = None
     workers: int | None = None
     engine: str = "local"
@@ -66,6 +68,7 @@ class RunConfig:
     drop: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # reading
     format: str | None = None
     encoding: str = "utf8"
@@ -113,14 +116,18 @@ class RunConfig:
     def memory_bytes(self) -> int | None:
         return None if self.memory is None else parse_size(self.memory)
 
+    @property
+    def disk_bytes(self) -> int | None:
+        return None if self.disk is None else parse_size(self.disk)
+
     def to_json(self) -> dict[str, Any]:
         content = {item.name: getattr(self, item.name) for item in fields(self)}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 
     def identity(self) -> str:
         """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
-        bounds = ("time", "memory", "trials", "workers", "engine", "run", "runs_folder", "out", "strict", "report",
-                  "storage")  # fmt: skip
+        bounds = ("time", "memory", "disk", "trials", "workers", "engine", "run", "runs_folder", "out", "strict",
+                  "report", "storage")  # fmt: skip
         content = {key: value for key, value in self.to_json().items() if key not in bounds}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 
@@ -136,7 +143,7 @@ def _as_tuple(value: Any) -> tuple[str, ...]:
 
 def _check(config: RunConfig) -> None:
     """Refuse values that cannot be meant, before anything is read."""
-    _ = config.time_s, config.memory_bytes
+    _ = config.time_s, config.memory_bytes, config.disk_bytes
     if config.task is not None and config.task not in {task.value for task in Task}:
         raise ConfigError(f"there is no task {config.task!r}", hint=nearest(config.task, [task.value for task in Task]))
     if not 0 < config.quantile < 1:

@@ -5,13 +5,17 @@ params are published defaults (AutoGluon's and FLAML's portfolios, LightGBM's tu
 that err differently make the better ensemble.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from shardwise.core.candidate import Candidate
+from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.space import Choice, Float, Int, Space
 from shardwise.core.target import Target, Task
+from shardwise.models.families import FAMILIES
 
 LARGE_ROWS = 100_000
 
@@ -38,11 +42,14 @@ def portfolio(
     families: Collection[str] = (),
     *,
     positive: bool = False,
+    held: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Candidate]:
     """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
 
-    `positive` says that no target is below 0, so that logarithms may be learned.
+    `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
+    all its candidates get.
     """
+    check_held(held or {})
     kinds = {feature.kind for feature in features}
     logs = positive and target.task is Task.REGRESSION
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
@@ -52,11 +59,24 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
+    ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     if families and not wanted and "baseline" not in families:
         raise ConfigError(f"no model family of {', '.join(families)}", hint="Allowed: baseline, linear, trees.")
     return [Candidate(family="baseline"), *wanted]
+
+
+def with_held(candidate: Candidate, held: Mapping[str, Mapping[str, Any]]) -> Candidate:
+    """The candidate with the params that are held for its family."""
+    return replace(candidate, params={**candidate.params, **held.get(candidate.family, {})})
+
+
+def check_held(held: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `ConfigError` for a family that is not known; its params are checked when a model is built."""
+    for family in held:
+        if family not in FAMILIES:
+            raise ConfigError(f"there is no model family {family!r}", hint=nearest(family, FAMILIES))
 
 
 def _small_trees(*, logs: bool) -> list[dict[str, object]]:

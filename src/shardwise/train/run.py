@@ -14,11 +14,12 @@ from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, memory
 from shardwise.compute.clock import Deadline, Interrupts
 from shardwise.compute.local import InlineExecutor, ProcessExecutor, make_executor
 from shardwise.core.config import RunConfig, dump_config
-from shardwise.core.errors import BadInput, ConfigError, context
+from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
+from shardwise.core.units import format_size
 from shardwise.plan.memory import PROCESS_BYTES
 from shardwise.store.blobs import FolderBlobs
-from shardwise.store.files import write_atomic
+from shardwise.store.files import folder_bytes, write_atomic
 from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import Ledger
 
@@ -72,8 +73,13 @@ class Run:
         return self.inline if ceiling is None or needed_bytes < CONFINED_SHARE * ceiling else self.confined
 
     def check_disk(self, needed_bytes: int) -> None:
-        """Raises `DiskFull` when that much does not fit where the run lies."""
+        """Raises `DiskFull` when that much does not fit where the run lies, or under the ceiling that was asked for."""
         check_disk(self.folder, needed_bytes)
+        ceiling, used = self.config.disk_bytes, folder_bytes(self.folder)
+        if ceiling is not None and used + needed_bytes > ceiling:
+            what = f"the run takes {format_size(used)} of disk and needs {format_size(needed_bytes)} more"
+            least = format_size(used + needed_bytes)
+            raise DiskFull(f"{what}; {format_size(ceiling)} are allowed", hint=f"Give --disk {least}, or fewer rows.")
 
     @property
     def stop_file(self) -> Path:
