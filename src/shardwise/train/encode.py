@@ -19,6 +19,7 @@ from shardwise.data.rows import keep_binner
 from shardwise.features.recipe import Recipe
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.temporal import TemporalSplitter
+from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import BINS, FLOATS, EncodePass, LabelledPass, keep_state
 from shardwise.train.run import FORMAT, Run
@@ -68,15 +69,14 @@ def _encode(run: Run, encoding: Encoding, binner: Binner, hidden: tuple[int, ...
     bins = keep_state(run.blobs, binner.state())
     share = float_share(encoding.fold_rows, splitter, len(features))
     parts = [labelled.recipe, bins, split_key(splitter, labelled.target), list(hidden), share]
-    key = unit_key(FORMAT, *parts, encoding.dataset.fingerprint)[:12]
-    folder = run.folder / "rows" / key
+    folder = run.folder / "rows" / unit_key(FORMAT, *parts)[:12]  # a partition that changes is written anew into it
     work = EncodePass(
         dataset=encoding.dataset, folds=labelled.folds, target=labelled.target, blobs=run.blobs,
         recipe=labelled.recipe, weight=labelled.weight, class_weight=labelled.class_weight, folder=folder,
         hidden=hidden, binner=bins, float_share=share, scored=scored_folds(splitter),
     )  # fmt: skip
     with run.stage("encode", len(encoding.dataset.partitions)) as stage:
-        run.check_disk(_disk_bytes(encoding, binner, share))
+        run.check_disk(max(0, _disk_bytes(encoding, binner, share) - folder_bytes(folder)))
         keep_binner(folder / BINS, binner)
         (folder / FLOATS).mkdir(exist_ok=True)
         for _, record in run_pass(run, work, encoding.dataset, "encode", *parts, str(folder)):
