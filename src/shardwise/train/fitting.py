@@ -21,7 +21,7 @@ from shardwise.train.units import run_units
 AHEAD = 2  # fits a worker that may wait for an earlier one: neither portfolio nor random search looks at the history
 CELLS_PER_THREAD = 250_000
 CELLS_PER_WORKER = 300_000  # below, all trials take no longer than to start workers
-LARGE_ROWS = 100_000
+LARGE_ROWS = 1_000_000  # from here on a second thread speeds a fit up: on 262,000 x 18 it took 0.95 of the time of one
 
 
 @dataclass(frozen=True, kw_only=True)
