@@ -16,8 +16,9 @@ from shardwise.core.schema import schema_to_json
 from shardwise.core.units import format_size
 from shardwise.data.base import Partition
 from shardwise.data.formats import choose_format
+from shardwise.data.manifest import Manifest
 from shardwise.data.options import DEFAULT_TARGET_BYTES, ReadOptions
-from shardwise.data.places import find_files
+from shardwise.data.places import find_files, manifest_of
 from shardwise.data.readers import SURVEYS, AnyReader
 from shardwise.data.readers.base import Batches
 from shardwise.data.tables import from_table as _write_table
@@ -36,7 +37,8 @@ class Dataset:
     partitions    in the natural order of the paths; all of them together are all rows, each once
     fingerprint   changes with the files (path, size, time or etag), the options and the plan
     report        what was unified, as JSON values: `format`, `files`, `columns` (those about which something is to be
-                  said: their types in which files, files that lack them, notes), `ignored_files`
+                  said: their types in which files, files that lack them, notes), `ignored_files`, `schemes` (how
+                  folders with a manifest are partitioned)
     """
 
     reader: AnyReader
@@ -121,6 +123,9 @@ def open_dataset(
     report = {"format": name, "files": len(files), **report}
     if ignored:
         report["ignored_files"] = {"files": len(ignored), "example": ignored[0].path}
+    schemes = [_scheme(each) for source in sources if (each := manifest_of(source, options.storage)) is not None]
+    if schemes:
+        report["schemes"] = schemes
     content = [[file.path, file.fingerprint] for file in files], options.to_json(), target_bytes, name
     return Dataset(
         reader=reader.reading_only(),
@@ -130,6 +135,17 @@ def open_dataset(
         sources=sources,
         target_bytes=target_bytes,
     )
+
+
+def _scheme(manifest: Manifest) -> dict[str, Any]:
+    """What the report keeps of a manifest."""
+    return {
+        "by": list(manifest.by),
+        "key": list(manifest.key),
+        "count": manifest.count,
+        "filled": len({file.partition for file in manifest.files}),
+        "generation": manifest.generation,
+    }
 
 
 def from_table(table: Any, folder: str, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> Dataset:
