@@ -133,6 +133,7 @@ class Rewrite:
     old: tuple[PartFile, ...] = ()
     kept: tuple[PartFile, ...] = ()
     sources: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()  # remedies that were applied
     fits: bool = True  # types may be widened where text does not fit
 
 
@@ -186,7 +187,7 @@ def describe(scratch: Path, dataset: Dataset, partitioner: Partitioner, result: 
         schema=dataset.schema, by=to.by, partitioner=partitioner.to_json(), count=partitioner.count,
         key=partitioner.columns, files=tuple(sorted([*to.kept, *files], key=lambda file: (file.partition, file.path))),
         seed=to.options.seed, compression=to.options.compression,
-        sources=to.sources or sources, generation=to.generation,
+        sources=to.sources or sources, generation=to.generation, notes=to.notes,
     )  # fmt: skip
 
 

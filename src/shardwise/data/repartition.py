@@ -55,7 +55,7 @@ def append(
         kept = tuple(_moved(file, renumber(file.partition), found) for file in before.files)
         to = Rewrite(
             options=options, by=before.by, generation=before.generation + 1, kept=kept, fits=False,
-            sources=(*before.sources, *_sources(dataset)),
+            sources=(*before.sources, *_sources(dataset)), notes=before.notes,
         )  # fmt: skip
         result = rewrite(folder, dataset, lambda *_: found, to, events)
         notes = [*_seen_before(before, dataset), *_overlap(before, result, events), *result.notes]
@@ -81,15 +81,16 @@ def compact(out: str, options: PartitionOptions, *, events: Events | None = None
         to = Rewrite(
             options=replace(options, compression=before.compression, seed=before.seed), by=before.by, old=old,
             kept=tuple(file for file in before.files if file not in old), generation=before.generation + 1,
-            sources=before.sources, fits=False,
+            sources=before.sources, fits=False, notes=before.notes,
         )  # fmt: skip
         known = partitioner_from_json(before.partitioner)
         return rewrite(folder, dataset, lambda *_: _Standing(pieces, known), to, events or Events())
 
 
 def remake(
-    data: str, out: str | None, partitioner: Partitioner, options: PartitionOptions, *, events: Events | None = None
-) -> PartitionResult:
+    data: str, out: str | None, partitioner: Partitioner, options: PartitionOptions, *, note: str,
+    events: Events | None = None,
+) -> PartitionResult:  # fmt: skip
     """Write a dataset anew by another partitioner: in its place, or into the folder `out`.
 
     Raises `DataError` when the dataset is not one that was partitioned.
@@ -100,7 +101,7 @@ def remake(
         before = standing(read_manifest(folder) if out is not None else found, folder)
         options = replace(options, by=before.by, seed=before.seed, compression=before.compression)
         to = replace_by(options, found)
-        to = replace(to, sources=before.sources, fits=False)
+        to = replace(to, sources=before.sources, fits=False, notes=(*before.notes, note))
         return rewrite(target, open_dataset([str(folder)]), lambda *_: partitioner, to, events or Events())
 
 
