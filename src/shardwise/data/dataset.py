@@ -4,16 +4,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, DataError
 from shardwise.core.schema import schema_to_json
 from shardwise.core.units import format_size
+from shardwise.data.access import AccessCounter
 from shardwise.data.base import Partition
 from shardwise.data.formats import choose_format
 from shardwise.data.manifest import Manifest
@@ -47,6 +48,7 @@ class Dataset:
     report: Mapping[str, Any]
     sources: tuple[str, ...]
     target_bytes: int
+    counter: AccessCounter | None = field(default=None, compare=False)
 
     @property
     def schema(self) -> pa.Schema:
@@ -75,7 +77,12 @@ class Dataset:
         """
         if batch_rows < 1:
             raise ConfigError(f"batch_rows {batch_rows} is too small", hint="Give at least 1.")
-        return self.reader.read(partition, columns, batch_rows)
+        batches = self.reader.read(partition, columns, batch_rows)
+        return batches if self.counter is None else self.counter.watch(partition, batches)
+
+    def counted(self, counter: AccessCounter) -> "Dataset":
+        """The same dataset, whose readings in this process are counted."""
+        return replace(self, counter=counter)
 
     def widened(self, column: str, value: str | None = None) -> "Dataset":
         """The dataset, planned anew, with `column` of the next wider type: integer to float to string.
@@ -116,16 +123,26 @@ def open_dataset(
     if target_bytes < 1:
         raise ConfigError(f"target_bytes {target_bytes} is too small", hint="Give at least 1.")
     given = [sources] if isinstance(sources, str | os.PathLike) else sources
-    sources = tuple(os.fspath(source) for source in given)
+    places = tuple(os.fspath(source) for source in given)
+    while True:
+        manifests = [manifest_of(source, options.storage) for source in places]
+        try:
+            return _open(places, options, target_bytes, [manifest for manifest in manifests if manifest is not None])
+        except DataError:
+            # a dataset that was written anew between the manifest and its files is opened again
+            if manifests == [manifest_of(source, options.storage) for source in places]:
+                raise
+
+
+def _open(sources: tuple[str, ...], options: ReadOptions, target_bytes: int, manifests: list[Manifest]) -> Dataset:
     found = find_files(sources, options.storage)
     name, files, ignored = choose_format(found, options.format, options.storage)
     reader, report = SURVEYS[name](files, options, target_bytes)
     report = {"format": name, "files": len(files), **report}
     if ignored:
         report["ignored_files"] = {"files": len(ignored), "example": ignored[0].path}
-    schemes = [_scheme(each) for source in sources if (each := manifest_of(source, options.storage)) is not None]
-    if schemes:
-        report["schemes"] = schemes
+    if manifests:
+        report["schemes"] = [_scheme(manifest) for manifest in manifests]
     content = [[file.path, file.fingerprint] for file in files], options.to_json(), target_bytes, name
     return Dataset(
         reader=reader.reading_only(),

@@ -202,6 +202,10 @@ def notes_on(manifest: Manifest, result: ShuffleResult) -> list[str]:
     """What a person should know of the partitions that came out."""
     rows, notes = rows_of(manifest), []
     empty = sum(count == 0 for count in rows)
+    asked = [parse_spec(text) for text in manifest.by]
+    number = asked[0].number if len(asked) == 1 and asked[0].kind in ("range", "similar") else None
+    if number and manifest.count < number and not manifest.notes:
+        notes.append(f"{manifest.count:,} of {number:,} partitions could be made: the key has too few different values")
     if manifest.count > manifest.rows:
         notes.append(f"there are more partitions ({manifest.count:,}) than rows ({manifest.rows:,})")
     elif empty and manifest.partitioner["kind"] not in ("value", "nested"):

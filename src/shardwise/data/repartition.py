@@ -65,6 +65,7 @@ def append(
 def compact(out: str, options: PartitionOptions, *, events: Events | None = None) -> PartitionResult:
     """Write the partitions that lie in several files into one file each; rows, scheme and order stay."""
     folder = Path(out).expanduser().absolute()
+    standing(read_manifest(folder), folder)
     with output(folder, options.wait_s) as found:
         before = standing(found, folder)
         files: dict[int, list[PartFile]] = {}

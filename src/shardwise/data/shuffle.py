@@ -26,8 +26,8 @@ from shardwise.data.buckets import Buckets, Written, choose_encoding
 from shardwise.data.dataset import Dataset
 from shardwise.data.source import Losses, check_sources, scan
 
-BATCH_ROWS = 131_072
-BASE_BYTES = 300_000_000  # interpreter, libraries, and what allocators keep
+BATCH_ROWS = 65_536
+BASE_BYTES = 320_000_000  # interpreter, libraries, and what allocators keep
 MIN_MEMORY_BYTES = 400_000_000
 DISK_SHARE = 1.25  # of the bytes as stored: other encodings, and the spill
 _FEW_ROWS = 256  # rows of a piece below which copying pieces one by one costs more than it frees

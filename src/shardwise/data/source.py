@@ -54,7 +54,10 @@ def scan(
         except SchemaError:
             raise
         except DataError as error:
-            if losses is None or "changed" in error.message:
+            if "has changed" in error.message:
+                raise
+            if losses is None:
+                error.hint = error.hint or "Restore the file, or go on without what cannot be read: --skip-corrupt."
                 raise
             losses.add(partition, rows, error)
         if losses is not None:

@@ -114,8 +114,9 @@ def _explained(work: Workload, count: int, reason: str) -> Advice:
         "workers": f"so small that each of {work.workers} workers gets at least {WAVES}",
     }[reason]
     sentence = (
-        f"Use {count:,} partition{'s' if count > 1 else ''} of about {format_size(size)} as stored, {why}: {at_once} at "
-        f"a time take {format_size(memory)} in memory ({work.expansion * work.share:.3g} bytes for each stored one); "
+        f"Use {count:,} partition{'s' if count > 1 else ''} of about {format_size(size)} as stored, {why}: "
+        f"{at_once} at a time take {format_size(memory)} in memory "
+        f"({work.expansion * work.share:.3g} bytes for each stored one); "
         f"{work.passes} passes over {work.share:.0%} of {format_size(work.size_bytes)} take about "
         f"{format_duration(read_s)} (disk {format_size(work.bandwidth_bytes_s)}/s), and starting "
         f"{count * work.passes:,} tasks adds {format_duration(overhead_s)}."

@@ -47,7 +47,9 @@ class MinHashPartitioner:
         return numbers
 
     def label(self, number: int) -> str:
-        return f"{self.columns[0]} without words" if number == self.count - 1 else f"like {self.labels[number]!r}"
+        if number == self.count - 1:
+            return f"{self.columns[0]} without words"
+        return f"{self.columns[0]} {number}: like {self.labels[number]!r}"
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "column": self.columns[0], "leaders": self.leaders.tolist(), "labels": self.labels}

@@ -7,6 +7,7 @@ partition should have gets a partition nearly to itself, as equal keys are never
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -30,11 +31,42 @@ Bound = float | str
 def even_cuts(weights: np.ndarray, parts: int) -> list[int]:
     """Places, at most `parts` - 1 and rising, at which a row of groups is cut into parts of about equal weight.
 
-    Groups stay whole. What a heavy one takes beyond its share is taken off the parts that follow.
+    Groups stay whole. One that is heavier than an even part has a part to itself, and the other parts share the rest.
 
-    >>> even_cuts(np.array([1, 1, 1, 1]), 2), even_cuts(np.array([9, 1, 1, 1]), 3)
-    ([2], [1, 3])
+    >>> even_cuts(np.array([1, 1, 1, 1]), 2), even_cuts(np.array([1, 1, 9, 1]), 3)
+    ([2], [2, 3])
     """
+    heavy = _heavy(weights, parts)
+    ends = sorted({0, len(weights), *heavy, *(place + 1 for place in heavy)})
+    runs = list(pairwise(ends))
+    if not heavy or len(runs) > parts:
+        return _cut_run(weights, parts)
+    shares = [1] * len(runs)
+    loads = [0.0 if start in heavy else float(weights[start:stop].sum()) for start, stop in runs]
+    for _ in range(parts - len(runs)):
+        shares[max(range(len(runs)), key=lambda run: loads[run] / shares[run])] += 1
+    inner = [
+        start + cut
+        for (start, stop), share in zip(runs, shares, strict=True)
+        for cut in _cut_run(weights[start:stop], share)
+    ]
+    return sorted({*inner, *ends[1:-1]})
+
+
+def _heavy(weights: np.ndarray, parts: int) -> set[int]:
+    """Groups that are heavier than an even part of what the heavier ones leave."""
+    heavy: set[int] = set()
+    rest = float(weights.sum())
+    for place in np.argsort(-weights, kind="stable")[: parts - 1].tolist():
+        if weights[place] <= rest / (parts - len(heavy)):
+            break
+        heavy.add(place)
+        rest -= float(weights[place])
+    return heavy
+
+
+def _cut_run(weights: np.ndarray, parts: int) -> list[int]:
+    """The same one part after the other; what one takes beyond its share is taken off those that follow."""
     sums = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
     cuts, start = [], 0
     for left in range(parts, 1, -1):
