@@ -12,6 +12,7 @@ import json
 import shutil
 import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from common import (
     verdict,
 )
 from generated import HOT_KEY, write_wide
+from shardwise.core.units import parse_size
 from shardwise.data.hashing import hash_rows
 
 NAMES = ("hash", "sort", "range", "hot")
@@ -53,9 +55,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.source.parent if args.source else None) as place:
         source = args.source or write_wide(Path(place) / "source", args.rows, compression=args.compression)
         if "hash" in names:
-            measure(results, args, "hash", source, Path(place), f"hash:{KEY}:{PARTS}", ("duckdb", "pyarrow", "grouped"))
+            turns = Turns(args=args, source=source, out=Path(place) / "out")
+            turns.measure(results, "hash", f"hash:{KEY}:{PARTS}", ("duckdb", "pyarrow", "grouped"))
         if "sort" in names:
-            measure(results, args, "sort", source, Path(place), f"range:{SORT_KEY}:{PARTS}", ("ordered",))
+            turns = Turns(args=args, source=source, out=Path(place) / "out")
+            turns.measure(results, "sort", f"range:{SORT_KEY}:{PARTS}", ("ordered",))
         if "range" in names:
             evenness(results, source, Path(place))
         if "hot" in names:
@@ -63,44 +67,49 @@ def main() -> None:
     results.print_table()
 
 
-def measure(
-    results: Results, args: argparse.Namespace, case: str, source: Path, place: Path, by: str, peers: tuple[str, ...]
-) -> None:  # fmt: skip
-    """Ours and the peers in turns; the medians of seconds and peaks."""
-    turns: list[dict[str, tuple[float, float, float]]] = []
-    for _ in range(args.repeat):
-        turn = {"ours": ours(args, source, place / "out", by)}
-        for peer in peers:
-            turn[peer] = theirs(args, peer, source, place / "out")
-        turns.append(turn)
-    figures: dict[str, Any] = {"rows": rows_of(source)}
-    for name in turns[0]:
-        seconds, peak, size = (statistics.median(turn[name][i] for turn in turns) for i in range(3))
-        figures |= {f"{name}_s": round(seconds, 2), f"{name}_peak_mb": megabytes(peak), f"{name}_mb": megabytes(size)}
-    figures["ratio"] = round(figures["ours_s"] / min(figures[f"{peer}_s"] for peer in peers), 3)
-    figures["verdict"] = verdict(figures["ratio"], TIME_LIMIT)
-    figures["memory"] = verdict(figures["ours_peak_mb"], 1000.0 if args.memory == "1GB" else float("inf"))
-    results.add(case, figures, limit=TIME_LIMIT, threads=THREADS, compression=args.compression, memory=args.memory)
-    print(f"{case}: {figures['ratio']} times the faster peer, at most {TIME_LIMIT}: {figures['verdict']}", flush=True)
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Ours and the peers, one after the other, from `source` to `out`, which is removed after each."""
 
+    args: argparse.Namespace
+    source: Path
+    out: Path
 
-def ours(args: argparse.Namespace, source: Path, out: Path, by: str) -> tuple[float, float, float]:
-    """Seconds, peak bytes, and bytes written."""
-    command = shardwise_command(
-        "partition", str(source), str(out), "--by", by, "--memory", args.memory, "--workers", str(THREADS),
-        "--compression", args.compression, "--json",
-    )  # fmt: skip
-    cost = run_measured(command).checked()
-    return _and_remove(cost.seconds, cost.peak_rss_bytes, out)
+    def measure(self, results: Results, case: str, by: str, peers: tuple[str, ...]) -> None:
+        """The medians of seconds and peaks, and the ratio to the faster peer."""
+        turns = [
+            {"ours": self.ours(by), **{peer: self.theirs(peer) for peer in peers}} for _ in range(self.args.repeat)
+        ]
+        figures: dict[str, Any] = {"rows": rows_of(self.source)}
+        for name in turns[0]:
+            seconds, peak, size = (statistics.median(turn[name][i] for turn in turns) for i in range(3))
+            figures |= {f"{name}_s": round(seconds, 2), f"{name}_peak": megabytes(peak), f"{name}_mb": megabytes(size)}
+        figures["ratio"] = round(figures["ours_s"] / min(figures[f"{peer}_s"] for peer in peers), 3)
+        figures["verdict"] = verdict(figures["ratio"], TIME_LIMIT)
+        figures["memory"] = verdict(figures["ours_peak"], parse_size(self.args.memory) / 1e6)
+        results.add(case, figures, limit=TIME_LIMIT, threads=THREADS, compression=self.args.compression,
+                    memory_limit=self.args.memory)  # fmt: skip
+        print(
+            f"{case}: {figures['ratio']} times the faster peer, at most {TIME_LIMIT}: {figures['verdict']}", flush=True
+        )
 
+    def ours(self, by: str) -> tuple[float, float, float]:
+        """Seconds, peak bytes, and bytes written."""
+        command = shardwise_command(
+            "partition", str(self.source), str(self.out), "--by", by, "--memory", self.args.memory, "--workers",
+            str(THREADS), "--compression", self.args.compression, "--json",
+        )  # fmt: skip
+        cost = run_measured(command).checked()
+        return _and_remove(cost.seconds, cost.peak_rss_bytes, self.out)
 
-def theirs(args: argparse.Namespace, peer: str, source: Path, out: Path) -> tuple[float, float, float]:
-    """The same of a peer."""
-    function = {"duckdb": with_duckdb, "ordered": with_duckdb, "pyarrow": with_pyarrow, "grouped": with_pyarrow}[peer]
-    _, cost = in_fresh_process(
-        function, source=str(source), out=str(out), compression=args.compression, memory=args.memory, variant=peer
-    )
-    return _and_remove(cost.seconds, cost.peak_rss_bytes, out)
+    def theirs(self, peer: str) -> tuple[float, float, float]:
+        """The same of a peer."""
+        function = with_duckdb if peer in ("duckdb", "ordered") else with_pyarrow
+        _, cost = in_fresh_process(
+            function, source=str(self.source), out=str(self.out), compression=self.args.compression,
+            memory=self.args.memory, variant=peer,
+        )  # fmt: skip
+        return _and_remove(cost.seconds, cost.peak_rss_bytes, self.out)
 
 
 def _and_remove(seconds: float, peak: float, out: Path) -> tuple[float, float, float]:

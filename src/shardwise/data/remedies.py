@@ -12,19 +12,25 @@ from shardwise.data.base import Partitioner
 from shardwise.data.health import OVERSIZE, HotKey
 from shardwise.data.partitioners.remade import HotKeys, Remapped
 
-SMALL = 0.5  # of the mean: what is merged
+FEWEST = 16  # partitions that merging leaves, so that there is work for several workers
 _EVEN = 1.2  # times the mean: what is not worth a cut
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ailment:
-    """What a remedy is planned from: rows of each partition, frequent keys with their row hashes, and the key."""
+    """What a remedy is planned from.
+
+    rows        of each partition
+    hot_keys    frequent keys of the columns `key`, with their row `hashes`
+    room_rows   rows of a partition that is not too large: up to there small ones are merged
+    """
 
     partitioner: Partitioner
     rows: Sequence[int]
     key: tuple[str, ...] = ()
     hot_keys: Sequence[HotKey] = ()
     hashes: Sequence[np.uint64] = ()
+    room_rows: float = 0.0
 
     @property
     def even_rows(self) -> float:
@@ -67,11 +73,14 @@ def split(ailment: Ailment) -> Partitioner:
 
 
 def merge(ailment: Ailment) -> Partitioner:
-    """Neighbours are put together while they stay within the mean; empty partitions vanish."""
-    even = ailment.even_rows
+    """Neighbours are put together while they stay within the mean, or a sixteenth of all rows where there is room.
+
+    Empty partitions vanish.
+    """
+    limit = max(ailment.even_rows, min(sum(ailment.rows) / FEWEST, ailment.room_rows))
     starts, number, filled = [], 0, 0
     for rows in ailment.rows:
-        if filled and filled + rows > even:
+        if filled and filled + rows > limit:
             number, filled = number + 1, 0
         starts.append(number)
         filled += rows

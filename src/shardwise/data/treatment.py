@@ -9,6 +9,7 @@ from shardwise.core.events import Events
 from shardwise.data.base import Partitioner
 from shardwise.data.dataset import Dataset, open_dataset
 from shardwise.data.manifest import Manifest, read_manifest
+from shardwise.data.options import DEFAULT_TARGET_BYTES
 from shardwise.data.partition import PartitionOptions, PartitionResult, make_source, rows_of
 from shardwise.data.partitioners import parse_spec, partitioner_from_json, plan_partitioner
 from shardwise.data.remedies import REMEDY_NAMES, Ailment, choose_remedy
@@ -46,8 +47,9 @@ def _plan(remedy: str, before: Manifest, dataset: Dataset, key: Sequence[str]) -
         check_key_columns(key, dataset.schema.names)
         hot = look_at_keys(dataset, key)[0]
         hashes = [hash_key(each, key, dataset.schema) for each in hot]
+    room = DEFAULT_TARGET_BYTES * before.rows / max(1, before.size_bytes)
     ailment = Ailment(partitioner=partitioner_from_json(before.partitioner), rows=rows_of(before), key=key,
-                      hot_keys=hot, hashes=hashes)  # fmt: skip
+                      hot_keys=hot, hashes=hashes, room_rows=room)  # fmt: skip
     return choose_remedy(remedy)(ailment)
 
 
