@@ -63,7 +63,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("part-*")}
 
 
-@pytest.mark.parametrize("count", [3, 600])
+@pytest.mark.parametrize("count", [40, 600])
 def test_threads_and_memory_do_not_change_a_byte(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:

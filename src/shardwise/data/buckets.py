@@ -5,6 +5,7 @@ memory before that is appended to one spill file as Arrow IPC (the largest bucke
 group is full. Row groups are cut by counting rows, so the bytes of the files depend neither on memory nor on threads.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,12 +68,13 @@ def choose_encoding(sample: pa.RecordBatch, compression: str) -> Encoding:
 
 @dataclass
 class _Bucket:
-    """Rows of one partition that are not in its file yet: those spilled come before those in memory."""
+    """Rows of one partition that are not in its file yet, in their order: `front`, `segments`, `pieces`."""
 
     number: int
+    front: list[pa.RecordBatch] = field(default_factory=list)  # read back, or left over from a row group
+    segments: deque[tuple[int, int]] = field(default_factory=deque)  # (offset, length) in the spill file
     pieces: list[pa.RecordBatch] = field(default_factory=list)
-    segments: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) in the spill file
-    rows: int = 0  # spilled and in memory
+    rows: int = 0  # in all three
     bytes: int = 0  # in memory
     written: int = 0
     writer: pq.ParquetWriter | None = None
@@ -142,12 +144,14 @@ class Buckets:
 
     def _write(self, bucket: _Bucket, rows: int) -> None:
         """Hand the first `rows` rows of a bucket to a thread that encodes them."""
-        pieces = [*self._read_back(bucket), *bucket.pieces]
-        self._held -= bucket.bytes
-        taken, rest = cut(pieces, rows)
-        bucket.pieces, bucket.segments = rest, []
-        bucket.bytes = sum(piece.nbytes for piece in rest)
-        self._held += bucket.bytes
+        while bucket.segments and count_rows(bucket.front) < rows:
+            bucket.front += self._read_back(*bucket.segments.popleft())
+        if count_rows(bucket.front) < rows:
+            bucket.front, bucket.pieces = bucket.front + bucket.pieces, []
+        taken, bucket.front = cut(bucket.front, rows)
+        held = sum(piece.nbytes for piece in (*bucket.front, *bucket.pieces))
+        self._held += held - bucket.bytes
+        bucket.bytes = held
         bucket.rows -= rows
         bucket.written += rows
         self._submit(bucket, self._encode, bucket, taken)
@@ -191,26 +195,36 @@ class Buckets:
             self._spill_bucket(bucket)
 
     def _spill_bucket(self, bucket: _Bucket) -> None:
-        if self._spill is None:
-            self._spill = (self.folder / "spill.arrow").open("w+b")
-        with context(stage="spill"):
-            offset = self._spill.seek(0, 2)
-            with pa.ipc.new_stream(pa.PythonFile(self._spill, "w"), self.schema, options=_SPILL) as stream:
-                stream.write_table(pa.Table.from_batches(bucket.pieces, self.schema).combine_chunks())
-            end = self._spill.seek(0, 2)
-        bucket.segments.append((offset, end - offset))
-        self.spilled_bytes += end - offset
-        self._held -= bucket.bytes
-        bucket.pieces, bucket.bytes = [], 0
+        """In segments of at most a row group, so that few are in memory when they are read back."""
+        rest = bucket.pieces
+        while rest:
+            taken, rest = cut(rest, self.encoding.group_rows)
+            segment = self._append(pa.Table.from_batches(taken, self.schema).combine_chunks())
+            bucket.segments.append(segment)
+            self.spilled_bytes += segment[1]
+        held = sum(piece.nbytes for piece in bucket.front)
+        self._held += held - bucket.bytes
+        bucket.pieces, bucket.bytes = [], held
 
-    def _read_back(self, bucket: _Bucket) -> list[pa.RecordBatch]:
-        pieces: list[pa.RecordBatch] = []
-        for offset, length in bucket.segments:
-            assert self._spill is not None
-            self._spill.seek(offset)
-            with context(stage="spill"), pa.ipc.open_stream(self._spill.read(length)) as stream:
-                pieces += stream
-        return pieces
+    def _append(self, table: pa.Table) -> tuple[int, int]:
+        """Where the table lies in the spill file."""
+        with context(stage="spill"):
+            if self._spill is None:
+                self._spill = (self.folder / "spill.arrow").open("w+b")
+            offset = self._spill.seek(0, os.SEEK_END)
+            with pa.ipc.new_stream(pa.PythonFile(self._spill, "w"), self.schema, options=_SPILL) as stream:
+                stream.write_table(table)
+            return offset, self._spill.seek(0, os.SEEK_END) - offset
+
+    def _read_back(self, offset: int, length: int) -> list[pa.RecordBatch]:
+        assert self._spill is not None
+        self._spill.seek(offset)
+        with context(stage="spill"), pa.ipc.open_stream(self._spill.read(length)) as stream:
+            return list(stream)
+
+
+def count_rows(pieces: Sequence[pa.RecordBatch]) -> int:
+    return sum(piece.num_rows for piece in pieces)
 
 
 def _after(before: Future[None] | None, work: Any, *arguments: Any) -> None:

@@ -26,7 +26,8 @@ from shardwise.data.buckets import Buckets, Written, choose_encoding
 from shardwise.data.dataset import Dataset
 from shardwise.data.source import Losses, check_sources, scan
 
-BATCH_ROWS = 65_536
+BATCH_ROWS, BATCH_BYTES = 65_536, 32_000_000
+_PEEK_ROWS = 1_024
 BASE_BYTES = 320_000_000  # interpreter, libraries, and what allocators keep
 MIN_MEMORY_BYTES = 400_000_000
 DISK_SHARE = 1.25  # of the bytes as stored: other encodings, and the spill
@@ -77,8 +78,10 @@ def shuffle(job: ShuffleJob, events: Events) -> ShuffleResult:
     check_memory(job.memory_bytes)
     check_disk(job.folder, int(job.dataset.size_bytes * DISK_SHARE))
     losses, threads = Losses(), job.threads or cpu_quota()
-    batches = scan(job.dataset, batch_rows=BATCH_ROWS, losses=losses if job.skip_corrupt else None,
-                   done=_announce(job, events))  # fmt: skip
+    batches = scan(
+        job.dataset, batch_rows=choose_batch_rows(job.dataset), losses=losses if job.skip_corrupt else None,
+        done=_announce(job, events),
+    )  # fmt: skip
     first = next((numbered for numbered in batches if numbered[1].num_rows), None)
     if first is None:
         raise DataError("the data has no rows to partition", hint="Look at the files that were given.")
@@ -95,6 +98,15 @@ def shuffle(job: ShuffleJob, events: Events) -> ShuffleResult:
         files = buckets.finish(job.name)
     check_sources(job.dataset)
     return ShuffleResult(files=tuple(files), spilled_bytes=buckets.spilled_bytes, losses=losses)
+
+
+def choose_batch_rows(dataset: Dataset) -> int:
+    """Rows of a batch of about `BATCH_BYTES`, as wide as the first rows are; at most `BATCH_ROWS`."""
+    peek = scan(dataset, batch_rows=_PEEK_ROWS, losses=Losses())  # what is lost is counted when it is read
+    first = next((batch for _, batch in peek if batch.num_rows), None)
+    if first is None:
+        return BATCH_ROWS
+    return max(_PEEK_ROWS, min(BATCH_ROWS, int(BATCH_BYTES / max(1.0, first.nbytes / first.num_rows))))
 
 
 def _announce(job: ShuffleJob, events: Events) -> Callable[[int], None]:
