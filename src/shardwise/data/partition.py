@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwise.compute.ceiling import available_bytes
-from shardwise.core.errors import ConfigError, DataError
+from shardwise.core.errors import ConfigError, DataError, DiskFull
 from shardwise.core.events import Events, Said, StageStarted
 from shardwise.data.base import Partitioner
 from shardwise.data.commit import SCRATCH_NAME, check_free, commit, recover
@@ -147,6 +147,10 @@ def rewrite(folder: Path, dataset: Dataset, plan: Plan, to: Rewrite, events: Eve
                 partitioner = plan(dataset, losses)
                 result = _shuffle(dataset, partitioner, scratch, to, events)
                 break
+            except DiskFull as error:
+                error.context.setdefault("path", str(folder))
+                error.message += ": nothing of the new dataset was kept"
+                raise
             except TypeConflict as conflict:  # each time one column gets a wider type, until the widest
                 if not to.fits:
                     raise
