@@ -20,7 +20,7 @@ class HashPartitioner:
 
     >>> by = HashPartitioner(("city",), 4)
     >>> by.assign(pa.record_batch({"city": ["Rome", "Oslo", "Rome", None]}), 0).tolist()
-    [0, 2, 0, 3]
+    [1, 0, 1, 3]
     """
 
     kind = "hash"

@@ -1,8 +1,8 @@
 """By ranges of one key: numbers, dates, strings; the partitions are about even, or have the bounds that were given.
 
 Partition i holds the keys from bound i - 1 (included) to bound i (excluded). Nulls and NaN come last, as DuckDB sorts
-them: in the last partition, or in one of their own where they would fill it. A key that occurs in more rows than a
-partition should have gets a partition nearly to itself, as equal keys are never torn apart.
+them: in the last partition, or in as many of their own as they would fill, drawn by row number. A key that occurs in
+more rows than a partition should have gets a partition nearly to itself, as equal keys are never torn apart.
 """
 
 import math
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from shardwise.core.errors import ConfigError
 from shardwise.data.partitioners.base import Source, check_count, check_key
 from shardwise.data.partitioners.keys import TEXT, as_order, order_of, parse_bound, search_texts, show_bound
+from shardwise.data.partitioners.remade import salts
 from shardwise.data.sample import RowSample
 from shardwise.stats.arrays import plain
 from shardwise.stats.hashes import mix
@@ -82,7 +83,7 @@ def _cut_run(weights: np.ndarray, parts: int) -> list[int]:
 
 
 class RangePartitioner:
-    """Ranges of one column between `bounds`; with `nulls_apart` nulls have the last partition to themselves.
+    """Ranges of one column between `bounds`; nulls have the last `null_parts` partitions to themselves, or share one.
 
     `bounds` are float64 in the order of the keys (see `partitioners.keys`), or strings.
 
@@ -93,32 +94,38 @@ class RangePartitioner:
 
     kind = "range"
 
-    def __init__(self, column: str, bounds: Sequence[Bound], *, order: str, nulls_apart: bool = False) -> None:
+    def __init__(self, column: str, bounds: Sequence[Bound], *, order: str, null_parts: int = 0) -> None:
         self.columns: tuple[str, ...] = (column,)
         self.bounds = list(bounds)
         self.order = order
-        self.nulls_apart = nulls_apart
-        self.count = check_count(len(self.bounds) + 1 + nulls_apart)
+        self.null_parts = null_parts
+        self.count = check_count(len(self.bounds) + 1 + null_parts)
 
-    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:  # noqa: ARG002
+    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
         """Partition numbers int32 `(rows,)`; raises `SchemaError` when the key is missing."""
         check_key(self.columns, batch.schema.names)
         array = batch.column(self.columns[0])
+        last = self.count - max(1, self.null_parts)
         if self.order == TEXT:
             encoded = plain(array).dictionary_encode()
-            places = np.append(search_texts([str(bound) for bound in self.bounds], encoded.dictionary), self.count - 1)
+            places = np.append(search_texts([str(bound) for bound in self.bounds], encoded.dictionary), last)
             codes = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
-            placed: np.ndarray = places[codes].astype(np.int32)
-            return placed
-        keys = as_order(array, self.order)
-        numbers = np.searchsorted(np.asarray(self.bounds, dtype=np.float64), keys, side="right").astype(np.int32)
-        numbers[np.isnan(keys)] = self.count - 1
+            numbers: np.ndarray = places[codes].astype(np.int32)
+            missing = codes == len(encoded.dictionary)
+        else:
+            keys = as_order(array, self.order)
+            numbers = np.searchsorted(np.asarray(self.bounds, dtype=np.float64), keys, side="right").astype(np.int32)
+            missing = np.isnan(keys)
+            numbers[missing] = last
+        if self.null_parts > 1:
+            numbers[missing] += salts(len(array), first_row, np.full(len(array), self.null_parts))[missing]
         return numbers
 
     def label(self, number: int) -> str:
         column = self.columns[0]
-        if self.nulls_apart and number == self.count - 1:
-            return f"{column} is null"
+        if self.null_parts and number >= len(self.bounds) + 1:
+            piece = f", piece {number - len(self.bounds)} of {self.null_parts}" if self.null_parts > 1 else ""
+            return f"{column} is null{piece}"
         shown = [show_bound(bound, self.order) for bound in self.bounds]
         low = f" from {shown[number - 1]}" if number > 0 else ""
         high = f" to {shown[number]}" if number < len(shown) else ""
@@ -126,11 +133,11 @@ class RangePartitioner:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "column": self.columns[0], "bounds": self.bounds, "order": self.order,
-                "nulls_apart": self.nulls_apart}  # fmt: skip
+                "null_parts": self.null_parts}  # fmt: skip
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return cls(content["column"], content["bounds"], order=content["order"], nulls_apart=content["nulls_apart"])
+        return cls(content["column"], content["bounds"], order=content["order"], null_parts=content["null_parts"])
 
 
 def given_ranges(source: Source, column: str, texts: Sequence[str]) -> RangePartitioner:
@@ -148,11 +155,12 @@ def even_ranges(source: Source, column: str, count: int) -> RangePartitioner:
     order = order_of(source.schema.field(column).type, column)
     gather = _gather_texts if order == TEXT else _gather_numbers
     values, weights, nulls = gather(source, column, check_count(count))
-    weighted = np.append(weights, nulls) if nulls else weights
-    cuts = even_cuts(weighted, count)
-    apart = bool(cuts) and cuts[-1] == len(values)
-    bounds = [values[at] for at in cuts if at < len(values)]
-    return RangePartitioner(column, bounds, order=order, nulls_apart=apart)
+    even = (float(weights.sum()) + nulls) / count
+    null_parts = min(count - 1, round(nulls / even)) if nulls >= even and len(values) else 0
+    # a few nulls count for the last partition, as if they were its greatest keys
+    weighted = weights if null_parts or not nulls else np.append(weights, nulls)
+    bounds = [values[at] for at in even_cuts(weighted, count - null_parts) if at < len(values)]
+    return RangePartitioner(column, bounds, order=order, null_parts=null_parts)
 
 
 def _gather_numbers(source: Source, column: str, count: int) -> tuple[list[float], np.ndarray, float]:
