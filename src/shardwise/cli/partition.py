@@ -35,7 +35,8 @@ A SPEC is KIND:COLUMNS:NUMBER. Give --by several times for levels: the first is 
   balanced:speeds=2,1,1     by the speeds of three workers
 
 Without a NUMBER there are as many partitions as --count says, or such that each has about 64 MB. Null keys: with hash,
-where their hash falls; with range and value, last (with range in several partitions, where they would fill these). A column with : or , in its name is written in double quotes.
+where their hash falls; with range and value, last (in several partitions, where they would fill a range). A column with
+: or , in its name is written in double quotes.
 
 \b
 Examples:
