@@ -29,6 +29,7 @@ from common import (
     in_fresh_process,
     make_parser,
     megabytes,
+    print_table,
     run_measured,
     shardwise_command,
     verdict,
@@ -64,7 +65,8 @@ def main() -> None:
             evenness(results, source, Path(place))
         if "hot" in names:
             hot_key(results, args, Path(place))
-    results.print_table()
+    for row in results.rows:  # cases have figures of their own
+        print_table([row])
 
 
 @dataclass(frozen=True, kw_only=True)
