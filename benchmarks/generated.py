@@ -19,6 +19,8 @@ CHUNK_ROWS = 250_000  # made at once, and the rows of a row group
 NUMBERS = 17
 LOW = (2, 5, 12, 50, 200)
 HIGH = (10_000, 100_000, 1_000_000)
+WIDE_NUMBERS = 20
+HOT_KEY = "key-hot"
 NULL_SHARE = 0.05
 SPAN_S = 3 * 365 * 86_400
 
@@ -38,6 +40,33 @@ def write_table(folder: Path, rows: int, *, files: int = 4, seed: int = 0) -> Pa
     return folder
 
 
+def write_wide(folder: Path, rows: int, *, files: int = 8, hot_share: float = 0.0, compression: str = "zstd") -> Path:
+    """Write `rows` rows of 30 columns (20 float32, 5 + 3 categories, 2 timestamps; no target); the folder.
+
+    With a `hot_share`, so many rows have the same key in `high0`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    per_file = -(-rows // files)
+    schema = _wide_chunk(0, hot_share).schema
+    for number in range(files):
+        with pq.ParquetWriter(folder / f"part-{number:03}.parquet", schema, compression=compression) as out:
+            start, stop = number * per_file, min(rows, (number + 1) * per_file)
+            while start < stop:
+                piece = _wide_chunk(start // CHUNK_ROWS, hot_share).slice(start % CHUNK_ROWS, stop - start)
+                out.write_table(piece)
+                start += piece.num_rows
+    return folder
+
+
+def _wide_chunk(number: int, hot_share: float) -> pa.Table:
+    table = chunk(number, 0, numbers=WIDE_NUMBERS).drop_columns([TARGET])
+    if hot_share:
+        hot = np.random.default_rng([1, number]).random(CHUNK_ROWS) < hot_share
+        place = table.schema.get_field_index("high0")
+        table = table.set_column(place, "high0", pc.if_else(pa.array(hot), HOT_KEY, table["high0"]))
+    return table
+
+
 def _pieces(start: int, stop: int, seed: int) -> Iterator[pa.Table]:
     """Rows `start` to `stop`, cut where chunks end."""
     while start < stop:
@@ -47,10 +76,10 @@ def _pieces(start: int, stop: int, seed: int) -> Iterator[pa.Table]:
         start += piece.num_rows
 
 
-def chunk(number: int, seed: int) -> pa.Table:
+def chunk(number: int, seed: int, *, numbers: int = NUMBERS) -> pa.Table:
     """Rows `number * CHUNK_ROWS` to `(number + 1) * CHUNK_ROWS` of the endless table."""
     rng = np.random.default_rng([seed, number])
-    x = rng.normal(size=(NUMBERS, CHUNK_ROWS)).astype(np.float32)
+    x = rng.normal(size=(numbers, CHUNK_ROWS)).astype(np.float32)
     low = [rng.integers(0, size, CHUNK_ROWS) for size in LOW]
     high = [(size * rng.random(CHUNK_ROWS) ** 3).astype(np.int64) for size in HIGH]
     seen = rng.integers(0, SPAN_S, CHUNK_ROWS)
@@ -82,7 +111,7 @@ def _numbers(rng: np.random.Generator, x: np.ndarray) -> dict[str, pa.Array]:
     shown = x.copy()
     shown[4:7] = np.exp(2 * x[4:7])
     shown[7] = np.round(10 * x[7])
-    masks = [rng.random(CHUNK_ROWS) < NULL_SHARE if i < 4 else None for i in range(NUMBERS)]
+    masks = [rng.random(CHUNK_ROWS) < NULL_SHARE if i < 4 else None for i in range(len(x))]
     return {f"x{i}": pa.array(shown[i], mask=mask) for i, mask in enumerate(masks)}
 
 

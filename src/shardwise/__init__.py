@@ -20,7 +20,10 @@ __version__ = "0.1.0.dev0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
+    from shardwise.api import advise_partitions as advise_partitions
+    from shardwise.api import health as health
     from shardwise.api import load as load
+    from shardwise.api import partition as partition
     from shardwise.api import profile as profile
     from shardwise.api import train as train
     from shardwise.core.errors import ShardwiseError as ShardwiseError
@@ -30,12 +33,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "train": "shardwise.api",
     "load": "shardwise.api",
+    "partition": "shardwise.api",
+    "health": "shardwise.api",
+    "advise_partitions": "shardwise.api",
     "profile": "shardwise.api",
     "ShardwiseError": "shardwise.core.errors",
     "ShardwiseClassifier": "shardwise.estimators",
     "ShardwiseRegressor": "shardwise.estimators",
 }
-__all__ = ["ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "load", "profile", "train"]
+__all__ = [
+    "ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "advise_partitions", "health", "load",
+    "partition", "profile", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

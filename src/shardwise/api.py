@@ -5,18 +5,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shardwise.compute.bandwidth import disk_bandwidth
 from shardwise.compute.base import stream
+from shardwise.compute.ceiling import available_bytes, cpu_quota
 from shardwise.compute.local import make_executor
 from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError
 from shardwise.core.events import Events, Listener
 from shardwise.core.state import dump_state, load_state
+from shardwise.core.units import parse_size
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, ReadOptions, TypeConflict, from_table, open_dataset
+from shardwise.data.health import Health
+from shardwise.data.partition import PartitionOptions, PartitionResult, create
 from shardwise.data.profile import Profile
+from shardwise.data.repartition import append as append_rows
+from shardwise.data.repartition import compact as compact_files
+from shardwise.data.survey import check_health, column_share, expansion
+from shardwise.data.treatment import treat
+from shardwise.plan.advice import Advice, Workload, advise
 from shardwise.registry.package import load_package
 from shardwise.serve.predictor import Predictor
 from shardwise.workflow import TrainResult
 from shardwise.workflow import train as run_workflow
+
+NETWORK_BYTES_S = 100e6  # of object stores, which are not measured
 
 
 def train(data: Any, target: str, *, listen: Listener | None = None, **options: Any) -> TrainResult:
@@ -46,6 +59,59 @@ def profile(data: Any, *, options: ReadOptions | None = None, workers: int = 1, 
             return _profile(dataset, workers)
         except TypeConflict as conflict:  # each time one column gets a wider type, until the widest
             dataset = dataset.widened(conflict.column)
+
+
+def partition(
+    data: Any, out: str | Path | None = None, by: str | Sequence[str] = (), *, append: bool = False,
+    compact: bool = False, remedy: str | None = None, key: str | Sequence[str] = (), memory: str | int | None = None,
+    options: ReadOptions | None = None, listen: Listener | None = None, **given: Any,
+) -> PartitionResult:  # fmt: skip
+    """Partition `data` into the folder `out`, by one or several levels such as `"hash:carrier:8"`.
+
+    `append` adds rows to the dataset `out`; `compact` (of the dataset `data`) writes one file for each partition;
+    `remedy` is one of salt, isolate, split, merge, rerange, in the place of the dataset `data`, or into `out`. `given`
+    are the fields of `data.partition.PartitionOptions`: `count=`, `seed=`, `threads=`, `overwrite=`, `wait_s=` ...
+
+    Raises `BadInput` for what cannot be used, `CeilingReached` for memory and disk, `AnswerIsNo` where a remedy finds
+    nothing to do.
+    """
+    levels = (by,) if isinstance(by, str) else tuple(by)
+    memory_bytes = None if memory is None else parse_size(memory)
+    chosen = PartitionOptions(by=levels, memory_bytes=memory_bytes, **given)
+    events = Events([listen] if listen else [])
+    sources = _paths(data, "runs")
+    if compact:
+        return compact_files(sources[0], chosen, events=events)
+    if remedy is not None:
+        keys = (key,) if isinstance(key, str) else tuple(key)
+        return treat(sources[0], None if out is None else str(out), remedy, chosen, key=keys, events=events)
+    if out is None:
+        raise ConfigError("nothing says where to write", hint="Give the folder of the new dataset: out=...")
+    work = append_rows if append else create
+    return work(sources, str(out), chosen, reading=options, events=events)
+
+
+def health(data: Any, *, key: str | Sequence[str] = (), workers: int | None = None,
+           options: ReadOptions | None = None) -> Health:  # fmt: skip
+    """Judge the partitions of a dataset before training: skew, hot keys, stragglers of `workers`, overlaps."""
+    keys = (key,) if isinstance(key, str) else tuple(key)
+    dataset = open_dataset(_paths(data, "runs"), options=options or ReadOptions())
+    return check_health(dataset, key=keys, workers=workers or cpu_quota())
+
+
+def advise_partitions(
+    data: Any, *, memory: str | int | None = None, workers: int | None = None, passes: int = 3, engine: str = "local",
+    columns: Sequence[str] = (), options: ReadOptions | None = None,
+) -> Advice:  # fmt: skip
+    """How many partitions of which size, from the data's bytes, the ceilings, and the speed of the disk (measured)."""
+    dataset = open_dataset(_paths(data, "runs"), options=options or ReadOptions())
+    local = [part.path for part in dataset.partitions if "://" not in part.path]
+    work = Workload(
+        size_bytes=dataset.size_bytes, share=column_share(dataset, columns), expansion=expansion(dataset),
+        memory_bytes=parse_size(memory) if memory is not None else available_bytes(), workers=workers or cpu_quota(),
+        passes=passes, engine=engine, bandwidth_bytes_s=disk_bandwidth(local) if local else NETWORK_BYTES_S,
+    )  # fmt: skip
+    return advise(work)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from shardwise.core.errors import ShardwiseError, foreign
 
 VERBS = {
     "profile": "Describe a dataset: one pass, readable or as JSON.",
+    "partition": "Write a dataset anew in partitions, append, compact, remedy; advise on sizes.",
     "train": "Train, evaluate honestly, and seal a package.",
     "evaluate": "Score a package on new labelled data, with intervals and slices.",
     "predict": "Predict files of any size, in input order.",

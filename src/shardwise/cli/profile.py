@@ -6,11 +6,12 @@ from typing import Any
 import click
 from rich.console import Console
 
-from shardwise.api import profile
+from shardwise.api import health, profile
 from shardwise.cli import print_json
-from shardwise.cli.options import data_argument, json_option, read_options, reading_options
+from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
 from shardwise.core.config import nearest
 from shardwise.core.errors import TargetError
+from shardwise.data.health_view import render_health
 from shardwise.data.profile_view import render_profile
 
 WIDTH = 160  # characters, where no terminal tells its own
@@ -20,10 +21,19 @@ WIDTH = 160  # characters, where no terminal tells its own
 @data_argument
 @click.option("--target", help="Also show how each column relates to this one.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Worker processes.")
+@click.option("--partitions", is_flag=True, help="Judge the partitions for --workers: skew, hot keys, stragglers.")
+@click.option("--key", multiple=True, metavar="COL,...", help="For --partitions: where to look for hot keys.")
 @reading_options
 @json_option
-def command(data: tuple[str, ...], target: str | None, workers: int, as_json: bool, **reading: Any) -> int:
+def command(
+    *, data: tuple[str, ...], target: str | None, workers: int, partitions: bool, key: tuple[str, ...], as_json: bool,
+    **reading: Any,
+) -> int:  # fmt: skip
     """Describe DATA in one pass: types, nulls, ranges, quantiles, distinct and frequent values, duplicates."""
+    if partitions:
+        judged = health(data, key=words(key), workers=workers, options=read_options(reading))
+        print_json(judged.to_json()) if as_json else print("\n".join(render_health(judged)))
+        return 0
     found = profile(data, options=read_options(reading), workers=workers)
     if target is not None and target not in found.columns:
         raise TargetError(f"the data has no column {target!r}", hint=nearest(target, found.columns))

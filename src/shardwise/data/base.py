@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 Scalar = str | int | float | bool | None
@@ -46,4 +47,27 @@ class Reader(Protocol):
 
     def read(self, partition: Partition, columns: Sequence[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Batches of at most `batch_rows` rows with `columns` (None: all), in the order and the types of `schema()`."""
+        ...
+
+
+class Partitioner(Protocol):
+    """Decides row by row to which partition of a new dataset a row goes.
+
+    A pure function of the row, its number and the partitioner's own numbers: the same in any process, on any engine, in
+    any release of one format, however the batches are cut.
+    """
+
+    columns: tuple[str, ...]  # what `assign` reads
+    count: int  # partitions, whether or not a row goes there
+
+    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+        """Partition numbers int32 `(rows,)`, each in [0, count); `first_row` is the number of the batch's first row."""
+        ...
+
+    def label(self, number: int) -> str:
+        """What a partition holds, in a few words for people; each partition has a label of its own."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """All that `partitioners.partitioner_from_json` needs to build it again."""
         ...

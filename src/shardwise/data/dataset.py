@@ -4,20 +4,22 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, DataError
 from shardwise.core.schema import schema_to_json
 from shardwise.core.units import format_size
+from shardwise.data.access import AccessCounter
 from shardwise.data.base import Partition
 from shardwise.data.formats import choose_format
+from shardwise.data.manifest import Manifest
 from shardwise.data.options import DEFAULT_TARGET_BYTES, ReadOptions
-from shardwise.data.places import find_files
+from shardwise.data.places import find_files, manifest_of
 from shardwise.data.readers import SURVEYS, AnyReader
 from shardwise.data.readers.base import Batches
 from shardwise.data.tables import from_table as _write_table
@@ -36,7 +38,8 @@ class Dataset:
     partitions    in the natural order of the paths; all of them together are all rows, each once
     fingerprint   changes with the files (path, size, time or etag), the options and the plan
     report        what was unified, as JSON values: `format`, `files`, `columns` (those about which something is to be
-                  said: their types in which files, files that lack them, notes), `ignored_files`
+                  said: their types in which files, files that lack them, notes), `ignored_files`, `schemes` (how
+                  folders with a manifest are partitioned)
     """
 
     reader: AnyReader
@@ -45,6 +48,7 @@ class Dataset:
     report: Mapping[str, Any]
     sources: tuple[str, ...]
     target_bytes: int
+    counter: AccessCounter | None = field(default=None, compare=False)
 
     @property
     def schema(self) -> pa.Schema:
@@ -73,7 +77,12 @@ class Dataset:
         """
         if batch_rows < 1:
             raise ConfigError(f"batch_rows {batch_rows} is too small", hint="Give at least 1.")
-        return self.reader.read(partition, columns, batch_rows)
+        batches = self.reader.read(partition, columns, batch_rows)
+        return batches if self.counter is None else self.counter.watch(partition, batches)
+
+    def counted(self, counter: AccessCounter) -> "Dataset":
+        """The same dataset, whose readings in this process are counted."""
+        return replace(self, counter=counter)
 
     def widened(self, column: str, value: str | None = None) -> "Dataset":
         """The dataset, planned anew, with `column` of the next wider type: integer to float to string.
@@ -114,13 +123,26 @@ def open_dataset(
     if target_bytes < 1:
         raise ConfigError(f"target_bytes {target_bytes} is too small", hint="Give at least 1.")
     given = [sources] if isinstance(sources, str | os.PathLike) else sources
-    sources = tuple(os.fspath(source) for source in given)
+    places = tuple(os.fspath(source) for source in given)
+    while True:
+        manifests = [manifest_of(source, options.storage) for source in places]
+        try:
+            return _open(places, options, target_bytes, [manifest for manifest in manifests if manifest is not None])
+        except DataError:
+            # a dataset that was written anew between the manifest and its files is opened again
+            if manifests == [manifest_of(source, options.storage) for source in places]:
+                raise
+
+
+def _open(sources: tuple[str, ...], options: ReadOptions, target_bytes: int, manifests: list[Manifest]) -> Dataset:
     found = find_files(sources, options.storage)
     name, files, ignored = choose_format(found, options.format, options.storage)
     reader, report = SURVEYS[name](files, options, target_bytes)
     report = {"format": name, "files": len(files), **report}
     if ignored:
         report["ignored_files"] = {"files": len(ignored), "example": ignored[0].path}
+    if manifests:
+        report["schemes"] = [_scheme(manifest) for manifest in manifests]
     content = [[file.path, file.fingerprint] for file in files], options.to_json(), target_bytes, name
     return Dataset(
         reader=reader.reading_only(),
@@ -130,6 +152,17 @@ def open_dataset(
         sources=sources,
         target_bytes=target_bytes,
     )
+
+
+def _scheme(manifest: Manifest) -> dict[str, Any]:
+    """What the report keeps of a manifest."""
+    return {
+        "by": list(manifest.by),
+        "key": list(manifest.key),
+        "count": manifest.count,
+        "filled": len({file.partition for file in manifest.files}),
+        "generation": manifest.generation,
+    }
 
 
 def from_table(table: Any, folder: str, *, target_bytes: int = DEFAULT_TARGET_BYTES) -> Dataset:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -18,6 +18,7 @@ import fsspec
 import pyarrow as pa
 
 from shardwise.core.errors import ConfigError, DataError, context
+from shardwise.data.manifest import MANIFEST_NAME, Manifest, parse_manifest
 
 Result = TypeVar("Result")
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -27,6 +28,7 @@ _EXTRAS = {
     "abfs": "azure", "abfss": "azure", "az": "azure", "adl": "azure",
 }  # fmt: skip
 _MAGIC_GLOB = re.compile(r"[*?[]")
+_AGAIN = "Open the dataset again if it was being rewritten; otherwise restore the file, or partition the data anew."
 _THREADS = 8  # waiting for storage, not computing
 
 
@@ -51,14 +53,19 @@ def is_url(path: str) -> bool:
 def find_files(sources: Sequence[str], storage: Mapping[str, object]) -> list[File]:
     """Files of all sources, each once: sources in their order, within one by path (`part-2` before `part-10`).
 
-    In folders, files and folders whose names begin with `.` or `_` are left out. Raises `DataError` for a source that
-    does not exist, cannot be read, or holds nothing.
+    In folders, files and folders whose names begin with `.` or `_` are left out. Of a folder with a manifest the files
+    that it names are read, in its order, and no others. Raises `DataError` for a source that does not exist, cannot be
+    read, or holds nothing.
     """
     if not sources:
         raise DataError("no data was given", hint="Give a file, a folder, a glob or a URL.")
     found: dict[str, File] = {}
     for source in sources:
         text = source.removeprefix("file://")
+        manifest = manifest_of(text, storage)
+        if manifest is not None:
+            found |= {file.path: file for file in _named(text, manifest, storage)}
+            continue
         files = list(_find_remote(text, storage) if is_url(text) else _find_local(text))
         if not files:
             what = "the pattern matches no file" if _MAGIC_GLOB.search(text) else "the folder holds no data file"
@@ -66,6 +73,42 @@ def find_files(sources: Sequence[str], storage: Mapping[str, object]) -> list[Fi
         for file in sorted(files, key=lambda file: natural_key(file.path)):
             found.setdefault(file.path, file)
     return list(found.values())
+
+
+def manifest_of(source: str, storage: Mapping[str, object]) -> Manifest | None:
+    """The manifest of a folder, here or at a URL; None where there is none."""
+    if is_url(source):
+        return None if source.startswith("http") or _MAGIC_GLOB.search(source) else _remote_manifest(source, storage)
+    path = os.path.join(os.path.abspath(os.path.expanduser(source)), MANIFEST_NAME)
+    if not os.path.isfile(path):
+        return None
+    with context(path=path), open(path, "rb") as file:
+        return parse_manifest(file.read(), path)
+
+
+def _remote_manifest(source: str, storage: Mapping[str, object]) -> Manifest | None:
+    system, inside = filesystem(source, storage)
+    path = f"{inside.rstrip('/')}/{MANIFEST_NAME}"
+    with reading(source):
+        system.invalidate_cache()
+        return parse_manifest(system.cat_file(path), path) if system.isfile(path) else None
+
+
+def _named(source: str, manifest: Manifest, storage: Mapping[str, object]) -> Iterator[File]:
+    """The files of a manifest; raises `DataError` for one that is gone or of another size."""
+    folder = source.rstrip("/") if is_url(source) else os.path.abspath(os.path.expanduser(source))
+    for part in manifest.files:
+        path = f"{folder}/{part.path}"
+        try:
+            file = stat_file(path, storage)
+        except DataError as error:
+            raise DataError(f"{error.message}, and the manifest names it", hint=_AGAIN, path=path) from error
+        if file.size_bytes != part.size_bytes:
+            raise DataError(
+                f"the manifest tells of {part.size_bytes:,} bytes, and the file has {file.size_bytes:,}",
+                hint=_AGAIN, path=path,
+            )  # fmt: skip
+        yield replace(file, values=())
 
 
 def natural_key(path: str) -> list[tuple[int, int, str]]:

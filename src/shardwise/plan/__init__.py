@@ -1,1 +1,1 @@
-"""Sizes to time, memory, disk."""
+"""Before anything is done: sizes to time, memory and disk; how best to cut the data."""

@@ -97,7 +97,7 @@ class Quantiles:
         """Values float64 `(ranks,)` at `ranks` in [0, 1], linear in between as `numpy.quantile`; NaN without values."""
         if not self.count:
             return np.full(len(ranks), np.nan)
-        values, weights = self._weighted()
+        values, weights = self.weighted()
         if weights[-1] == 1 and weights[0] == 1 and len(values) == self.count:
             exact: np.ndarray = np.quantile(values, ranks)
             return exact
@@ -117,8 +117,10 @@ class Quantiles:
         kept = [values for held in self._levels for values in held]
         return np.unique(np.concatenate([*kept, [self.minimum, self.maximum]])) if self.count else np.empty(0)
 
-    def _weighted(self) -> tuple[np.ndarray, np.ndarray]:
-        """All values in order, and the rows that each stands for."""
+    def weighted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values in rising order float64 `(kept,)`, and the rows that each stands for; together they are all rows."""
+        if not self.count:
+            return np.empty(0), np.empty(0)
         pieces = [(values, 1 << level) for level, held in enumerate(self._levels) for values in held]
         values = np.concatenate([values for values, _ in pieces])
         weights = np.concatenate([np.full(len(values), weight, dtype=np.float64) for values, weight in pieces])

@@ -70,6 +70,25 @@ def staged_folder(path: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """An empty folder inside `parent` that is removed in the end; those that dead processes left are removed first."""
+    with context(path=str(parent)):
+        make_folder(parent)
+        remove_leftovers(parent, name)
+        temp, lock = _create(parent / name, folder=True)
+    try:
+        yield temp
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+        os.close(lock)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    _sync(path)
+
+
 def replace_folder(temp: Path, final: Path) -> None:
     """Put the folder `temp` in the place of `final`, durably and in one step; what stood there is removed.
 

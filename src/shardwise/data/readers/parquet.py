@@ -121,7 +121,7 @@ def _open(file: File, options: ReadOptions) -> pq.ParquetFile:
     # read, not mapped: as fast, and mapped pages would count as memory of the process
     source = open_file(file.path, options.storage)
     try:
-        return pq.ParquetFile(source, pre_buffer=is_url(file.path))
+        return pq.ParquetFile(source, pre_buffer=is_url(file.path), page_checksum_verification=True)
     except pa.ArrowInvalid as error:
         source.close()
         truncated = "footer" in str(error) or "magic bytes" in str(error) or "smaller than" in str(error)
