@@ -7,12 +7,13 @@ Columns: `x0` .. `x16` float32 (`x0` to `x3` with nulls, `x4` to `x6` heavy-tail
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from sklearn.metrics import roc_auc_score
 
 TARGET = "target"
 CHUNK_ROWS = 250_000  # made at once, and the rows of a row group
@@ -20,6 +21,7 @@ NUMBERS = 17
 LOW = (2, 5, 12, 50, 200)
 HIGH = (10_000, 100_000, 1_000_000)
 WIDE_NUMBERS = 20
+TEST_CHUNK = 100_000  # chunks from here on are in no table
 HOT_KEY = "key-hot"
 NULL_SHARE = 0.05
 SPAN_S = 3 * 365 * 86_400
@@ -40,26 +42,39 @@ def write_table(folder: Path, rows: int, *, files: int = 4, seed: int = 0) -> Pa
     return folder
 
 
-def write_wide(folder: Path, rows: int, *, files: int = 8, hot_share: float = 0.0, compression: str = "zstd") -> Path:
-    """Write `rows` rows of 30 columns (20 float32, 5 + 3 categories, 2 timestamps; no target); the folder.
+def write_wide(
+    folder: Path, rows: int, *, files: int = 8, hot_share: float = 0.0, compression: str = "zstd", target: bool = False
+) -> Path:
+    """Write `rows` rows of 30 columns (20 float32, 5 + 3 categories, 2 timestamps), and the target on request.
 
-    With a `hot_share`, so many rows have the same key in `high0`.
+    With a `hot_share`, so many rows have the same key in `high0`. Returns the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     per_file = -(-rows // files)
-    schema = _wide_chunk(0, hot_share).schema
+    schema = _wide_chunk(0, hot_share, target=target).schema
     for number in range(files):
         with pq.ParquetWriter(folder / f"part-{number:03}.parquet", schema, compression=compression) as out:
             start, stop = number * per_file, min(rows, (number + 1) * per_file)
             while start < stop:
-                piece = _wide_chunk(start // CHUNK_ROWS, hot_share).slice(start % CHUNK_ROWS, stop - start)
+                piece = _wide_chunk(start // CHUNK_ROWS, hot_share, target=target)
+                piece = piece.slice(start % CHUNK_ROWS, stop - start)
                 out.write_table(piece)
                 start += piece.num_rows
     return folder
 
 
-def _wide_chunk(number: int, hot_share: float) -> pa.Table:
-    table = chunk(number, 0, numbers=WIDE_NUMBERS).drop_columns([TARGET])
+def write_wide_test(path: Path, rows: int) -> float:
+    """Write labelled rows that no shorter table has; the AUC of the true probabilities, which no model can beat."""
+    numbers = range(TEST_CHUNK, TEST_CHUNK + -(-rows // CHUNK_ROWS))
+    pq.write_table(pa.concat_tables([chunk(i, 0, numbers=WIDE_NUMBERS) for i in numbers]).slice(0, rows), path)
+    drives = [_draw(np.random.default_rng([0, i]), WIDE_NUMBERS).drive for i in numbers]
+    y = pq.read_table(path, columns=[TARGET])[TARGET].to_numpy()
+    return float(roc_auc_score(y, np.concatenate(drives)[:rows]))
+
+
+def _wide_chunk(number: int, hot_share: float, *, target: bool) -> pa.Table:
+    table = chunk(number, 0, numbers=WIDE_NUMBERS)
+    table = table if target else table.drop_columns([TARGET])
     if hot_share:
         hot = np.random.default_rng([1, number]).random(CHUNK_ROWS) < hot_share
         place = table.schema.get_field_index("high0")
@@ -79,27 +94,38 @@ def _pieces(start: int, stop: int, seed: int) -> Iterator[pa.Table]:
 def chunk(number: int, seed: int, *, numbers: int = NUMBERS) -> pa.Table:
     """Rows `number * CHUNK_ROWS` to `(number + 1) * CHUNK_ROWS` of the endless table."""
     rng = np.random.default_rng([seed, number])
-    x = rng.normal(size=(numbers, CHUNK_ROWS)).astype(np.float32)
-    low = [rng.integers(0, size, CHUNK_ROWS) for size in LOW]
-    high = [(size * rng.random(CHUNK_ROWS) ** 3).astype(np.int64) for size in HIGH]
-    seen = rng.integers(0, SPAN_S, CHUNK_ROWS)
-    target = _target(rng, x, low, high[0], seen)
-    columns: dict[str, Any] = _numbers(rng, x)
-    columns |= {f"low{i}": _strings("c", codes) for i, codes in enumerate(low)}
-    columns |= {f"high{i}": _strings("key-", codes) for i, codes in enumerate(high)}
-    columns["seen"] = _times(rng, seen)
-    columns["changed"] = _times(rng, seen + rng.exponential(30 * 86_400, CHUNK_ROWS).astype(np.int64))
+    drawn = _draw(rng, numbers)
+    target = np.asarray(rng.random(CHUNK_ROWS) < 1 / (1 + np.exp(-drawn.drive)), np.int8)
+    columns: dict[str, Any] = _numbers(rng, drawn.x)
+    columns |= {f"low{i}": _strings("c", codes) for i, codes in enumerate(drawn.low)}
+    columns |= {f"high{i}": _strings("key-", codes) for i, codes in enumerate(drawn.high)}
+    columns["seen"] = _times(rng, drawn.seen)
+    columns["changed"] = _times(rng, drawn.seen + rng.exponential(30 * 86_400, CHUNK_ROWS).astype(np.int64))
     return pa.table({**columns, TARGET: target})
 
 
-def _target(
-    rng: np.random.Generator, x: np.ndarray, low: list[np.ndarray], high: np.ndarray, seen: np.ndarray
-) -> np.ndarray:
-    """0 or 1, int8: a bent, an interacting, two categorical parts, the hour of the day, and chance."""
-    hour = seen % 86_400 / 3600
-    drive = 1.5 * np.sin(2 * x[0]) + x[1] * x[2] + 0.8 * (x[4] > 0.5) + _effect(low[3]) + _effect(high)
-    drive = drive + 0.7 * np.cos(2 * np.pi * hour / 24) - 0.5
-    return np.asarray(rng.random(CHUNK_ROWS) < 1 / (1 + np.exp(-drive)), np.int8)
+class _Drawn(NamedTuple):
+    """Values before nulls and labels; `drive` is the log-odds of the target."""
+
+    x: np.ndarray
+    low: list[np.ndarray]
+    high: list[np.ndarray]
+    seen: np.ndarray
+
+    @property
+    def drive(self) -> np.ndarray:
+        """A bent, an interacting, two categorical parts, and the hour of the day."""
+        x, hour = self.x, self.seen % 86_400 / 3600
+        drive = 1.5 * np.sin(2 * x[0]) + x[1] * x[2] + 0.8 * (x[4] > 0.5)
+        drive = drive + _effect(self.low[3]) + _effect(self.high[0])
+        return np.asarray(drive + 0.7 * np.cos(2 * np.pi * hour / 24) - 0.5)
+
+
+def _draw(rng: np.random.Generator, numbers: int) -> _Drawn:
+    x = rng.normal(size=(numbers, CHUNK_ROWS)).astype(np.float32)
+    low = [rng.integers(0, size, CHUNK_ROWS) for size in LOW]
+    high = [(size * rng.random(CHUNK_ROWS) ** 3).astype(np.int64) for size in HIGH]
+    return _Drawn(x, low, high, rng.integers(0, SPAN_S, CHUNK_ROWS))
 
 
 def _effect(codes: np.ndarray) -> np.ndarray:
