@@ -26,9 +26,11 @@ from shardwise.core.state import State
 from shardwise.core.target import Target
 from shardwise.features.base import FOLD, TARGET, TEST
 from shardwise.features.category import Vocabulary, spelled
+from shardwise.stats.arrays import array_from_state, array_to_state, filled, narrow, used_words
 from shardwise.stats.base import Summary
 
 _COMPACT_ROWS = 1 << 16
+_GATHERED_ROWS = 1 << 18  # added up at once
 _LEAST_SMOOTHING, _MOST_SMOOTHING = 0.1, 1e6
 
 
@@ -121,14 +123,32 @@ class TargetSums:
         self._null, self._total = np.zeros(shape), np.zeros(shape)
         self._squares = np.zeros((shape[0], shape[1] - 1))
         self._pending: list[tuple[pa.Array, np.ndarray]] = []
+        self._rows: list[tuple[pa.Array, np.ndarray, np.ndarray, np.ndarray]] = []  # words, code, slot, target
+        self._row_count = 0
 
     def update(self, batch: pa.RecordBatch) -> None:
         target, slots, known = labelled(batch, self.visibility)
         column = batch.column(self.column)
-        texts = spelled(column if known is None else column.filter(known), numeric=self.numeric)
-        encoded = texts.dictionary_encode()
+        words, codes = _coded(column if known is None else column.filter(known), numeric=self.numeric)
+        self._rows.append((words, codes, slots, target))
+        self._row_count += len(codes)
+        if self._row_count > _GATHERED_ROWS:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Sum the rows that were gathered; many at once, because each batch has most of the words again."""
+        if not self._row_count:
+            return
+        gathered, self._rows, self._row_count = self._rows, [], 0
+        encoded = pa.concat_arrays([words for words, *_ in gathered]).dictionary_encode()
         size, folds = len(encoded.dictionary), len(self.visibility.folds)
-        codes = pc.fill_null(encoded.indices, size).to_numpy(zero_copy_only=False).astype(np.int64)
+        names, pieces, start = filled(encoded.indices), [], 0
+        for words, codes, *_ in gathered:
+            pieces.append(np.append(names[start : start + len(words)], size)[codes])
+            start += len(words)
+        codes, slots, target = (
+            np.concatenate(parts) for parts in (pieces, [row[2] for row in gathered], [row[3] for row in gathered])
+        )
         parts = self.labels.indicators(target)
         sums = _sum_by(codes * folds + slots, (size + 1) * folds, [*parts, None]).reshape(size + 1, folds, -1)
         self._squares += _sum_by(slots, folds, [part**2 for part in parts])
@@ -142,6 +162,7 @@ class TargetSums:
             self._compact()
 
     def _compact(self) -> None:
+        self._add_up()
         if not self._pending:
             return
         parts, self._pending = [(self._values, self._sums), *self._pending], []
@@ -163,10 +184,10 @@ class TargetSums:
         self._values, self._sums = self._values.take(pa.array(places)), self._sums[places]
 
     def merge(self, other: Self) -> None:
+        other._compact()
         self._null += other._null
         self._total += other._total
         self._squares += other._squares
-        other._compact()
         self._hold(other._values, other._sums)
 
     def result(self) -> Sums:
@@ -185,8 +206,8 @@ class TargetSums:
             "classes": list(self.labels.classes),
             "names": list(self.labels.names),
             "cap": self.cap,
-            "values": self._values.to_pylist(),
-            "sums": self._sums,
+            "values": array_to_state(self._values),
+            "sums": narrow(self._sums),
             "null": self._null,
             "total": self._total,
             "squares": self._squares,
@@ -197,10 +218,23 @@ class TargetSums:
         labels = Labels(tuple(state["classes"]), tuple(state["names"]))
         visibility = Visibility.from_json(state["visible"])
         loaded = cls(state["column"], numeric=state["numeric"], visibility=visibility, labels=labels, cap=state["cap"])
-        loaded._values = pa.array(state["values"], pa.string())
-        loaded._sums, loaded._null = state["sums"], state["null"]
+        loaded._values = array_from_state(state["values"])
+        loaded._sums, loaded._null = state["sums"].astype(np.float64), state["null"]
         loaded._total, loaded._squares = state["total"], state["squares"]
         return loaded
+
+
+def _coded(column: pa.Array, *, numeric: bool) -> tuple[pa.Array, np.ndarray]:
+    """The spellings that occur, each once, and int64 `(rows,)` which one a cell has; nulls come after the last.
+
+    Only distinct values are spelled out.
+    """
+    encoded = used_words(column) if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    words = spelled(encoded.dictionary, numeric=numeric).dictionary_encode()
+    size = len(words.dictionary)
+    codes = np.append(filled(pc.fill_null(words.indices, size)).astype(np.int64), size)
+    cells: np.ndarray = codes[filled(pc.fill_null(encoded.indices, len(encoded.dictionary)))]
+    return words.dictionary, cells
 
 
 def labelled(batch: pa.RecordBatch, visibility: Visibility) -> tuple[np.ndarray, np.ndarray, pa.Array | None]:

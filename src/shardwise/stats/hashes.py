@@ -59,7 +59,9 @@ def hash_column(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
         array = array.combine_chunks()
     kind = array.type
     if pa.types.is_dictionary(kind):
-        hashed = take_hashes(hash_column(array.dictionary, seed), array.indices, seed)
+        words = array.dictionary
+        hashes = hash_texts(words, seed) if _is_text(words.type) else hash_column(words, seed)
+        hashed = take_hashes(hashes, array.indices, seed)
     elif _is_text(kind):
         encoded = array.dictionary_encode()
         return take_hashes(hash_texts(encoded.dictionary, seed), encoded.indices, seed)
@@ -83,7 +85,8 @@ def hash_column(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
 def hash_texts(values: pa.Array, seed: int = 0) -> np.ndarray:
     """xxh3_64 of each string or binary value `(rows,)`; nulls as in `hash_column`."""
     contents = pc.cast(values, pa.large_binary())
-    hashes = map(xxhash.xxh3_64_intdigest, pc.fill_null(contents, b"").to_pylist(), repeat(seed & _MASK))
+    contents = pc.fill_null(contents, b"") if contents.null_count else contents
+    hashes = map(xxhash.xxh3_64_intdigest, contents.to_pylist(), repeat(seed & _MASK))
     return _with_nulls(np.fromiter(hashes, dtype=np.uint64, count=len(values)), values, seed)
 
 

@@ -21,6 +21,7 @@ from shardwise.core.target import Target
 from shardwise.data.base import Partition
 from shardwise.data.bins import Binner
 from shardwise.data.dataset import Dataset
+from shardwise.data.hashing import HashedBatch
 from shardwise.data.profile import Profile
 from shardwise.data.rows import RowsWriter
 from shardwise.features.base import FOLD, TARGET
@@ -66,14 +67,15 @@ class ProfilePass:
         assigned: list[np.ndarray] = []
         row = partition.first_row
         with context(stage="profile", partition=partition.index, path=partition.path):
-            for batch in self.dataset.read(partition):
-                folds = self.splitter.assign(batch, row)
+            for batch in self.dataset.with_dictionaries().read(partition):
+                cells = HashedBatch.of(batch)
+                folds = self.splitter.assign(batch, row, cells.hashes)
                 row += batch.num_rows
                 assigned.append(folds)
                 test = folds == TEST
-                opened.update(batch.filter(pa.array(~test)) if test.any() else batch)
+                opened.add(cells.filter(~test) if test.any() else cells)
                 if test.any():
-                    sealed.update(batch.filter(pa.array(test)))
+                    sealed.add(cells.filter(test))
         folds = np.concatenate([np.zeros(0, np.int8), *assigned])
         return {
             "blob": keep_state(self.blobs, {"open": opened.state(), "sealed": sealed.state()}),
@@ -99,12 +101,15 @@ class LabelledPass:
     weight: str | None = None
     class_weight: Mapping[str, float] | None = None
 
-    def rows(self, partition: Partition, inputs: tuple[str, ...]) -> Iterator["Labelled"]:
+    def rows(
+        self, partition: Partition, inputs: tuple[str, ...], *, dictionaries: bool = False
+    ) -> Iterator["Labelled"]:
         """Batches of the labelled rows of a partition, with what goes with them."""
+        dataset = self.dataset.with_dictionaries() if dictionaries else self.dataset
         wanted = dict.fromkeys([*inputs, self.target.column, *([self.weight] if self.weight else [])])
         all_folds = np.frombuffer(FolderBlobs(self.blobs).read(self.folds[partition.index]), np.int8)
         row = 0
-        for batch in self.dataset.read(partition, list(wanted)):
+        for batch in dataset.read(partition, list(wanted)):
             folds = all_folds[row : row + batch.num_rows]
             target = self.target.encode(batch.column(self.target.column))
             row += batch.num_rows
@@ -157,7 +162,7 @@ class SummariesPass(LabelledPass):
         recipe = self.loaded_recipe
         summaries = recipe.summaries()
         with context(stage="recipe", partition=partition.index, path=partition.path):
-            for labelled in self.rows(partition, recipe.summary_inputs):
+            for labelled in self.rows(partition, recipe.summary_inputs, dictionaries=True):
                 batch = _with_labels(labelled)
                 for summary in summaries.values():
                     summary.update(batch)
