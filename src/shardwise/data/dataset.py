@@ -55,6 +55,11 @@ class Dataset:
         return self.reader.schema()
 
     @property
+    def date_formats(self) -> dict[str, str]:
+        """Columns of dates that are text in the files, with the format in which they are read, as `strptime` has it."""
+        return {name: kind.formats[0] for name, kind in self.reader.layout if kind.formats}
+
+    @property
     def rows(self) -> int | None:
         """Rows, where the files tell (Parquet, Arrow); None for text."""
         counts = [partition.rows for partition in self.partitions]

@@ -44,6 +44,13 @@ class HashedBatch:
         hashes = {name: hashed[places] for name, hashed in self.hashes.items()}
         return type(self)(self.batch.take(pa.array(places)), hashes)
 
+    @classmethod
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, at least one, in order."""
+        table = pa.Table.from_batches([part.batch for part in parts]).unify_dictionaries().combine_chunks()
+        hashes = {name: np.concatenate([part.hashes[name] for part in parts]) for name in parts[0].hashes}
+        return cls(table.to_batches()[0], hashes)
+
 
 def _encoded(cells: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(cells.type) and cells.type.value_type == pa.string():
