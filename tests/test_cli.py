@@ -133,14 +133,19 @@ def test_the_last_resort_ends_a_process_that_is_late(place: Path) -> None:
     """In a process of its own, since that is what it ends."""
     assert train("--trials", "1", "--out", "model") == 0
     script = (
-        "import time; from shardwise.cli.last_resort import LastResort; from shardwise.core.events import RunOpened\n"
+        "import time; from shardwise.cli.last_resort import LastResort\n"
+        "from shardwise.core.events import RunOpened, Scored\n"
         "with LastResort('{out}', as_json=True) as end:\n"
+        "    end(Scored(trial=0, candidate='c', metric='roc_auc', score=0.5, best=True))\n"
         "    end(RunOpened(name='r', folder='.', used_s=5.0, limit_s=5.1, memory_bytes=None)); time.sleep(60)"
     )
     codes = {"model": 0, "missing": 3}
     for out, code in codes.items():
         done = subprocess.run([sys.executable, "-c", script.format(out=out)], capture_output=True, timeout=50)
         assert done.returncode == code
+        if code == 0:
+            facts = json.loads(done.stdout)
+            assert (facts["cut"], facts["score"], facts["trials"], facts["valid_score"]) == (True, {}, 1, 0.5)
     assert (
         LastResort(None, as_json=False)(RunOpened(name="", folder="", used_s=0, limit_s=None, memory_bytes=None))
         is None

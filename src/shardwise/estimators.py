@@ -48,6 +48,11 @@ _OPTIONS = ("time", "memory", "trials", "workers", "folds", "metric", "families"
 class _Estimator(BaseEstimator):  # type: ignore[misc]
     """What both estimators share: tables in, a run, a package."""
 
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Store the parameters of the constructor as they were given, and do no more: what scikit-learn asks of it."""
+        for name in self._get_param_names():
+            setattr(self, name, given[name])
+
     def save(self, path: str | Path) -> Path:
         """Write the package to the folder `path`, for `shardwise.load` and the command line.
 
@@ -168,16 +173,7 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         runs_folder: str | Path | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.time = time
-        self.memory = memory
-        self.trials = trials
-        self.workers = workers
-        self.folds = folds
-        self.metric = metric
-        self.families = families
-        self.class_weight = class_weight
-        self.runs_folder = runs_folder
-        self.random_state = random_state
+        self._keep(locals())
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train on X `(rows, columns)`, y `(rows,)`, and weights `(rows,)` of at least 0.
@@ -250,17 +246,7 @@ class ShardwiseRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         runs_folder: str | Path | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.task = task
-        self.quantile = quantile
-        self.time = time
-        self.memory = memory
-        self.trials = trials
-        self.workers = workers
-        self.folds = folds
-        self.metric = metric
-        self.families = families
-        self.runs_folder = runs_folder
-        self.random_state = random_state
+        self._keep(locals())
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """As `ShardwiseClassifier.fit`, with y `(rows,)` of finite numbers."""

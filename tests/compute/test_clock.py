@@ -65,7 +65,6 @@ def test_the_process_began_before_its_imports() -> None:
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert 0.01 < float(answer.stdout) <= time.monotonic() - start_s + 0.02  # the kernel counts in ticks of 10 ms
     assert process_age_s() == pytest.approx(time.time() - psutil.Process().create_time(), abs=2)
-    assert Deadline.since_process_start(1e6, used_s=5).used_s() >= 5 + process_age_s() - 1
 
 
 def test_a_process_without_proc_has_an_age(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from shardwise.compute.base import Executor, stream
-from shardwise.compute.local import ENGINES, InlineExecutor, ProcessExecutor, make_executor
+from shardwise.compute.local import ENGINES, InlineExecutor, ProcessExecutor, ThreadExecutor, make_executor
 from shardwise.core.errors import ConfigError, TaskFailed
 from shardwise.testing.executors import ExecutorConformance, WorkerConformance, double
 
@@ -20,6 +20,18 @@ class TestInline(ExecutorConformance):
     @pytest.fixture
     def executor(self) -> Executor:
         return InlineExecutor()
+
+
+class TestThreads(ExecutorConformance):
+    @pytest.fixture
+    def executor(self) -> Iterator[Executor]:
+        with ThreadExecutor(2) as executor:
+            yield executor
+
+    def test_a_closed_executor_takes_nothing(self, executor: Executor) -> None:
+        executor.close()
+        with pytest.raises(TaskFailed, match="closed"):
+            executor.submit(double, 1)
 
 
 class TestProcesses(ExecutorConformance, WorkerConformance):

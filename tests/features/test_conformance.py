@@ -9,8 +9,9 @@ import pytest
 from shardwise.features.category import Category
 from shardwise.features.columns import RecipeConfig
 from shardwise.features.dates import Calendar
-from shardwise.features.encoding import Labels, TargetEncoding, TargetSums, Visibility
+from shardwise.features.encoding import TargetEncoding
 from shardwise.features.numeric import Number
+from shardwise.features.target_sums import Labels, TargetSums, Visibility
 from shardwise.features.text import GramSums, Text
 from shardwise.testing.summaries import SummaryConformance
 from shardwise.testing.transformers import TransformerConformance, labelled

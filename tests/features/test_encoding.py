@@ -5,8 +5,9 @@ from tests.features.tables import BINARY, MEAN, fitted, k_folds, whole
 
 from shardwise.core.schema import FeatureKind
 from shardwise.core.target import Target, Task
-from shardwise.features.encoding import Labels, Visibility, estimated_smoothing
+from shardwise.features.encoding import estimated_smoothing
 from shardwise.features.recipe import RecipeConfig
+from shardwise.features.target_sums import Labels, Visibility
 
 ROWS = 3000
 

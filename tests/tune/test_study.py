@@ -3,12 +3,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pytest
 
 from shardwise.core.candidate import Candidate
-from shardwise.core.errors import ConfigError
 from shardwise.core.space import Choice, Float, Int, Space
-from shardwise.tune.samplers import RandomSampler, make_sampler
+from shardwise.tune.samplers import RandomSampler
 from shardwise.tune.study import Study
 
 SPACE: Space = {"rate": Float(0.01, 1.0, log=True), "leaves": Int(2, 64, log=True), "kind": Choice(("a", "b"))}
@@ -50,8 +48,3 @@ def test_random_params_lie_inside_the_space_and_reach_its_ends() -> None:
     assert {leaves.min(), leaves.max()} == {2, 64}
     assert np.median(rates) < 0.2  # uniform in the logarithm: the median is the geometric middle
     assert {d["kind"] for d in drawn} == {"a", "b"}
-
-
-def test_an_unknown_sampler_is_refused_with_the_names() -> None:
-    with pytest.raises(ConfigError, match="random"):
-        make_sampler("magic")

@@ -9,7 +9,7 @@ from typing import Any
 
 from shardwise.cli import print_json
 from shardwise.compute.clock import Guard
-from shardwise.core.events import Event, RunOpened
+from shardwise.core.events import Event, RunOpened, Scored
 
 GRACE_S = 0.4
 GRACE_SHARE = 0.01
@@ -26,12 +26,19 @@ class LastResort:
         self._out = out
         self._as_json = as_json
         self._guard: Guard | None = None
+        self._trials = 0
+        self._best: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunOpened) and event.limit_s is not None:
             package = Path(self._out) if self._out else Path(event.folder) / "package"
             left_s = event.limit_s - event.used_s + max(GRACE_S, GRACE_SHARE * event.limit_s)
             self._guard = Guard(time.monotonic() + left_s, lambda: self._end(package))
+
+        if isinstance(event, Scored):
+            self._trials += 1
+            if event.best:
+                self._best = {"metric": event.metric, "valid_score": event.score}
 
     def __enter__(self) -> "LastResort":
         return self
@@ -45,7 +52,9 @@ class LastResort:
         if found is None:
             print("shardwise: the time was up before the first model was trained. Give more --time.", file=sys.stderr)
         elif self._as_json:
-            print_json({"package": str(package), "cut": True, **found})
+            # the test is sealed still: there is no score of it
+            facts = {"score": {}, **self._best, "trials": self._trials}
+            print_json({"package": str(package), "cut": True, **found, **facts})
         else:
             print(f"time was up; the best package so far is {package} (its sealed test was not opened)")
         sys.stdout.flush()

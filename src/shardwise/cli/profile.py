@@ -9,7 +9,7 @@ from rich.console import Console
 from shardwise.api import health, profile
 from shardwise.cli import print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
-from shardwise.core.config import nearest
+from shardwise.core.config import nearest_column
 from shardwise.core.errors import TargetError
 from shardwise.data.health_view import render_health
 from shardwise.data.profile_view import render_profile
@@ -36,7 +36,7 @@ def command(
         return 0
     found = profile(data, options=read_options(reading), workers=workers)
     if target is not None and target not in found.columns:
-        raise TargetError(f"the data has no column {target!r}", hint=nearest(target, found.columns))
+        raise TargetError(f"the data has no column {target!r}", hint=nearest_column(target, found.columns))
     if as_json:
         print_json(found.to_json())
     else:

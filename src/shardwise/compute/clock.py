@@ -60,11 +60,6 @@ class Deadline(Stopwatch):
         super().__init__(used_s, clock=clock)
         self.limit_s = limit_s
 
-    @classmethod
-    def since_process_start(cls, limit_s: float | None, used_s: float = 0.0) -> Self:
-        """A deadline that counts from the start of this process: what a command promises to its user."""
-        return cls(limit_s, used_s + process_age_s())
-
     def remaining_s(self) -> float:
         """Seconds that are left, negative when late; infinity without a ceiling."""
         return float("inf") if self.limit_s is None else self.limit_s - self.used_s()

@@ -1,4 +1,4 @@
-"""Executors on this machine: in the calling thread, or in worker processes that may die without harm to the others."""
+"""Executors on this machine: in the calling thread, in threads, or in processes that may die without harm to others."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -75,6 +75,28 @@ class InlineExecutor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class ThreadExecutor(InlineExecutor):
+    """Runs tasks in threads of this process: for work that is Arrow's and NumPy's, and too short to start processes.
+
+    Threads cannot be killed: `close` waits for what runs.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.slots = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="thread")
+
+    def submit(self, task: Callable[[T], R], item: T) -> Future[R]:
+        """Queue the task; raises `TaskFailed` when the executor is closed."""
+        try:
+            return self._pool.submit(task, item)
+        except RuntimeError as error:
+            raise TaskFailed("the executor is closed", hint="Make a new one.") from error
+
+    def close(self) -> None:
+        """Drop what has not started, and wait for the rest."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
 
 
-def nearest(name: str, allowed: Collection[str]) -> str:
+def nearest(name: str, allowed: Collection[str], what: str = "Allowed") -> str:
     """A hint that names what is nearest to `name` among `allowed`, or all of them.
 
     >>> nearest("traget", ["target", "trials"])
@@ -25,7 +25,16 @@ def nearest(name: str, allowed: Collection[str]) -> str:
     if close:
         return f"Did you mean {close[0]!r}?"
     shown = sorted(allowed)[:30]
-    return f"Allowed: {', '.join(shown)}{' ...' if len(allowed) > len(shown) else ''}."
+    return f"{what}: {', '.join(shown)}{' ...' if len(allowed) > len(shown) else ''}."
+
+
+def nearest_column(name: str, columns: Collection[str]) -> str:
+    """The same for a column that the data lacks.
+
+    >>> nearest_column("x", ["age", "sex"])
+    'The data has: age, sex.'
+    """
+    return nearest(name, columns, "The data has")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +139,6 @@ class RunConfig:
                   "report", "storage")  # fmt: skip
         content = {key: value for key, value in self.to_json().items() if key not in bounds}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-    def with_changes(self, **changes: Any) -> Self:
-        return replace(self, **changes)
 
 
 def _as_tuple(value: Any) -> tuple[str, ...]:

@@ -27,11 +27,16 @@ class Partition:
     size_bytes: int = 0
     values: tuple[tuple[str, Scalar], ...] = ()
     fingerprint: str = ""
+    numbered_from: int | None = None
 
     @property
     def first_row(self) -> int:
-        """A number below all row numbers of this partition, and above those of the partitions before it."""
-        return self.index << 40
+        """The number of the first row; rows of this partition are numbered above those of the partitions before it.
+
+        Where the files tell how many rows they have, the plan has no say in it: `numbered_from` is the number of the
+        file, shifted, and the row in the file.
+        """
+        return self.index << 40 if self.numbered_from is None else self.numbered_from
 
 
 class Reader(Protocol):

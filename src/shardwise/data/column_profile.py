@@ -14,10 +14,10 @@ from shardwise.core.schema import parse_type
 from shardwise.core.state import State
 from shardwise.data import flags
 from shardwise.data.text_profile import TextProfile
-from shardwise.stats.arrays import decimal_floats, filled, plain, runs
+from shardwise.stats.arrays import decimal_floats, filled, runs
 from shardwise.stats.counts import Counts
 from shardwise.stats.distinct import Distinct
-from shardwise.stats.hashes import hash_column, hash_texts, take_hashes
+from shardwise.stats.hashes import hash_column
 from shardwise.stats.moments import Moments
 from shardwise.stats.quantiles import Quantiles
 
@@ -94,16 +94,14 @@ class ColumnProfile:
         self.text = TextProfile(capacity=limits.quantiles)
         self._kind = kind.value_type if pa.types.is_dictionary(kind) else kind
 
-    def update(self, cells: pa.Array) -> np.ndarray:
-        """Add cells of the column's type; returns their hashes uint64 `(rows,)` for whoever combines them to rows."""
+    def update(self, cells: pa.Array, hashes: np.ndarray) -> int:
+        """Add cells as a `HashedBatch` has them; returns their size in bytes as a plain Arrow column."""
         self.count += len(cells)
         self.null_cells += cells.null_count
         if self.group == "string":
-            return self._add_texts(cells)
-        cells = plain(cells)
-        hashes = hash_column(cells)
+            return self._add_texts(cells, hashes)
         if self.group == "null":
-            return hashes
+            return 0
         present = cells.drop_null() if cells.null_count else cells
         if self.group == "boolean":
             self._add_booleans(present)
@@ -111,20 +109,26 @@ class ColumnProfile:
             self._add_decimals(present)
         else:
             self._add_numbers(filled(present), hashes)
-        return hashes
+        return int(cells.nbytes)
 
-    def _add_texts(self, cells: pa.Array) -> np.ndarray:
-        encoded = _encode(cells)
-        words, indices = encoded.dictionary, encoded.indices
-        hashes = hash_texts(words)
+    def _add_texts(self, cells: pa.DictionaryArray, hashes: np.ndarray) -> int:
+        words, places = cells.dictionary, filled(cells.indices.drop_null())
+        if cells.null_count:
+            hashes = hashes[cells.is_valid().to_numpy(zero_copy_only=False)]
+        counts = np.bincount(places, minlength=len(words))
+        word_hashes = np.zeros(len(words), dtype=np.uint64)
+        word_hashes[places] = hashes
+        if len(words) and not counts.all():
+            used = np.flatnonzero(counts)
+            words, counts, word_hashes = words.take(pa.array(used)), counts[used], word_hashes[used]
         if len(words):
-            counts = np.bincount(filled(indices.drop_null()), minlength=len(words))
             self.counts.add(words, counts)
-            self.distincts.add(hashes, counts)
+            self.distincts.add(word_hashes, counts)
             self.text.add(words, counts)
             extremes = pc.min_max(words)
             self._stretch(extremes["min"].as_py(), extremes["max"].as_py())
-        return take_hashes(hashes, indices)
+        content = int(pc.binary_length(words).to_numpy() @ counts)
+        return content + 4 * len(cells) + (-(-len(cells) // 8) if cells.null_count else 0)
 
     def _add_booleans(self, present: pa.Array) -> None:
         if len(present):
@@ -366,13 +370,6 @@ class ColumnProfile:
         if "text" in state:
             column.text = TextProfile.from_state(state["text"])
         return column
-
-
-def _encode(cells: pa.Array) -> pa.DictionaryArray:
-    """A dictionary without nulls and duplicates, in which all values occur."""
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
-    return cells.cast(pa.string()).dictionary_encode()
 
 
 def _ticks_per_second(kind: pa.DataType) -> float:

@@ -59,6 +59,11 @@ class Dataset:
         return self.reader.schema()
 
     @property
+    def date_formats(self) -> dict[str, str]:
+        """Columns of dates that are text in the files, with the format in which they are read, as `strptime` has it."""
+        return {name: kind.formats[0] for name, kind in self.reader.layout if kind.formats}
+
+    @property
     def rows(self) -> int | None:
         """Rows, where the files tell (Parquet, Arrow); None for text."""
         counts = [partition.rows for partition in self.partitions]
@@ -83,6 +88,13 @@ class Dataset:
     def counted(self, counter: AccessCounter) -> "Dataset":
         """The same dataset, whose readings in this process are counted."""
         return replace(self, counter=counter)
+
+    def with_dictionaries(self) -> "Dataset":
+        """The dataset whose `read` gives strings as dictionaries where the files hold them so: faster to count.
+
+        A dictionary may hold words that no row of a batch has.
+        """
+        return replace(self, reader=self.reader.with_dictionaries())
 
     def widened(self, column: str, value: str | None = None) -> "Dataset":
         """The dataset, planned anew, with `column` of the next wider type: integer to float to string.

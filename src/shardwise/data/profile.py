@@ -10,10 +10,10 @@ from shardwise.core.errors import DataError, SchemaError, context
 from shardwise.core.schema import schema_from_json, schema_to_json
 from shardwise.core.state import State
 from shardwise.data.column_profile import TEMPORAL, ColumnProfile, Limits
-from shardwise.data.hashing import column_salt
+from shardwise.data.hashing import HashedBatch, combine
 from shardwise.data.sample import RowSample
+from shardwise.stats.arrays import plain
 from shardwise.stats.distinct import Distinct
-from shardwise.stats.hashes import mix
 
 SAMPLE_ROWS = 50_000
 SAMPLE_CELLS = 8_000_000
@@ -52,23 +52,24 @@ class Profile:
         for field in schema:
             with context(column=field.name):
                 self.columns[field.name] = ColumnProfile(field.name, field.type, limits=self.limits)
-        self._salts = {name: column_salt(name) for name in self.columns}
         self._distinct_rows = Distinct(capacity=_ROW_HASHES)
         self._sample = RowSample(schema, capacity=self.sample_rows)
 
     def update(self, batch: pa.RecordBatch) -> None:
         """Add a batch; raises `SchemaError` when a column is missing or of another type."""
-        arrays = self._columns_of(batch)
-        self.rows += batch.num_rows
-        total = np.zeros(batch.num_rows, dtype=np.uint64)
-        for array, column in zip(arrays, self.columns.values(), strict=True):
-            total += column.update(array) * self._salts[column.name]  # as `hashing.combine` does
-            self.size_bytes += array.nbytes
-        hashes = mix(total)
-        self._distinct_rows.add(hashes)
-        self._sample.add(pa.RecordBatch.from_arrays(arrays, schema=self.schema), hashes)
+        self.add(HashedBatch.of(self._columns_of(batch)))
 
-    def _columns_of(self, batch: pa.RecordBatch) -> list[pa.Array]:
+    def add(self, cells: HashedBatch) -> None:
+        """Add a batch with the columns and types of the schema, whose cells are hashed already."""
+        batch = cells.batch.select(self.schema.names)
+        self.rows += batch.num_rows
+        for array, column in zip(batch.columns, self.columns.values(), strict=True):
+            self.size_bytes += column.update(array, cells.hashes[column.name])
+        hashes = combine({name: cells.hashes[name] for name in self.columns}, batch.num_rows)
+        self._distinct_rows.add(hashes)
+        self._sample.add(batch, hashes)
+
+    def _columns_of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         given = dict(zip(batch.schema.names, batch.columns, strict=True))
         for field in self.schema:
             if field.name not in given:
@@ -79,7 +80,8 @@ class Profile:
                     f"column {field.name!r} holds {found}, the profile was begun with {field.type}",
                     hint="Cast the column, or profile the files apart.",
                 )
-        return [given[field.name] for field in self.schema]
+        # a dictionary that was given may hold a word twice
+        return pa.RecordBatch.from_arrays([plain(given[name]) for name in self.schema.names], self.schema.names)
 
     def merge(self, other: Self) -> None:
         """Add the profile of other rows; raises `SchemaError` when its columns are others."""

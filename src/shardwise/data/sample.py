@@ -27,40 +27,46 @@ class RowSample:
         self._rows: list[pa.Table] = []
 
     def add(self, batch: pa.RecordBatch, hashes: np.ndarray) -> None:
-        """Offer the rows of a batch of `schema`, with their hashes uint64 `(rows,)`."""
+        """Offer the rows of a batch with the columns of `schema`, and their hashes uint64 `(rows,)`.
+
+        Strings may come as dictionaries.
+        """
         keys = mix(hashes + np.arange(self.seen, self.seen + len(hashes), dtype=np.uint64))
         self.seen += len(hashes)
+        if len(keys) > self.capacity:  # what cannot stay is not copied
+            bound = int(np.partition(keys, self.capacity)[self.capacity])
+            self._below = bound if self._below is None else min(bound, self._below)
         if self._below is not None:
             chosen = np.flatnonzero(keys < np.uint64(self._below))
             if not len(chosen):
                 return
             keys, batch = keys[chosen], batch.take(pa.array(chosen))
         self._keys.append(keys)
-        self._rows.append(pa.Table.from_batches([batch], self.schema))
+        cells = [plain(column).cast(kind) for column, kind in zip(batch.columns, self.schema.types, strict=True)]
+        self._rows.append(pa.table(cells, schema=self.schema))
         if self._held() >= 2 * self.capacity:
             self._settle()
 
     def merge(self, other: Self) -> None:
         other._settle()
         self.seen += other.seen
-        if other._below is not None and (self._below is None or other._below < self._below):
-            self._settle(other._below)
+        if other._below is not None:
+            self._below = min(other._below, other._below if self._below is None else self._below)
         self._keys += other._keys
         self._rows += other._rows
-        self._settle(self._below)
+        self._settle()
 
     def _held(self) -> int:
         return sum(map(len, self._keys))
 
-    def _settle(self, below: int | None = None) -> None:
-        """Rows in the order of their keys, those under `below`, at most `capacity` of them."""
-        self._below = below if below is not None else self._below
+    def _settle(self) -> None:
+        """Rows in the order of their keys, those under the bound, at most `capacity` of them."""
         if not self._keys:
             return
         keys = np.concatenate(self._keys)
         order = np.argsort(keys, kind="stable")
         ordered = keys[order]
-        kept = len(keys) if below is None else int(np.searchsorted(ordered, np.uint64(below)))
+        kept = len(keys) if self._below is None else int(np.searchsorted(ordered, np.uint64(self._below)))
         if kept > self.capacity:
             kept, self._below = self.capacity, int(ordered[self.capacity])
         rows = pa.concat_tables(self._rows).take(pa.array(order[:kept])).combine_chunks()

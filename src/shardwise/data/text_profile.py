@@ -110,6 +110,7 @@ class TextProfile:
 
 def _is_numeric(values: pa.Array) -> bool:
     try:
+        pc.cast(values.slice(0, 1), pa.float64())  # Arrow looks at all values, also behind the first that is none
         pc.cast(values, pa.float64())
     except pa.ArrowInvalid:
         return False

@@ -107,6 +107,7 @@ class RecipeConfig:
     """What may be asked of a recipe.
 
     kinds               column -> `number`, `category`, `text`, `date` or `ignore`; what is not named is decided
+    date_formats        column of dates -> the format in which its text was read: kept for text that comes later
     max_categories      largest dictionary of a CODE feature; a column with more distinct values is target-encoded
     min_count           a value seen less often is rare: code 0
     smoothing           rows of prior that every category is credited with in target encoding; None: estimated from how
@@ -119,6 +120,7 @@ class RecipeConfig:
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
+    date_formats: Mapping[str, str] = field(default_factory=dict)
     max_categories: int = 254
     min_count: int = 3
     smoothing: float | None = None

@@ -36,7 +36,8 @@ class Calendar(ProfileOnly):
         self._parts = tuple(feature.name.removeprefix(f"{column}:") for feature in self._features)
 
     @classmethod
-    def plan(cls, column: str, profile: ColumnProfile) -> Self:
+    def plan(cls, column: str, profile: ColumnProfile, date_format: str | None = None) -> Self:
+        """`date_format` is the one in which text was read as dates before it came here, if it was text."""
         seconds = np.asarray(profile.quantiles(_RANKS), dtype=np.float64)
         grid = np.unique(np.rint(seconds[np.isfinite(seconds)] * 1e6)).astype(np.int64)
         if len(grid) == 0:
@@ -44,7 +45,7 @@ class Calendar(ProfileOnly):
         content: dict[str, Any] = {
             "time_of_day": profile.group == "time",
             "zone": zone_of(profile.type),
-            "format": profile.time_format if profile.group == "string" else None,
+            "format": profile.time_format if profile.group == "string" else date_format,
             "start_us": int(grid[0]),
             "features": [],
         }

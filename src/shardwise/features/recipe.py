@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.config import nearest
+from shardwise.core.config import nearest_column
 from shardwise.core.errors import ConfigError, DataError, RejectColumn, SchemaError, context
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
@@ -20,8 +20,9 @@ from shardwise.features.base import Transformer
 from shardwise.features.category import Category, is_numeric
 from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile, transformers_for
 from shardwise.features.dates import Calendar
-from shardwise.features.encoding import Labels, TargetEncoding, Visibility
+from shardwise.features.encoding import TargetEncoding
 from shardwise.features.numeric import Number
+from shardwise.features.target_sums import Labels, Visibility
 from shardwise.features.text import Text
 from shardwise.stats.base import Summary
 
@@ -75,7 +76,9 @@ class Recipe:
         config = config or RecipeConfig()
         for column in config.kinds:
             if column not in schema.names:
-                raise ConfigError(f"there is no column {column!r} to give a kind", hint=nearest(column, schema.names))
+                raise ConfigError(
+                    f"there is no column {column!r} to give a kind", hint=nearest_column(column, schema.names)
+                )
         columns = [name for name in schema.names if name != target.column and name not in exclude]
         chosen, rejected = _choose(columns, profile, config)
         kinds = [kind for names in chosen.values() for kind in names]
@@ -155,7 +158,7 @@ class Recipe:
             raise SchemaError(
                 f"the data has no column {missing[0]!r}"
                 + (f", nor {len(missing) - 1} others: {', '.join(missing[1:6])}" if len(missing) > 1 else ""),
-                hint=nearest(missing[0], names) if names else "It has no columns at all.",
+                hint=nearest_column(missing[0], names) if names else "It has no columns at all.",
             )
         if len(given) < len(names):
             twice = next((column for column in self.inputs if names.count(column) > 1), None)
@@ -247,7 +250,7 @@ def _plan_column(
     makers: dict[str, Callable[[], Transformer]] = {
         "number": lambda: Number.plan(column, profile),
         "category": lambda: Category.plan(column, profile, config),
-        "date": lambda: Calendar.plan(column, profile),
+        "date": lambda: Calendar.plan(column, profile, config.date_formats.get(column)),
         "encoding": lambda: TargetEncoding.plan(
             column,
             numeric=is_numeric(profile),

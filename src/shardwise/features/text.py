@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from shardwise.core.errors import SchemaError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
-from shardwise.features.encoding import Labels, Visibility, labelled
 from shardwise.features.numeric import is_string
+from shardwise.features.target_sums import Labels, Visibility, labelled
 from shardwise.stats.base import Summary
 from shardwise.stats.hashes import hash_column, mix
 

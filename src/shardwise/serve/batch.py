@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from shardwise.core.config import nearest
+from shardwise.core.config import nearest_column
 from shardwise.core.errors import ConfigError, SchemaError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.data.dataset import Dataset, TypeConflict, open_dataset
@@ -146,7 +146,7 @@ def _output_schema(predictor: Predictor, schema: pa.Schema, keep: Sequence[str])
     answer = predictor.answer_schema
     for name in keep:
         if name not in schema.names:
-            raise SchemaError(f"the data has no column {name!r} to keep", hint=nearest(name, schema.names))
+            raise SchemaError(f"the data has no column {name!r} to keep", hint=nearest_column(name, schema.names))
         if name in answer.names:
             hint = "Rename it in the data, or do not keep it."
             raise ConfigError(f"column {name!r} cannot be kept: a column of the predictions has this name", hint=hint)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardwise.core.config import nearest
+from shardwise.core.config import nearest_column
 from shardwise.core.errors import DataError, SchemaError, TargetError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.core.target import Target, canonical
@@ -125,11 +125,11 @@ def _columns(predictor: Predictor, schema: pa.Schema, more: Sequence[str]) -> li
     target = predictor.target.column
     if target not in schema.names:
         message = f"the data has no column {target!r}, which is the target"
-        raise TargetError(message, hint=nearest(target, schema.names))
+        raise TargetError(message, hint=nearest_column(target, schema.names))
     predictor.check_columns(schema)
     for name in more:
         if name not in schema.names:
-            raise SchemaError(f"the data has no column {name!r}", hint=nearest(name, schema.names))
+            raise SchemaError(f"the data has no column {name!r}", hint=nearest_column(name, schema.names))
     needed = {target, *more, *predictor.columns}
     return [name for name in schema.names if name in needed]
 

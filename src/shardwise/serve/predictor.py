@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.config import nearest
+from shardwise.core.config import nearest_column
 from shardwise.core.errors import SchemaError
 from shardwise.core.target import Target, canonical_label
 from shardwise.registry.package import Package, load_package
@@ -68,7 +68,7 @@ class Predictor:
         missing = [name for name in self.columns if name not in schema.names]
         if missing:
             shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
-            hint = nearest(missing[0], schema.names) if schema.names else "The data has no columns."
+            hint = nearest_column(missing[0], schema.names) if schema.names else "The data has no columns."
             raise SchemaError(f"the data lacks {len(missing)} column(s) that the model reads: {shown}", hint=hint)
         twice = sorted({name for name in self.columns if schema.names.count(name) > 1})
         if twice:

@@ -1,5 +1,6 @@
 """row -> fold, decided row by row."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,8 +26,10 @@ class Splitter(Protocol):
 
     columns: tuple[str, ...]  # what `assign` reads
 
-    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
-        """Fold numbers, int8 `(rows,)`."""
+    def assign(
+        self, batch: pa.RecordBatch, first_row: int, hashes: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Fold numbers, int8 `(rows,)`. `hashes` are `data.hashing.hash_column` of columns, where they are known."""
         ...
 
     def folds(self) -> tuple[Fold, ...]:

@@ -27,7 +27,12 @@ class ColumnSplitter:
         self.columns: tuple[str, ...] = (column,)
         self.numbers = tuple(range(folds))
 
-    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+    def assign(
+        self,
+        batch: pa.RecordBatch,
+        first_row: int,
+        hashes: Mapping[str, np.ndarray] | None = None,  # noqa: ARG002
+    ) -> np.ndarray:
         """Fold numbers int8 `(rows,)`; raises `SchemaError` without the column, `DataError` for what is no fold."""
         if self.column not in batch.schema.names:
             raise SchemaError(f"there is no fold column {self.column!r}", hint=f"There are: {batch.schema.names}.")

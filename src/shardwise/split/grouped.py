@@ -30,21 +30,23 @@ class GroupSplitter:
         self.shares = shares or Shares()
         self.seed = seed
 
-    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+    def assign(
+        self, batch: pa.RecordBatch, first_row: int, hashes: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
         """Fold numbers int8 `(rows,)`; raises `SchemaError` when a column is missing."""
         if self.group not in batch.schema.names:
             raise SchemaError(f"there is no group column {self.group!r}", hint=f"There are: {batch.schema.names}.")
         column = batch.column(self.group)
-        hashes = mix(hash_column(column), self.seed)
+        mixed = mix(hashes[self.group] if hashes else hash_column(column), self.seed)
         alone = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
         if alone.any():
-            own = self._own(batch, first_row)
-            hashes = np.where(alone, own, hashes)
-        return self.shares.assign(hashes)
+            own = self._own(batch, first_row, hashes)
+            mixed = np.where(alone, own, mixed)
+        return self.shares.assign(mixed)
 
-    def _own(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+    def _own(self, batch: pa.RecordBatch, first_row: int, hashes: Mapping[str, np.ndarray] | None) -> np.ndarray:
         if self.key:
-            return hash_rows(batch, self.key, self.seed)
+            return hash_rows(batch, self.key, self.seed, hashes)
         return position_hashes(batch.num_rows, first_row, self.seed)
 
     def folds(self) -> tuple[Fold, ...]:

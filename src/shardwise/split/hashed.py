@@ -112,9 +112,14 @@ class HashSplitter(_Shared):
         self.shares = shares or Shares()
         self.seed = seed
 
-    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:  # noqa: ARG002
+    def assign(
+        self,
+        batch: pa.RecordBatch,
+        first_row: int,  # noqa: ARG002
+        hashes: Mapping[str, np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Fold numbers int8 `(rows,)`; raises `SchemaError` when a key column is missing."""
-        return self.shares.assign(hash_rows(batch, self.columns, self.seed))
+        return self.shares.assign(hash_rows(batch, self.columns, self.seed, hashes))
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "columns": list(self.columns), "shares": self.shares.to_json(), "seed": self.seed}
@@ -137,7 +142,12 @@ class PositionSplitter(_Shared):
         self.shares = shares or Shares()
         self.seed = seed
 
-    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
+    def assign(
+        self,
+        batch: pa.RecordBatch,
+        first_row: int,
+        hashes: Mapping[str, np.ndarray] | None = None,  # noqa: ARG002
+    ) -> np.ndarray:
         """Fold numbers int8 `(rows,)`."""
         return self.shares.assign(position_hashes(batch.num_rows, first_row, self.seed))
 

@@ -80,7 +80,12 @@ class TemporalSplitter:
         if len(self.cuts) > 100:
             raise ConfigError(f"{len(self.cuts)} time cuts are too many", hint="Give at most 100.")
 
-    def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:  # noqa: ARG002
+    def assign(
+        self,
+        batch: pa.RecordBatch,
+        first_row: int,  # noqa: ARG002
+        hashes: Mapping[str, np.ndarray] | None = None,  # noqa: ARG002
+    ) -> np.ndarray:
         """Fold numbers int8 `(rows,)`; raises `SchemaError` when the column is missing."""
         if self.column not in batch.schema.names:
             raise SchemaError(f"there is no time column {self.column!r}", hint=f"There are: {batch.schema.names}.")

@@ -97,6 +97,29 @@ def plain(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
+def used_words(cells: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same cells, with a dictionary without words that no cell has.
+
+    >>> used_words(pa.DictionaryArray.from_arrays([2, 2], ["a", "b", "c"])).dictionary.to_pylist()
+    ['c']
+    """
+    places, words = filled(cells.indices.drop_null()), cells.dictionary
+    counts = np.bincount(places, minlength=len(words))
+    if not counts.all():
+        used = np.flatnonzero(counts)
+        renamed = np.zeros(len(words), dtype=np.int32)
+        renamed[used] = np.arange(len(used), dtype=np.int32)
+        words = words.take(pa.array(used))
+        cells = pa.DictionaryArray.from_arrays(_renamed(cells.indices, renamed), words)
+    return cells
+
+
+def _renamed(indices: pa.Array, names: np.ndarray) -> pa.Array:
+    if not indices.null_count:
+        return pa.array(names[filled(indices)])
+    return pa.array(names[filled(indices)], mask=indices.is_null().to_numpy(zero_copy_only=False))
+
+
 def array_to_state(array: pa.Array) -> State:
     """Type, nulls and values of a column: the same bytes for the same values, whatever Arrow keeps under a null."""
     array = plain(array)
@@ -107,13 +130,14 @@ def array_to_state(array: pa.Array) -> State:
         state["nulls"] = np.packbits(array.is_null().to_numpy(zero_copy_only=False))
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.string())
-    if _is_text(array.type):
+    if is_text(array.type):
         content = pc.fill_null(array.cast(pa.large_binary()), b"")
         ends = np.frombuffer(content.buffers()[1] or b"\0" * 8, dtype=np.int64)
         ends = ends[content.offset : content.offset + len(content) + 1]
         data = memoryview(content.buffers()[2] or b"")[ends[0] : ends[-1]] if len(content) else b""
-        return state | {"lengths": _narrow(np.diff(ends)), "bytes": bytes(data)}
-    return state | {"values": _narrow(filled(array))}
+        return state | {"lengths": narrow(np.diff(ends)), "bytes": bytes(data)}
+    numbers = filled(array)
+    return state | {"values": narrow(numbers) if numbers.dtype.kind in "iu" else numbers}
 
 
 def array_from_state(state: State) -> pa.Array:
@@ -133,8 +157,10 @@ def array_from_state(state: State) -> pa.Array:
     return pa.array(state["values"].astype(stored), mask=nulls).view(kind)
 
 
-def _narrow(values: np.ndarray) -> np.ndarray:
-    """Integers in as few bytes as they need."""
+def narrow(values: np.ndarray) -> np.ndarray:
+    """Whole numbers in as few bytes as they need, whether they come as integers or as floats."""
+    if values.dtype.kind == "f" and np.abs(values).max(initial=0.0) < EXACT and (values == np.rint(values)).all():
+        values = values.astype(np.int64)
     if values.dtype.kind not in "iu":
         return values
     ends = (int(values.min(initial=0)), int(values.max(initial=0)))
@@ -142,7 +168,8 @@ def _narrow(values: np.ndarray) -> np.ndarray:
     return values.astype(narrow) if narrow.kind in "iu" else values
 
 
-def _is_text(kind: Any) -> bool:
+def is_text(kind: Any) -> bool:
+    """Whether a type is one of Arrow's strings."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 

@@ -35,7 +35,7 @@ class Distinct:
         self._below: int | None = None  # all hashes below are kept; None: all hashes
         self._hashes = np.empty(0, dtype=np.uint64)  # rising
         self._counts = np.empty(0, dtype=np.int64)
-        self._pending: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self._pending_size = 0
 
     def update(self, batch: pa.RecordBatch) -> None:
@@ -44,10 +44,16 @@ class Distinct:
         self.add(hash_column(cells.filter(pc.invert(pc.is_null(cells, nan_is_null=True)))))
 
     def add(self, hashes: np.ndarray, counts: np.ndarray | None = None) -> None:
-        """Add hashes uint64 `(values,)` of present cells; `counts` says how many rows have each (None: one)."""
+        """Add hashes uint64 `(rows,)` of present cells; with `counts`, of different values and the rows of each."""
         if self._below is not None:
             small = hashes < np.uint64(self._below)
             hashes, counts = hashes[small], None if counts is None else counts[small]
+        if counts is None:
+            hashes, counts = runs(np.sort(hashes))
+        if len(hashes) > self.capacity:  # most of a large batch is dropped before it is brought in order
+            self._below = int(np.partition(hashes, self.capacity)[self.capacity])
+            small = hashes < np.uint64(self._below)
+            hashes, counts = hashes[small], counts[small]
         self._pending.append((hashes, counts))
         self._pending_size += len(hashes)
         if self._pending_size > self.capacity:
@@ -64,13 +70,14 @@ class Distinct:
         """Bring what is pending in order; cut to the capacity."""
         if not self._pending_size:
             return
-        pending = [(h, np.ones(len(h), dtype=np.int64) if c is None else c) for h, c in self._pending]
-        hashes = np.concatenate([self._hashes, *(h for h, _ in pending)])
-        counts = np.concatenate([self._counts, *(c for _, c in pending)])
+        hashes = np.concatenate([self._hashes, *(hashes for hashes, _ in self._pending)])
+        counts = np.concatenate([self._counts, *(counts for _, counts in self._pending)])
         order = np.argsort(hashes)  # ties may fall as they like: their counts are added up
         self._hashes, lengths = runs(hashes[order])
         self._counts = np.add.reduceat(counts[order], np.cumsum(lengths) - lengths)
         self._pending, self._pending_size = [], 0
+        if self._below is not None:
+            self._cut(self._below)
         if len(self._hashes) > self.capacity:
             self._cut(int(self._hashes[self.capacity]))
 

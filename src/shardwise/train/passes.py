@@ -20,7 +20,8 @@ from shardwise.core.state import State, dump_state, load_state
 from shardwise.core.target import Target
 from shardwise.data.base import Partition
 from shardwise.data.bins import Binner
-from shardwise.data.dataset import Dataset
+from shardwise.data.dataset import BATCH_ROWS, Dataset
+from shardwise.data.hashing import HashedBatch
 from shardwise.data.profile import Profile
 from shardwise.data.rows import RowsWriter
 from shardwise.features.base import FOLD, TARGET
@@ -33,6 +34,14 @@ from shardwise.store.blobs import FolderBlobs
 
 BINS, FLOATS = "bins", "floats"  # sub-folders of encoded rows
 _FLOAT_SEED = 7  # which rows are kept as floats does not depend on the fold, whose hash has another seed
+
+
+BATCH_CELLS = 1 << 20
+
+
+def batch_rows(dataset: Dataset) -> int:
+    """Rows of a batch that is counted: more of few columns, because a batch has most of the words of another again."""
+    return int(np.clip(BATCH_CELLS // len(dataset.schema), BATCH_ROWS, 2 * BATCH_ROWS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +73,23 @@ class ProfilePass:
         share = partition.rows / self.dataset.rows if partition.rows and self.dataset.rows else 1.0
         opened, sealed = (Profile(self.dataset.schema, share=share) for _ in range(2))
         assigned: list[np.ndarray] = []
+        held: list[HashedBatch] = []
         row = partition.first_row
         with context(stage="profile", partition=partition.index, path=partition.path):
-            for batch in self.dataset.read(partition):
-                folds = self.splitter.assign(batch, row)
+            for batch in self.dataset.with_dictionaries().read(partition, None, batch_rows(self.dataset)):
+                cells = HashedBatch.of(batch)
+                folds = self.splitter.assign(batch, row, cells.hashes)
                 row += batch.num_rows
                 assigned.append(folds)
                 test = folds == TEST
-                opened.update(batch.filter(pa.array(~test)) if test.any() else batch)
-                if test.any():
-                    sealed.update(batch.filter(pa.array(test)))
+                opened.add(cells.filter(~test) if test.any() else cells)
+                if test.any():  # few rows of a batch, so that those of many are counted at once
+                    held.append(cells.filter(test))
+                if sum(part.batch.num_rows for part in held) >= BATCH_ROWS:
+                    sealed.add(HashedBatch.concat(held))
+                    held = []
+            if held:
+                sealed.add(HashedBatch.concat(held))
         folds = np.concatenate([np.zeros(0, np.int8), *assigned])
         return {
             "blob": keep_state(self.blobs, {"open": opened.state(), "sealed": sealed.state()}),
@@ -99,12 +115,13 @@ class LabelledPass:
     weight: str | None = None
     class_weight: Mapping[str, float] | None = None
 
-    def rows(self, partition: Partition, inputs: tuple[str, ...]) -> Iterator["Labelled"]:
-        """Batches of the labelled rows of a partition, with what goes with them."""
+    def rows(self, partition: Partition, inputs: tuple[str, ...], *, counted: bool = False) -> Iterator["Labelled"]:
+        """Batches of the labelled rows of a partition, with what goes with them; as it suits who counts values."""
+        dataset = self.dataset.with_dictionaries() if counted else self.dataset
         wanted = dict.fromkeys([*inputs, self.target.column, *([self.weight] if self.weight else [])])
         all_folds = np.frombuffer(FolderBlobs(self.blobs).read(self.folds[partition.index]), np.int8)
         row = 0
-        for batch in self.dataset.read(partition, list(wanted)):
+        for batch in dataset.read(partition, list(wanted), batch_rows(dataset) if counted else BATCH_ROWS):
             folds = all_folds[row : row + batch.num_rows]
             target = self.target.encode(batch.column(self.target.column))
             row += batch.num_rows
@@ -157,7 +174,7 @@ class SummariesPass(LabelledPass):
         recipe = self.loaded_recipe
         summaries = recipe.summaries()
         with context(stage="recipe", partition=partition.index, path=partition.path):
-            for labelled in self.rows(partition, recipe.summary_inputs):
+            for labelled in self.rows(partition, recipe.summary_inputs, counted=True):
                 batch = _with_labels(labelled)
                 for summary in summaries.values():
                     summary.update(batch)

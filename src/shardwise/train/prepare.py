@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shardwise.core.config import nearest
+from shardwise.core.config import nearest, nearest_column
 from shardwise.core.errors import AnswerIsNo, SchemaError, TargetError
 from shardwise.core.events import Advanced
 from shardwise.core.findings import Finding
@@ -94,11 +94,11 @@ def check_columns(run: Run, dataset: Dataset) -> None:
     """Every column that the config names must be there; raises `TargetError` or `SchemaError` with the nearest name."""
     names, config = dataset.schema.names, run.config
     if config.target not in names:
-        raise TargetError(f"the data has no column {config.target!r}", hint=nearest(config.target, names))
+        raise TargetError(f"the data has no column {config.target!r}", hint=nearest_column(config.target, names))
     left_out = dataset.reader.options.drop
     for name in (*_services(run), config.time_column, *config.drop, *config.kinds):
         if name is not None and name not in names and name not in left_out:
-            raise SchemaError(f"the data has no column {name!r}", hint=nearest(name, names))
+            raise SchemaError(f"the data has no column {name!r}", hint=nearest_column(name, names))
     if config.target in (*_services(run), config.time_column, *config.drop):
         raise TargetError(f"column {config.target!r} is the target and something else at the same time")
 
@@ -254,7 +254,9 @@ def _fit_recipe(
     with run.stage("recipe", len(dataset.partitions)) as stage:
         recipe = Recipe.plan(
             dataset.schema, profiled.opened, target=target, exclude={target.column, *config.drop, *_services(run)},
-            config=RecipeConfig(kinds={**_text_after_all(profiled), **config.kinds}),
+            config=RecipeConfig(
+                kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats
+            ),
             visible={f: splitter.visible(f) for f in (*folds, TEST)},
         )  # fmt: skip
         work = SummariesPass(

@@ -12,7 +12,7 @@ from typing import Any, Self
 from shardwise.compute.base import Executor
 from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, memory_limit_bytes
 from shardwise.compute.clock import Deadline, Interrupts
-from shardwise.compute.local import InlineExecutor, ProcessExecutor, make_executor
+from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor, make_executor
 from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
@@ -24,6 +24,7 @@ from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import Ledger
 
 CONFINED_SHARE = 0.2  # of a ceiling on memory
+THREADS_BYTES = 1_000_000_000  # a ceiling below leaves no room for several partitions at a time in this process
 WATCH_S = 0.2  # between two looks at the memory of the process tree
 ACT_SHARE = 0.985  # of the ceiling, at which the largest worker is ended: memory grows between two looks
 FORMAT = 2  # part of every unit's key: work of another format version is not taken over
@@ -39,6 +40,7 @@ class Run:
     executor: Executor
     confined: Executor  # one process with all threads
     inline: InlineExecutor
+    threads: ThreadExecutor
     deadline: Deadline
     watch: MemoryWatch
     interrupts: Interrupts
@@ -71,6 +73,12 @@ class Run:
             return self.executor
         ceiling = self.config.memory_bytes
         return self.inline if ceiling is None or needed_bytes < CONFINED_SHARE * ceiling else self.confined
+
+    def executor_for_pass(self, *, parts: int, large: bool) -> Executor:
+        """What reads the data: the workers where there is much of it, threads where they would take longer to start."""
+        if self.config.workers or (large and parts > 1):
+            return self.executor
+        return self.threads if parts > 1 and self.memory_bytes >= THREADS_BYTES else self.inline
 
     def check_disk(self, needed_bytes: int) -> None:
         """Raises `DiskFull` when that much does not fit where the run lies, or under the ceiling that was asked for."""
@@ -140,6 +148,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         executor, confined = _executors(config)
         stack.callback(executor.close)
         stack.callback(confined.close)
+        threads = stack.enter_context(ThreadExecutor(cpu_quota()))
         interrupts = stack.enter_context(Interrupts((folder / "stop").touch))
         watch = stack.enter_context(_watch(config, (executor, confined)))
         used_s, limit_s = clock.deadline.used_s(), clock.deadline.limit_s
@@ -147,8 +156,10 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
             name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes
         )
         events.emit(opened)
-        inline = InlineExecutor()
-        yield Run(config, folder, ledger, executor, confined, inline, clock.deadline, watch, interrupts, events)
+        yield Run(
+            config, folder, ledger, executor, confined, InlineExecutor(), threads, clock.deadline, watch, interrupts,
+            events,
+        )  # fmt: skip
 
 
 def _executors(config: RunConfig) -> tuple[Executor, ProcessExecutor]:

@@ -72,8 +72,8 @@ def run_pass(
         place = [partition.path, partition.start, partition.stop, partition.index, partition.fingerprint]
         return unit_key(FORMAT, name, place, schema, list(parts))
 
-    executor = run.executor_for(side_by_side=len(dataset.partitions) > 1 and dataset.size_bytes > SMALL_BYTES)
-    return run_units(run.ledger, executor, work, dataset.partitions, key=key)
+    executor = run.executor_for_pass(parts=len(dataset.partitions), large=dataset.size_bytes > SMALL_BYTES)
+    return run_units(run.ledger, executor, work, dataset.partitions, key=key, ahead=executor.slots)
 
 
 def split_key(splitter: Splitter, target: Target) -> list[Any]:

@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shardwise.core.errors import ConfigError
 from shardwise.core.space import Space
 
 Trial = Mapping[str, Any]  # {"params": {...}, "loss": float}
@@ -33,10 +32,3 @@ class RandomSampler:
 
 
 SAMPLERS: dict[str, type[Sampler]] = {"random": RandomSampler}
-
-
-def make_sampler(name: str) -> Sampler:
-    """A sampler by name; raises `ConfigError` that lists the names."""
-    if name not in SAMPLERS:
-        raise ConfigError(f"there is no sampler {name!r}", hint=f"Allowed: {', '.join(sorted(SAMPLERS))}.")
-    return SAMPLERS[name]()

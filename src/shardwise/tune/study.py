@@ -7,7 +7,7 @@ from itertools import count, islice
 from shardwise.core.candidate import Candidate
 from shardwise.core.seeds import derive_seed
 from shardwise.core.space import Space
-from shardwise.tune.samplers import RandomSampler, Sampler, Trial
+from shardwise.tune.samplers import SAMPLERS, Sampler, Trial
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Study:
     spaces: Mapping[str, Space]
     seed: int
     limit: int | None = None
-    sampler: Sampler = field(default_factory=RandomSampler)
+    sampler: Sampler = field(default_factory=SAMPLERS["random"])
     history: list[Trial] = field(default_factory=list)
 
     def ask(self) -> Iterator[tuple[int, Candidate]]:

@@ -157,6 +157,9 @@ class TextReader:
         """The same without what only planning needs: small, for tasks."""
         return replace(self, surveyed=())
 
+    def with_dictionaries(self) -> "TextReader":
+        return self
+
 
 @contextmanager
 def _rows_before(count: int) -> Iterator[None]:
