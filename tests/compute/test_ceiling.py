@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from shardwise.compute.ceiling import (
     MemoryWatch,
+    available_bytes,
     check_disk,
     cpu_quota,
     disk_free,
@@ -36,26 +37,30 @@ def machine(root: Path, files: Mapping[str, object]) -> Path:
 def test_without_groups_the_machine_is_the_limit(tmp_path: Path) -> None:
     root = machine(tmp_path, {})
     assert memory_limit_bytes(root) == 16_000_000 * 1024
+    assert available_bytes(root) == 8_000_000 * 1024
     assert cpu_quota(root) == len(os.sched_getaffinity(0))
 
 
-V2_OUTER = {"sys/fs/cgroup/pod/memory.max": 900 * MB}
-V2_INNER = {"sys/fs/cgroup/pod/box/memory.max": 500 * MB}
+V2_OUTER = {"sys/fs/cgroup/pod/memory.max": 900 * MB, "sys/fs/cgroup/pod/memory.current": 850 * MB}
+V2_INNER = {"sys/fs/cgroup/pod/box/memory.max": 500 * MB, "sys/fs/cgroup/pod/box/memory.current": 100 * MB}
 V2 = {"proc/self/cgroup": "0::/pod/box"}
 
 
 @pytest.mark.parametrize(
-    ("files", "limit"),
+    ("files", "limit", "available"),
     [
-        ({**V2, **V2_OUTER}, 900 * MB),
-        ({**V2, **V2_INNER}, 500 * MB),
-        ({**V2, **V2_OUTER, **V2_INNER}, 500 * MB),
-        ({**V2, **V2_OUTER, "sys/fs/cgroup/pod/box/memory.max": "max"}, 900 * MB),
+        ({**V2, **V2_OUTER}, 900 * MB, 50 * MB),
+        ({**V2, **V2_INNER}, 500 * MB, 400 * MB),
+        ({**V2, **V2_OUTER, **V2_INNER}, 500 * MB, 50 * MB),  # the outer group is fuller than the inner one
+        ({**V2, **V2_OUTER, "sys/fs/cgroup/pod/box/memory.max": "max"}, 900 * MB, 50 * MB),
     ],
 )
-def test_the_lowest_group_of_version_2_counts(tmp_path: Path, files: Mapping[str, object], limit: int) -> None:
+def test_the_lowest_group_of_version_2_counts(
+    tmp_path: Path, files: Mapping[str, object], limit: int, available: int
+) -> None:
     root = machine(tmp_path, files)
     assert memory_limit_bytes(root) == limit
+    assert available_bytes(root) == available
 
 
 def test_inside_a_container_the_mount_point_is_the_group(tmp_path: Path) -> None:
@@ -63,15 +68,24 @@ def test_inside_a_container_the_mount_point_is_the_group(tmp_path: Path) -> None
     assert memory_limit_bytes(root) == 64 * MB
 
 
+def test_file_pages_that_can_be_dropped_are_available(tmp_path: Path) -> None:
+    stat = "anon 5\ninactive_file 30000000"
+    root = machine(tmp_path, {**V2, **V2_INNER, "sys/fs/cgroup/pod/box/memory.stat": stat})
+    assert available_bytes(root) == 430 * MB
+
+
 def test_version_1_with_the_path_of_the_host(tmp_path: Path) -> None:
     files = {
         "proc/self/cgroup": "9:cpu,cpuacct:/docker/0af\n4:memory:/docker/0af\n1:name=systemd:/",
         "sys/fs/cgroup/memory/memory.limit_in_bytes": 700 * MB,
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": 300 * MB,
+        "sys/fs/cgroup/memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {100 * MB}",
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": 50_000,
         "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": 100_000,
     }
     root = machine(tmp_path, files)
     assert memory_limit_bytes(root) == 700 * MB
+    assert available_bytes(root) == 500 * MB
     assert cpu_quota(root) == 1
 
 
@@ -96,6 +110,7 @@ def test_cpu_quota_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 def test_the_real_machine_agrees_with_psutil() -> None:
     assert 0 < memory_limit_bytes() <= psutil.virtual_memory().total
+    assert 0 < available_bytes() <= memory_limit_bytes()
 
 
 def test_an_address_space_limit_counts() -> None:

@@ -24,9 +24,15 @@ _MAX_SAMPLES = 2048
 
 def memory_limit_bytes(root: Path = ROOT) -> int:
     """The most memory that this process may ever have: the lowest of cgroup limits, RLIMIT_AS and physical memory."""
-    limits = [_meminfo(root)["MemTotal"], *_memory_groups(root)]
+    limits = [_meminfo(root)["MemTotal"], *(limit for limit, _ in _memory_groups(root))]
     address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
     return min(limits if address_space == resource.RLIM_INFINITY else [*limits, address_space])
+
+
+def available_bytes(root: Path = ROOT) -> int:
+    """Memory that is free now, for this process; file pages that the kernel can drop count as free."""
+    rooms = [limit - used for limit, used in _memory_groups(root)]
+    return max(0, min([_meminfo(root)["MemAvailable"], *rooms]))
 
 
 def cpu_quota(root: Path = ROOT) -> int:
@@ -43,13 +49,19 @@ def cpu_quota(root: Path = ROOT) -> int:
     return max(1, math.ceil(min(quotas)))
 
 
-def _memory_groups(root: Path) -> Iterator[int]:
-    """Limit in bytes of each memory group that this process is in and that has one."""
-    for controller, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
+def _memory_groups(root: Path) -> Iterator[tuple[int, int]]:
+    """`(limit_bytes, used_bytes)` of each memory group that this process is in and that has a limit."""
+    names = (
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    )
+    for controller, limit_name, usage_name, droppable in names:
         for folder in group_folders(root, controller):
-            limit = _number(folder / name)
+            limit = _number(folder / limit_name)
             if limit is not None and limit < 2**60:  # version 1 writes "no limit" as a number near 2**63
-                yield limit
+                stat = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+                used = (_number(folder / usage_name) or 0) - int(stat.get(droppable, 0))
+                yield limit, max(0, used)
 
 
 def group_folders(root: Path, controller: str) -> Iterator[Path]:
