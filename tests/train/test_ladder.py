@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from shardwise.core.errors import OverBudget
 from shardwise.core.units import parse_size
-from shardwise.plan.memory import PROCESS_BYTES, trees_bytes
+from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, trees_bytes
 from shardwise.train.ladder import LEAST_ROWS, SAFETY, make_ladder
 
 sizes = st.integers(1, 10**9)
@@ -15,13 +15,13 @@ def test_what_the_first_rung_takes_fits_under_the_ceiling(
     rows: int, features: int, outputs: int, processes: int, memory: int
 ) -> None:
     try:
-        ladder = make_ladder(memory, rows, features, outputs, processes=processes)
+        ladder = make_ladder(memory, rows, features, outputs, workers=processes)
     except OverBudget as error:
         least = parse_size(error.hint.removeprefix("Give at least ").removesuffix("."))
         assert least > 0.99 * memory
-        assert make_ladder(int(1.01 * least), rows, features, outputs, processes=processes).share > 0
+        assert make_ladder(int(1.01 * least), rows, features, outputs, workers=processes).share > 0
         return
-    used = trees_bytes(int(ladder.share * rows), features, outputs) + processes * PROCESS_BYTES
+    used = trees_bytes(int(ladder.share * rows), features, outputs) + MAIN_BYTES + processes * PROCESS_BYTES
     assert used <= SAFETY * memory + 1
     assert 0 < ladder.share <= 1
     assert ladder.share * rows >= min(rows, LEAST_ROWS) - 1
@@ -42,5 +42,5 @@ def test_every_rung_takes_less_than_the_one_before() -> None:
 
 
 def test_models_side_by_side_share_the_room() -> None:
-    alone, two = (make_ladder(10**9, 20_000_000, 40, 1, at_once=n).share for n in (1, 2))
+    alone, two = (make_ladder(2 * 10**9, 20_000_000, 40, 1, at_once=n).share for n in (1, 2))
     assert two == pytest.approx(alone / 2, rel=0.05)

@@ -5,6 +5,7 @@ version 2 (https://docs.kernel.org/admin-guide/cgroup-v2.html) and 1, and /proc.
 which these files lie.
 """
 
+import ctypes
 import math
 import os
 import resource
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
+
+import pyarrow as pa
 
 from shardwise.core.errors import DiskFull
 from shardwise.core.units import format_size
@@ -202,6 +205,17 @@ class MemoryWatch:
             pairs = zip(self.samples[::2], self.samples[1::2], strict=True)
             self.samples = [max(pair, key=lambda sample: sample[1]) for pair in pairs]
             self._stride *= 2
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system: allocators keep it, and it counts as this process's.
+
+    malloc_trim(3) of glibc, and Arrow's pool; does nothing where there is no such call.
+    """
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def disk_free(path: str | os.PathLike[str]) -> int:

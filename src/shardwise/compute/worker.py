@@ -14,6 +14,7 @@ import sys
 import traceback
 from multiprocessing.connection import Connection
 
+from shardwise.compute.ceiling import give_back
 from shardwise.core.errors import TaskFailed
 from shardwise.core.units import format_size
 
@@ -45,6 +46,7 @@ def main(fd: int, parent_pid: int, limit_bytes: int, reserved_bytes: int = 0) ->
             except (EOFError, ConnectionResetError):
                 return
             connection.send_bytes(_answer(payload, limit_bytes))
+            give_back()
 
 
 def die_with_parent(parent_pid: int) -> None:

@@ -10,7 +10,8 @@ labels that were handed over among them; the formula gives 83.9.
 """
 
 PROCESS_BYTES = 150_000_000  # an interpreter with the libraries: 141 MB of its own, the rest is shared
-BATCH_BYTES = 60_000_000  # what a worker holds of a partition, beside a model
+MAIN_BYTES = 450_000_000  # the process that merges profiles and summaries: 260 to 510 MB on 2 million rows x 30
+PASS_BYTES = 380_000_000  # a worker of a pass over the raw data: 240 to 365 MB
 _ROW, _ROW_OUTPUT = 34, 16
 _VALID_ROW, _VALID_OUTPUT = 12, 8
 _HISTOGRAM = 16 * 255

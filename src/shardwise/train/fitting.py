@@ -117,7 +117,7 @@ class Fitting:
             self._run.executor.retire()  # workers that the passes have left idle
         return make_ladder(
             self._run.memory_bytes, sizes.rows, sizes.features, sizes.outputs, valid_rows=sizes.valid_rows,
-            at_once=self.slots, processes=1 + (0 if self.executor is self._run.inline else self.slots),
+            at_once=self.slots, workers=0 if self.executor is self._run.inline else self.slots,
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from shardwise.core.errors import OverBudget
 from shardwise.core.units import format_size
-from shardwise.plan.memory import PROCESS_BYTES, histogram_bytes, trees_bytes
+from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, histogram_bytes, trees_bytes
 
 SAFETY = 0.97  # of the ceiling: the watch looks a few times a second, and ends what is above
 LEAST_ROWS = 2_000
@@ -64,19 +64,19 @@ class Ladder:
 
 def make_ladder(
     memory_bytes: int, rows: int, features: int, outputs: int, *, valid_rows: int = 0, at_once: int = 1,
-    processes: int = 1,
+    workers: int = 1,
 ) -> Ladder:  # fmt: skip
     """The rungs for `rows` training rows of `features` binned features, learned by `at_once` models at a time.
 
-    `processes` counts those that live meanwhile. Raises `OverBudget` when not even a few rows fit, with the least that
-    works.
+    `workers` counts the processes beside the main one. Raises `OverBudget` when not even a few rows fit, with the least
+    that works.
     """
-    room = (SAFETY * memory_bytes - processes * PROCESS_BYTES) / at_once
+    room = (SAFETY * memory_bytes - (MAIN_BYTES + workers * PROCESS_BYTES)) / at_once
     fixed = trees_bytes(0, features, outputs, valid_rows=valid_rows)
     per_row = trees_bytes(1, features, outputs) - histogram_bytes(features, 127)
     least = min(rows, LEAST_ROWS)
     if room - fixed < least * per_row:
-        needed = (processes * PROCESS_BYTES + at_once * (fixed + least * per_row)) / SAFETY
+        needed = (MAIN_BYTES + workers * PROCESS_BYTES + at_once * (fixed + least * per_row)) / SAFETY
         raise OverBudget(
             f"{format_size(memory_bytes)} of memory are too little to train on this data",
             hint=f"Give at least {format_size(needed)}.",

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from shardwise.compute.base import Executor
-from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, memory_limit_bytes
+from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, give_back, memory_limit_bytes
 from shardwise.compute.clock import Deadline, Interrupts
 from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor, make_executor
 from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
 from shardwise.core.units import format_size
-from shardwise.plan.memory import PROCESS_BYTES
+from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, PROCESS_BYTES
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.files import folder_bytes, write_atomic
 from shardwise.store.journal import SqliteJournal
@@ -114,6 +114,7 @@ class Run:
             yield record
         record["seconds"] = round(self.deadline.used_s() - started, 3)
         record["peak_bytes"] = self.watch.peak_bytes
+        give_back()
         self.stages.append(record)
 
 
@@ -163,11 +164,18 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
 
 
 def _executors(config: RunConfig) -> tuple[Executor, ProcessExecutor]:
-    """The workers, and one process for work that may exceed the memory; both under the ceiling, if there is one."""
-    ceiling = config.memory_bytes
-    rest = None if ceiling is None else max(PROCESS_BYTES, ceiling - PROCESS_BYTES)  # beside this process
-    workers = make_executor(config.engine, config.workers, memory_bytes=rest)
-    return workers, ProcessExecutor(1, threads=cpu_quota(), memory_bytes=rest)
+    """The workers, and one process for work that may exceed the memory; both under the ceiling, if there is one.
+
+    There are no more workers than the ceiling has room for, and where it has room for one, that process does all.
+    """
+    if config.memory_bytes is None:
+        return make_executor(config.engine, config.workers), ProcessExecutor(1, threads=cpu_quota())
+    rest = max(PASS_BYTES, config.memory_bytes - MAIN_BYTES)
+    confined = ProcessExecutor(
+        1, threads=cpu_quota(), memory_bytes=max(PASS_BYTES, config.memory_bytes - PROCESS_BYTES)
+    )
+    count = min(config.workers or cpu_quota(), rest // PASS_BYTES)
+    return (make_executor(config.engine, count, memory_bytes=rest) if count > 1 else confined), confined
 
 
 def _watch(config: RunConfig, executors: Sequence[Executor]) -> MemoryWatch:
