@@ -13,7 +13,8 @@ from shardwise.core.config import RunConfig
 from shardwise.core.errors import DiskFull
 from shardwise.core.events import Events
 from shardwise.core.units import format_size
-from shardwise.data.dataset import open_dataset
+from shardwise.data.base import Partition
+from shardwise.data.dataset import Dataset, open_dataset
 from shardwise.data.rows import BinnedRows, DiskRows
 from shardwise.split.base import TEST
 from shardwise.train import encode as encoding_module
@@ -111,3 +112,16 @@ def test_a_ceiling_on_disk_that_is_too_low_says_the_least(data: Path) -> None:
     least = caught.value.hint.split("--disk ")[1].split(",")[0]
     assert train(config(data, disk=f"{2 * float(least.split()[0]):.0f} {least.split()[1]}", run="more")).trials == 2
     assert format_size(20_000) in str(caught.value)
+
+
+def test_further_candidates_read_the_codes_and_not_the_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(config(data, run="run"))
+    read: list[str] = []
+
+    def forbidden(self: Dataset, partition: Partition, *_: Any, **__: Any) -> Any:
+        read.append(partition.path)
+        raise AssertionError("the raw data were read again")
+
+    monkeypatch.setattr(Dataset, "read", forbidden)
+    more = train(config(data, run="run", trials=4))
+    assert (first.trials, more.trials, read) == (2, 4, [])

@@ -41,7 +41,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         curves={trial.number: _curve(trial) for trial in ending.trials if trial.folds and trial.folds[0].curve},
         importance=_importance(ending.members),
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
-        stages=run.stages, ceilings=_ceilings(run),
+        stages=run.stages, ceilings=_ceilings(run), reading=_reading(run, prepared),
         versions=libraries(),
         package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size},
         commands=_commands(run, target.column),
@@ -88,6 +88,12 @@ def _ceilings(run: Run) -> dict[str, Any]:
         "time_s": {"limit": run.deadline.limit_s, "used": run.deadline.used_s()},
         "samples": list(run.watch.samples),
     }
+
+
+def _reading(run: Run, prepared: Prepared) -> list[dict[str, Any]]:
+    """How each partition was read, with the path of its file."""
+    paths = {partition.index: partition.path for partition in prepared.dataset.partitions}
+    return [{**record, "path": paths.get(record["partition"], "")} for record in run.access.to_json()]
 
 
 def _commands(run: Run, target: str) -> dict[str, str]:

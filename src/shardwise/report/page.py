@@ -73,6 +73,7 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "slices": tables.slices(data),
         "columns": columns(data),
         "stages": tables.stages(data),
+        "reading": tables.reading(data),
         "gauges": tables.gauges(data),
         "memory": training.memory_chart(data),
         "asked": tables.options(data.asked),

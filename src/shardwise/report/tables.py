@@ -212,6 +212,26 @@ def stages(data: ReportData) -> list[Row]:
     return rows
 
 
+def reading(data: ReportData, most: int = 10) -> Table:
+    """The partitions whose reading took longest, against the mean; nothing where there are not several."""
+    found = sorted(data.reading, key=lambda record: (-record["seconds"], record["partition"]))
+    if len(found) < 2:
+        return Table([], 0)
+    mean = max(sum(record["seconds"] for record in found) / len(found), 1e-9)
+    rows = [
+        {
+            "partition": f"{record['partition']}  {short(str(record['path']).rsplit('/', 1)[-1], 40)}",
+            "accesses": number(record["accesses"]),
+            "rows": number(record["rows"]),
+            "seconds": duration(record["seconds"]),
+            "width": f"{100 * record['seconds'] / max(found[0]['seconds'], 1e-9):.1f}",
+            "times": f"{record['seconds'] / mean:.2f}",
+        }
+        for record in found[:most]
+    ]
+    return Table(rows, len(found))
+
+
 def gauges(data: ReportData) -> list[Row]:
     """Use against ceilings, as bars."""
     rows = []

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from shardwise.core.errors import context
 from shardwise.core.state import State, dump_state, load_state
 from shardwise.core.target import Target
+from shardwise.data.access import AccessCounter
 from shardwise.data.base import Partition
 from shardwise.data.bins import Binner
 from shardwise.data.dataset import BATCH_ROWS, Dataset
@@ -53,12 +54,12 @@ class TimePass:
     blobs: Path
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
-        summary = Quantiles(self.column)
+        summary, counter = Quantiles(self.column), AccessCounter()
         with context(stage="time", partition=partition.index, path=partition.path):
-            for batch in self.dataset.read(partition, [self.column]):
+            for batch in self.dataset.counted(counter).read(partition, [self.column]):
                 values = time_values(batch.column(self.column))
                 summary.add_sorted(np.sort(values[np.isfinite(values)]))
-        return {"blob": keep_state(self.blobs, {"summary": summary.state()})}
+        return {"blob": keep_state(self.blobs, {"summary": summary.state()}), "access": counter.to_json()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +75,10 @@ class ProfilePass:
         opened, sealed = (Profile(self.dataset.schema, share=share) for _ in range(2))
         assigned: list[np.ndarray] = []
         held: list[HashedBatch] = []
-        row = partition.first_row
+        row, counter = partition.first_row, AccessCounter()
+        dataset = self.dataset.with_dictionaries().counted(counter)
         with context(stage="profile", partition=partition.index, path=partition.path):
-            for batch in self.dataset.with_dictionaries().read(partition, None, batch_rows(self.dataset)):
+            for batch in dataset.read(partition, None, batch_rows(dataset)):
                 cells = HashedBatch.of(batch)
                 folds = self.splitter.assign(batch, row, cells.hashes)
                 row += batch.num_rows
@@ -95,6 +97,7 @@ class ProfilePass:
             "blob": keep_state(self.blobs, {"open": opened.state(), "sealed": sealed.state()}),
             "folds_blob": keep_blob(self.blobs, folds.tobytes()),
             "rows": len(folds),
+            "access": counter.to_json(),
             "folds": {str(fold): int(rows) for fold, rows in zip(*np.unique(folds, return_counts=True), strict=True)},
         }
 
@@ -115,9 +118,11 @@ class LabelledPass:
     weight: str | None = None
     class_weight: Mapping[str, float] | None = None
 
-    def rows(self, partition: Partition, inputs: tuple[str, ...], *, counted: bool = False) -> Iterator["Labelled"]:
+    def rows(
+        self, partition: Partition, inputs: tuple[str, ...], counter: AccessCounter, *, counted: bool = False
+    ) -> Iterator["Labelled"]:
         """Batches of the labelled rows of a partition, with what goes with them; as it suits who counts values."""
-        dataset = self.dataset.with_dictionaries() if counted else self.dataset
+        dataset = (self.dataset.with_dictionaries() if counted else self.dataset).counted(counter)
         wanted = dict.fromkeys([*inputs, self.target.column, *([self.weight] if self.weight else [])])
         all_folds = np.frombuffer(FolderBlobs(self.blobs).read(self.folds[partition.index]), np.int8)
         row = 0
@@ -172,14 +177,14 @@ class SummariesPass(LabelledPass):
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
         recipe = self.loaded_recipe
-        summaries = recipe.summaries()
+        summaries, counter = recipe.summaries(), AccessCounter()
         with context(stage="recipe", partition=partition.index, path=partition.path):
-            for labelled in self.rows(partition, recipe.summary_inputs, counted=True):
+            for labelled in self.rows(partition, recipe.summary_inputs, counter, counted=True):
                 batch = _with_labels(labelled)
                 for summary in summaries.values():
                     summary.update(batch)
         state = {name: summary.state() for name, summary in summaries.items()}
-        return {"blob": keep_state(self.blobs, state)}
+        return {"blob": keep_state(self.blobs, state), "access": counter.to_json()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,18 +205,18 @@ class EncodePass(LabelledPass):
         recipe, binner = self.loaded_recipe, _binner(str(self.blobs), self.binner)
         floats = RowsWriter(self.folder / FLOATS, len(recipe.features))
         bins = RowsWriter(self.folder / BINS, len(binner.columns), np.uint8)
-        rows = 0
+        rows, counter = 0, AccessCounter()
         with (
             context(stage="encode", partition=partition.index, path=partition.path),
             bins.partition(partition.index) as codes_out,
             floats.partition(partition.index) as floats_out,
         ):
-            for labelled in self.rows(partition, recipe.inputs):
+            for labelled in self.rows(partition, recipe.inputs, counter):
                 X = recipe.transform(labelled.batch, folds=labelled.folds, hidden=self.hidden)
                 codes_out.write(binner.codes(X).T, *labelled.only(labelled.folds != TEST))
                 floats_out.write(X, *labelled.only(self._kept(labelled, partition.first_row + rows)))
                 rows += len(labelled.target)
-        return {"rows": rows}
+        return {"rows": rows, "access": counter.to_json()}
 
     def _kept(self, labelled: "Labelled", first_row: int) -> np.ndarray:
         if self.float_share >= 1.0:

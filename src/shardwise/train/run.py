@@ -17,6 +17,7 @@ from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
 from shardwise.core.units import format_size
+from shardwise.data.access import AccessCounter
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, PROCESS_BYTES
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.files import folder_bytes, write_atomic
@@ -46,6 +47,7 @@ class Run:
     interrupts: Interrupts
     events: Events
     stages: list[dict[str, Any]] = field(default_factory=list)
+    access: AccessCounter = field(default_factory=AccessCounter)  # how the partitions were read
 
     @property
     def blobs(self) -> Path:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from shardwise.compute.base import Executor, stream
 from shardwise.core.schema import schema_to_json
 from shardwise.core.target import Target
+from shardwise.data.access import AccessCounter
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset
 from shardwise.split.base import Splitter
@@ -64,7 +65,7 @@ def run_pass(
 ) -> Iterator[tuple[Partition, Record]]:
     """Run a pass over all partitions, in their order; partitions that are journalled are not read again.
 
-    `parts` are JSON values: all that decides the result beside the partition.
+    `parts` are JSON values: all that decides the result beside the partition. Readings are counted in `run.access`.
     """
     schema = schema_to_json(dataset.schema)
 
@@ -73,7 +74,10 @@ def run_pass(
         return unit_key(FORMAT, name, place, schema, list(parts))
 
     executor = run.executor_for_pass(parts=len(dataset.partitions), large=dataset.size_bytes > SMALL_BYTES)
-    return run_units(run.ledger, executor, work, dataset.partitions, key=key, ahead=executor.slots)
+    units = run_units(run.ledger, executor, work, dataset.partitions, key=key, ahead=executor.slots)
+    for partition, record in units:
+        run.access.merge(AccessCounter.from_json(record["access"]))
+        yield partition, record
 
 
 def split_key(splitter: Splitter, target: Target) -> list[Any]:
