@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from shardwise.core.target import Task
-from shardwise.stats.intervals import CELLS, GROUPS, informing_rows, interval, replicates
+from shardwise.stats.intervals import (
+    CELLS,
+    GROUPS,
+    auc_ends,
+    informing_rows,
+    interval,
+    interval_around,
+    replicates,
+)
 from shardwise.stats.metrics import METRICS, Pairs, metrics_for
 
 
@@ -84,3 +92,33 @@ def test_what_is_not_defined_is_null_in_json() -> None:
     one = interval(METRICS["log_loss"], pairs.take(slice(0, 1))).to_json()
     assert one["value"] is not None
     assert one["low"] is None
+
+
+def test_skewed_losses_get_skewed_intervals_that_hold_the_truth() -> None:
+    """Against the textbook: squares of normals with one scale; and log-normal errors, where symmetry fails."""
+    rng = np.random.default_rng(5)
+    held = 0
+    for seed in range(200):
+        error = rng.lognormal(size=300)
+        each = interval(METRICS["mae"], Pairs.labelled(error, np.zeros(300)), seed=seed)
+        held += each.low <= np.exp(0.5) <= each.high
+        assert each.high - each.value > each.value - each.low
+    assert held >= 180  # of a plain symmetric interval 0.91 * 200 would be expected
+
+
+def test_an_interval_of_a_sample_is_that_of_all_rows() -> None:
+    rng = np.random.default_rng(6)
+    pairs = numbers(40_000, rng)
+    few = Pairs(pairs.y[:4000], pairs.prediction[:4000], pairs.weight[:4000])
+    for name in ("rmse", "r2"):
+        whole = interval(METRICS[name], pairs)
+        guessed = interval_around(METRICS[name], whole.value, few, share=0.1)
+        assert guessed.high - guessed.low == pytest.approx(whole.high - whole.low, rel=0.15)
+
+
+def test_nearly_perfect_ranking_keeps_room_below() -> None:
+    """One pair in 900 is the wrong way round: resamples of ten positives say next to nothing about it."""
+    score = np.r_[np.full(9, 0.9), 0.5, np.full(89, 0.1), 0.6]
+    each = interval(METRICS["roc_auc"], Pairs.labelled(np.r_[np.ones(10), np.zeros(90)], score))
+    low, high = auc_ends(each.value, 10, 90)
+    assert each.low <= low < 0.9 < each.value < high <= each.high <= 1.0

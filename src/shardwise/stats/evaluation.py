@@ -10,7 +10,7 @@ from scipy.special import logit
 from shardwise.core.state import State
 from shardwise.core.target import Target
 from shardwise.stats.hashes import mix
-from shardwise.stats.intervals import Interval, informing_rows, interval, replicates, spread
+from shardwise.stats.intervals import Interval, interval_around
 from shardwise.stats.metrics import (
     METRICS,
     Additive,
@@ -128,16 +128,10 @@ class Evaluation:
 
     def _score(self, metric: Metric, pairs: Pairs, resamples: int, seed: int) -> Interval:
         quantile = self.target.quantile
-        if self._totals is None:
-            return interval(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
         with np.errstate(all="ignore"):
-            value = _from_totals(metric, self._totals)
-            if not np.isfinite(value):
-                return Interval(value, np.nan, np.nan)
-            draws = replicates(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
-            share = len(pairs) / self.rows
-            moved = draws + (value - metric.of(pairs, quantile))
-            return spread(metric, value, moved, informing_rows(metric, pairs) / share, np.sqrt(share))
+            value = metric.of(pairs, quantile) if self._totals is None else _from_totals(metric, self._totals)
+        share = len(pairs) / max(self.rows, 1)
+        return interval_around(metric, value, pairs, share=share, resamples=resamples, seed=seed, quantile=quantile)
 
     def slices(self, metric: str | None = None, config: SliceConfig | None = None) -> list[Slice]:
         """The metric for the parts of each column that was given to `update`."""
