@@ -55,7 +55,7 @@ def main() -> None:
         if len(shares):
             inside, low = np.mean((shares >= LEAST) & (shares <= MOST)), np.mean(shares < LEAST - 0.03)
             print(
-                f"{kind}: {len(shares)} cases, mean coverage {shares.mean():.3f}, {inside:.0%} within {LEAST} to {MOST}, "
+                f"{kind}: {len(shares)} cases, mean {shares.mean():.3f}, {inside:.0%} within {LEAST} to {MOST}, "
                 f"{low:.0%} below {LEAST - 0.03:.2f}, lowest {shares.min():.3f}"
             )
 
