@@ -208,3 +208,16 @@ def test_too_little_to_say_anything() -> None:
     flat = pa.table({"x": np.arange(100.0), "y": [1.0] * 100})
     assert find_leaks(flat, TARGETS["regression"]) == []
     assert find_leaks(pa.table({"y": np.arange(100.0)}), TARGETS["regression"]) == []
+
+
+def test_classes_that_become_rarer_are_a_drift_though_the_best_guess_stays() -> None:
+    """Of five classes one is always the most frequent; the others come and go with time."""
+    rng = np.random.default_rng(3)
+    place = np.arange(ROWS) / ROWS
+    y = np.where(rng.random(ROWS) < 0.5, 0, 1 + np.clip(4 * place + rng.normal(0, 0.5, ROWS), 0, 3.99).astype(int))
+    target = Target(column="y", task=Task.MULTICLASS, classes=("a", "b", "c", "d", "e"))
+    data = pa.table({"x": rng.normal(size=ROWS), "y": target.decode(y.astype(float))})
+    when = pa.array((place * 1e9).astype(np.int64)).cast(pa.timestamp("s"))
+    assert [f.code for f in find_leaks(data.append_column("when", when), target)] == ["time_ignored"]
+    mixed = data.append_column("when", when.take(pa.array(rng.permutation(ROWS))))
+    assert [f.code for f in find_leaks(mixed, target)] == ["time_column"]

@@ -212,18 +212,19 @@ class _Search:
         times = [probe for probe in self.left if probe.is_time and probe.distinct >= 3]
         if not times:
             return []
-        top = max(times, key=lambda probe: self.power[probe.name])
-        power = self.power[top.name]
+        drifts = {probe.name: self.labels.drift_of(probe) for probe in times}
+        top = max(times, key=lambda probe: drifts[probe.name])
+        power = drifts[top.name]
         hint = f"If later rows are to be predicted, split by time: --time-column {top.name}."
         if power < self.config.drift:
             return [
                 self._say("time_column", "info", top, f"Column {top.name!r} holds times; the split is random.", hint)
             ]
         text = (
-            f"The target changes with {top.name!r}, which alone reaches {self.labels.in_words(power)} among rows of "
-            "the same times; a random split ignores the order of time, so the score for later rows may be worse."
+            f"The target changes with {top.name!r}, which alone reaches {self.labels.drift_in_words(power)} among "
+            "rows of the same times; a random split ignores the order of time, so later rows may be scored worse."
         )
-        return [self._say("time_ignored", "warning", top, text, hint)]
+        return [self._say("time_ignored", "warning", top, text, hint, drift=round(power, 4))]
 
     def group_ignored(self) -> Iterator[Finding]:
         """Columns of entities whose rows a random split tears apart to a better score than new entities would get."""

@@ -122,6 +122,23 @@ class Labels:
             return _errors_avoided(cells, self.y, self.half, self.n_classes)
         return max(_r2(cells, self.y, self.half), _r2(cells, ranks(self.y), self.half))
 
+    def drift_of(self, probe: Probe) -> float:
+        """Power of a time column. Of several classes: the mean of 2 AUC - 1 of each one against the others, by rows.
+
+        Classes that become more or less frequent seldom change which one is the most frequent.
+        """
+        if self.target.task is not Task.MULTICLASS:
+            return self.power_of(probe)
+        cells = cells_of(probe.values, probe.is_category)
+        counts = np.bincount(self.y.astype(np.int64), minlength=self.n_classes)
+        powers = [_gini(cells, (self.y == k).astype(np.float64), self.half) if n else 0.0 for k, n in enumerate(counts)]
+        return float(np.average(powers, weights=counts))
+
+    def drift_in_words(self, power: float) -> str:
+        if self.target.task is Task.MULTICLASS:
+            return f"an AUC of {(power + 1) / 2:.3f} on average over the classes"
+        return self.in_words(power)
+
     def power_of(self, probe: Probe) -> float:
         """Power of a column alone; of a number also that of a straight line."""
         power = self.power(cells_of(probe.values, probe.is_category))
