@@ -5,11 +5,13 @@ from typing import Any
 
 import click
 
-from shardwise.cli import print_json
+from shardwise.cli import light, print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
 from shardwise.data.dataset import open_dataset
 from shardwise.serve.batch import predict_files
 from shardwise.serve.predictor import Predictor
+
+__all__ = ["command", "light"]  # `light` is imported for its effect, before what imports LightGBM
 
 
 @click.command("predict")

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.config import nearest_column
 from shardwise.core.errors import ConfigError, SchemaError, context
 from shardwise.core.events import Advanced, Events
@@ -20,17 +21,19 @@ from shardwise.serve.sinks import open_output, output_suffix
 T = TypeVar("T")
 R = TypeVar("R")
 _TEXT_FORMATS = ("csv", "jsonl")
+MOST_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """`threads` batches of `batch_rows` rows are worked on at the same time: memory grows with their product.
 
-    One is enough: batches are read and written on another thread meanwhile, and trees predict on all cores.
+    By default as many as there are cores, up to `MOST_THREADS`; the models share the cores out among them, so that one
+    batch is encoded, by one thread, while trees predict another.
     """
 
     batch_rows: int = BATCH_ROWS
-    threads: int = 1
+    threads: int = min(cpu_quota(), MOST_THREADS)
 
     def __post_init__(self) -> None:
         for name in ("batch_rows", "threads"):
@@ -75,8 +78,12 @@ class _Job:
         columns = [name for name in dataset.schema.names if name in needed]
         pieces = read_pieces(dataset, columns, self.options.batch_rows)
         rows = 0
-        with open_output(self.out, schema, {"package": self.predictor.package.hash}) as write:
-            for partition, batch in in_order(partial(self._predict, schema), pieces, self.options.threads):
+        threads = self.options.threads
+        with (
+            open_output(self.out, schema, {"package": self.predictor.package.hash}) as write,
+            self.predictor.sharing_cores(threads),
+        ):
+            for partition, batch in in_order(partial(self._predict, schema), pieces, threads):
                 write(partition, batch)
                 rows += batch.num_rows
                 self.events.emit(Advanced(stage="predict", rows=batch.num_rows))

@@ -102,10 +102,12 @@ class _Job:
         columns = _columns(self.predictor, dataset.schema, more)
         gathered, tally = Evaluation(self.predictor.target), _Tally()
         pieces = read_pieces(dataset, columns, self.options.batch_rows)
-        for scored in in_order(self._score, pieces, self.options.threads):
-            gathered.update(scored.y, scored.prediction, scored.weight, scored.slices)
-            tally.add(scored)
-            self.events.emit(Advanced(stage="evaluate", rows=len(scored.y)))
+        threads = self.options.threads
+        with self.predictor.sharing_cores(threads):
+            for scored in in_order(self._score, pieces, threads):
+                gathered.update(scored.y, scored.prediction, scored.weight, scored.slices)
+                tally.add(scored)
+                self.events.emit(Advanced(stage="evaluate", rows=len(scored.y)))
         return gathered, tally
 
     def _score(self, piece: tuple[int, pa.RecordBatch]) -> _Scored:

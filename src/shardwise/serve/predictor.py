@@ -1,12 +1,14 @@
 """One way from raw rows to an answer: for a row, a batch, a file, a request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.config import nearest_column
 from shardwise.core.errors import SchemaError
 from shardwise.core.target import Target, canonical_label
@@ -44,6 +46,19 @@ class Predictor:
         pieces = table.select(self.columns).to_batches(max_chunksize=BATCH_ROWS)
         scores = [self.package.scores(piece) for piece in pieces if piece.num_rows]
         return np.concatenate(scores) if scores else self.package.scores(_no_rows(self.package.inputs))
+
+    @contextmanager
+    def sharing_cores(self, threads: int) -> Iterator[None]:
+        """While so many threads predict at the same time, each model takes its part of the cores for one prediction."""
+        models: list[Any] = [member.model for member in self.package.members if hasattr(member.model, "threads")]
+        before = [model.threads for model in models]
+        for model in models:
+            model.threads = max(1, cpu_quota() // threads)
+        try:
+            yield
+        finally:
+            for model, count in zip(models, before, strict=True):
+                model.threads = count
 
     def answer(self, batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
         """Columns `prediction` (a label in its own type, or a number) and, for classes, `probability_<class>`."""

@@ -6,10 +6,13 @@ moments of the influence u of each row (or group of rows) on h(v) give Hall's in
 the one- and two-sample problems", found it best among the cheap ones): h - d H(t), h - d H(-t) with
 H(z) = 3 / a * (cbrt(1 + a (z - a / 6)) - 1).
 
+Shares of rows (accuracy, coverage) have the interval of Wilson (1927, "Probable inference, the law of succession, and
+statistical inference") for as many rows as the weights are worth.
+
 All other metrics are resampled. A resample gives each row a Poisson(1) weight (Chamandy et al., "Estimating uncertainty
 for massive data streams", 2012), so whatever is a sum over rows is resampled as sums:
 
-- shares such as accuracy: rows are put into at most `GROUPS` groups at random, whose sums are resampled;
+- sums of a confusion matrix: rows are put into at most `GROUPS` groups at random, whose sums are resampled;
 - ranked metrics: the rows with one score are a cell, whose count resampled is Poisson(count); neighbouring cells of one
   class are one cell, and above `CELLS` neighbours are joined, the change of value taken off;
 - one against the rest: the classes share their rows, so the influence of each row on the mean (its Hajek projection) is
@@ -49,6 +52,7 @@ from shardwise.stats.metrics import Additive, Metric, OneVsRest, Pairs, Ranked
 GROUPS = 4096
 CELLS = 2048
 TAIL = 0.025
+PROPORTIONS = ("accuracy", "coverage")  # shares of rows
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def interval_around(
         rows = informing_rows(metric, pairs) / share
         if isinstance(metric, Additive) and not _is_share(metric):
             return _unskewed(metric, value, pairs, quantile, share)
+        if metric.name in PROPORTIONS and 0.0 < value < 1.0:
+            return Interval(value, *wilson(value, rows))
         draws = replicates(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
         moved = draws + (value - metric.of(pairs, quantile))
         found = spread(metric, value, moved, rows, np.sqrt(share))
@@ -120,6 +126,18 @@ def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, sha
     middle = float(to_mean(value))
     ends = [from_mean(max(middle - deviation * _without_skewness(z, skewness), 0.0)) for z in (reach, -reach)]
     return Interval(value, min(*ends, value), max(*ends, value))
+
+
+def wilson(value: float, rows: float) -> tuple[float, float]:
+    """Where the share that was seen would just be believed.
+
+    >>> [round(end, 3) for end in wilson(0.97, 100)]
+    [0.915, 0.99]
+    """
+    z2 = float(norm.isf(TAIL) ** 2)
+    middle = (value + z2 / (2 * rows)) / (1 + z2 / rows)
+    reach = float(np.sqrt(z2 * (value * (1 - value) / rows + z2 / (4 * rows**2)))) / (1 + z2 / rows)
+    return middle - reach, middle + reach
 
 
 def _without_skewness(z: float, a: float) -> float:
