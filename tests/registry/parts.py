@@ -1,19 +1,18 @@
 """Small fitted parts of a package, made as a run makes them: profile, recipe, encoded rows, models."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 
 from shardwise.core.target import Target, Task
-from shardwise.data.column_profile import ColumnProfile, Limits
-from shardwise.data.rows import DiskRows, RowsWriter
+from shardwise.data.profile import Profile
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe
 from shardwise.models.base import FitRun
 from shardwise.models.families import build
 from shardwise.registry.package import Member, write_package
+from shardwise.testing.models import TRAIN, VALID, Table, on_disk
 
 CLASSES = {Task.BINARY: (False, True), Task.MULTICLASS: ("low", "mid", "high")}
 PARAMS = {"trees": {"n_estimators": 15, "num_leaves": 7}, "linear": {}, "baseline": {}}
@@ -49,12 +48,9 @@ def make_target(task: Task = Task.BINARY) -> Target:
 
 
 def make_recipe(table: pa.Table, target: Target) -> Recipe:
-    columns = {}
-    for name in table.schema.names:
-        columns[name] = ColumnProfile(name, table.schema.field(name).type, limits=Limits())
-        columns[name].update(table.column(name).combine_chunks())
+    profile = Profile(table.schema)
+    profile.update(table.combine_chunks().to_batches()[0])
     visible = {0: (1,), 1: (0,), -1: (0, 1)}
-    profile = SimpleNamespace(columns=columns)
     recipe = Recipe.plan(table.schema, profile, target=target, exclude={"row"}, visible=visible)
     gathered = recipe.summaries()
     full = table.append_column(TARGET, pa.array(target.encode(table.column("y").combine_chunks())))
@@ -70,13 +66,14 @@ def make_members(folder: Path, table: pa.Table, recipe: Recipe, target: Target, 
     batch = table.combine_chunks().to_batches()[0]
     folds = (np.arange(len(table)) % 2).astype(np.int8)
     y = target.encode(batch.column("y"))
-    RowsWriter(folder, len(recipe.features)).write(0, recipe.transform(batch, folds=folds), y, None, folds)
+    X = recipe.transform(batch, folds=folds)
     members = []
     for family in families:
         for fold in (0, 1):
             model = build(family, target, recipe.features, PARAMS[family])
-            train, valid = (DiskRows(folder, recipe.features, [number]) for number in (fold, 1 - fold))
-            model.fit(train, valid, FitRun(seed=fold))
+            parts = Table(X, y, None, np.where(folds == fold, TRAIN, VALID).astype(np.int8))
+            place = folder / f"{family}-{fold}"
+            model.fit(*on_disk(place, parts, recipe.features, model.traits.reads), FitRun(seed=fold))
             members.append(Member(family, model, 0.5 / len(families)))
     return members
 
