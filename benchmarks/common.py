@@ -102,6 +102,8 @@ DATA_SETS: Mapping[str, DataSet] = {
     "store_item_demand": DataSet(target="sales", task="regression"),
     "us_babynames": DataSet(target="sex", task="binary"),
     "un_votes": DataSet(target="vote", task="multiclass"),
+    "online_retail": DataSet(target="Quantity", task="regression"),
+    "pg17_motor_policies": DataSet(target="vh_value", task="regression"),
     "kddcup99_10pct": DataSet(target="label", task="multiclass"),
     "mnist": DataSet(target="label", task="multiclass", drop=("split",)),
     "amazon_reviews_20k": DataSet(target="Positive", task="binary"),

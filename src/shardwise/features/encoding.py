@@ -24,6 +24,7 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.features.category import Vocabulary
 from shardwise.features.target_sums import Labels, Sums, TargetSums, Visibility
+from shardwise.stats.arrays import array_from_state, array_to_state, narrow
 from shardwise.stats.base import Summary
 
 _LEAST_SMOOTHING, _MOST_SMOOTHING = 0.1, 1e6
@@ -76,7 +77,9 @@ class TargetEncoding:
     def _tables_of(self, sums: Sums, hidden: Collection[int]) -> np.ndarray:
         """Float32 `(outputs + 1, folds + 1, categories + 2)`; the last fold is that of new rows."""
         seen = self._visibility.weights(hidden)
-        return np.stack([_table(sums, weights, self._plan["smoothing"]) for weights in seen], axis=1)
+        by_fold = np.ascontiguousarray(np.moveaxis(sums.sums, 1, 0))
+        tables = [_table(sums, by_fold, weights, self._plan["smoothing"]) for weights in seen]
+        return np.stack(tables, axis=1)
 
     def _training_tables(self, hidden: Collection[int]) -> np.ndarray:
         if self._sums is None:
@@ -129,9 +132,9 @@ class TargetEncoding:
     def state(self) -> State:
         content: State = {"column": self.reads[0], "numeric": self._numeric, "plan": self._plan}
         if self._features:
-            content["values"] = self._vocabulary.values.to_pylist()
+            content["values"] = array_to_state(self._vocabulary.values)
         if self._sums is not None:
-            content |= {"sums": self._sums.sums, "total": self._sums.total, "squares": self._sums.squares}
+            content |= {"sums": narrow(self._sums.sums), "total": self._sums.total, "squares": self._sums.squares}
         elif self._features:
             content |= {"table": self._tables, "features": [feature.to_json() for feature in self._features]}
         return content
@@ -139,22 +142,24 @@ class TargetEncoding:
     @classmethod
     def from_state(cls, state: State) -> Self:
         loaded = cls(state["column"], numeric=state["numeric"], plan=state["plan"])
-        values = pa.array(state.get("values", []), pa.string())
+        values = array_from_state(state["values"]) if "values" in state else pa.array([], pa.string())
         if "sums" in state:
-            loaded._adopt(Sums(values, state["sums"], state["total"], state["squares"]))
+            loaded._adopt(Sums(values, state["sums"].astype(np.float64), state["total"], state["squares"]))
         elif "table" in state:
             loaded._vocabulary, loaded._tables = Vocabulary(values, numeric=state["numeric"]), state["table"]
             loaded._features = tuple(Feature.from_json(feature) for feature in state["features"])
         return loaded
 
 
-def _table(sums: Sums, weights: np.ndarray, smoothing: float | None) -> np.ndarray:
+def _table(sums: Sums, by_fold: np.ndarray, weights: np.ndarray, smoothing: float | None) -> np.ndarray:
     """Float32 `(outputs + 1, categories + 2)`: encodings and log row counts.
+
+    `by_fold` are the sums with the folds first, `(folds, categories + 1, outputs + 1)`.
 
     Null and unseen come last, where the places -2 and -1 of a `Vocabulary` reach them. Row counts are scaled to
     the size of the whole training data, so that they mean the same in every fold.
     """
-    seen = np.tensordot(weights, sums.sums, axes=(0, 1))  # (categories + 1, outputs + 1)
+    seen = np.tensordot(weights, by_fold, axes=(0, 0))  # (categories + 1, outputs + 1)
     total, squares = weights @ sums.total, weights @ sums.squares
     everything = sums.total.sum(axis=0)
     prior = total[:-1] / total[-1] if total[-1] else everything[:-1] / max(1.0, everything[-1])

@@ -13,7 +13,7 @@ from shardwise.features.base import FOLD, TARGET, TEST
 from shardwise.features.category import spelled
 from shardwise.stats.arrays import array_from_state, array_to_state, filled, narrow, used_words
 
-_COMPACT_ROWS = 1 << 16
+_COMPACT_CELLS = 1 << 20  # sums that are held before they are added up
 _GATHERED_ROWS = 1 << 18  # added up at once
 
 
@@ -141,7 +141,7 @@ class TargetSums:
 
     def _hold(self, values: pa.Array, sums: np.ndarray) -> None:
         self._pending.append((values, sums))
-        if sum(len(held) for held, _ in self._pending) > max(_COMPACT_ROWS, 3 * len(self._values)):
+        if sum(len(held) for held, _ in self._pending) > max(_COMPACT_CELLS // self._null.size, 3 * len(self._values)):
             self._compact()
 
     def _compact(self) -> None:
@@ -149,6 +149,14 @@ class TargetSums:
         if not self._pending:
             return
         parts, self._pending = [(self._values, self._sums), *self._pending], []
+        if len(parts) == 2 and not len(self._values):  # no value comes twice
+            self._values, self._sums = parts[1]
+        else:
+            self._join(parts)
+        if len(self._values) > 2 * self.cap:
+            self._keep(heaviest(self._values, self._counts(), self.cap))
+
+    def _join(self, parts: Sequence[tuple[pa.Array, np.ndarray]]) -> None:
         encoded = pa.concat_arrays([values for values, _ in parts]).dictionary_encode()
         codes, start = encoded.indices.to_numpy(zero_copy_only=False), 0
         self._values = encoded.dictionary
@@ -156,8 +164,6 @@ class TargetSums:
         for values, sums in parts:  # in a part no value comes twice, so that no row is added to twice
             self._sums[codes[start : start + len(values)]] += sums
             start += len(values)
-        if len(self._values) > 2 * self.cap:
-            self._keep(heaviest(self._values, self._counts(), self.cap))
 
     def _counts(self) -> np.ndarray:
         counts: np.ndarray = self._sums[:, :, -1].sum(axis=1)
