@@ -17,10 +17,7 @@ from shardwise.data.readers.base import Batches, hive_scalars, select, without
 from shardwise.data.schemas import STRING, Kind, Layout, Layouts, hive_kinds, schema_of, typed_layout
 
 PARTS = 8  # of a large file at least: so many cores have something to do
-TARGET_ROWS = (
-    250_000,
-    2_000_000,
-)  # of a partition: below, starting it costs more than it does; above, a second and more
+TARGET_ROWS = (500_000, 2_000_000)  # of a partition: below, starting it costs too much; above, it takes long
 DICTIONARY_BYTES = 6.0  # a row of a column of strings, at most, for its dictionary to be read as it is
 _ENCODED = Kind(type=pa.dictionary(pa.int32(), pa.string()))
 
