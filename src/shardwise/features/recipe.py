@@ -16,6 +16,8 @@ from shardwise.core.errors import ConfigError, DataError, RejectColumn, SchemaEr
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.core.target import Target, canonical_label
+from shardwise.features.aggregate import Aggregate
+from shardwise.features.aggregate_plan import plan_aggregates
 from shardwise.features.base import Transformer
 from shardwise.features.category import Category, is_numeric
 from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile, transformers_for
@@ -37,6 +39,7 @@ TRANSFORMERS: dict[str, type[Any]] = {
     "encoding": TargetEncoding,
     "date": Calendar,
     "text": Text,
+    "aggregate": Aggregate,
 }
 
 
@@ -89,6 +92,7 @@ class Recipe:
                     steps += _plan_column(column, names, profile.columns[column], setting)
             except RejectColumn as reason:
                 rejected[column] = str(reason)
+        steps += plan_aggregates(schema, profile, target, config, visible)
         if not steps:
             raise DataError(
                 "no column is left to learn from",
@@ -107,7 +111,8 @@ class Recipe:
     @property
     def summary_inputs(self) -> tuple[str, ...]:
         """Raw columns that `summaries()` read; the others need no second pass."""
-        return tuple(dict.fromkeys(name for _, step in self._steps if step.summaries() for name in step.reads))
+        gathering = [step for _, step in self._steps if step.summaries()]
+        return tuple(dict.fromkeys(name for step in gathering for name in (*step.reads, *step.gathers)))
 
     def fit(self, results: Mapping[str, Summary]) -> None:
         """Take the merged summaries, under the names of `summaries()`."""
@@ -118,7 +123,12 @@ class Recipe:
     @property
     def uses_target(self) -> bool:
         """Whether some features derive from the target, so that `folds` and `hidden` make a difference."""
-        return any(feature.kind is FeatureKind.ENCODED for feature in self.features)
+        encoded = any(feature.kind is FeatureKind.ENCODED for feature in self.features)
+        return encoded or any(aggregate.uses_target for aggregate in self.aggregates)
+
+    @property
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        return tuple(step for _, step in self._steps if isinstance(step, Aggregate))
 
     def _lay_out(self) -> None:
         """Give every step its columns of the matrix."""
