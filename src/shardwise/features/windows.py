@@ -114,7 +114,8 @@ class View:
         middle = (self._time[self._starts] + self._time[self._ends - 1]) / 2.0
         time: np.ndarray = (self._time - np.repeat(middle, self._sizes)) * self._step
         if name == "ts":
-            return time * self._centred()
+            moment: np.ndarray = time * self._centred()
+            return moment
         counted: np.ndarray = self._values["count"] * time
         return counted if name == "t" else counted * time
 
