@@ -34,7 +34,8 @@ from shardwise.features.windows import LARGEST, View, Window
 from shardwise.stats.base import Summary
 
 _DESCRIBED = 20_000  # cells from which the spread of the features is told
-_VIEWS = 16  # at most so many sets of folds are kept in memory
+_VIEWS = 8  # at most so many sets of folds are kept in memory
+_NO_END = np.int64(1 << 62)
 _STEP_NAMES = ("microsecond", "millisecond", "second", "minute", "10 minutes", "hour", "6 hours", "day", "week",
                "4 weeks", "52 weeks")  # fmt: skip
 
@@ -58,6 +59,19 @@ class _Kept(NamedTuple):
         return cls(cells_from_state(state["cells"]), state["step"], state["dropped"])
 
 
+class _Rows(NamedTuple):
+    """Keys, ticks, whether the time is known, and the steps at which what their folds see ends; `(rows,)` each."""
+
+    key: np.ndarray
+    ticks: np.ndarray
+    known: np.ndarray
+    ends: Sequence[np.ndarray] | None = None
+
+    def take(self, chosen: np.ndarray) -> Self:
+        ends = None if self.ends is None else [end[chosen] for end in self.ends]
+        return self._replace(key=self.key[chosen], ticks=self.ticks[chosen], known=self.known[chosen], ends=ends)
+
+
 class Aggregate:
     """The functions of one `AggregateSpec`, a feature each. `plan` is made by `features.aggregate_plan`."""
 
@@ -72,6 +86,7 @@ class Aggregate:
         self._kept: tuple[_Kept, _Kept] | None = None  # by key, over all keys
         self._sealed = False
         self._views: dict[tuple[int, ...], tuple[View, View]] = {}
+        self._ends: tuple[np.ndarray, np.ndarray] | None = None  # of what each fold sees, for both
         self._features: tuple[Feature, ...] = ()
 
     @property
@@ -86,9 +101,26 @@ class Aggregate:
         keyed, overall = results["cells"].result()
         self._adopt((_Kept.of(keyed), _Kept.of(overall)))
         self._features = self._describe()
+        self._views = {}  # memory: they are made again where rows are transformed
 
     def _adopt(self, kept: tuple[_Kept, _Kept]) -> None:
-        self._kept, self._views = kept, {}
+        self._kept, self._views, self._ends = kept, {}, None
+        if self._plan["ordered"] and self._spec.time is not None:
+            ends = [self._ends_of(each.cells) for each in kept]
+            self._ends = None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+
+    def _ends_of(self, cells: Cells) -> np.ndarray | None:
+        """Int64 `(256,)` by fold + 128: the step before which all cells are of folds that it may see.
+
+        None where folds overlap in time. With it one view serves the rows of all folds.
+        """
+        ends = np.full(256, _NO_END)
+        for fold in (*self._visibility.folds, TEST):
+            seen = np.isin(cells.slot, self._seen(fold, ()))
+            ends[fold + 128] = cells.time[~seen].min(initial=_NO_END)
+            if cells.time[seen].max(initial=-_NO_END) >= ends[fold + 128]:
+                return None
+        return ends
 
     @property
     def told(self) -> list[str]:
@@ -117,7 +149,7 @@ class Aggregate:
         keyed = self._kept[0]
         chosen = np.linspace(0, len(keyed.cells.key) - 1, min(len(keyed.cells.key), _DESCRIBED)).astype(np.int64)
         key, ticks = keyed.cells.key[chosen], keyed.cells.time[chosen] * keyed.step
-        columns = self._columns(self._seen(TEST, ()), key, ticks, np.ones(len(key), dtype=bool))
+        columns = self._columns(self._seen(TEST, ()), _Rows(key, ticks, np.ones(len(key), dtype=bool)))
         described = zip(self._spec.functions, columns, strict=True)
         return tuple(self._feature(function, values) for function, values in described)
 
@@ -142,9 +174,15 @@ class Aggregate:
         key = self._reading.key_hashes(batch)
         ticks, known = self._reading.ticks(batch)
         for slots, rows in self._groups(folds, hidden, batch.num_rows):
-            columns = self._columns(slots, key[rows], ticks[rows], known[rows])
+            columns = self._columns(slots, _Rows(key[rows], ticks[rows], known[rows], self._end_of(folds, hidden)))
             for place, values in enumerate(columns):
                 out[rows, place] = np.clip(values, -LARGEST, LARGEST)
+
+    def _end_of(self, folds: np.ndarray | None, hidden: Collection[int]) -> list[np.ndarray] | None:
+        """The steps `(rows,)` before which the rows of each fold see cells, by key and over all keys."""
+        if folds is None or self._ends is None or hidden:
+            return None
+        return [end[folds.astype(np.int64) + 128] for end in self._ends]
 
     def _groups(
         self, folds: np.ndarray | None, hidden: Collection[int], rows: int
@@ -155,6 +193,9 @@ class Aggregate:
             return
         if self._sealed:
             raise ValueError("a sealed recipe holds no folds: transform without folds")
+        if self._ends is not None and not hidden:
+            yield self._seen(TEST, ()), slice(0, rows)
+            return
         by_slots: dict[tuple[int, ...], list[int]] = {}
         for fold in np.unique(folds).tolist():
             by_slots.setdefault(self._seen(fold, hidden), []).append(fold)
@@ -189,37 +230,36 @@ class Aggregate:
         """Ticks of what the trend is told by: a day, or 1 of a numeric time."""
         return self._reading.scale or DAY
 
-    def _columns(
-        self, slots: tuple[int, ...], key: np.ndarray, ticks: np.ndarray, known: np.ndarray
-    ) -> list[np.ndarray]:
+    def _columns(self, slots: tuple[int, ...], rows: "_Rows") -> list[np.ndarray]:
         """Float64 `(rows,)` for each function; rows without a time see nothing."""
         assert self._kept is not None
         keyed, overall = self._view(slots)
-        place = np.where(known, keyed.places(key), -1)
-        window = self._window(keyed, self._kept[0].step, place, ticks)
-        columns = [keyed.evaluate(function, window) for function in self._spec.functions]
+        place = np.where(rows.known, keyed.places(rows.key), -1)
+        window = self._window(0, keyed, place, rows)
         scale = self._scale(slots)
         columns = [
-            values * scale if function in ("count", "sum") else values
-            for function, values in zip(self._spec.functions, columns, strict=True)
+            keyed.evaluate(function, window) * (scale if function in ("count", "sum") else 1.0)
+            for function in self._spec.functions
         ]
-        rare = known & (place < 0)
+        rare = rows.known & (place < 0)
         if self._kept[0].dropped and rare.any():
-            everywhere = self._window(
-                overall, self._kept[1].step, overall.places(np.zeros_like(key[rare])), ticks[rare]
-            )
+            some = rows.take(rare)
+            everywhere = self._window(1, overall, overall.places(np.zeros_like(some.key)), some)
             for function, values in zip(self._spec.functions, columns, strict=True):
                 unknown = function in ("count", "sum")
                 values[rare] = np.nan if unknown else overall.evaluate(function, everywhere)
         return columns
 
-    def _window(self, view: View, step: int, place: np.ndarray, ticks: np.ndarray) -> Window:
+    def _window(self, which: int, view: View, place: np.ndarray, rows: "_Rows") -> Window:
+        """Of the cells by key (0) or over all keys (1)."""
         if self._spec.time is None:
             return view.window(place, None, None)
-        end = ticks - self._plan["lag"]
-        window = self._plan["window"]
+        assert self._kept is not None
+        step, window = self._kept[which].step, self._plan["window"]
+        end = rows.ticks - self._plan["lag"]
         low = None if window is None else np.floor_divide(end - window, step)
-        return view.window(place, low, np.floor_divide(end, step))
+        high = np.floor_divide(end, step)
+        return view.window(place, low, high if rows.ends is None else np.minimum(high, rows.ends[which]))
 
     def _scale(self, slots: tuple[int, ...]) -> float:
         """Counts and sums mean the same whatever share of the rows is seen; but folds that follow each other differ."""

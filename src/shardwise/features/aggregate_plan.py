@@ -28,13 +28,15 @@ def plan_aggregates(
     visible: Mapping[int, Sequence[int]],
 ) -> list[tuple[str, Aggregate]]:
     """Steps of a recipe; raises `SchemaError` for unknown columns and `ConfigError` for what their types refuse."""
-    share = config.aggregate_cells // max(1, len(config.aggregates))
+    timed = sum(spec.time is not None for spec in config.aggregates)  # the others have a cell for each key and fold
+    share = config.aggregate_cells // max(1, timed)
     steps = []
     for spec in config.aggregates:
         with context(aggregate=str(spec)):
             check_columns(spec, schema.names, target.column)
             plan = _plan(spec, profile, target) | _sight(visible, own_fold=config.own_fold and spec.time is not None)
             plan |= {"most_cells": max(_LEAST_CELLS, share), "most_keys": config.aggregate_keys}
+            plan |= {"most_cells": config.aggregate_keys * len(plan["visible"])} if spec.time is None else {}
             steps.append(("aggregate", Aggregate(plan)))
     return steps
 
@@ -62,7 +64,7 @@ def _plan(spec: AggregateSpec, profile: TableProfile, target: Target) -> dict[st
         "column": spec.column,
         "of_target": spec.column == target.column,
         "stats": stats,
-        "steps": steps_of(scale, window),
+        "steps": steps_of(scale, window) if spec.time else [1],
         "window": window,
         "lag": lag or 0,
     }

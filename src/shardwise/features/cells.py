@@ -45,7 +45,7 @@ class Cells(NamedTuple):
     @classmethod
     def empty(cls, stats: Sequence[str]) -> Self:
         none = np.zeros(0, dtype=np.int64)
-        return cls(none.astype(np.uint64), none, none, {stat: np.zeros(0) for stat in stats})
+        return cls(none.astype(np.uint64), none, none.astype(np.int16), {stat: np.zeros(0) for stat in stats})
 
     def coarser(self, factor: int) -> Self:
         return self if factor == 1 else self._replace(time=np.floor_divide(self.time, factor))
@@ -56,7 +56,7 @@ class Cells(NamedTuple):
 
     def keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Distinct keys, rising, and where the cells of each begin."""
-        starts = np.flatnonzero(np.append(True, self.key[1:] != self.key[:-1])) if len(self.key) else self.slot
+        starts = np.flatnonzero(np.append(True, self.key[1:] != self.key[:-1])) if len(self.key) else self.time
         return self.key[starts], starts
 
 
@@ -143,7 +143,7 @@ def cells_from_state(state: State) -> Cells:
     values = {stat: np.asarray(values, dtype=np.float64) for stat, values in state["values"].items()}
     key = np.repeat(state["keys"], state["sizes"])
     time = state["time"].astype(np.int64) + state["first"]
-    return Cells(key, time, state["slot"].astype(np.int64), values)
+    return Cells(key, time, state["slot"].astype(np.int16), values)
 
 
 def narrow(values: np.ndarray) -> np.ndarray:
@@ -220,7 +220,9 @@ class CellSums:
         key = self._reading.key_hashes(batch)[known]
         value = values[known]
         parts = {"count": np.ones(len(key)), "sum": value, "low": value, "high": value}
-        cells = Cells(key, ticks[known], slots[known], {stat: parts[stat] for stat in self.plan["stats"]})
+        cells = Cells(
+            key, ticks[known], slots[known].astype(np.int16), {stat: parts[stat] for stat in self.plan["stats"]}
+        )
         self.keyed.add(together([cells]))
         self.overall.add(together([cells._replace(key=np.zeros_like(key))]))
 

@@ -32,7 +32,8 @@ class View:
     """The cells that some rows may see, folds added up. `step_units` is the width of a step in units of the trend."""
 
     def __init__(self, cells: Cells, step_units: float) -> None:
-        merged = together([cells._replace(slot=np.zeros_like(cells.slot))]) if len(cells.key) else cells
+        single = not len(cells.key) or bool((cells.slot == cells.slot[0]).all())
+        merged = cells if single else together([cells._replace(slot=np.zeros_like(cells.slot))])
         self._values, self._step = merged.values, step_units
         self.keys, self._starts = merged.keys()
         self._ends = np.append(self._starts[1:], len(merged.key)).astype(np.int64)
