@@ -173,6 +173,19 @@ class Recipe:
                 raise SchemaError(f"the data has {names.count(twice)} columns {twice!r}", hint="Rename all but one.")
         return batch
 
+    def without(self, reasons: Mapping[str, str]) -> "Recipe":
+        """A copy without the steps whose features are all named in `reasons`; columns that no step reads any more are
+        rejected for the reason of their feature."""
+        kept = [place for place, (_, step) in enumerate(self._steps)
+                if not all(feature.name in reasons for feature in step.output())]  # fmt: skip
+        copy = Recipe.__new__(Recipe)
+        copy._steps = tuple(self._steps[place] for place in kept)
+        copy.inputs = tuple(dict.fromkeys(column for _, step in copy._steps for column in step.reads))
+        whys = {feature.source: reasons[feature.name] for feature in self.features if feature.name in reasons}
+        copy.rejected = {**self.rejected, **{name: why for name, why in whys.items() if name not in copy.inputs}}
+        copy._lay_out()
+        return copy
+
     def sealed(self) -> "Recipe":
         """A copy for prediction: it cannot transform training rows, and says nothing of single folds."""
         copy = Recipe.__new__(Recipe)

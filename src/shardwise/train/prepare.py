@@ -27,6 +27,7 @@ from shardwise.train.encode import Encoding, encode
 from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
 from shardwise.train.run import Run
+from shardwise.train.selection import select_features
 from shardwise.train.targets import infer_target
 from shardwise.train.units import run_pass, split_key
 
@@ -76,7 +77,9 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     weights = class_weights(target, profiled.opened, config.class_weight)
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
     found = aggregate_findings(recipe, profiled.opened.sample(), target, profiled.splitter)
-    findings = (*findings, *_tell(run, found))
+    recipe, dropped = select_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
+    labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state())) if dropped else labelled
+    findings = (*findings, *_tell(run, [*found, *dropped]))
     encoding = Encoding(
         dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
         fold_rows=profiled.fold_rows, labelled=labelled,
