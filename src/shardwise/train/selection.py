@@ -24,6 +24,7 @@ LEAST_ROWS = 1_000  # of the sample: below, chance decides
 MOST_CELLS = 3_000_000  # rows x features x outputs of the quick model
 SCORED_ROWS = 4_000
 SHADOWS = 20
+MARGIN = 1.5  # by which importance has to pass that of the best shadow
 ROUNDS = 40
 SHOWN = 12
 _OBJECTIVES = {
@@ -48,7 +49,10 @@ def select_features(
     dropped: Mapping[str, str] = record["reasons"]
     if not dropped:
         return recipe, ()
-    return recipe.without(dropped), (_finding(dropped, len(recipe.features)),)
+    smaller = recipe.without(dropped)
+    kept = {feature.name for feature in smaller.features}  # a step with one useful feature keeps all of its own
+    gone = {name: why for name, why in dropped.items() if name not in kept}
+    return smaller, (_finding(gone, len(recipe.features)),) if gone else ()
 
 
 def _finding(dropped: Mapping[str, str], features: int) -> Finding:
@@ -89,7 +93,7 @@ def measure(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> Evidence
 
 def importances(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, float]:
     """Rise of the loss `(features,)` on rows that were not trained on when a feature is put in another order, as a
-    share of the loss; and the largest one of the shadows."""
+    share of the loss; and the largest one of the shadows, with a margin."""
     rng = np.random.default_rng(seed)
     origin = rng.choice(X.shape[1], SHADOWS, replace=X.shape[1] < SHADOWS)
     wide = np.column_stack([X, *(rng.permutation(X[:, feature]) for feature in origin)])
@@ -98,7 +102,7 @@ def importances(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> tupl
     for train in (half, ~half):
         total += _rises(wide[train], y[train], (wide[~train][:SCORED_ROWS], y[~train][:SCORED_ROWS]), (target, rng))
     total /= 2
-    return total[: X.shape[1]], max(0.0, float(total[X.shape[1] :].max()))
+    return total[: X.shape[1]], MARGIN * max(0.0, float(total[X.shape[1] :].max()))
 
 
 def _rises(
