@@ -21,7 +21,7 @@ TIMED = ("last", "trend")  # they need a time column
 _NAME = r'(?:"[^"]+"|[^\s",()]+)'
 _NAMES = rf"{_NAME}(?:\s*,\s*{_NAME})*"
 _LINE = re.compile(
-    rf"(?P<functions>[\w\s,]+?)\s*(?:\(\s*(?P<column>{_NAME}|\*)\s*\))?\s+by\s+(?P<key>{_NAMES})"
+    rf"(?P<functions>\w+(?:\s*,\s*\w+)*)\s*(?:\(\s*(?P<column>{_NAME}|\*)\s*\))?\s+by\s+(?P<key>{_NAMES})"
     rf"(?:\s+over\s+(?P<window>\S+))?(?:\s+of\s+(?P<time>{_NAME}))?(?:\s+lag\s+(?P<lag>\S+))?"
 )
 _EXAMPLE = "mean,count(distance) by carrier over 7d of departure"
