@@ -29,8 +29,8 @@ class RunConfig:
     is sealed as a test. `fold_column` holds fold numbers of your own: 0 to `folds` - 1, and -1 for the sealed test.
     `params` holds params of a model family down for all its candidates: `{"trees": {"n_estimators": 100}}`. `disk` is a
     ceiling on what the run's folder takes. `kinds` fixes what a column is (number, category, text, date, ignore),
-    `types` the Arrow type in which it is read from text files. `aggregates` are group
-    features (`core.aggregates`), each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
+    `types` the Arrow type in which it is read from text files. `aggregates` are group features (`core.aggregates`),
+    each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
     `select` says how features are dropped that tell nothing.
     """
 
