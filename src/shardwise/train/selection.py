@@ -22,7 +22,10 @@ from shardwise.train.run import FORMAT, Run
 
 LEAST_ROWS = 1_000  # of the sample: below, chance decides
 MOST_CELLS = 3_000_000  # rows x features x outputs of the quick model
-SCORED_ROWS = 4_000
+SCORED_CELLS = 8_000  # rows x outputs that are predicted for each feature
+FEW_CELLS = 1_000_000  # below, the halves are drawn `REPEATS` times, as chance weighs more
+REPEATS = 3
+LEAST_SHARE = 0.2  # of all features: models ignore fewer by themselves, and dropping them cost up to 0.8 % of the loss
 SHADOWS = 20
 MARGIN = 1.5  # by which importance has to pass that of the best shadow
 ROUNDS = 40
@@ -68,7 +71,7 @@ def _finding(dropped: Mapping[str, str], features: int) -> Finding:
 def reasons(
     recipe: Recipe, sample: pa.Table, target: Target, splitter: Splitter, *, mode: str, seed: int
 ) -> dict[str, str]:
-    """Why features are dropped, by name; none where the sample is too small, or when nothing would be left."""
+    """Why features are dropped, by name; none where the sample is too small, few would go, or nothing would be left."""
     y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
     labelled = np.flatnonzero(np.isfinite(y))
     cells = len(recipe.features) * target.outputs
@@ -80,6 +83,8 @@ def reasons(
     evidence = measure(X, y[rows], target, seed)
     names = [feature.name for feature in recipe.features]
     useless = evidence.useless(mode) | (evidence.copy_of >= 0)
+    if mode == "auto" and useless.mean() < LEAST_SHARE:
+        return {}
     found = {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
     return found if len(found) < len(names) else {}
 
@@ -97,11 +102,14 @@ def importances(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> tupl
     rng = np.random.default_rng(seed)
     origin = rng.choice(X.shape[1], SHADOWS, replace=X.shape[1] < SHADOWS)
     wide = np.column_stack([X, *(rng.permutation(X[:, feature]) for feature in origin)])
-    half = rng.permutation(len(y)) % 2 == 0
+    repeats = REPEATS if X.size * target.outputs < FEW_CELLS else 1
+    scored = max(1_000, SCORED_CELLS // target.outputs)
     total = np.zeros(wide.shape[1])
-    for train in (half, ~half):
-        total += _rises(wide[train], y[train], (wide[~train][:SCORED_ROWS], y[~train][:SCORED_ROWS]), (target, rng))
-    total /= 2
+    for _ in range(repeats):
+        half = rng.permutation(len(y)) % 2 == 0
+        for train in (half, ~half):
+            total += _rises(wide[train], y[train], (wide[~train][:scored], y[~train][:scored]), (target, rng))
+    total /= 2 * repeats
     return total[: X.shape[1]], MARGIN * max(0.0, float(total[X.shape[1] :].max()))
 
 
