@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import click
 
 import shardwise
-from shardwise.core.config import nearest
 from shardwise.core.errors import ShardwiseError, foreign
+from shardwise.core.names import nearest
 
 VERBS = {
     "profile": "Describe a dataset: one pass, readable or as JSON.",

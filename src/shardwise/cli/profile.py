@@ -9,8 +9,8 @@ from rich.console import Console
 from shardwise.api import health, profile
 from shardwise.cli import print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
-from shardwise.core.config import nearest_column
 from shardwise.core.errors import TargetError
+from shardwise.core.names import nearest_column
 from shardwise.data.health_view import render_health
 from shardwise.data.profile_view import render_profile
 

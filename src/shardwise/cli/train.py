@@ -48,6 +48,8 @@ from shardwise.workflow import TrainResult, train
 @click.option("--type", "types", multiple=True, metavar="COL=TYPE", help="Arrow type of a column of a text file.")
 @click.option("--families", multiple=True, help="Model families to try: baseline, linear, trees.")
 @click.option("--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family.")
+@click.option("--aggregate", "aggregates", multiple=True, metavar="LINE", help="'mean,count(X) by K over 7d of T'.")
+@click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped.")
 @reading_options
 @json_option
 def command(as_json: bool, config_file: str | None, **given: Any) -> int:

@@ -1,40 +1,21 @@
 """What was asked: one frozen config per run, from keywords or YAML; unknown keys are refused with the nearest name."""
 
-import difflib
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
+from shardwise.core.aggregates import AggregateSpec, read_aggregates
 from shardwise.core.errors import ConfigError, context
+from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
 
-
-def nearest(name: str, allowed: Collection[str], what: str = "Allowed") -> str:
-    """A hint that names what is nearest to `name` among `allowed`, or all of them.
-
-    >>> nearest("traget", ["target", "trials"])
-    "Did you mean 'target'?"
-    """
-    close = difflib.get_close_matches(name, list(allowed), n=1)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    shown = sorted(allowed)[:30]
-    return f"{what}: {', '.join(shown)}{' ...' if len(allowed) > len(shown) else ''}."
-
-
-def nearest_column(name: str, columns: Collection[str]) -> str:
-    """The same for a column that the data lacks.
-
-    >>> nearest_column("x", ["age", "sex"])
-    'The data has: age, sex.'
-    """
-    return nearest(name, columns, "The data has")
+SELECT = ("auto", "none", "strict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +27,9 @@ class RunConfig:
     is sealed as a test. `fold_column` holds fold numbers of your own: 0 to `folds` - 1, and -1 for the sealed test.
     `params` holds params of a model family down for all its candidates: `{"trees": {"n_estimators": 100}}`. `disk` is a
     ceiling on what the run's folder takes. `kinds` fixes what a column is (number, category, text, date, ignore),
-    `types` the Arrow type in which it is read from text files.
+    `types` the Arrow type in which it is read from text files. `aggregates` are group features (`core.aggregates`),
+    each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
+    `select` says how features are dropped that tell nothing.
     """
 
     data: tuple[str, ...]
@@ -78,6 +61,8 @@ class RunConfig:
     kinds: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    aggregates: tuple[AggregateSpec, ...] = ()
+    select: str = "auto"
     # reading
     format: str | None = None
     encoding: str = "utf8"
@@ -110,6 +95,7 @@ class RunConfig:
             key: _as_tuple(given[key]) for key in ("data", "key", "drop", "families") if key in given
         }
         given.update(listed)
+        given["aggregates"] = read_aggregates(given.get("aggregates"))
         return cls(**given)
 
     @property
@@ -131,6 +117,7 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         content = {item.name: getattr(self, item.name) for item in fields(self)}
+        content["aggregates"] = [spec.to_json() for spec in self.aggregates]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 
     def identity(self) -> str:
@@ -162,6 +149,8 @@ def _check(config: RunConfig) -> None:
         share = getattr(config, name)
         if share is not None and not (0 < share < 0.9 or (share == 0 and name == "test_share")):
             raise ConfigError(f"{name} is {share}", hint="Give a share between 0 and 0.9.")
+    if config.select not in SELECT:
+        raise ConfigError(f"select is {config.select!r}", hint=nearest(config.select, SELECT))
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
     if isinstance(config.class_weight, str) and config.class_weight != "balanced":

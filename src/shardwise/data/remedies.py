@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import AnswerIsNo, ConfigError
+from shardwise.core.names import nearest
 from shardwise.data.base import Partitioner
 from shardwise.data.health import OVERSIZE, HotKey
 from shardwise.data.partitioners.remade import HotKeys, Remapped

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError, DataError, SchemaError
 from shardwise.core.events import Events, Said
+from shardwise.core.names import nearest
 from shardwise.data.base import Partitioner
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.manifest import Manifest, PartFile, fingerprints, read_manifest

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from shardwise.compute.ceiling import check_disk, cpu_quota
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError, DataError, OverBudget
 from shardwise.core.events import Advanced, Events, StageStarted
+from shardwise.core.names import nearest
 from shardwise.core.units import format_size
 from shardwise.data.base import Partitioner
 from shardwise.data.buckets import Buckets, Written, choose_encoding

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import SchemaError
+from shardwise.core.names import nearest
 from shardwise.core.target import canonical
 from shardwise.data.dataset import Dataset
 from shardwise.data.hashing import hash_rows

@@ -20,9 +20,11 @@ class Transformer(Protocol):
 
     `summaries` names what must be gathered over the training rows (batches carry TARGET and FOLD besides the columns);
     an empty mapping means that the profile was enough. A column to which it does not apply raises `RejectColumn`.
+    `gathers` are columns that the summaries read and `transform` does not: new rows need not have them.
     """
 
     reads: tuple[str, ...]
+    gathers: tuple[str, ...]
 
     def summaries(self) -> Mapping[str, Summary]: ...
 

@@ -8,8 +8,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.config import nearest
+from shardwise.core.aggregates import AggregateSpec
 from shardwise.core.errors import ConfigError, RejectColumn
+from shardwise.core.names import nearest
 from shardwise.stats.base import Summary
 
 KINDS = ("number", "category", "text", "date", "ignore")
@@ -72,6 +73,8 @@ class ColumnProfile(Protocol):
 class ProfileOnly:
     """Base of the transformers for which the profile is enough: nothing to gather, nothing to seal."""
 
+    gathers: tuple[str, ...] = ()
+
     def summaries(self) -> Mapping[str, Summary]:
         return {}
 
@@ -117,6 +120,11 @@ class RecipeConfig:
     encoded_classes     most classes that get a target-encoded column each
     text_buckets        hash width of n-grams, a power of two; lowered likewise
     text_columns        most frequent n-grams that get a column each
+    aggregates          group features, see `features.aggregate`
+    aggregate_cells     most cells of all aggregates together: some 50 bytes each in memory, 10 to 30 in the package
+    aggregate_keys      most keys of an aggregate; the rarest beyond read the aggregate over all keys
+    own_fold            whether rows of a training fold see earlier rows of their own fold: where folds are drawn row by
+                        row, and neither by group nor by time
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -128,9 +136,14 @@ class RecipeConfig:
     encoded_classes: int = 10
     text_buckets: int = 2**17
     text_columns: int = 64
+    aggregates: tuple[AggregateSpec, ...] = ()
+    aggregate_cells: int = 2**20
+    aggregate_keys: int = 2**17
+    own_fold: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("max_categories", 2), ("min_count", 1), ("encoded_categories", 1), ("encoded_classes", 1)):
+        least = ("min_count", "encoded_categories", "encoded_classes", "aggregate_cells", "aggregate_keys")
+        for name, low in (("max_categories", 2), *((name, 1) for name in least)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint=f"Give a whole number of at least {low}.")
         if self.smoothing is not None and not self.smoothing > 0:

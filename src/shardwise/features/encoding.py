@@ -35,6 +35,7 @@ class TargetEncoding:
 
     def __init__(self, column: str, *, numeric: bool, plan: Mapping[str, Any]) -> None:
         self.reads: tuple[str, ...] = (column,)
+        self.gathers: tuple[str, ...] = ()
         self._numeric, self._plan = numeric, dict(plan)
         self._visibility = Visibility.from_json(self._plan["visible"])
         self._labels = Labels(tuple(self._plan["classes"]), tuple(self._plan["names"]))

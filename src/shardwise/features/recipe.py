@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.config import nearest_column
 from shardwise.core.errors import ConfigError, DataError, RejectColumn, SchemaError, context
+from shardwise.core.names import nearest_column
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.core.target import Target, canonical_label
+from shardwise.features.aggregate import Aggregate
+from shardwise.features.aggregate_plan import plan_aggregates
 from shardwise.features.base import Transformer
 from shardwise.features.category import Category, is_numeric
 from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile, transformers_for
@@ -38,6 +40,7 @@ TRANSFORMERS: dict[str, type[Any]] = {
     "encoding": TargetEncoding,
     "date": Calendar,
     "text": Text,
+    "aggregate": Aggregate,
 }
 
 
@@ -92,6 +95,7 @@ class Recipe:
                     steps += _plan_column(column, names, profile.columns[column], setting)
             except RejectColumn as reason:
                 rejected[column] = str(reason)
+        steps += plan_aggregates(schema, profile, target, config, visible)
         if not steps:
             raise DataError(
                 "no column is left to learn from",
@@ -110,7 +114,8 @@ class Recipe:
     @property
     def summary_inputs(self) -> tuple[str, ...]:
         """Raw columns that `summaries()` read; the others need no second pass."""
-        return tuple(dict.fromkeys(name for _, step in self._steps if step.summaries() for name in step.reads))
+        gathering = [step for _, step in self._steps if step.summaries()]
+        return tuple(dict.fromkeys(name for step in gathering for name in (*step.reads, *step.gathers)))
 
     def fit(self, results: Mapping[str, Summary]) -> None:
         """Take the merged summaries, under the names of `summaries()`."""
@@ -121,7 +126,12 @@ class Recipe:
     @property
     def uses_target(self) -> bool:
         """Whether some features derive from the target, so that `folds` and `hidden` make a difference."""
-        return any(feature.kind is FeatureKind.ENCODED for feature in self.features)
+        encoded = any(feature.kind is FeatureKind.ENCODED for feature in self.features)
+        return encoded or any(aggregate.uses_target for aggregate in self.aggregates)
+
+    @property
+    def aggregates(self) -> tuple[Aggregate, ...]:
+        return tuple(step for _, step in self._steps if isinstance(step, Aggregate))
 
     def _lay_out(self) -> None:
         """Give every step its columns of the matrix."""
@@ -165,6 +175,19 @@ class Recipe:
             if twice is not None:
                 raise SchemaError(f"the data has {names.count(twice)} columns {twice!r}", hint="Rename all but one.")
         return batch
+
+    def without(self, reasons: Mapping[str, str]) -> "Recipe":
+        """A copy without the steps whose features are all named in `reasons`; columns that no step reads any more are
+        rejected for the reason of their feature."""
+        kept = [place for place, (_, step) in enumerate(self._steps)
+                if not all(feature.name in reasons for feature in step.output())]  # fmt: skip
+        copy = Recipe.__new__(Recipe)
+        copy._steps = tuple(self._steps[place] for place in kept)
+        copy.inputs = tuple(dict.fromkeys(column for _, step in copy._steps for column in step.reads))
+        whys = {feature.source: reasons[feature.name] for feature in self.features if feature.name in reasons}
+        copy.rejected = {**self.rejected, **{name: why for name, why in whys.items() if name not in copy.inputs}}
+        copy._lay_out()
+        return copy
 
     def sealed(self) -> "Recipe":
         """A copy for prediction: it cannot transform training rows, and says nothing of single folds."""

@@ -155,6 +155,7 @@ class Text:
 
     def __init__(self, column: str, plan: Mapping[str, Any]) -> None:
         self.reads: tuple[str, ...] = (column,)
+        self.gathers: tuple[str, ...] = ()
         self._plan = dict(plan)
         self._visibility = Visibility.from_json(self._plan["visible"])
         self._labels = Labels(tuple(self._plan["classes"]), tuple(self._plan["names"]))

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError, PackageError, context
+from shardwise.core.names import nearest
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
 from shardwise.models.base import Model

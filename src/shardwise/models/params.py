@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
 
 P = TypeVar("P")
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from shardwise.core.candidate import Candidate
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.space import Choice, Float, Int, Space
 from shardwise.core.target import Target, Task

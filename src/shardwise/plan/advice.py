@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
 from shardwise.core.units import format_duration, format_size
 
 TASK_OVERHEAD_S: Mapping[str, float] = {"local": 0.002, "ray": 0.010, "spark": 0.140}

@@ -11,9 +11,9 @@ from typing import TypeVar
 import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.core.config import nearest_column
 from shardwise.core.errors import ConfigError, SchemaError, context
 from shardwise.core.events import Advanced, Events
+from shardwise.core.names import nearest_column
 from shardwise.data.dataset import Dataset, TypeConflict, open_dataset
 from shardwise.serve.predictor import BATCH_ROWS, Predictor
 from shardwise.serve.sinks import open_output, output_suffix

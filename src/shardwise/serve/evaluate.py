@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardwise.core.config import nearest_column
 from shardwise.core.errors import DataError, SchemaError, TargetError, context
 from shardwise.core.events import Advanced, Events
+from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical
 from shardwise.data.dataset import Dataset
 from shardwise.serve.batch import PredictOptions, as_trained, in_order, read_pieces, until_types_hold

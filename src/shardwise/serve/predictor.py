@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.core.config import nearest_column
 from shardwise.core.errors import SchemaError
+from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical_label
 from shardwise.registry.package import Package, load_package
 

@@ -7,33 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from shardwise.core.config import nearest, nearest_column
 from shardwise.core.errors import AnswerIsNo, SchemaError, TargetError
 from shardwise.core.events import Advanced
 from shardwise.core.findings import Finding
+from shardwise.core.names import nearest, nearest_column
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import load_state
 from shardwise.core.target import Target, canonical_label
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.profile import Profile
+from shardwise.features.aggregate_plan import check_columns as check_aggregate
 from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.leaks import find_leaks
 from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
 from shardwise.stats.quantiles import Quantiles
+from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
+from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
 from shardwise.train.run import Run
+from shardwise.train.selection import select_features
 from shardwise.train.targets import infer_target
 from shardwise.train.units import run_pass, split_key
 
 MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
-NO_TEST = Finding(
-    code="no_test",
-    severity="warning",
-    text="No row is sealed as a test: the score is the one by which candidates were compared, and a little too good.",
-    hint="Evaluate the package on rows of your own.",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +76,10 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
+    found = aggregate_findings(recipe, profiled.opened.sample(), target, profiled.splitter)
+    recipe, dropped = select_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
+    labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state())) if dropped else labelled
+    findings = (*findings, *_tell(run, [*found, *dropped]))
     encoding = Encoding(
         dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
         fold_rows=profiled.fold_rows, labelled=labelled,
@@ -99,6 +101,8 @@ def check_columns(run: Run, dataset: Dataset) -> None:
     for name in (*_services(run), config.time_column, *config.drop, *config.kinds):
         if name is not None and name not in names and name not in left_out:
             raise SchemaError(f"the data has no column {name!r}", hint=nearest_column(name, names))
+    for spec in config.aggregates:
+        check_aggregate(spec, names, config.target)
     if config.target in (*_services(run), config.time_column, *config.drop):
         raise TargetError(f"column {config.target!r} is the target and something else at the same time")
 
@@ -200,7 +204,7 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
 def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, ...]:
     with run.stage("leaks"):
         found = [
-            *_reading_findings(profiled, target),
+            *reading_findings(profiled.dataset, profiled.profile, target),
             *find_leaks(
                 profiled.opened.sample(), target, time_column=run.config.time_column, group=run.config.group,
                 splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),
@@ -208,36 +212,21 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
             *check_folds(profiled.fold_rows),
             *([] if profiled.fold_rows.get(TEST) else [NO_TEST]),
         ]  # fmt: skip
+    return _tell(run, found)
+
+
+def _tell(run: Run, found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Say and journal findings; raises `AnswerIsNo` when --strict is asked for and one is a leak."""
     for finding in found:
         run.say(f"{finding.text} {finding.hint}".strip(), level="info" if finding.severity == "info" else "warning")
-    run.note("findings", findings=[finding.to_json() for finding in found])
+    if found:
+        run.note("findings", findings=[finding.to_json() for finding in found])
     leaks = [finding for finding in found if finding.severity == "leak"]
     if leaks and run.config.strict:
         columns = sorted({column for finding in leaks for column in finding.columns})
         hint = f"Leave out with --drop {','.join(columns)}, or run without --strict." if columns else ""
         raise AnswerIsNo(f"--strict: {len(leaks)} leak(s): " + " ".join(f.text for f in leaks), hint=hint)
     return tuple(found)
-
-
-def _reading_findings(profiled: _Profiled, target: Target) -> list[Finding]:
-    """What happened to the columns when the files were read as one table, and the rows without a label."""
-    columns: Mapping[str, Mapping[str, Any]] = profiled.dataset.report.get("columns", {})
-    found = [
-        Finding(code="read_as", severity="info", columns=(name,), text=f"Column {name!r}: {facts['note']}.")
-        for name, facts in columns.items()
-        if "note" in facts
-    ]
-    for name, facts in columns.items():
-        if "missing" in facts:
-            text = (
-                f"Column {name!r} is not in {facts['missing']['files']} file(s), such as {facts['missing']['example']}."
-            )
-            found.append(Finding(code="missing_column", severity="warning", columns=(name,), text=text))
-    unlabelled = profiled.profile.columns[target.column].nulls
-    if unlabelled:
-        text = f"{unlabelled:,} of {profiled.profile.rows:,} rows have no {target.column!r} and are left out."
-        found.append(Finding(code="unlabelled", severity="info", columns=(target.column,), text=text))
-    return found
 
 
 def _services(run: Run) -> tuple[str, ...]:
@@ -255,7 +244,9 @@ def _fit_recipe(
         recipe = Recipe.plan(
             dataset.schema, profiled.opened, target=target, exclude={target.column, *config.drop, *_services(run)},
             config=RecipeConfig(
-                kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats
+                kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats,
+                aggregates=config.aggregates,
+                own_fold=not (config.time_column or config.group or config.fold_column or config.key),
             ),
             visible={f: splitter.visible(f) for f in (*folds, TEST)},
         )  # fmt: skip

@@ -7,8 +7,8 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError, DataError
+from shardwise.core.names import nearest
 from shardwise.data.base import Partitioner
 from shardwise.data.partitioners.base import Source, check_key
 from shardwise.data.partitioners.nested import Nested

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError, SchemaError
+from shardwise.core.names import nearest
 
 MAX_PARTITIONS = 100_000
 _OFFSET = (1 << 40) - 1  # of a row in its partition: see `Partition.first_row`

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
 from shardwise.core.units import parse_size
 
 # kind -> (columns: none, one, some, maybe; number: a count, a size, none; options), and an example

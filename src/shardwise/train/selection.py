@@ -1,0 +1,151 @@
+"""Features that tell nothing are dropped before the rows are encoded, on the evidence of the profile's sample.
+
+`features.select` has the tests; here a quick model of trees on half of the sample tells the importance of each feature
+on the other half, and the other way round. The work is bounded by the sample: some seconds whatever the data.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pyarrow as pa
+
+from shardwise.core.findings import Finding
+from shardwise.core.seeds import derive_seed
+from shardwise.core.target import Target, Task
+from shardwise.features.recipe import Recipe
+from shardwise.features.select import Evidence, copies, informations
+from shardwise.split.base import Splitter
+from shardwise.store.ledger import unit_key
+from shardwise.train.run import FORMAT, Run
+
+LEAST_ROWS = 1_000  # of the sample: below, chance decides
+MOST_CELLS = 3_000_000  # rows x features x outputs of the quick model
+SCORED_CELLS = 8_000  # rows x outputs that are predicted for each feature
+FEW_CELLS = 1_000_000  # below, the halves are drawn `REPEATS` times, as chance weighs more
+REPEATS = 3
+LEAST_SHARE = 0.2  # of all features: models ignore fewer by themselves, and dropping them cost up to 0.8 % of the loss
+SHADOWS = 20
+MARGIN = 1.5  # by which importance has to pass that of the best shadow
+ROUNDS = 40
+SHOWN = 12
+_OBJECTIVES = {
+    Task.BINARY: "binary", Task.MULTICLASS: "multiclass", Task.COUNT: "poisson", Task.REGRESSION: "regression",
+    Task.QUANTILE: "regression",
+}  # fmt: skip
+
+
+def select_features(
+    run: Run, recipe: Recipe, sample: pa.Table, target: Target, splitter: Splitter
+) -> tuple[Recipe, tuple[Finding, ...]]:
+    """The recipe without the steps whose features all tell nothing, and what is told of it; journalled as a unit."""
+    mode = run.config.select
+    if mode == "none":
+        return recipe, ()
+    key = unit_key(FORMAT, "select", mode, run.config.seed, [str(step) for step in recipe.features], splitter.to_json())
+    record = run.ledger.get(key)
+    if record is None:
+        with run.stage("select"):
+            record = {"reasons": reasons(recipe, sample, target, splitter, mode=mode, seed=run.config.seed)}
+        run.ledger.put(key, record)
+    dropped: Mapping[str, str] = record["reasons"]
+    if not dropped:
+        return recipe, ()
+    smaller = recipe.without(dropped)
+    kept = {feature.name for feature in smaller.features}  # a step with one useful feature keeps all of its own
+    gone = {name: why for name, why in dropped.items() if name not in kept}
+    return smaller, (_finding(gone, len(recipe.features)),) if gone else ()
+
+
+def _finding(dropped: Mapping[str, str], features: int) -> Finding:
+    shown = "; ".join(f"{name}: {why}" for name, why in list(dropped.items())[:SHOWN])
+    more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""
+    return Finding(
+        code="selected", severity="info", columns=tuple(dropped), evidence={"reasons": dict(dropped)},
+        text=f"{len(dropped)} of {features} features are dropped: {shown}{more}.",
+        hint="Keep them all with --select none.",
+    )  # fmt: skip
+
+
+def reasons(
+    recipe: Recipe, sample: pa.Table, target: Target, splitter: Splitter, *, mode: str, seed: int
+) -> dict[str, str]:
+    """Why features are dropped, by name; none where the sample is too small, few would go, or nothing would be left."""
+    y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
+    labelled = np.flatnonzero(np.isfinite(y))
+    cells = len(recipe.features) * target.outputs
+    rows = labelled[: max(LEAST_ROWS, MOST_CELLS // max(1, cells))]
+    if len(rows) < LEAST_ROWS or len(np.unique(y[rows])) < 2:
+        return {}
+    batch = sample.take(pa.array(rows)).combine_chunks().to_batches()[0]
+    X = recipe.transform(batch, folds=splitter.assign(batch, 0))
+    evidence = measure(X, y[rows], target, seed)
+    names = [feature.name for feature in recipe.features]
+    useless = evidence.useless(mode) | (evidence.copy_of >= 0)
+    if mode == "auto" and useless.mean() < LEAST_SHARE:
+        return {}
+    found = {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
+    return found if len(found) < len(names) else {}
+
+
+def measure(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> Evidence:
+    """All tests of the features `X` `(rows, features)`."""
+    found, noise = informations(X, y, derive_seed(seed, "information"), classes=target.task.is_classification)
+    importance, shadow = importances(X, y, target, derive_seed(seed, "importance"))
+    return Evidence(information=found, noise=noise, importance=importance, shadow=shadow, copy_of=copies(X))
+
+
+def importances(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, float]:
+    """Rise of the loss `(features,)` on rows that were not trained on when a feature is put in another order, as a
+    share of the loss; and the largest one of the shadows, with a margin."""
+    rng = np.random.default_rng(seed)
+    origin = rng.choice(X.shape[1], SHADOWS, replace=X.shape[1] < SHADOWS)
+    wide = np.column_stack([X, *(rng.permutation(X[:, feature]) for feature in origin)])
+    repeats = REPEATS if X.size * target.outputs < FEW_CELLS else 1
+    scored = max(1_000, SCORED_CELLS // target.outputs)
+    total = np.zeros(wide.shape[1])
+    for _ in range(repeats):
+        half = rng.permutation(len(y)) % 2 == 0
+        for train in (half, ~half):
+            total += _rises(wide[train], y[train], (wide[~train][:scored], y[~train][:scored]), (target, rng))
+    total /= 2 * repeats
+    return total[: X.shape[1]], MARGIN * max(0.0, float(total[X.shape[1] :].max()))
+
+
+def _rises(
+    X: np.ndarray, y: np.ndarray, scored: tuple[np.ndarray, np.ndarray], how: tuple[Target, np.random.Generator]
+) -> np.ndarray:
+    """Of a model trained on `X` and `y`, on the scored rows."""
+    target, rng = how
+    params: dict[str, Any] = {
+        "objective": _OBJECTIVES[target.task], "learning_rate": 0.1, "num_leaves": 31, "feature_fraction": 0.7,
+        "min_data_in_leaf": 20, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1,
+        "seed": 1,
+    }  # fmt: skip
+    if target.task is Task.MULTICLASS:
+        params["num_class"] = len(target.classes)
+    model = lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=ROUNDS)
+    used = np.flatnonzero(model.feature_importance("split"))
+    rows, labels = scored
+    base = _loss(labels, model.predict(rows, num_threads=1), target)
+    rises = np.zeros(X.shape[1])
+    for feature in used.tolist():
+        kept = rows[:, feature].copy()
+        rows[:, feature] = rng.permutation(kept)
+        rises[feature] = (_loss(labels, model.predict(rows, num_threads=1), target) - base) / max(base, 1e-12)
+        rows[:, feature] = kept
+    return rises
+
+
+def _loss(y: np.ndarray, predicted: Any, target: Target) -> float:
+    """Mean logarithmic loss, or squared error."""
+    predicted = np.asarray(predicted)
+    if not target.task.is_classification:
+        return float(np.mean((y - predicted) ** 2))
+    right = (
+        predicted[np.arange(len(y)), y.astype(np.int64)]
+        if predicted.ndim == 2
+        else np.where(y, predicted, 1 - predicted)
+    )
+    return float(-np.log(np.maximum(right, 1e-12)).mean())

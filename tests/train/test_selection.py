@@ -1,0 +1,73 @@
+"""Features that tell nothing are dropped, and those that do are kept, also where one alone tells nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import shardwise
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError
+from shardwise.core.target import Target, Task
+from shardwise.train.selection import importances, measure
+from shardwise.workflow import train
+
+
+def noisy(rows: int = 3000, seed: int = 0) -> pa.Table:
+    """`a` and `b` tell only together, `c` alone; `copy` orders the rows like `c`, the rest is noise."""
+    rng = np.random.default_rng(seed)
+    a, b, c = rng.normal(size=(3, rows))
+    y = (a * b > 0) ^ (rng.random(rows) < 0.05) ^ (c > 2)
+    noise = {f"noise_{number}": rng.normal(size=rows) for number in range(20)}
+    return pa.table({"a": a, "b": b, "c": c, "copy": np.exp(c), **noise, "y": y.astype(int)})
+
+
+def asked(folder: Path, table: pa.Table, **more: Any) -> RunConfig:
+    path = folder / "noisy.parquet"
+    pq.write_table(table, path)
+    given = {"data": str(path), "target": "y", "trials": 2, "folds": 2, "runs_folder": str(folder / "runs")}
+    return RunConfig.from_mapping({**given, "report": False, **more})
+
+
+def test_an_interaction_is_kept_and_noise_is_dropped_and_told(tmp_path: Path) -> None:
+    result = train(asked(tmp_path, noisy()))
+    package = shardwise.load(result.package).package
+    assert {"a", "b"} <= set(package.recipe.inputs)
+    assert "copy" not in package.recipe.inputs
+    assert sum(name.startswith("noise") for name in package.recipe.inputs) <= 4
+    (told,) = [finding for finding in result.findings if finding["code"] == "selected"]
+    assert "copy" in told["evidence"]["reasons"]
+    assert package.recipe.rejected["copy"] == "it orders the rows like 'c'"
+
+
+def test_none_keeps_all_and_unknown_modes_are_refused(tmp_path: Path) -> None:
+    result = train(asked(tmp_path, noisy(1500), select="none"))
+    assert len(shardwise.load(result.package).columns) == 24
+    with pytest.raises(ConfigError, match="Did you mean 'auto'"):
+        asked(tmp_path, noisy(100), select="aut")
+
+
+def test_a_small_sample_drops_nothing(tmp_path: Path) -> None:
+    result = train(asked(tmp_path, noisy(600)))
+    assert "selected" not in [finding["code"] for finding in result.findings]
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS, Task.REGRESSION, Task.COUNT])
+def test_importance_stands_out_for_every_task(task: Task) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2500, 6))
+    classes = {Task.BINARY: (0, 1), Task.MULTICLASS: (0, 1, 2)}.get(task, ())
+    y = {
+        Task.BINARY: X[:, 0] > 0, Task.MULTICLASS: np.digitize(X[:, 0], [-0.5, 0.5]), Task.REGRESSION: X[:, 0],
+        Task.COUNT: rng.poisson(np.exp(X[:, 0])),
+    }[task].astype(np.float64)  # fmt: skip
+    target = Target(column="y", task=task, classes=classes)
+    importance, shadow = importances(X, y, target, seed=1)
+    assert importance[0] > shadow
+    assert (importance[1:] < importance[0] / 5).all()
+    evidence = measure(X, y, target, seed=1)
+    assert not evidence.useless("auto")[0]
+    assert evidence.useless("auto")[1:].mean() >= 0.6
