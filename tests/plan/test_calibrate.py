@@ -61,19 +61,19 @@ def test_a_prediction_for_other_options_does_not_count(config: RunConfig) -> Non
     dataset = open_data(config)
     plan_run(config, dataset)
     assert saved.kept(config, dataset.fingerprint) is not None
-    assert saved.kept(config.with_changes(trials=3), dataset.fingerprint) is None
-    assert saved.kept(config.with_changes(seed=1), dataset.fingerprint) is None
+    assert saved.kept(replace(config, trials=3), dataset.fingerprint) is None
+    assert saved.kept(replace(config, seed=1), dataset.fingerprint) is None
     assert saved.kept(config, "0" * 24) is None
 
 
 def test_text_files_are_counted(config: RunConfig) -> None:
     arrow_csv.write_csv(people(900), "people.csv")
-    plan = plan_run(config.with_changes(data=("people.csv",)), open_data(config.with_changes(data=("people.csv",))))
+    plan = plan_run(replace(config, data=("people.csv",)), open_data(replace(config, data=("people.csv",))))
     assert plan.sizes.rows == 900
 
 
 def test_a_missing_target_names_the_nearest(config: RunConfig) -> None:
-    wrong = config.with_changes(target="bougth")
+    wrong = replace(config, target="bougth")
     with pytest.raises(TargetError, match="bought"):
         plan_run(wrong, open_data(wrong))
 
@@ -87,7 +87,7 @@ def test_a_target_that_cannot_be_learned_is_refused(config: RunConfig) -> None:
 
 def test_too_few_rows_are_refused(config: RunConfig) -> None:
     pq.write_table(people(8), "few.parquet")
-    few = config.with_changes(data=("few.parquet",))
+    few = replace(config, data=("few.parquet",))
     with pytest.raises(DataError, match="rows"):
         plan_run(few, open_data(few))
 
