@@ -143,7 +143,7 @@ class _Fits:
         self.placed = training.place(
             sizes, workers=budget.workers, cpus=budget.cpus, ceiling_bytes=budget.ceiling_bytes
         )
-        self.passes = stages.pass_slots(sizes, budget.workers, budget.cpus)
+        self.passes = stages.passing(sizes, workers=budget.workers, cpus=budget.cpus, memory_bytes=budget.memory_bytes)
 
     @property
     def first(self) -> Candidate:

@@ -88,8 +88,9 @@ def _placed(run: PastRun) -> training.Placement:
     return training.place(run.sizes, workers=run.asked, cpus=run.workers, ceiling_bytes=run.ceiling_bytes)
 
 
-def _passes(run: PastRun) -> int:
-    return stages.pass_slots(run.sizes, run.asked, run.workers)
+def _passes(run: PastRun) -> stages.Passing:
+    memory_bytes = run.ceiling_bytes or 2**62
+    return stages.passing(run.sizes, workers=run.asked, cpus=run.workers, memory_bytes=memory_bytes)
 
 
 def _stage_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
@@ -99,7 +100,7 @@ def _stage_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
         terms = stages.time_terms(stage, run.sizes, _passes(run), trees=_trees(run))
         yield stage, terms, run.stages[stage]["seconds"]
     rest = run.seconds - sum(stage["seconds"] for stage in run.stages.values())
-    yield "open", stages.time_terms("open", run.sizes), rest
+    yield "open", stages.time_terms("open", run.sizes, _passes(run)), rest
     if "train" in run.stages:
         lengths = [fold["seconds"] for trial in run.trials for fold in trial["folds"]]
         placed = _placed(run)
@@ -197,7 +198,9 @@ def calibrated(known: Knowledge, measured: Calibration) -> Knowledge:
     """Corrected by what the slice took, and with the rounds that its fits say."""
     part = slice_of(measured.sizes, measured.rows)
     factors = {
-        stage: _factor(measured.passes_s[stage], known.time[stage](stages.time_terms(stage, part)))
+        stage: _factor(
+            measured.passes_s[stage], known.time[stage](stages.time_terms(stage, part, stages.Passing(1, 0)))
+        )
         for stage in stages.PASSES
         if stage in known.time
     }

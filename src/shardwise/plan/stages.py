@@ -7,12 +7,14 @@ of the order of seconds and megabytes.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from shardwise.plan.memory import trees_bytes
 from shardwise.plan.sizes import Sizes
 from shardwise.plan.training import Placement
 
 SMALL_BYTES = 64_000_000  # a pass over less runs in this process
+THREADS_BYTES = 1_000_000_000  # with less memory, on one thread
 BATCH_ROWS = 65_536
 SAMPLE_ROWS = 50_000  # of the profile
 SAMPLE_CELLS = 8_000_000
@@ -24,15 +26,25 @@ PASSES = ("profile", "recipe", "encode")
 STAGES = ("open", "profile", "leaks", "recipe", "encode", "train", "test", "package", "report")
 
 
-def pass_slots(sizes: Sizes, workers: int | None, cpus: int) -> int:
-    """Worker processes that read partitions; 0: this process does."""
-    apart = workers not in (None, 1) or (sizes.partitions > 1 and sizes.size_bytes > SMALL_BYTES)
-    return min(workers or cpus, sizes.partitions) if apart else 0
+@dataclass(frozen=True)
+class Passing:
+    """How partitions are read: `slots` at a time, in `processes` worker processes; 0: in threads of this one."""
+
+    slots: int
+    processes: int
 
 
-def waves(sizes: Sizes, slots: int) -> float:
-    """Share of the work that the busiest of the workers has: at least that of the largest partition."""
-    return max(1 / max(1, slots), sizes.largest if slots > 1 else 1.0 / max(1, slots))
+def passing(sizes: Sizes, *, workers: int | None, cpus: int, memory_bytes: int) -> Passing:
+    """Workers where they are asked for or where there is much to read, else threads for several partitions."""
+    count = min(workers or cpus, sizes.partitions)
+    if workers or (sizes.partitions > 1 and sizes.size_bytes > SMALL_BYTES):
+        return Passing(count, count)
+    return Passing(count if memory_bytes >= THREADS_BYTES else 1, 0)
+
+
+def busiest(sizes: Sizes, slots: int) -> float:
+    """Share of the work that the busiest of `slots` has: at least that of the largest partition."""
+    return max(1 / slots, sizes.largest) if slots > 1 else 1.0
 
 
 def float_rows(sizes: Sizes) -> float:
@@ -52,22 +64,22 @@ def disk_bytes(sizes: Sizes) -> dict[str, float]:
     return {"rows": float(rows), "blobs": float(blobs), "models": float(models)}
 
 
-def time_terms(stage: str, sizes: Sizes, slots: int = 0, *, trees: float = 0.0) -> Terms:
-    """Terms of a stage's seconds with `slots` workers that read; `trees` predict, those of all members together."""
-    return _TIME[stage](sizes, slots, trees)
+def time_terms(stage: str, sizes: Sizes, passes: Passing, *, trees: float = 0.0) -> Terms:
+    """Terms of a stage's seconds; `trees` predict, those of all members together."""
+    return _TIME[stage](sizes, passes, trees)
 
 
-def _pass(terms: Mapping[str, float], sizes: Sizes, slots: int) -> Terms:
-    share = waves(sizes, slots)
+def _pass(terms: Mapping[str, float], sizes: Sizes, passes: Passing) -> Terms:
+    share = busiest(sizes, passes.slots)
     return {
         "one": 1.0,
         **{name: value * share for name, value in terms.items()},
-        "log": math.log2(max(1, slots)),
-        "workers": float(slots),
+        "log": math.log2(passes.slots),
+        "workers": float(passes.processes),
     }
 
 
-def _profile(sizes: Sizes, slots: int, _trees: float) -> Terms:
+def _profile(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
     strings = sizes.columns.get("string", 0)
     work = {
         "partitions": sizes.partitions * sizes.width / 100,
@@ -75,10 +87,10 @@ def _profile(sizes: Sizes, slots: int, _trees: float) -> Terms:
         "strings": MB * sizes.rows * strings,
         "bytes": MB * sizes.memory_bytes,
     }
-    return _pass(work, sizes, slots)
+    return _pass(work, sizes, passes)
 
 
-def _leaks(sizes: Sizes, _slots: int, _trees: float) -> Terms:
+def _leaks(sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
     rows = min(sizes.rows, SAMPLE_ROWS, SAMPLE_CELLS // max(1, sizes.width))
     return {
         "one": 1.0, "columns": sizes.width / 100, "cells": MB * rows * sizes.width,
@@ -86,12 +98,12 @@ def _leaks(sizes: Sizes, _slots: int, _trees: float) -> Terms:
     }  # fmt: skip
 
 
-def _recipe(sizes: Sizes, slots: int, _trees: float) -> Terms:
+def _recipe(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
     work = {"encoded": MB * sizes.rows * sizes.encoded, "texts": MB * sizes.rows * sizes.texts}
-    return _pass(work, sizes, slots) | {"columns": sizes.width / 100}
+    return _pass(work, sizes, passes) | {"columns": sizes.width / 100}
 
 
-def _encode(sizes: Sizes, slots: int, _trees: float) -> Terms:
+def _encode(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
     work = {
         "encodings": float(sizes.encodings),
         "cells": MB * sizes.encodings * sizes.rows * sizes.features,
@@ -100,35 +112,35 @@ def _encode(sizes: Sizes, slots: int, _trees: float) -> Terms:
         "encoded": MB * sizes.encodings * sizes.rows * sizes.encoded,
         "texts": MB * sizes.encodings * sizes.rows * sizes.texts,
     }
-    return _pass(work, sizes, slots)
+    return _pass(work, sizes, passes)
 
 
-def _test(sizes: Sizes, _slots: int, trees: float) -> Terms:
+def _test(sizes: Sizes, _passes: Passing, trees: float) -> Terms:
     return {
         "one": 1.0, "predict": MB * sizes.test_rows * trees / 100, "rows": MB * sizes.test_rows * sizes.outputs,
         "valid": MB * sizes.valid_rows * sizes.folds * sizes.outputs, "load": trees / 1000,
     }  # fmt: skip
 
 
-def _package(sizes: Sizes, _slots: int, trees: float) -> Terms:
+def _package(sizes: Sizes, _passes: Passing, trees: float) -> Terms:
     return {"one": 1.0, "trees": trees / 1000, "columns": sizes.width / 100}
 
 
-def _report(sizes: Sizes, _slots: int, _trees: float) -> Terms:
+def _report(sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
     return {"one": 1.0, "columns": sizes.width / 100, "rows": MB * sizes.test_rows * sizes.outputs}
 
 
-def _open(_sizes: Sizes, _slots: int, _trees: float) -> Terms:
+def _open(_sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
     return {"one": 1.0}
 
 
-_TIME: dict[str, Callable[[Sizes, int, float], Terms]] = {
+_TIME: dict[str, Callable[[Sizes, Passing, float], Terms]] = {
     "open": _open, "profile": _profile, "leaks": _leaks, "recipe": _recipe, "encode": _encode, "test": _test,
     "package": _package, "report": _report,
 }  # fmt: skip
 
 
-def memory_terms(stage: str, sizes: Sizes, passes: int, placed: Placement, *, trees: float = 0.0) -> Terms:
+def memory_terms(stage: str, sizes: Sizes, passes: Passing, placed: Placement, *, trees: float = 0.0) -> Terms:
     """Terms of the peak bytes of a stage, in megabytes, the base of all processes among them.
 
     What models were trained with is kept until the end, in as many processes as trained; `trees` are those of the
@@ -140,11 +152,10 @@ def memory_terms(stage: str, sizes: Sizes, passes: int, placed: Placement, *, tr
     row_bytes = sizes.memory_bytes / max(1, sizes.rows)
     terms = {"one": 1.0, "sample": MB * min(SAMPLE_ROWS, sizes.rows) * row_bytes}
     if stage in PASSES or stage == "leaks":
-        reading = max(passes, 1) * batch * row_bytes
-        matrix = max(passes, 1) * batch * 4 * sizes.features if stage == "encode" else 0.0
-        return terms | {
-            "workers": float(passes), "batches": MB * reading, "matrix": MB * matrix, "columns": sizes.width / 100
-        }  # fmt: skip
+        reading = passes.slots * batch * row_bytes
+        matrix = passes.slots * batch * 4 * sizes.features if stage == "encode" else 0.0
+        terms |= {"workers": float(passes.processes), "batches": MB * reading}
+        return terms | {"matrix": MB * matrix, "columns": sizes.width / 100}
     needed = trees_bytes(sizes.train_rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     terms |= {"workers": float(placed.processes), "trees": MB * placed.slots * needed, "models": trees / 1000}
     if stage == "train":

@@ -20,7 +20,7 @@ from shardwise.models.trees import ONE_THREAD_CELLS, TreesParams
 from shardwise.plan.memory import trees_bytes
 from shardwise.plan.sizes import Sizes
 
-LARGE_ROWS = 100_000  # from here on one model at a time, on all threads
+LARGE_ROWS = 1_000_000  # from here on one model at a time, on all threads
 CELLS_PER_WORKER = 300_000
 CELLS_PER_THREAD = 250_000
 CONFINED_SHARE = 0.2  # of a ceiling on memory, from which on a model is fitted apart
@@ -59,8 +59,7 @@ def candidates(
 
 def _portfolio(sizes: Sizes, families: Sequence[str], held: Held) -> list[Candidate]:
     target = Target(column="", task=Task(sizes.task))
-    rows = round(sizes.train_rows * sizes.folds / max(1, sizes.folds - 1))  # all open rows decide
-    return portfolio(target, _KINDS, rows, families, positive=sizes.positive, held=held)
+    return portfolio(target, _KINDS, sizes.rows - sizes.test_rows, families, positive=sizes.positive, held=held)
 
 
 def rounds_of(candidate: Candidate, first: Candidate, at_first: float, laws: Terms) -> float:
