@@ -186,11 +186,8 @@ class _Fits:
 def _stage(name: str, fits: _Fits) -> Stage:
     sizes, known = fits.sizes, fits.known
     memory = known.memory["profile" if name == "open" else name]
-    peak = (
-        math.exp(MEMORY_SURE * memory.spread)
-        * 1e6
-        * memory(stages.memory_terms(name, sizes, fits.passes, fits.placed, trees=fits.trees))
-    )
+    megabytes = memory(stages.memory_terms(name, sizes, fits.passes, fits.placed, trees=fits.trees))
+    peak = 1e6 * megabytes * math.exp(MEMORY_SURE * memory.spread)
     if name == "train":
         time_s = Range.around(fits.train_s(), fits.train_spread())
     else:

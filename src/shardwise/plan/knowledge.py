@@ -74,7 +74,7 @@ def observed_time(runs: Sequence[PastRun]) -> Observed:
 
 
 def observed_memory(runs: Sequence[PastRun]) -> Observed:
-    """Terms and peak megabytes of every stage of past runs."""
+    """Terms of every stage of past runs, and its peak in megabytes."""
     found: Observed = {}
     for run in runs:
         for stage in stages.STAGES[1:]:
@@ -150,7 +150,9 @@ def learned_anew(runs: Sequence[PastRun]) -> Knowledge:
     rounds, spread = _usual_rounds(runs)
     return Knowledge(
         time={name: fit_law(seen) for name, seen in observed_time(runs).items()},
-        memory={name: fit_law(seen) for name, seen in observed_memory(runs).items()},
+        memory={
+            name: fit_law(seen, known=stages.known_megabytes(name)) for name, seen in observed_memory(runs).items()
+        },
         rounds=rounds, rounds_spread=spread, candidates=candidates, measured_workers=max(run.workers for run in runs),
     )  # fmt: skip
 

@@ -50,16 +50,19 @@ class Law:
         }  # fmt: skip
 
 
-def fit_law(observed: Sequence[tuple[Terms, float]], *, weights: Sequence[float] | None = None) -> Law:
-    """The law that minimises the relative errors of `(terms, value)`; a value of 0 or less is left out."""
+def fit_law(observed: Sequence[tuple[Terms, float]], *, known: Terms | None = None) -> Law:
+    """The law that minimises the relative errors of `(terms, value)`; a value of 0 or less is left out.
+
+    `known` are coefficients that are there at least; what is learned comes on top of them.
+    """
     seen = [(terms, value) for terms, value in observed if value > 0]
-    names = sorted({name for terms, _ in seen for name in terms} - _alike(seen))
     if not seen:
         return Law({}, math.inf, 0, {})
+    names = sorted({name for terms, _ in seen for name in terms} - _alike(seen))
     X = np.array([[terms.get(name, 0.0) for name in names] for terms, _ in seen])
     y = np.array([value for _, value in seen])
-    scale = 1.0 / y if weights is None else np.sqrt(np.asarray(weights)) / y
-    found, _ = nnls(X * scale[:, None], y * scale)
+    least = np.array([(known or {}).get(name, 0.0) for name in names])
+    found = least + nnls(X / y[:, None], (y - X @ least) / y)[0]
     ratio = np.log(y / np.maximum(X @ found, 1e-9 * y))
     middle = float(np.median(ratio))  # relative errors punish twice too much more than half too little
     return Law(

@@ -20,6 +20,7 @@ SAMPLE_ROWS = 50_000  # of the profile
 SAMPLE_CELLS = 8_000_000
 KEPT_FLOATS_BYTES = 2**30  # of training rows that are kept as floats as well
 MB = 1e-6
+PROCESS_MB = 220.0  # with all libraries loaded, before anything is read; a worker shares some of it
 
 Terms = dict[str, float]
 PASSES = ("profile", "recipe", "encode")
@@ -138,6 +139,12 @@ _TIME: dict[str, Callable[[Sizes, Passing, float], Terms]] = {
     "open": _open, "profile": _profile, "leaks": _leaks, "recipe": _recipe, "encode": _encode, "test": _test,
     "package": _package, "report": _report,
 }  # fmt: skip
+
+
+def known_megabytes(stage: str) -> Terms:
+    """Coefficients that need not be learned, at least: processes, and what LightGBM keeps."""
+    passes = stage in PASSES or stage == "leaks"
+    return {"one": PROCESS_MB, "workers": 30.0} if passes else {"one": PROCESS_MB, "workers": 110.0, "trees": 1.0}
 
 
 def memory_terms(stage: str, sizes: Sizes, passes: Passing, placed: Placement, *, trees: float = 0.0) -> Terms:
