@@ -63,6 +63,7 @@ class Plan:
             "past_runs": self.past_runs, "refused": list(self.refused),
             "calibration": None if found is None else {
                 "seconds": found.seconds, "rows": found.rows, "passes_s": found.passes_s,
+                "rows_s": {name: found.rows / max(each, 1e-9) for name, each in found.passes_s.items()},
                 "fits": [dict(fit.__dict__) for fit in found.fits], "write_bytes_s": found.write_bytes_s,
                 "base_bytes": found.base_bytes,
             },

@@ -238,7 +238,7 @@ def _sizes(dataset: Dataset, found: _Slice, encoded: _Encoded, question: Questio
 
 
 def disk_speed(folder: Path) -> float:
-    """Bytes a second that are written and synced in `folder`."""
+    """Bytes a second that a process writes in `folder`; the system carries them to the disk later."""
     path = folder / "written"
     content = np.random.default_rng(0).bytes(WRITTEN_BYTES)
     started = time.perf_counter()

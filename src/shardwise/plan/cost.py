@@ -74,7 +74,7 @@ class Knowledge:
     """All that a forecast rests on: laws, how boosting rounds depend on the candidate, and what a calibration found.
 
     `rounds` is the best round of the first trees; `rounds_spread` the standard deviation of its logarithm. `factors`
-    are measured over predicted seconds of a law, on this data and machine.
+    are measured over predicted seconds of a law, on this data and machine; `write_bytes_s` is the speed of the disk.
     """
 
     time: Laws
@@ -84,6 +84,7 @@ class Knowledge:
     candidates: Mapping[str, float]
     factors: Mapping[str, float] = field(default_factory=dict)
     measured_workers: int = 1
+    write_bytes_s: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +194,8 @@ def _stage(name: str, fits: _Fits) -> Stage:
     else:
         law = known.time[name]
         seconds = law(stages.time_terms(name, sizes, fits.passes, trees=fits.trees)) * known.factors.get(name, 1.0)
+        if name == "encode":  # no faster than the rows are written
+            seconds = max(seconds, stages.disk_bytes(sizes)["rows"] / known.write_bytes_s)
         time_s = Range.around(seconds, law.spread)
     return Stage(name=name, time_s=time_s, memory_bytes=Range.around(peak, memory.spread))
 

@@ -206,9 +206,10 @@ def calibrated(known: Knowledge, measured: Calibration) -> Knowledge:
         for stage in stages.PASSES
         if stage in known.time
     }
+    known = replace(known, factors=factors, write_bytes_s=measured.write_bytes_s)
     usable = [fit for fit in measured.fits if fit.steps]
     if not usable or measured.trees is None:
-        return replace(known, factors=factors)
+        return known
     last = usable[-1]
     shape = replace(part, train_rows=last.rows, valid_rows=last.valid_rows)
     law, terms = training.unit_terms(measured.trees, shape, last.best, threads=cpu_quota(), steps=last.steps)
