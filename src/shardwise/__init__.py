@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shardwise.api import health as health
     from shardwise.api import load as load
     from shardwise.api import partition as partition
+    from shardwise.api import plan as plan
     from shardwise.api import profile as profile
     from shardwise.api import train as train
     from shardwise.core.errors import ShardwiseError as ShardwiseError
@@ -36,6 +37,7 @@ _HOMES = {
     "partition": "shardwise.api",
     "health": "shardwise.api",
     "advise_partitions": "shardwise.api",
+    "plan": "shardwise.api",
     "profile": "shardwise.api",
     "ShardwiseError": "shardwise.core.errors",
     "ShardwiseClassifier": "shardwise.estimators",
@@ -43,7 +45,7 @@ _HOMES = {
 }
 __all__ = [
     "ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "advise_partitions", "health", "load",
-    "partition", "profile", "train",
+    "partition", "plan", "profile", "train",
 ]  # fmt: skip
 
 
@@ -54,7 +56,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Facade(ModuleType):
-    """Keeps `shardwise.train` the function, whatever imports the package `shardwise.train` (the room of that name)."""
+    """Keeps `shardwise.train` and `shardwise.plan` the functions, whatever imports the rooms of those names."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -10,7 +10,7 @@ from shardwise.compute.base import stream
 from shardwise.compute.ceiling import available_bytes, cpu_quota
 from shardwise.compute.local import make_executor
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Events, Listener
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.units import parse_size
@@ -24,12 +24,16 @@ from shardwise.data.repartition import compact as compact_files
 from shardwise.data.survey import check_health, column_share, expansion
 from shardwise.data.treatment import treat
 from shardwise.plan.advice import Advice, Workload, advise
+from shardwise.plan.answer import Plan
+from shardwise.plan.past import accuracy, read_runs
 from shardwise.registry.package import load_package
 from shardwise.serve.predictor import Predictor
-from shardwise.workflow import TrainResult
+from shardwise.train.forecast import plan_run
+from shardwise.workflow import TrainResult, open_data
 from shardwise.workflow import train as run_workflow
 
 NETWORK_BYTES_S = 100e6  # of object stores, which are not measured
+ALL_RUNS = 1_000_000
 
 
 def train(data: Any, target: str, *, listen: Listener | None = None, **options: Any) -> TrainResult:
@@ -44,6 +48,29 @@ def train(data: Any, target: str, *, listen: Listener | None = None, **options: 
     paths = _paths(data, str(options.get("runs_folder", "runs")))
     config = RunConfig.from_mapping({"data": paths, "target": target, **options})
     return run_workflow(config, Events([listen] if listen else []))
+
+
+def plan(data: Any, target: str, **options: Any) -> Plan:
+    """Whether training on `data` fits, how long it takes, and how much memory and disk; nothing is trained.
+
+    The arguments are those of `train`. A few seconds of calibration on a slice of the data; the run that is asked
+    for the same journals the prediction. Raises `ShardwiseError` as `train` does.
+    """
+    paths = _paths(data, str(options.get("runs_folder", "runs")))
+    return plan_config(RunConfig.from_mapping({"data": paths, "target": target, **options}))
+
+
+def plan_config(config: RunConfig) -> Plan:
+    """The plan of a run that is described by a config."""
+    with context(stage="data"):
+        dataset = open_data(config)
+    return plan_run(config, dataset)
+
+
+def prediction_accuracy(runs_folder: str = "runs") -> dict[str, Any]:
+    """Predicted over actual time and memory of all finished runs in a folder, each and in all, as JSON values."""
+    runs, refused = read_runs(Path(runs_folder), ALL_RUNS)
+    return {"folder": runs_folder, **accuracy(runs), "refused": refused}
 
 
 def load(package: str | Path) -> Predictor:

@@ -30,6 +30,7 @@ from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
 from shardwise.store.ledger import unit_key
 from shardwise.train.fitting import Fitting
+from shardwise.train.forecast import note_plan, note_sizes, note_trial
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared, prepare
 from shardwise.train.result import FoldResult, TrialResult, rank
@@ -131,7 +132,9 @@ def train(
             hint = "--time +5m goes on with it, another --run NAME starts anew"
             events.emit(Said(text=f"Run {run.folder.name} is finished, this is its result; {hint}."))
             return TrainResult(**done)
+        note_plan(run, dataset)
         prepared = prepare(run, dataset)
+        note_sizes(run, prepared)
         task = prepared.target.task
         search = Search(prepared, metric_named(config.metric or default_metric(task), task))
         run_trials(run, search)
@@ -209,6 +212,7 @@ def _told(run: Run, search: Search, study: Study, fitted: Sequence[tuple[FitUnit
     complete = len(folds) == search.folds
     trial = TrialResult(number=unit.trial, candidate=unit.candidate, folds=folds, complete=complete)
     search.trials.append(trial)
+    note_trial(run, trial)
     study.tell(unit.candidate, trial.loss)
     best = _best(search)
     score, name = _score(search.metric, trial.loss), search.metric.name

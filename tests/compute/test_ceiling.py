@@ -190,3 +190,15 @@ def test_disk_is_checked_where_the_folder_will_be(tmp_path: Path) -> None:
     check_disk(place, 1)
     with pytest.raises(DiskFull, match=r"1000 TB of disk are needed, .* are free \(path .*yet\)\. Free some space"):
         check_disk(place, 10**15)
+
+
+def test_a_lap_has_the_peak_since_the_last_one() -> None:
+    readings = iter([10, 50, 20, 5, 30, 30])
+    watch = MemoryWatch(measure=lambda: next(readings))
+    watch.sample()
+    watch.sample()
+    assert watch.lap() == 50  # the third reading is lower
+    assert watch.lap() == 5
+    watch.sample()
+    assert watch.lap() == 30
+    assert watch.peak_bytes == 50

@@ -16,6 +16,7 @@ from shardwise.core.names import nearest
 VERBS = {
     "profile": "Describe a dataset: one pass, readable or as JSON.",
     "partition": "Write a dataset anew in partitions, append, compact, remedy; advise on sizes.",
+    "plan": "Does it fit, how long, how much disk: before anything is trained.",
     "train": "Train, evaluate honestly, and seal a package.",
     "evaluate": "Score a package on new labelled data, with intervals and slices.",
     "predict": "Predict files of any size, in input order.",

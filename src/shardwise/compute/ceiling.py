@@ -164,6 +164,8 @@ class MemoryWatch:
         self._measure = measure
         self._act_share = act_share
         self._above = False
+        self._lap_bytes = 0
+        self._lock = threading.Lock()
         self._stride, self._pending = 1, list[tuple[float, int]]()
         self._start_s = time.monotonic()
         self._stopped = threading.Event()
@@ -182,13 +184,22 @@ class MemoryWatch:
     def sample(self) -> int:
         """Measure now; the bytes."""
         used = self._measure()
-        self.peak_bytes = max(self.peak_bytes, used)
-        self._record(time.monotonic() - self._start_s, used)
+        with self._lock:  # `lap` measures from another thread
+            self.peak_bytes = max(self.peak_bytes, used)
+            self._lap_bytes = max(self._lap_bytes, used)
+            self._record(time.monotonic() - self._start_s, used)
         above = self.limit_bytes is not None and used > self._act_share * self.limit_bytes
         if above and not self._above and self._on_above is not None:
             self._on_above(used)
         self._above = above
         return used
+
+    def lap(self) -> int:
+        """The most bytes since the last call, measuring now once more."""
+        self.sample()
+        with self._lock:
+            highest, self._lap_bytes = self._lap_bytes, 0
+        return highest
 
     def _watch(self) -> None:
         self.sample()

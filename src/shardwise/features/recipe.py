@@ -112,6 +112,11 @@ class Recipe:
         }
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the transformers, in the order of their features: a key of `TRANSFORMERS` for each."""
+        return tuple(name for name, _ in self._steps)
+
+    @property
     def summary_inputs(self) -> tuple[str, ...]:
         """Raw columns that `summaries()` read; the others need no second pass."""
         gathering = [step for _, step in self._steps if step.summaries()]

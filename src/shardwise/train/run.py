@@ -108,16 +108,18 @@ class Run:
 
     @contextmanager
     def stage(self, name: str, total: int = 0) -> Iterator[dict[str, Any]]:
-        """Times a stage, names it in errors, and shows it."""
+        """Times a stage, names it in errors, shows it, and journals what it took."""
         self.events.emit(StageStarted(stage=name, total=total))
         started = self.deadline.used_s()
+        self.watch.lap()
         record: dict[str, Any] = {"stage": name, "rows": 0}
         with context(stage=name):
             yield record
         record["seconds"] = round(self.deadline.used_s() - started, 3)
-        record["peak_bytes"] = self.watch.peak_bytes
+        record["peak_bytes"] = self.watch.lap()
         give_back()
         self.stages.append(record)
+        self.note("stage", **record)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,171 @@
+"""On what the time and the memory of each stage depend: named terms of the sizes. Pure.
+
+The seconds and the bytes of a stage are coefficients (`learn.Law`) times these terms. With n workers a pass over the
+partitions has the terms of Ernest: `1, size / n, log n, n`. Millions of cells, rows and bytes, so that coefficients are
+of the order of seconds and megabytes.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from shardwise.plan.memory import trees_bytes
+from shardwise.plan.sizes import Sizes
+from shardwise.plan.training import Placement
+
+SMALL_BYTES = 64_000_000  # a pass over less runs in this process
+THREADS_BYTES = 1_000_000_000  # with less memory, on one thread
+BATCH_ROWS = 65_536
+SAMPLE_ROWS = 50_000  # of the profile
+SAMPLE_CELLS = 8_000_000
+KEPT_FLOATS_BYTES = 2**30  # of training rows that are kept as floats as well
+MB = 1e-6
+PROCESS_MB = 220.0  # with all libraries loaded, before anything is read; a worker shares some of it
+
+Terms = dict[str, float]
+PASSES = ("profile", "recipe", "encode")
+STAGES = ("open", "profile", "leaks", "recipe", "encode", "train", "test", "package", "report")
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How partitions are read: `slots` at a time, in `processes` worker processes; 0: in threads of this one."""
+
+    slots: int
+    processes: int
+
+
+def passing(sizes: Sizes, *, workers: int | None, cpus: int, memory_bytes: int) -> Passing:
+    """Workers where they are asked for or where there is much to read, else threads for several partitions."""
+    count = min(workers or cpus, sizes.partitions)
+    if workers or (sizes.partitions > 1 and sizes.size_bytes > SMALL_BYTES):
+        return Passing(count, count)
+    return Passing(count if memory_bytes >= THREADS_BYTES else 1, 0)
+
+
+def busiest(sizes: Sizes, slots: int) -> float:
+    """Share of the work that the busiest of `slots` has: at least that of the largest partition."""
+    return max(1 / slots, sizes.largest) if slots > 1 else 1.0
+
+
+def float_rows(sizes: Sizes) -> float:
+    """Rows that lie on disk as floats: those that are scored, and as many others as the limit holds."""
+    scored = sizes.test_rows + sizes.valid_rows * sizes.folds
+    others = max(0, sizes.rows - scored)
+    return scored + min(others, KEPT_FLOATS_BYTES / (4 * max(1, sizes.features)))
+
+
+def disk_bytes(sizes: Sizes) -> dict[str, float]:
+    """Bytes that a run leaves on disk: encoded rows, profiles and fold numbers, models with their predictions."""
+    row_codes = sizes.seen + 12
+    rows = sizes.encodings * (sizes.rows * row_codes + float_rows(sizes) * (4 * sizes.features + 12))
+    sample = min(SAMPLE_ROWS, sizes.rows) * sizes.memory_bytes / max(1, sizes.rows)
+    blobs = sizes.rows + sample + sizes.partitions * 2e4 * sizes.width
+    models = sizes.folds * (8 * sizes.valid_rows * sizes.outputs + 2e6 * sizes.outputs)
+    return {"rows": float(rows), "blobs": float(blobs), "models": float(models)}
+
+
+def time_terms(stage: str, sizes: Sizes, passes: Passing, *, trees: float = 0.0) -> Terms:
+    """Terms of a stage's seconds; `trees` predict, those of all members together."""
+    return _TIME[stage](sizes, passes, trees)
+
+
+def _pass(terms: Mapping[str, float], sizes: Sizes, passes: Passing) -> Terms:
+    share = busiest(sizes, passes.slots)
+    return {
+        "one": 1.0,
+        **{name: value * share for name, value in terms.items()},
+        "log": math.log2(passes.slots),
+        "workers": float(passes.processes),
+    }
+
+
+def _profile(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
+    strings = sizes.columns.get("string", 0)
+    work = {
+        "partitions": sizes.partitions * sizes.width / 100,
+        "cells": MB * sizes.cells,
+        "strings": MB * sizes.rows * strings,
+        "bytes": MB * sizes.memory_bytes,
+    }
+    return _pass(work, sizes, passes)
+
+
+def _leaks(sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
+    rows = min(sizes.rows, SAMPLE_ROWS, SAMPLE_CELLS // max(1, sizes.width))
+    return {
+        "one": 1.0, "columns": sizes.width / 100, "cells": MB * rows * sizes.width,
+        "outputs": MB * rows * sizes.width * (sizes.outputs - 1),
+    }  # fmt: skip
+
+
+def _recipe(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
+    work = {"encoded": MB * sizes.rows * sizes.encoded, "texts": MB * sizes.rows * sizes.texts}
+    return _pass(work, sizes, passes) | {"columns": sizes.width / 100}
+
+
+def _encode(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
+    work = {
+        "encodings": float(sizes.encodings),
+        "cells": MB * sizes.encodings * sizes.rows * sizes.features,
+        "floats": MB * sizes.encodings * float_rows(sizes) * sizes.features,
+        "strings": MB * sizes.encodings * sizes.rows * sizes.columns.get("string", 0),
+        "encoded": MB * sizes.encodings * sizes.rows * sizes.encoded,
+        "texts": MB * sizes.encodings * sizes.rows * sizes.texts,
+    }
+    return _pass(work, sizes, passes)
+
+
+def _test(sizes: Sizes, _passes: Passing, trees: float) -> Terms:
+    return {
+        "one": 1.0, "predict": MB * sizes.test_rows * trees / 100, "rows": MB * sizes.test_rows * sizes.outputs,
+        "valid": MB * sizes.valid_rows * sizes.folds * sizes.outputs, "load": trees / 1000,
+    }  # fmt: skip
+
+
+def _package(sizes: Sizes, _passes: Passing, trees: float) -> Terms:
+    return {"one": 1.0, "trees": trees / 1000, "columns": sizes.width / 100}
+
+
+def _report(sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
+    return {"one": 1.0, "columns": sizes.width / 100, "rows": MB * sizes.test_rows * sizes.outputs}
+
+
+def _open(_sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
+    return {"one": 1.0}
+
+
+_TIME: dict[str, Callable[[Sizes, Passing, float], Terms]] = {
+    "open": _open, "profile": _profile, "leaks": _leaks, "recipe": _recipe, "encode": _encode, "test": _test,
+    "package": _package, "report": _report,
+}  # fmt: skip
+
+
+def known_megabytes(stage: str) -> Terms:
+    """Coefficients that need not be learned, at least: processes, and what LightGBM keeps."""
+    passes = stage in PASSES or stage == "leaks"
+    return {"one": PROCESS_MB, "workers": 30.0} if passes else {"one": PROCESS_MB, "workers": 110.0, "trees": 1.0}
+
+
+def memory_terms(stage: str, sizes: Sizes, passes: Passing, placed: Placement, *, trees: float = 0.0) -> Terms:
+    """Terms of the peak bytes of a stage, in megabytes, the base of all processes among them.
+
+    What models were trained with is kept until the end, in as many processes as trained; `trees` are those of the
+    members of the package.
+    """
+    if stage == "open":
+        return {"one": 1.0}
+    batch = min(BATCH_ROWS, sizes.rows)
+    row_bytes = sizes.memory_bytes / max(1, sizes.rows)
+    terms = {"one": 1.0, "sample": MB * min(SAMPLE_ROWS, sizes.rows) * row_bytes}
+    if stage in PASSES or stage == "leaks":
+        reading = passes.slots * batch * row_bytes
+        matrix = passes.slots * batch * 4 * sizes.features if stage == "encode" else 0.0
+        terms |= {"workers": float(passes.processes), "batches": MB * reading}
+        return terms | {"matrix": MB * matrix, "columns": sizes.width / 100}
+    needed = trees_bytes(sizes.train_rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
+    terms |= {"workers": float(placed.processes), "trees": MB * placed.slots * needed, "models": trees / 1000}
+    if stage == "train":
+        return terms | {"floats": MB * placed.slots * sizes.valid_rows * 4 * sizes.features}
+    scored = MB * (sizes.test_rows + sizes.valid_rows * sizes.folds) * 8 * sizes.outputs
+    return terms | {"scored": scored, "test": MB * sizes.test_rows * 4 * sizes.features}

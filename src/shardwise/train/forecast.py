@@ -1,0 +1,189 @@
+"""What a run is expected to take, told or journalled before it begins; and what it took, for later plans."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shardwise.compute.ceiling import cpu_quota, disk_free, memory_limit_bytes
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import TargetError, context
+from shardwise.core.names import nearest
+from shardwise.core.target import Task
+from shardwise.data.dataset import Dataset, TypeConflict
+from shardwise.data.rows import BinnedRows
+from shardwise.plan import saved
+from shardwise.plan.answer import Plan, answer
+from shardwise.plan.calibrate import Calibration, Question, calibrate
+from shardwise.plan.cost import Budget, Knowledge, forecast, under_ceiling
+from shardwise.plan.knowledge import calibrated, defaults, learned
+from shardwise.plan.past import FORMAT, read_runs
+from shardwise.plan.sizes import Folding, Sizes, guess_sizes, is_positive, largest_share
+from shardwise.split.base import TEST
+from shardwise.train.passes import BINS
+from shardwise.train.prepare import MAX_WIDENED, Prepared
+from shardwise.train.result import TrialResult
+from shardwise.train.run import Run
+from shardwise.train.targets import infer_target
+
+CALIBRATION_SHARE = 0.05  # of what the run is expected to take ...
+CALIBRATION_S = (6.0, 60.0)  # ... but at least and at most this
+LEARNED_RUNS = 20  # at the start of a run: reading more journals would take longer than it is worth
+
+
+def plan_run(config: RunConfig, dataset: Dataset) -> Plan:
+    """Calibrate on a slice of the data and say what the run of `config` takes; the prediction waits for that run.
+
+    Raises `TargetError` for a column that is not there, and what a run on this data would raise.
+    """
+    check_target(config, dataset)
+    budget = budget_of(config)
+    runs, refused = read_runs(Path(config.runs_folder))
+    known = learned(defaults(), runs)
+    usual = forecast(_guessed(config, dataset), budget, known)
+    limit_s = min(max(CALIBRATION_SHARE * usual.time_s.value, CALIBRATION_S[0]), CALIBRATION_S[1])
+    with context(stage="plan"):
+        dataset, measured = _calibrate(config, dataset, limit_s)
+    known = calibrated(known, measured)
+    found = answer(measured.sizes, budget, known)
+    saved.keep(config, dataset.fingerprint, saved.predicted(found.expected, "calibration"))
+    return replace(found, calibration=measured, past_runs=len(runs), refused=tuple(refused))
+
+
+def _calibrate(config: RunConfig, dataset: Dataset, limit_s: float) -> tuple[Dataset, Calibration]:
+    """In the time that is left when the types of a text file turn out wider than its first rows said."""
+    question = Question(
+        target=config.target,
+        infer=lambda column: infer_target(config.target, column, task=config.task, quantile=config.quantile),
+        exclude=frozenset((*config.drop, *services(config))),
+        kinds=tuple(sorted(config.kinds.items())),
+        folding=folding(config), families=config.families, held=config.params, seed=config.seed,
+    )  # fmt: skip
+    for _ in range(MAX_WIDENED):
+        try:
+            return dataset, calibrate(dataset, question, Path(config.runs_folder), limit_s)
+        except TypeConflict as conflict:
+            dataset = dataset.widened(conflict.column)
+    raise AssertionError("types cannot be widened that often")
+
+
+def check_target(config: RunConfig, dataset: Dataset) -> None:
+    """Raises `TargetError` with the nearest name."""
+    if config.target not in dataset.schema.names:
+        raise TargetError(
+            f"the data has no column {config.target!r}", hint=nearest(config.target, dataset.schema.names)
+        )
+
+
+def services(config: RunConfig) -> tuple[str, ...]:
+    """Columns that serve the run and are no features."""
+    return tuple(name for name in (config.weight, config.group, config.fold_column, *config.key) if name)
+
+
+def folding(config: RunConfig) -> Folding:
+    return Folding(
+        folds=config.folds, test_share=config.test_share, valid_share=config.valid_share,
+        temporal=config.time_column is not None,
+    )  # fmt: skip
+
+
+def budget_of(config: RunConfig) -> Budget:
+    """What a run may use; without a ceiling on memory, that of the machine or the container."""
+    memory = min(config.memory_bytes or 2**62, memory_limit_bytes())
+    disk = min(config.disk_bytes or 2**62, disk_free(config.runs_folder))
+    return Budget(
+        trials=config.trials, time_s=config.time_s, memory_bytes=memory, confined=config.memory is not None,
+        disk_bytes=disk, workers=config.workers, cpus=cpu_quota(), families=config.families, held=config.params,
+    )  # fmt: skip
+
+
+def _guessed(config: RunConfig, dataset: Dataset) -> Sizes:
+    rows = dataset.rows
+    if rows is None:
+        rows = _counted(dataset)
+    return guess_sizes(dataset, rows, config.target, asked=folding(config), drop=(*config.drop, *services(config)))
+
+
+def _counted(dataset: Dataset) -> int:
+    """Rows of text files, estimated from the first batch: as stored a row takes about two thirds of its memory."""
+    try:
+        first = next(iter(dataset.read(dataset.partitions[0], None, 4096)), None)
+    except TypeConflict as conflict:
+        return _counted(dataset.widened(conflict.column))
+    if first is None or first.num_rows < 4096:
+        return 0 if first is None else first.num_rows
+    return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
+
+
+# -- the journal of a run ----------------------------------------------------------------------------------------------
+
+
+def note_plan(run: Run, dataset: Dataset) -> None:
+    """Journal what the run is expected to take, once: what `plan` said, else what the sizes and past runs say.
+
+    Nothing is calibrated here.
+    """
+    if run.records("plan"):
+        return
+    record = saved.kept(run.config, dataset.fingerprint) or _cheap(run.config, dataset)
+    run.note("plan", **record)
+
+
+def _cheap(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    runs, _ = read_runs(Path(config.runs_folder), LEARNED_RUNS)
+    known: Knowledge = learned(defaults(), runs)
+    sizes, budget = _guessed(config, dataset), budget_of(config)
+    return saved.predicted(under_ceiling(sizes, budget, known)[0], "past runs" if runs else "shipped")
+
+
+def sizes_of(prepared: Prepared) -> Sizes:
+    """The sizes of a run whose rows are encoded; nothing in them is guessed."""
+    dataset, recipe, target = prepared.dataset, prepared.recipe, prepared.target
+    folds, rows = prepared.splitter.folds(), prepared.fold_rows
+    kinds = Counter(feature.kind.value for feature in recipe.features)
+    return Sizes(
+        rows=prepared.profile.rows,
+        columns=dict(sorted(Counter(column.group for column in prepared.profile.columns.values()).items())),
+        size_bytes=dataset.size_bytes,
+        memory_bytes=prepared.profile.size_bytes,
+        partitions=len(dataset.partitions),
+        largest=largest_share(dataset),
+        features=len(recipe.features),
+        binned=len(BinnedRows(prepared.rows / BINS, recipe.features, ()).features),
+        encoded=kinds["encoded"],
+        texts=recipe.kinds.count("text"),
+        outputs=target.outputs if target.task is Task.MULTICLASS else 1,
+        task=target.task.value,
+        positive=is_positive(prepared.opened.columns[target.column].minimum),
+        folds=len(folds),
+        train_rows=max(sum(rows.get(number, 0) for number in fold.train) for fold in folds),
+        valid_rows=max(sum(rows.get(number, 0) for number in fold.valid) for fold in folds),
+        test_rows=rows.get(TEST, 0),
+        encodings=len({prepared.rows, *prepared.fold_rows_folders}),
+    )
+
+
+def note_sizes(run: Run, prepared: Prepared) -> None:
+    """Journal the sizes of a run, once."""
+    if not run.records("sizes"):
+        sizes = sizes_of(prepared).to_json()
+        run.note(
+            "sizes", format=FORMAT, sizes=sizes, workers=run.executor.slots, asked=run.config.workers,
+            ceiling_bytes=run.config.memory_bytes,
+        )  # fmt: skip
+
+
+def note_trial(run: Run, trial: TrialResult) -> None:
+    """Journal what a trial took."""
+    run.note(
+        "trial",
+        number=trial.number,
+        **trial.candidate.to_json(),
+        folds=[
+            {
+                "seconds": fold.seconds, "predict_s": fold.predict_s, "rounds": fold.rounds, "cut": fold.cut,
+                "share": fold.share, "steps": fold.curve[-1][0] if fold.curve else 0, "valid_rows": fold.valid_rows,
+            }
+            for fold in trial.folds
+        ],
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Seconds of candidates: which ones, how many rounds, how they share the workers."""
+
+import numpy as np
+import pytest
+from tests.plan.shapes import sizes
+
+from shardwise.core.candidate import Candidate
+from shardwise.core.target import Target, Task
+from shardwise.models.portfolio import portfolio
+from shardwise.plan import training
+
+POWERS = {"rate": 1.0, "leaves": -0.2, "extra_trees": 1.5, "logs": 1.2}
+
+
+def test_candidates_are_the_portfolio_and_then_average_ones() -> None:
+    known = portfolio(Target(column="y", task=Task.REGRESSION), (), 200_000)
+    assert [c.family for c in training.candidates(sizes(), None)] == [c.family for c in known]
+    many = training.candidates(sizes(), len(known) + 3)
+    assert len(many) == len(known) + 3
+    assert {c.family for c in many[len(known) :]} == {"trees"}
+    assert len(training.candidates(sizes(), 2)) == 2
+
+
+def test_params_that_are_held_bound_the_rounds() -> None:
+    held = {"trees": {"n_estimators": 30}}
+    trees = next(c for c in training.candidates(sizes(), 2, (), held) if c.family == "trees")
+    assert training.boosted(500.0, training.params_of(trees)) == 30
+    assert training.rounds_of(trees, trees, 500.0, POWERS) == 30
+
+
+def test_slow_learners_take_more_rounds() -> None:
+    first = Candidate(family="trees", params={"learning_rate": 0.1})
+    slow = Candidate(family="trees", params={"learning_rate": 0.05})
+    assert training.rounds_of(slow, first, 100.0, POWERS) == pytest.approx(200.0)
+    assert training.rounds_of(first, first, 100.0, POWERS) == pytest.approx(100.0)
+
+
+def test_rounds_grow_with_the_rows_by_a_power() -> None:
+    rounds = training.Rounds(100.0, 1_000, 0.5)
+    assert rounds.at(1_000) == pytest.approx(100.0)
+    assert rounds.at(4_000) == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("term", ["histograms", "rows", "cells"])
+def test_terms_grow_with_the_rows(term: str) -> None:
+    trees = Candidate(family="trees", params={})
+    _, few = training.unit_terms(trees, sizes(train_rows=10_000), 100.0)
+    _, many = training.unit_terms(trees, sizes(train_rows=20_000), 100.0)
+    assert many[term] == pytest.approx(2 * few[term], rel=0.01)
+
+
+@pytest.mark.parametrize(("rows", "rounds"), [(1_000, 16), (150_000, 16), (600_000, 10), (3_000_000, 6)])
+def test_a_linear_model_ends_early_or_after_six_million_visits(rows: int, rounds: int) -> None:
+    _, terms = training.unit_terms(Candidate(family="linear"), sizes(train_rows=rows), 0.0)
+    assert terms["visits"] == pytest.approx(1e-6 * rounds * min(rows, 2**20))
+    _, seen = training.unit_terms(Candidate(family="linear"), sizes(train_rows=rows), 0.0, steps=3)
+    assert seen["visits"] == pytest.approx(1e-6 * 3 * min(rows, 2**20))
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 50])
+def test_a_makespan_lies_between_its_bounds(slots: int) -> None:
+    lengths = np.random.default_rng(slots).random(20).tolist()
+    found = training.makespan(lengths, slots)
+    assert max(max(lengths), sum(lengths) / slots) - 1e-9 <= found <= sum(lengths) / slots + max(lengths)
+
+
+def test_a_large_model_gets_a_process_of_its_own_only_under_a_ceiling() -> None:
+    large = sizes(train_rows=5_000_000)
+    free = training.place(large, workers=None, cpus=4, ceiling_bytes=None)
+    assert (free.slots, free.processes, free.threads) == (1, 0, 4)
+    held = training.place(large, workers=None, cpus=4, ceiling_bytes=10**9)
+    assert (held.slots, held.processes) == (1, 1)
+    small = training.place(sizes(train_rows=50_000, folds=5), workers=None, cpus=4, ceiling_bytes=None)
+    assert (small.slots, small.processes, small.threads) == (4, 4, 1)
