@@ -255,7 +255,7 @@ def verdict(value: float, limit: float) -> str:
 def command_line() -> str:
     """What was typed, without places on this machine."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--data", "--results"):
+    for option in ("--data", "--results", "--folder"):
         parser.add_argument(option)
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     return shlex.join(["python", script, *parser.parse_known_args(sys.argv[1:])[1]])

@@ -77,11 +77,7 @@ class Recipe:
         `ConfigError` for a kind of an unknown column, `DataError` when no column is left.
         """
         config = config or RecipeConfig()
-        for column in config.kinds:
-            if column not in schema.names:
-                raise ConfigError(
-                    f"there is no column {column!r} to give a kind", hint=nearest_column(column, schema.names)
-                )
+        _check_kinds(config, schema)
         columns = [name for name in schema.names if name != target.column and name not in exclude]
         chosen, rejected = _choose(columns, profile, config)
         kinds = [kind for names in chosen.values() for kind in names]
@@ -223,6 +219,13 @@ class Recipe:
         if state["fitted"]:
             loaded._lay_out()
         return loaded
+
+
+def _check_kinds(config: RecipeConfig, schema: pa.Schema) -> None:
+    for column in config.kinds:
+        if column not in schema.names:
+            hint = nearest_column(column, schema.names)
+            raise ConfigError(f"there is no column {column!r} to give a kind", hint=hint)
 
 
 def _load(step: Mapping[str, Any]) -> Transformer:
