@@ -31,7 +31,9 @@ DROP = ("id", "weight", "spent", "visits")
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     monkeypatch.chdir(tmp_path)
     pq.write_table(people(1_500), "people.parquet")
-    return RunConfig(data=("people.parquet",), target="bought", drop=DROP, folds=2, trials=2, report=False)
+    return RunConfig(
+        data=("people.parquet",), target="bought", drop=DROP, folds=2, trials=2, report=False, select="none"
+    )
 
 
 def test_sizes_and_prediction_are_those_of_the_run_that_follows(config: RunConfig) -> None:

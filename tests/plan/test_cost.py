@@ -88,17 +88,17 @@ def test_rows_that_fit_under_the_ceiling() -> None:
     large = sizes(rows=20_000_000, train_rows=18_000_000, features=30)
     free = Budget(trials=2, cpus=2, memory_bytes=64 * 10**9, confined=True)
     assert row_share(large, free) == 1.0
-    shares = [row_share(large, replace(free, memory_bytes=size * 10**8)) for size in (4, 6, 10, 15, 30)]
+    shares = [row_share(large, replace(free, memory_bytes=size * 10**8)) for size in (6, 8, 12, 20, 40)]
     assert shares == sorted(shares)
     assert 0.0 < shares[1] < 1.0
-    assert row_share(large, replace(free, memory_bytes=200_000_000)) == 0.0
+    assert row_share(large, replace(free, memory_bytes=400_000_000)) == 0.0
 
 
 def test_the_share_takes_what_the_ceiling_leaves() -> None:
     large = sizes(rows=20_000_000, train_rows=18_000_000, features=30)
     budget = Budget(trials=2, cpus=2, memory_bytes=10**9, confined=True)
     rows = row_share(large, budget) * large.train_rows
-    needed = trees_bytes(round(rows), 30, 1, valid_rows=large.valid_rows) + 2 * cost.PROCESS_BYTES
+    needed = trees_bytes(round(rows), 30, 1, valid_rows=large.valid_rows) + cost.MAIN_BYTES + cost.PROCESS_BYTES
     assert needed == pytest.approx(cost.SAFETY * 10**9, rel=0.001)
 
 

@@ -1,5 +1,6 @@
 """shardwise plan DATA... --target COL"""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -7,42 +8,15 @@ import click
 
 from shardwise.api import plan_config, prediction_accuracy
 from shardwise.cli import print_json
-from shardwise.cli.options import json_option, reading_options
+from shardwise.cli.train import command as train_command
 from shardwise.cli.train import make_config
 from shardwise.core.units import format_duration, format_size
 from shardwise.plan.answer import render, table
 
+NOT_ASKED = ("out", "engine", "run", "strict")  # options of train on which no plan depends
 
-@click.command("plan")
-@click.argument("data", nargs=-1, metavar="DATA...")
-@click.option("--target", help="The column to predict.")
-@click.option("--time", "time", help="Ceiling on working time, like 5m.")
-@click.option("--memory", help="Ceiling on memory, like 2GB; else that of the machine or the container.")
-@click.option("--disk", help="Ceiling on what the run's folder takes, like 20GB.")
-@click.option("--trials", type=int, help="Number of candidates.")
-@click.option("--workers", type=int, help="Worker processes.")
-@click.option("--seed", type=int, help="Root of all seeds; 0 unless given.")
-@click.option("--runs-folder", help="Where runs lie, from which a plan learns; runs/ unless given.")
-@click.option("--config", "config_file", help="YAML file with options; those given here win.")
-@click.option("--task", help="binary, multiclass, regression, count or quantile; else told by the target.")
-@click.option("--metric", help="What to optimise, by scikit-learn's name.")
-@click.option("--quantile", type=float, help="Which quantile, for --task quantile.")
-@click.option("--weight", help="Column of sample weights.")
-@click.option("--class-weight", multiple=True, help="balanced, or CLASS=WEIGHT.")
-@click.option("--key", multiple=True, help="Columns that identify a row; else its content.")
-@click.option("--group", help="Column whose groups never straddle folds.")
-@click.option("--time-column", help="Column by which the test lies in the future.")
-@click.option("--folds", type=int, help="Number of folds; else by the number of rows.")
-@click.option("--test-share", type=float, help="Share of the sealed test fold.")
-@click.option("--drop", multiple=True, metavar="COL,...", help="Columns to leave out.")
-@click.option("--kind", "kinds", multiple=True, metavar="COL=KIND", help="number, category, text, date or ignore.")
-@click.option("--type", "types", multiple=True, metavar="COL=TYPE", help="Arrow type of a column of a text file.")
-@click.option("--families", multiple=True, help="Model families to try: baseline, linear, trees.")
-@click.option("--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family.")
-@click.option("--accuracy", is_flag=True, help="Compare what was predicted with what past runs took; needs no DATA.")
-@reading_options
-@json_option
-def command(as_json: bool, config_file: str | None, accuracy: bool, **given: Any) -> int:
+
+def plan(as_json: bool, config_file: str | None, accuracy: bool, **given: Any) -> int:
     """Say whether training on DATA fits, how long it takes, and how much memory and disk; nothing is trained.
 
     A few seconds of calibration on a slice of the data. Give the options that you will give to train. Exit code 1 when
@@ -56,6 +30,18 @@ def command(as_json: bool, config_file: str | None, accuracy: bool, **given: Any
     else:
         print(render(found))
     return 0 if found.fits else 1
+
+
+def _params() -> list[click.Parameter]:
+    """Those of train, so that what is planned is what will be run, and --accuracy, with which no DATA is needed."""
+    taken = [copy(param) for param in train_command.params if param.name not in NOT_ASKED]
+    for param in taken:
+        param.required = param.required and not isinstance(param, click.Argument)
+    help_text = "Compare what was predicted with what past runs took; needs no DATA."
+    return [*taken, click.Option(["--accuracy"], is_flag=True, help=help_text)]
+
+
+command = click.Command("plan", callback=plan, params=_params(), help=plan.__doc__)
 
 
 def _accuracy(folder: str, *, as_json: bool) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from shardwise.core.candidate import Candidate
 from shardwise.plan import stages, training
 from shardwise.plan.learn import Law
-from shardwise.plan.memory import PROCESS_BYTES, trees_bytes
+from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
 
 SURE = 1.645  # standard deviations: nine of ten lie within
@@ -62,6 +62,7 @@ class Budget:
     workers: int | None = None
     cpus: int = 1
     families: tuple[str, ...] = ()
+    select: bool = True
     held: training.Held = field(default_factory=dict)
 
     @property
@@ -144,7 +145,10 @@ class _Fits:
         self.placed = training.place(
             sizes, workers=budget.workers, cpus=budget.cpus, ceiling_bytes=budget.ceiling_bytes
         )
-        self.passes = stages.passing(sizes, workers=budget.workers, cpus=budget.cpus, memory_bytes=budget.memory_bytes)
+        self.passes = stages.passing(
+            sizes, workers=budget.workers, cpus=budget.cpus, memory_bytes=budget.memory_bytes,
+            ceiling_bytes=budget.ceiling_bytes,
+        )  # fmt: skip
 
     @property
     def first(self) -> Candidate:
@@ -186,6 +190,8 @@ class _Fits:
 
 def _stage(name: str, fits: _Fits) -> Stage:
     sizes, known = fits.sizes, fits.known
+    if name == "select" and not fits.budget.select:
+        return Stage(name=name, time_s=Range(0.0, 0.0, 0.0), memory_bytes=Range(0.0, 0.0, 0.0))
     memory = known.memory["profile" if name == "open" else name]
     megabytes = memory(stages.memory_terms(name, sizes, fits.passes, fits.placed, trees=fits.trees))
     peak = 1e6 * megabytes * math.exp(MEMORY_SURE * memory.spread)
@@ -252,7 +258,7 @@ def row_share(sizes: Sizes, budget: Budget) -> float:
     The ceiling less the processes is shared by the models that are fitted at a time, as in `train.ladder`.
     """
     placed = training.place(sizes, workers=budget.workers, cpus=budget.cpus, ceiling_bytes=budget.ceiling_bytes)
-    room = (SAFETY * budget.memory_bytes - (1 + placed.processes) * PROCESS_BYTES) / placed.slots
+    room = (SAFETY * budget.memory_bytes - MAIN_BYTES - placed.processes * PROCESS_BYTES) / placed.slots
     fixed = trees_bytes(0, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     per_row = trees_bytes(1, sizes.seen, sizes.outputs) - trees_bytes(0, sizes.seen, sizes.outputs)
     share = min(1.0, (room - fixed) / max(1, sizes.train_rows * per_row))
@@ -265,7 +271,7 @@ def least_memory_bytes(sizes: Sizes, budget: Budget) -> int:
     placed = training.place(sizes, workers=one.workers, cpus=one.cpus, ceiling_bytes=one.ceiling_bytes)
     rows = min(sizes.train_rows, LEAST_ROWS)
     fits = trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
-    return round(((1 + placed.processes) * PROCESS_BYTES + placed.slots * fits) / SAFETY)
+    return round((MAIN_BYTES + placed.processes * PROCESS_BYTES + placed.slots * fits) / SAFETY)
 
 
 def under_ceiling(sizes: Sizes, budget: Budget, known: Knowledge) -> tuple[Forecast, float]:

@@ -40,8 +40,8 @@ def defaults() -> Knowledge:
 def to_json(known: Knowledge) -> dict[str, Any]:
     """Knowledge without what belongs to one data set."""
     return {
-        "time": {name: law.to_json() for name, law in sorted(known.time.items())},
-        "memory": {name: law.to_json() for name, law in sorted(known.memory.items())},
+        "time": {name: law.to_json() for name, law in sorted(known.time.items()) if law.runs},
+        "memory": {name: law.to_json() for name, law in sorted(known.memory.items()) if law.runs},
         "rounds": {"best": round(known.rounds.best, 1), "rows": known.rounds.rows, "power": known.rounds.power},
         "rounds_spread": round(known.rounds_spread, 3),
         "candidates": {name: round(value, 4) for name, value in sorted(known.candidates.items())},
@@ -52,13 +52,18 @@ def to_json(known: Knowledge) -> dict[str, Any]:
 def from_json(content: Mapping[str, Any]) -> Knowledge:
     """Inverse of `to_json`."""
     return Knowledge(
-        time={name: Law(**law) for name, law in content["time"].items()},
-        memory={name: Law(**law) for name, law in content["memory"].items()},
+        time={**_unknown(), **{name: Law(**law) for name, law in content["time"].items()}},
+        memory={**_unknown(), **{name: Law(**law) for name, law in content["memory"].items()}},
         rounds=training.Rounds(**content["rounds"]),
         rounds_spread=content["rounds_spread"],
         candidates=content["candidates"],
         measured_workers=content["measured_workers"],
     )
+
+
+def _unknown() -> dict[str, Law]:
+    """Laws of stages of which no run has told yet: they take nothing."""
+    return {name: Law({}, 0.0, 0, {}) for name in stages.STAGES[1:]}
 
 
 # -- from past runs ---------------------------------------------------------------------------------------------------
@@ -90,7 +95,9 @@ def _placed(run: PastRun) -> training.Placement:
 
 def _passes(run: PastRun) -> stages.Passing:
     memory_bytes = run.ceiling_bytes or 2**62
-    return stages.passing(run.sizes, workers=run.asked, cpus=run.workers, memory_bytes=memory_bytes)
+    return stages.passing(
+        run.sizes, workers=run.asked, cpus=run.workers, memory_bytes=memory_bytes, ceiling_bytes=run.ceiling_bytes
+    )
 
 
 def _stage_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:

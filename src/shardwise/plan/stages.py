@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from shardwise.plan.memory import trees_bytes
 from shardwise.plan.sizes import Sizes
-from shardwise.plan.training import Placement
+from shardwise.plan.training import Placement, workers_under
 
 SMALL_BYTES = 64_000_000  # a pass over less runs in this process
 THREADS_BYTES = 1_000_000_000  # with less memory, on one thread
@@ -19,12 +19,14 @@ BATCH_ROWS = 65_536
 SAMPLE_ROWS = 50_000  # of the profile
 SAMPLE_CELLS = 8_000_000
 KEPT_FLOATS_BYTES = 2**30  # of training rows that are kept as floats as well
+LEAST_SELECTED, SELECTED_CELLS, FEW_CELLS = 1_000, 3_000_000, 1_000_000  # as in `train.selection`
 MB = 1e-6
 PROCESS_MB = 220.0  # with all libraries loaded, before anything is read; a worker shares some of it
 
 Terms = dict[str, float]
 PASSES = ("profile", "recipe", "encode")
-STAGES = ("open", "profile", "leaks", "recipe", "encode", "train", "test", "package", "report")
+READING = (*PASSES, "leaks", "select")  # before models are trained
+STAGES = ("open", "profile", "leaks", "recipe", "select", "encode", "train", "test", "package", "report")
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,14 @@ class Passing:
     processes: int
 
 
-def passing(sizes: Sizes, *, workers: int | None, cpus: int, memory_bytes: int) -> Passing:
-    """Workers where they are asked for or where there is much to read, else threads for several partitions."""
+def passing(sizes: Sizes, *, workers: int | None, cpus: int, memory_bytes: int, ceiling_bytes: int | None) -> Passing:
+    """Workers where they are asked for or where there is much to read, else threads for several partitions.
+
+    `memory_bytes` is what there is, `ceiling_bytes` what was asked for.
+    """
     count = min(workers or cpus, sizes.partitions)
     if workers or (sizes.partitions > 1 and sizes.size_bytes > SMALL_BYTES):
+        count = min(count, workers_under(ceiling_bytes, count))
         return Passing(count, count)
     return Passing(count if memory_bytes >= THREADS_BYTES else 1, 0)
 
@@ -104,6 +110,19 @@ def _recipe(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
     return _pass(work, sizes, passes) | {"columns": sizes.width / 100}
 
 
+def _select(sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
+    """Quick models of a bounded sample, and each feature scored alone; nothing where the sample is too small."""
+    width = max(1, sizes.features * sizes.outputs)
+    rows = min(SAMPLE_ROWS, sizes.rows - sizes.test_rows, max(LEAST_SELECTED, SELECTED_CELLS // width))
+    if rows < LEAST_SELECTED:
+        return {}
+    repeats = 3 if rows * width < FEW_CELLS else 1
+    return {
+        "one": 1.0, "cells": MB * repeats * rows * width, "features": repeats * sizes.features / 100,
+        "outputs": repeats * width / 100,
+    }  # fmt: skip
+
+
 def _encode(sizes: Sizes, passes: Passing, _trees: float) -> Terms:
     work = {
         "encodings": float(sizes.encodings),
@@ -136,14 +155,14 @@ def _open(_sizes: Sizes, _passes: Passing, _trees: float) -> Terms:
 
 
 _TIME: dict[str, Callable[[Sizes, Passing, float], Terms]] = {
-    "open": _open, "profile": _profile, "leaks": _leaks, "recipe": _recipe, "encode": _encode, "test": _test,
-    "package": _package, "report": _report,
+    "open": _open, "profile": _profile, "leaks": _leaks, "recipe": _recipe, "select": _select, "encode": _encode,
+    "test": _test, "package": _package, "report": _report,
 }  # fmt: skip
 
 
 def known_megabytes(stage: str) -> Terms:
     """Coefficients that need not be learned, at least: processes, and what LightGBM keeps."""
-    passes = stage in PASSES or stage == "leaks"
+    passes = stage in READING
     return {"one": PROCESS_MB, "workers": 30.0} if passes else {"one": PROCESS_MB, "workers": 110.0, "trees": 1.0}
 
 
@@ -158,7 +177,7 @@ def memory_terms(stage: str, sizes: Sizes, passes: Passing, placed: Placement, *
     batch = min(BATCH_ROWS, sizes.rows)
     row_bytes = sizes.memory_bytes / max(1, sizes.rows)
     terms = {"one": 1.0, "sample": MB * min(SAMPLE_ROWS, sizes.rows) * row_bytes}
-    if stage in PASSES or stage == "leaks":
+    if stage in READING:
         reading = passes.slots * batch * row_bytes
         matrix = passes.slots * batch * 4 * sizes.features if stage == "encode" else 0.0
         terms |= {"workers": float(passes.processes), "batches": MB * reading}

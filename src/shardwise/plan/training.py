@@ -17,7 +17,7 @@ from shardwise.core.target import Target, Task
 from shardwise.models.portfolio import portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
 from shardwise.models.trees import ONE_THREAD_CELLS, TreesParams
-from shardwise.plan.memory import trees_bytes
+from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
 
 LARGE_ROWS = 1_000_000  # from here on one model at a time, on all threads
@@ -141,13 +141,20 @@ class Placement:
     threads: int
 
 
+def workers_under(ceiling_bytes: int | None, count: int) -> int:
+    """How many of `count` workers a ceiling that was asked for has room for, at least 1."""
+    if ceiling_bytes is None:
+        return count
+    return max(1, min(count, max(PASS_BYTES, ceiling_bytes - MAIN_BYTES) // PASS_BYTES))
+
+
 def place(sizes: Sizes, *, workers: int | None, cpus: int, ceiling_bytes: int | None) -> Placement:
     """Side by side where many small models are trained or workers are asked for, else one at a time on all threads.
 
     A model that needs a good part of a ceiling that was asked for gets a process of its own.
     """
     cells = sizes.train_cells
-    count = workers or cpus
+    count = workers_under(ceiling_bytes, workers or cpus)
     apart = cells >= CELLS_PER_WORKER and sizes.train_rows < LARGE_ROWS
     if apart or workers not in (None, 1):
         slots = processes = count

@@ -94,6 +94,7 @@ def budget_of(config: RunConfig) -> Budget:
     return Budget(
         trials=config.trials, time_s=config.time_s, memory_bytes=memory, confined=config.memory is not None,
         disk_bytes=disk, workers=config.workers, cpus=cpu_quota(), families=config.families, held=config.params,
+        select=config.select != "none",
     )  # fmt: skip
 
 
