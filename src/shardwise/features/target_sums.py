@@ -13,7 +13,7 @@ from shardwise.features.base import FOLD, TARGET, TEST
 from shardwise.features.category import spelled
 from shardwise.stats.arrays import array_from_state, array_to_state, filled, narrow, used_words
 
-_COMPACT_CELLS = 1 << 20  # sums that are held before they are added up
+_COMPACT_CELLS = 1 << 22  # sums that are held at most before they are added up; fewer where columns share the memory
 _GATHERED_ROWS = 1 << 19  # at most, that are added up at once; fewer where columns share the memory
 
 
@@ -143,7 +143,8 @@ class TargetSums:
 
     def _hold(self, values: pa.Array, sums: np.ndarray) -> None:
         self._pending.append((values, sums))
-        if sum(len(held) for held, _ in self._pending) > max(_COMPACT_CELLS // self._null.size, 3 * len(self._values)):
+        most = max(min(_COMPACT_CELLS // self._null.size, 4 * self.cap), 3 * len(self._values))
+        if sum(len(held) for held, _ in self._pending) > most:
             self._compact()
 
     def _compact(self) -> None:
