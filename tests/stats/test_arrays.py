@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from shardwise.core.errors import DataError
 from shardwise.core.state import dump_state, load_state
-from shardwise.stats.arrays import array_from_state, array_to_state, as_floats, decimal_floats, microseconds, runs
+from shardwise.stats.arrays import (
+    array_from_state,
+    array_to_state,
+    as_floats,
+    decimal_floats,
+    microseconds,
+    runs,
+    sorted_runs,
+)
 
 COLUMNS = [
     pa.array([1, None, -(2**63), 2**63 - 1]),
@@ -74,3 +82,18 @@ def test_runs_are_unique_values_with_counts(values):
     found, expected = runs(ordered), np.unique(ordered, return_counts=True)
     assert found[0].tolist() == expected[0].tolist()
     assert found[1].tolist() == expected[1].tolist()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64, np.uint64])
+@pytest.mark.parametrize("spread", [0, 5, 120, 2**40])
+def test_counted_or_sorted_the_order_is_the_same(kind: type, spread: int) -> None:
+    info = np.iinfo(kind)
+    values = np.random.default_rng(0).integers(0, min(spread, info.max) + 1, 300).astype(kind)
+    for base in (0, info.min, info.max - int(values.max())):
+        cells = (values.astype(object) + int(base)).astype(kind)
+        ordered, uniques, counts = sorted_runs(cells)
+        expected = np.unique(cells, return_counts=True)
+        np.testing.assert_array_equal(ordered, np.sort(cells))
+        np.testing.assert_array_equal(uniques, expected[0])
+        np.testing.assert_array_equal(counts, expected[1])
+        assert ordered.dtype == uniques.dtype == kind

@@ -44,6 +44,9 @@ class Target:
 
     def encode(self, labels: pa.Array) -> np.ndarray:
         """Float64 `(rows,)`: class indices or numbers; NaN where the label is null, infinite or an unknown class."""
+        if pa.types.is_dictionary(labels.type):
+            codes = np.append(self.encode(labels.dictionary), np.nan)
+            return np.asarray(codes[pc.fill_null(labels.indices, len(labels.dictionary)).to_numpy()])
         if not self.task.is_classification:
             numbers = np.array(
                 pc.cast(labels, pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64

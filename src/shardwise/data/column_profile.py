@@ -14,7 +14,7 @@ from shardwise.core.schema import parse_type
 from shardwise.core.state import State
 from shardwise.data import flags
 from shardwise.data.text_profile import TextProfile
-from shardwise.stats.arrays import decimal_floats, filled, runs
+from shardwise.stats.arrays import decimal_floats, filled, runs, sorted_runs
 from shardwise.stats.counts import Counts
 from shardwise.stats.distinct import Distinct
 from shardwise.stats.hashes import hash_column
@@ -152,13 +152,14 @@ class ColumnProfile:
 
     def _add_numbers(self, values: np.ndarray, hashes: np.ndarray) -> None:
         """Numbers and ticks of time: sorted once per batch, all else is read off the order."""
-        ordered = np.sort(values)
         if values.dtype.kind == "f":
-            ordered = self._cut_ends(ordered)
+            ordered = self._cut_ends(np.sort(values))
+            uniques, counts = runs(ordered)
+        else:
+            ordered, uniques, counts = sorted_runs(values)
         if not len(ordered):
             return
         self._stretch(ordered[0].item(), ordered[-1].item())
-        uniques, counts = runs(ordered)
         if len(ordered) == len(hashes) and len(uniques) * 4 > len(ordered):  # the hashes are there already
             self.counts.add(self._as_cells(uniques), counts)
             self.distincts.add(hashes)

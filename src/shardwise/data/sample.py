@@ -54,7 +54,8 @@ class RowSample:
             self._below = min(other._below, other._below if self._below is None else self._below)
         self._keys += other._keys
         self._rows += other._rows
-        self._settle()
+        if self._held() >= 2 * self.capacity:
+            self._settle()
 
     def _held(self) -> int:
         return sum(map(len, self._keys))

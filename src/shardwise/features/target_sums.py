@@ -13,8 +13,8 @@ from shardwise.features.base import FOLD, TARGET, TEST
 from shardwise.features.category import spelled
 from shardwise.stats.arrays import array_from_state, array_to_state, filled, narrow, used_words
 
-_COMPACT_CELLS = 1 << 20  # sums that are held before they are added up
-_GATHERED_ROWS = 1 << 18  # added up at once
+_COMPACT_CELLS = 1 << 22  # sums that are held at most before they are added up; fewer where columns share the memory
+_GATHERED_ROWS = 1 << 19  # at most, that are added up at once; fewer where columns share the memory
 
 
 class Visibility:
@@ -113,9 +113,9 @@ class TargetSums:
         target, slots, known = labelled(batch, self.visibility)
         column = batch.column(self.column)
         words, codes = _coded(column if known is None else column.filter(known), numeric=self.numeric)
-        self._rows.append((words, codes, slots, target))
+        self._rows.append((words, codes, slots.astype(np.int8), target))
         self._row_count += len(codes)
-        if self._row_count > _GATHERED_ROWS:
+        if self._row_count > min(_GATHERED_ROWS, 4 * self.cap):
             self._add_up()
 
     def _add_up(self) -> None:
@@ -124,24 +124,27 @@ class TargetSums:
             return
         gathered, self._rows, self._row_count = self._rows, [], 0
         encoded = pa.concat_arrays([words for words, *_ in gathered]).dictionary_encode()
-        size, folds = len(encoded.dictionary), len(self.visibility.folds)
-        names, pieces, start = filled(encoded.indices), [], 0
-        for words, codes, *_ in gathered:
-            pieces.append(np.append(names[start : start + len(words)], size)[codes])
+        size, folds, start = len(encoded.dictionary), len(self.visibility.folds), 0
+        names, cells = filled(encoded.indices).astype(np.intp) * folds, []
+        for words, codes, slots, _ in gathered:
+            cells.append(np.append(names[start : start + len(words)], size * folds)[codes] + slots)
             start += len(words)
-        codes, slots, target = (
-            np.concatenate(parts) for parts in (pieces, [row[2] for row in gathered], [row[3] for row in gathered])
-        )
-        parts = self.labels.indicators(target)
-        sums = _sum_by(codes * folds + slots, (size + 1) * folds, [*parts, None]).reshape(size + 1, folds, -1)
-        self._squares += _sum_by(slots, folds, [part**2 for part in parts])
+        parts = self.labels.indicators(np.concatenate([target for *_, target in gathered]))
+        sums = _sum_by(np.concatenate(cells), (size + 1) * folds, [*parts, None]).reshape(size + 1, folds, -1)
+        total = sums.sum(axis=0)
+        if self.labels.classes:
+            self._squares += total[:, :-1]  # of 0 and 1
+        else:
+            slots = np.concatenate([slots for *_, slots, _ in gathered])
+            self._squares += _sum_by(slots, folds, [part**2 for part in parts])
         self._null += sums[size]
-        self._total += sums.sum(axis=0)
+        self._total += total
         self._hold(encoded.dictionary, sums[:size])
 
     def _hold(self, values: pa.Array, sums: np.ndarray) -> None:
         self._pending.append((values, sums))
-        if sum(len(held) for held, _ in self._pending) > max(_COMPACT_CELLS // self._null.size, 3 * len(self._values)):
+        most = max(min(_COMPACT_CELLS // self._null.size, 4 * self.cap), 3 * len(self._values))
+        if sum(len(held) for held, _ in self._pending) > most:
             self._compact()
 
     def _compact(self) -> None:
@@ -214,14 +217,16 @@ class TargetSums:
 
 
 def _coded(column: pa.Array, *, numeric: bool) -> tuple[pa.Array, np.ndarray]:
-    """The spellings that occur, each once, and int64 `(rows,)` which one a cell has; nulls come after the last.
+    """The spellings that occur, each once, and int32 `(rows,)` which one a cell has; nulls come after the last.
 
     Only distinct values are spelled out.
     """
     encoded = used_words(column) if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if encoded.dictionary.type == pa.string() and not numeric:  # no two words have one spelling
+        return encoded.dictionary, filled(pc.fill_null(encoded.indices, len(encoded.dictionary)))
     words = spelled(encoded.dictionary, numeric=numeric).dictionary_encode()
     size = len(words.dictionary)
-    codes = np.append(filled(pc.fill_null(words.indices, size)).astype(np.int64), size)
+    codes = np.append(filled(pc.fill_null(words.indices, size)), np.int32(size))
     cells: np.ndarray = codes[filled(pc.fill_null(encoded.indices, len(encoded.dictionary)))]
     return words.dictionary, cells
 

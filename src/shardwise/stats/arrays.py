@@ -173,6 +173,27 @@ def is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
+def sorted_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values in rising order, the distinct ones of them, and how often each occurs.
+
+    Whole numbers that lie close together are counted instead of sorted, which is some times faster.
+
+    >>> sorted_runs(np.array([7, 5, 7]))
+    (array([5, 7, 7]), array([5, 7]), array([1, 2]))
+    """
+    if values.dtype.kind in "iu" and len(values):
+        low = int(values.min())
+        if int(values.max()) - low < 2 * len(values):
+            # differences of narrow numbers may wrap round: without their sign they are right again
+            offsets = (values - values.dtype.type(low)).view(f"u{values.dtype.itemsize}")
+            counts = np.bincount(offsets.astype(np.intp))
+            held = np.flatnonzero(counts)
+            uniques, counts = held.astype(values.dtype) + values.dtype.type(low), counts[held]
+            return np.repeat(uniques, counts), uniques, counts
+    ordered = np.sort(values)
+    return ordered, *runs(ordered)
+
+
 def runs(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values of a sorted array and how often each occurs.
 
