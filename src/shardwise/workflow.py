@@ -18,6 +18,7 @@ from shardwise.core.errors import DataError, DeadlineReached, Interrupted, Schem
 from shardwise.core.events import Events, Said, Scored
 from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
+from shardwise.data.joined import join_tables
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.models.families import load_model
@@ -108,11 +109,12 @@ def open_data(config: RunConfig) -> Dataset:
         types=dict(config.types), storage=dict(config.storage),
     )  # fmt: skip
     try:
-        return open_dataset(config.data, options=options)
+        dataset = open_dataset(config.data, options=options)
     except SchemaError:  # a column of a type that is not supported, perhaps one to be left out
         if not config.drop:
             raise
-        return open_dataset(config.data, options=replace(options, drop=config.drop))
+        dataset = open_dataset(config.data, options=replace(options, drop=config.drop))
+    return join_tables(dataset, config.joins) if config.joins else dataset
 
 
 def train(

@@ -49,6 +49,7 @@ from shardwise.workflow import TrainResult, train
 @click.option("--families", multiple=True, help="Model families to try: baseline, linear, trees.")
 @click.option("--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family.")
 @click.option("--aggregate", "aggregates", multiple=True, metavar="LINE", help="'mean,count(X) by K over 7d of T'.")
+@click.option("--join", "joins", multiple=True, metavar="LINE", help="'PATH on KEY [at TIME] [prefix P]'.")
 @click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped.")
 @reading_options
 @json_option

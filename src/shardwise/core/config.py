@@ -11,6 +11,7 @@ import yaml
 
 from shardwise.core.aggregates import AggregateSpec, read_aggregates
 from shardwise.core.errors import ConfigError, context
+from shardwise.core.joins import JoinSpec, read_joins
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
@@ -29,7 +30,7 @@ class RunConfig:
     ceiling on what the run's folder takes. `kinds` fixes what a column is (number, category, text, date, ignore),
     `types` the Arrow type in which it is read from text files. `aggregates` are group features (`core.aggregates`),
     each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
-    `select` says how features are dropped that tell nothing.
+    `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing.
     """
 
     data: tuple[str, ...]
@@ -62,6 +63,7 @@ class RunConfig:
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     aggregates: tuple[AggregateSpec, ...] = ()
+    joins: tuple[JoinSpec, ...] = ()
     select: str = "auto"
     # reading
     format: str | None = None
@@ -95,6 +97,7 @@ class RunConfig:
             key: _as_tuple(given[key]) for key in ("data", "key", "drop", "families") if key in given
         }
         given.update(listed)
+        given["joins"] = read_joins(given.get("joins"))
         given["aggregates"] = read_aggregates(given.get("aggregates"))
         return cls(**given)
 
@@ -117,6 +120,7 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         content = {item.name: getattr(self, item.name) for item in fields(self)}
+        content["joins"] = [spec.to_json() for spec in self.joins]
         content["aggregates"] = [spec.to_json() for spec in self.aggregates]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 

@@ -6,6 +6,7 @@ same code for training, batch and online prediction; `sealed()` leaves out what 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,6 +17,8 @@ from shardwise.core.names import nearest_column
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.core.target import Target, canonical_label
+from shardwise.data.join import Join
+from shardwise.data.joined import needed_joins
 from shardwise.features.aggregate import Aggregate
 from shardwise.features.aggregate_plan import plan_aggregates
 from shardwise.features.base import Transformer
@@ -51,10 +54,13 @@ class Recipe:
     are known after `fit`; `rejected` maps columns that are not used to the reason.
     """
 
-    def __init__(self, steps: Sequence[tuple[str, Transformer]], rejected: Mapping[str, str]) -> None:
-        self._steps = tuple(steps)
+    joins: tuple[Join, ...] = ()  # of which new rows get columns that they do not have
+
+    def __init__(
+        self, steps: Sequence[tuple[str, Transformer]], rejected: Mapping[str, str], joins: Sequence[Join] = ()
+    ) -> None:
+        self._steps, self.joins = tuple(steps), tuple(joins)
         self.rejected = dict(rejected)
-        self.inputs = tuple(dict.fromkeys(column for _, step in self._steps for column in step.reads))
         self.features: tuple[Feature, ...] = ()
         self._outputs: list[tuple[Transformer, int, int]] = []
         if not self.summaries():
@@ -70,6 +76,7 @@ class Recipe:
         exclude: Collection[str] = (),
         config: RecipeConfig | None = None,
         visible: Mapping[int, Sequence[int]],
+        joins: Sequence[Join] = (),
     ) -> Self:
         """Decide what becomes of every column of `schema` but the target and `exclude`.
 
@@ -97,7 +104,18 @@ class Recipe:
                 "no column is left to learn from",
                 hint="; ".join(f"{name}: {why}" for name, why in list(rejected.items())[:5]),
             )
-        return cls(steps, rejected)
+        return cls(steps, rejected, joins)
+
+    @property
+    def _read(self) -> dict[str, None]:
+        """Columns that the steps read, joined ones too, in order."""
+        return dict.fromkeys(column for _, step in self._steps for column in step.reads)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The raw columns that `transform` reads: what joins add is found by their keys."""
+        needed, _ = needed_joins(self.joins, set(self._read))
+        return (*(name for name in self._read if name in needed), *sorted(needed.difference(self._read)))
 
     def summaries(self) -> dict[str, Summary]:
         """Fresh summaries to gather over the training rows; batches carry TARGET and FOLD besides `inputs`."""
@@ -155,11 +173,20 @@ class Recipe:
         use of. Columns may come in any order and in other types of the same meaning; raises `SchemaError` for a missing
         one, or for a value that cannot be read.
         """
-        batch = self._checked(batch)
+        batch = self._joined(self._checked(batch))
         out = np.empty((batch.num_rows, len(self.features)), dtype=np.float32, order="F")
         for step, start, stop in self._outputs:
             step.transform(batch, out[:, start:stop], folds, hidden)
         return out
+
+    def _joined(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """With the columns of further tables, where it does not have them."""
+        _, used = needed_joins(self.joins, set(self._read)) if self.joins else (set(), [])
+        for join in used:
+            present = [name for name in join.adds if name in batch.schema.names]
+            if len(present) < len(join.adds):
+                batch = join.apply(batch.drop_columns(present) if present else batch)
+        return batch
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         names = batch.schema.names
@@ -184,9 +211,9 @@ class Recipe:
                 if not all(feature.name in reasons for feature in step.output())]  # fmt: skip
         copy = Recipe.__new__(Recipe)
         copy._steps = tuple(self._steps[place] for place in kept)
-        copy.inputs = tuple(dict.fromkeys(column for _, step in copy._steps for column in step.reads))
+        copy.joins = self.joins
         whys = {feature.source: reasons[feature.name] for feature in self.features if feature.name in reasons}
-        copy.rejected = {**self.rejected, **{name: why for name, why in whys.items() if name not in copy.inputs}}
+        copy.rejected = {**self.rejected, **{name: why for name, why in whys.items() if name not in copy._read}}
         copy._lay_out()
         return copy
 
@@ -194,14 +221,15 @@ class Recipe:
         """A copy for prediction: it cannot transform training rows, and says nothing of single folds."""
         copy = Recipe.__new__(Recipe)
         copy._steps = tuple((name, step.sealed()) for name, step in self._steps)
-        copy.rejected, copy.inputs = dict(self.rejected), self.inputs
+        copy.rejected, copy.joins = dict(self.rejected), tuple(needed_joins(self.joins, set(self._read))[1])
         copy._lay_out()
         return copy
 
     def state(self) -> State:
         """All that `from_state` needs, planned or fitted, as `core.state` saves it."""
         steps = [{"kind": name, "content": step.state()} for name, step in self._steps]
-        return {"format": FORMAT, "fitted": bool(self._outputs), "steps": steps, "rejected": self.rejected}
+        content = {"format": FORMAT, "fitted": bool(self._outputs), "steps": steps, "rejected": self.rejected}
+        return content | ({"joins": [join.state() for join in self.joins]} if self.joins else {})
 
     @classmethod
     def from_state(cls, state: State) -> "Recipe":
@@ -214,7 +242,7 @@ class Recipe:
         loaded = Recipe.__new__(Recipe)
         loaded._steps = tuple((step["kind"], _load(step)) for step in state["steps"])
         loaded.rejected = dict(state["rejected"])
-        loaded.inputs = tuple(dict.fromkeys(column for _, step in loaded._steps for column in step.reads))
+        loaded.joins = tuple(map(Join.from_state, state.get("joins", ())))
         loaded.features, loaded._outputs = (), []
         if state["fitted"]:
             loaded._lay_out()

@@ -15,6 +15,7 @@ from shardwise.core.seeds import derive_seed
 from shardwise.core.state import load_state
 from shardwise.core.target import Target, canonical_label
 from shardwise.data.dataset import Dataset, TypeConflict
+from shardwise.data.joined import joins_of
 from shardwise.data.profile import Profile
 from shardwise.features.aggregate_plan import check_columns as check_aggregate
 from shardwise.features.recipe import Recipe, RecipeConfig
@@ -248,7 +249,7 @@ def _fit_recipe(
                 aggregates=config.aggregates,
                 own_fold=not (config.time_column or config.group or config.fold_column or config.key),
             ),
-            visible={f: splitter.visible(f) for f in (*folds, TEST)},
+            visible={f: splitter.visible(f) for f in (*folds, TEST)}, joins=joins_of(dataset),
         )  # fmt: skip
         work = SummariesPass(
             dataset=dataset, folds=profiled.folds, target=target, blobs=run.blobs, weight=config.weight,
