@@ -34,9 +34,10 @@ def plan_aggregates(
     for spec in config.aggregates:
         with context(aggregate=str(spec)):
             check_columns(spec, schema.names, target.column)
-            plan = _plan(spec, profile, target) | _sight(visible, own_fold=config.own_fold and spec.time is not None)
-            plan |= {"most_cells": max(_LEAST_CELLS, share), "most_keys": config.aggregate_keys}
-            plan |= {"most_cells": config.aggregate_keys * len(plan["visible"])} if spec.time is None else {}
+            plan = _plan(spec, profile, target, config.date_formats)
+            plan |= _sight(visible, own_fold=config.own_fold and spec.time is not None)
+            cells = max(_LEAST_CELLS, share) if spec.time else config.aggregate_keys * len(plan["visible"])
+            plan |= {"most_cells": cells, "most_keys": config.aggregate_keys}
             steps.append(("aggregate", Aggregate(plan)))
     return steps
 
@@ -50,9 +51,10 @@ def check_columns(spec: AggregateSpec, names: Sequence[str], target: str) -> Non
         raise ConfigError(f"{target!r} is the target: new rows do not have it", hint="Name another key or time.")
 
 
-def _plan(spec: AggregateSpec, profile: TableProfile, target: Target) -> dict[str, Any]:
+def _plan(spec: AggregateSpec, profile: TableProfile, target: Target, formats: Mapping[str, str]) -> dict[str, Any]:
     time = None if spec.time is None else profile.columns[spec.time]
     scale, form = (0, None) if time is None else _clock(str(spec.time), time)
+    form = form or formats.get(str(spec.time))
     per_second = scale or SECOND
     window, lag = (_span(text, scale, per_second) for text in (spec.window, spec.lag))
     _check_values(spec, profile, target)
