@@ -6,9 +6,9 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import ConfigError, DataError, SchemaError, context
 from shardwise.core.joins import JoinSpec
+from shardwise.core.names import nearest
 from shardwise.core.state import State
 from shardwise.core.target import canonical
 from shardwise.core.units import format_size

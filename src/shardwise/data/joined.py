@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from shardwise.core.config import nearest
 from shardwise.core.errors import SchemaError, context
 from shardwise.core.joins import JoinSpec
+from shardwise.core.names import nearest
 from shardwise.data.base import Partition
 from shardwise.data.dataset import BATCH_ROWS, Dataset
 from shardwise.data.join import Join, load_join
