@@ -68,6 +68,15 @@ def test_a_prediction_for_other_options_does_not_count(config: RunConfig) -> Non
     assert saved.kept(config, "0" * 24) is None
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"format": 99}'])
+def test_a_damaged_prediction_does_not_count(config: RunConfig, content: str) -> None:
+    saved.keep(config, "a" * 24, {"format": 1})
+    assert saved.kept(config, "a" * 24) == {"format": 1}
+    (path,) = Path("runs", saved.FOLDER).iterdir()
+    path.write_text(content)
+    assert saved.kept(config, "a" * 24) is None
+
+
 def test_text_files_are_counted(config: RunConfig) -> None:
     arrow_csv.write_csv(people(900), "people.csv")
     plan = plan_run(replace(config, data=("people.csv",)), open_data(replace(config, data=("people.csv",))))

@@ -38,9 +38,12 @@ def keep(config: RunConfig, fingerprint: str, record: dict[str, Any]) -> None:
 
 
 def kept(config: RunConfig, fingerprint: str) -> dict[str, Any] | None:
-    """The prediction for a run, or None; one of another format does not count."""
+    """The prediction for a run, or None; a file of another format, or one that is none, does not count."""
     path = _path(config, fingerprint)
     if not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
-    return record if record.get("format") == FORMAT else None
+    try:
+        record = json.loads(path.read_text(encoding="utf8"))
+    except ValueError:  # no run fails for the want of a prediction
+        return None
+    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
