@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 24
-ORDERS = 8
+ORDERS = 24
 COPY = 0.9999
 _COPY_ROWS = 5_000
 SELECT = ("auto", "none", "strict")

@@ -23,10 +23,10 @@ from shardwise.train.run import FORMAT, Run
 LEAST_ROWS = 1_000  # of the sample: below, chance decides
 MOST_CELLS = 3_000_000  # rows x features x outputs of the quick model
 SCORED_CELLS = 8_000  # rows x outputs that are predicted for each feature
-FEW_CELLS = 1_000_000  # below, the halves are drawn `REPEATS` times, as chance weighs more
-REPEATS = 3
+FEW_CELLS = 400_000  # below, the halves are drawn `REPEATS` times, as chance weighs more
+REPEATS = 2
 LEAST_SHARE = 0.2  # of all features: models ignore fewer by themselves, and dropping them cost up to 0.8 % of the loss
-SHADOWS = 20
+SHADOWS = 40
 MARGIN = 1.5  # by which importance has to pass that of the best shadow
 ROUNDS = 40
 SHOWN = 12
