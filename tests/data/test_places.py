@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import fsspec.registry
 import pytest
+from fsspec.registry import _registry
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +65,7 @@ def test_natural_order_is_total(paths: list[str]) -> None:
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    monkeypatch.delitem(fsspec.registry._registry, "gs", raising=False)  # what another test has imported
+    monkeypatch.delitem(_registry, "gs", raising=False)  # what another test has imported
     with pytest.raises(ConfigError, match=r"pip install 'shardwise\[gcs\]'"):
         open_dataset(["gs://bucket/x.csv"])
 
