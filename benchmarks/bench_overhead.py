@@ -100,6 +100,7 @@ def summarize(files: list[str], threads: int) -> float:
     """Seconds of DuckDB's SUMMARIZE over all columns of the files."""
     connection = duckdb.connect()
     connection.execute(f"SET threads = {int(threads)}")
+    connection.execute("SET enable_progress_bar = false")  # it goes to standard output
     began = time.perf_counter()
     connection.execute("SUMMARIZE SELECT * FROM read_parquet($1)", [files]).fetchall()
     return time.perf_counter() - began
