@@ -44,6 +44,7 @@ GOLDEN_ROWS = 20
 BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
 BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
+TEST_SHARE = 0.1  # of the time, at most kept for the sealed test; where that is too little, it is thinned
 REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
 
 
@@ -183,7 +184,7 @@ def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUn
         candidate = with_held(proposed, run.config.params)
         for index, fold in enumerate(folds):
             key = unit_key(FORMAT, "fit", prepared.rows.name, candidate.to_json(), number, index, search.metric.name)
-            left_s = run.deadline.remaining_s() - _reserve_s(search)
+            left_s = run.deadline.remaining_s() - _reserve_s(run, search)
             first = number <= 1 and index == 0  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
@@ -198,11 +199,14 @@ def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUn
             )  # fmt: skip
 
 
-def _reserve_s(search: Search) -> float:
+def _reserve_s(run: Run, search: Search) -> float:
     """Seconds to keep for the sealed test, the package and the report."""
     test_rows = search.prepared.fold_rows.get(TEST, 0)
-    per_row = [fold.predict_s / max(1, fold.valid_rows) for trial in search.trials for fold in trial.folds]
-    return REPORT_S + search.seal_s + 1.5 * search.folds * test_rows * max(per_row, default=0.0)
+    most_s = TEST_SHARE * (run.deadline.limit_s or 0.0) if test_rows else 0.0
+    trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
+    slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:BLENDED_TRIALS]
+    test_s = 1.2 * test_rows * sum(slowest) if trained else most_s
+    return REPORT_S + search.seal_s + min(most_s, test_s)
 
 
 def _told(run: Run, search: Search, study: Study, fitted: Sequence[tuple[FitUnit, FoldResult]]) -> None:
@@ -221,7 +225,8 @@ def _told(run: Run, search: Search, study: Study, fitted: Sequence[tuple[FitUnit
     run.events.emit(
         Scored(trial=trial.number, candidate=str(trial.candidate), metric=name, score=score, best=best is trial)
     )
-    affordable = search.seal_s < 0.02 * run.deadline.used_s() and run.deadline.remaining_s() > 2 * _reserve_s(search)
+    left_s = run.deadline.remaining_s()
+    affordable = search.seal_s < 0.02 * run.deadline.used_s() and left_s > 2 * _reserve_s(run, search)
     if best is trial and (search.sealed_trial is None or trial.number == 1 or affordable):
         seal(run, search, _single(search, best), {})
         search.sealed_trial = trial.number

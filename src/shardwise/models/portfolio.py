@@ -18,6 +18,7 @@ from shardwise.core.target import Target, Task
 from shardwise.models.families import FAMILIES
 
 LARGE_ROWS = 100_000
+COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
 SPACES: dict[str, Space] = {
     "trees": {
@@ -53,6 +54,8 @@ def portfolio(
     kinds = {feature.kind for feature in features}
     logs = positive and target.task is Task.REGRESSION
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
+    if n_rows < LARGE_ROWS and n_rows * len(features) * target.outputs >= COSTLY_CELLS:
+        trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
     if FeatureKind.CODE not in kinds:
         trees = [_without(params, "categorical") for params in trees]
     if FeatureKind.ENCODED not in kinds:
@@ -104,6 +107,9 @@ def _large_trees() -> list[dict[str, object]]:
         {"learning_rate": 0.1, "num_leaves": 127, "feature_fraction": 0.8, "min_child_samples": 40},
         {"learning_rate": 0.08, "num_leaves": 255, "feature_fraction": 0.7, "min_child_samples": 60,
          "categorical": "ordinal", "reg_lambda": 1.0},
+        {"learning_rate": 0.05, "num_leaves": 31, "min_child_samples": 20},
+        {"learning_rate": 0.05, "num_leaves": 31, "feature_fraction": 0.6, "subsample": 0.8, "categorical": "ordinal",
+         "reg_lambda": 3.0, "use_encoded": False},
         {"learning_rate": 0.05, "num_leaves": 127, "feature_fraction": 0.6, "min_child_samples": 40, "reg_lambda": 3.0},
         {"learning_rate": 0.08, "num_leaves": 96, "extra_trees": True, "min_child_samples": 20},
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
 from shardwise.plan.memory import trees_bytes
+from shardwise.plan.training import CELLS_PER_THREAD, CELLS_PER_WORKER, LARGE_ROWS
 from shardwise.train.ladder import Ladder, make_ladder
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
@@ -19,9 +20,6 @@ from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.train.units import run_units
 
 AHEAD = 2  # fits a worker that may wait for an earlier one: neither portfolio nor random search looks at the history
-CELLS_PER_THREAD = 250_000
-CELLS_PER_WORKER = 300_000  # below, all trials take no longer than to start workers
-LARGE_ROWS = 1_000_000  # from here on a second thread speeds a fit up: on 262,000 x 18 it took 0.95 of the time of one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ move it by more. A rung that was needed once is where the next candidates start:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from shardwise.core.errors import OverBudget
 from shardwise.core.units import format_size
@@ -71,16 +71,13 @@ def make_ladder(
     `workers` counts the processes beside the main one. Raises `OverBudget` when not even a few rows fit, with the least
     that works.
     """
-    room = (SAFETY * memory_bytes - (MAIN_BYTES + workers * PROCESS_BYTES)) / at_once
+    processes = MAIN_BYTES + workers * PROCESS_BYTES
+    room = (SAFETY * memory_bytes - processes) / at_once
     fixed = trees_bytes(0, features, outputs, valid_rows=valid_rows)
     per_row = trees_bytes(1, features, outputs) - histogram_bytes(features, 127)
     least = min(rows, LEAST_ROWS)
     if room - fixed < least * per_row:
-        needed = (MAIN_BYTES + workers * PROCESS_BYTES + at_once * (fixed + least * per_row)) / SAFETY
-        raise OverBudget(
-            f"{format_size(memory_bytes)} of memory are too little to train on this data",
-            hint=f"Give at least {format_size(needed)}.",
-        )
+        _refuse(memory_bytes, processes + at_once * (fixed + least * per_row))
     share = min(1.0, (room - fixed) / max(1, rows * per_row))
     share = 1.0 if share >= 1.0 else max(least / rows, int(share * 1000) / 1000)
     return Ladder(
@@ -91,4 +88,21 @@ def make_ladder(
             Rung(number=3, share=share / 3, lean=True, leaves=31),
             Rung(number=4, share=share / 6, lean=True, leaves=31, bins=15),
         )
+    )
+
+
+def check_floor(memory_bytes: int, columns: int) -> None:
+    """Refuse a ceiling under which not even a few rows of so many columns could be learned, before any of them is read.
+
+    What the data takes is known only when it was read: `make_ladder` may refuse what passes here.
+    """
+    needed = MAIN_BYTES + trees_bytes(LEAST_ROWS, columns)
+    if SAFETY * memory_bytes < needed:
+        _refuse(memory_bytes, needed + PROCESS_BYTES)
+
+
+def _refuse(memory_bytes: int, needed_bytes: float) -> NoReturn:
+    raise OverBudget(
+        f"{format_size(memory_bytes)} of memory are too little to train on this data",
+        hint=f"Give at least {format_size(needed_bytes / SAFETY)}.",
     )

@@ -26,6 +26,7 @@ from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
 from shardwise.train.findings import NO_TEST, reading_findings
+from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
 from shardwise.train.run import Run
 from shardwise.train.selection import select_features
@@ -69,6 +70,7 @@ class _Profiled:
 def prepare(run: Run, dataset: Dataset) -> Prepared:
     """All stages before the trials. Raises `AnswerIsNo` when --strict is asked for and a leak is found."""
     check_columns(run, dataset)
+    check_floor(run.memory_bytes, len(dataset.schema))
     profiled = _profile_until_types_hold(run, dataset)
     config = run.config
     target = infer_target(

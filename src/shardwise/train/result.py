@@ -63,6 +63,11 @@ class TrialResult:
     def seconds(self) -> float:
         return sum(fold.seconds for fold in self.folds)
 
+    @property
+    def predict_row_s(self) -> float:
+        """Seconds that all fold models take for one row, measured on the validation rows."""
+        return sum(fold.predict_s / max(1, fold.valid_rows) for fold in self.folds)
+
 
 def rank(trials: Sequence[TrialResult]) -> list[TrialResult]:
     """Trials from best to worst, by loss; ties go to the earlier trial.

@@ -1,16 +1,21 @@
 """Features that tell nothing are dropped before the rows are encoded, on the evidence of the profile's sample.
 
 `features.select` has the tests; here a quick model of trees on half of the sample tells the importance of each feature
-on the other half, and the other way round. The work is bounded by the sample: some seconds whatever the data.
+on the other half, and the other way round. Where that model sees little, it tells little about what is useless, and
+nothing is dropped: it must be no worse without what would go, and importances must stand out from those of shadows. The
+work is bounded: a second or two on two cores, whatever the data.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
+from scipy.special import xlogy
 
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.findings import Finding
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target, Task
@@ -23,6 +28,9 @@ from shardwise.train.run import FORMAT, Run
 LEAST_ROWS = 1_000  # of the sample: below, chance decides
 MOST_CELLS = 3_000_000  # rows x features x outputs of the quick model
 SCORED_CELLS = 8_000  # rows x outputs that are predicted for each feature
+MOST_STEPS = 40_000_000  # rows x trees that are predicted in all: about two seconds on two cores
+LEAST_SCORED = 300
+LEAST_SIGNAL = 25.0  # all importances together, in those of the best shadow: below, rows decide that the sample lacks
 FEW_CELLS = 400_000  # below, the halves are drawn `REPEATS` times, as chance weighs more
 REPEATS = 2
 LEAST_SHARE = 0.2  # of all features: models ignore fewer by themselves, and dropping them cost up to 0.8 % of the loss
@@ -74,8 +82,10 @@ def reasons(
     """Why features are dropped, by name; none where the sample is too small, few would go, or nothing would be left."""
     y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
     labelled = np.flatnonzero(np.isfinite(y))
-    cells = len(recipe.features) * target.outputs
-    rows = labelled[: max(LEAST_ROWS, MOST_CELLS // max(1, cells))]
+    cells = max(1, len(recipe.features) * target.outputs)
+    if mode == "auto" and MOST_CELLS // cells < LEAST_ROWS:
+        return {}
+    rows = labelled[: max(LEAST_ROWS, MOST_CELLS // cells)]
     if len(rows) < LEAST_ROWS or len(np.unique(y[rows])) < 2:
         return {}
     batch = sample.take(pa.array(rows)).combine_chunks().to_batches()[0]
@@ -83,10 +93,26 @@ def reasons(
     evidence = measure(X, y[rows], target, seed)
     names = [feature.name for feature in recipe.features]
     useless = evidence.useless(mode) | (evidence.copy_of >= 0)
-    if mode == "auto" and useless.mean() < LEAST_SHARE:
+    weak = evidence.importance.clip(0.0).sum() < LEAST_SIGNAL * evidence.shadow
+    if useless.all() or (mode == "auto" and (weak or useless.mean() < LEAST_SHARE)):
         return {}
-    found = {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
-    return found if len(found) < len(names) else {}
+    if mode == "auto" and not _no_worse_without(useless, X, y[rows], (target, seed)):
+        return {}
+    return {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
+
+
+def _no_worse_without(useless: np.ndarray, X: np.ndarray, y: np.ndarray, how: tuple[Target, int]) -> bool:
+    """Whether the quick model, trained on one half and scored on the other, loses nothing without these features."""
+    target, seed = how
+    half = np.random.default_rng(derive_seed(seed, "without")).permutation(len(y)) % 2 == 0
+    lost = 0.0
+    for train in (half, ~half):
+        losses = []
+        for part in (X, X[:, ~useless]):
+            model = _quick_model(part[train], y[train], target)
+            losses.append(_loss(y[~train], model.predict(part[~train], num_threads=1), target))
+        lost += losses[1] - losses[0]
+    return lost <= 0.0
 
 
 def measure(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> Evidence:
@@ -103,13 +129,15 @@ def importances(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> tupl
     origin = rng.choice(X.shape[1], SHADOWS, replace=X.shape[1] < SHADOWS)
     wide = np.column_stack([X, *(rng.permutation(X[:, feature]) for feature in origin)])
     repeats = REPEATS if X.size * target.outputs < FEW_CELLS else 1
-    scored = max(1_000, SCORED_CELLS // target.outputs)
+    models = 2 * repeats
+    most = MOST_STEPS // (models * wide.shape[1] * ROUNDS * target.outputs)
+    scored = max(LEAST_SCORED, min(max(1_000, SCORED_CELLS // target.outputs), most))
     total = np.zeros(wide.shape[1])
     for _ in range(repeats):
         half = rng.permutation(len(y)) % 2 == 0
         for train in (half, ~half):
             total += _rises(wide[train], y[train], (wide[~train][:scored], y[~train][:scored]), (target, rng))
-    total /= 2 * repeats
+    total /= models
     return total[: X.shape[1]], MARGIN * max(0.0, float(total[X.shape[1] :].max()))
 
 
@@ -118,6 +146,24 @@ def _rises(
 ) -> np.ndarray:
     """Of a model trained on `X` and `y`, on the scored rows."""
     target, rng = how
+    model = _quick_model(X, y, target)
+    used = np.flatnonzero(model.feature_importance("split")).tolist()
+    rows, labels = scored
+    orders = {feature: rng.permutation(len(rows)) for feature in used}  # drawn before threads take turns
+    base = _loss(labels, model.predict(rows, num_threads=1), target)
+
+    def rise(feature: int) -> float:
+        changed = rows.copy()
+        changed[:, feature] = rows[orders[feature], feature]
+        return (_loss(labels, model.predict(changed, num_threads=1), target) - base) / max(base, 1e-12)
+
+    rises = np.zeros(X.shape[1])
+    with ThreadPoolExecutor(cpu_quota()) as threads:
+        rises[used] = list(threads.map(rise, used))
+    return rises
+
+
+def _quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
     params: dict[str, Any] = {
         "objective": _OBJECTIVES[target.task], "learning_rate": 0.1, "num_leaves": 31, "feature_fraction": 0.7,
         "min_data_in_leaf": 20, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1,
@@ -125,22 +171,15 @@ def _rises(
     }  # fmt: skip
     if target.task is Task.MULTICLASS:
         params["num_class"] = len(target.classes)
-    model = lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=ROUNDS)
-    used = np.flatnonzero(model.feature_importance("split"))
-    rows, labels = scored
-    base = _loss(labels, model.predict(rows, num_threads=1), target)
-    rises = np.zeros(X.shape[1])
-    for feature in used.tolist():
-        kept = rows[:, feature].copy()
-        rows[:, feature] = rng.permutation(kept)
-        rises[feature] = (_loss(labels, model.predict(rows, num_threads=1), target) - base) / max(base, 1e-12)
-        rows[:, feature] = kept
-    return rises
+    return lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=ROUNDS)
 
 
 def _loss(y: np.ndarray, predicted: Any, target: Target) -> float:
-    """Mean logarithmic loss, or squared error."""
+    """Mean logarithmic loss, Poisson deviance, or squared error."""
     predicted = np.asarray(predicted)
+    if target.task is Task.COUNT:
+        mean = np.maximum(predicted, 1e-12)
+        return float(2.0 * np.mean(xlogy(y, y / mean) - (y - mean)))
     if not target.task.is_classification:
         return float(np.mean((y - predicted) ** 2))
     right = (
