@@ -235,6 +235,22 @@ def test_counts_are_positive_and_quantiles_cover(frame: pd.DataFrame) -> None:
     assert 0.8 < (frame["spent"] <= high.predict(X)).mean() < 0.99
 
 
+def test_aggregates_joins_and_selection_work_as_in_a_run(tmp_path: Path, frame: pd.DataFrame) -> None:
+    X, y = frame.drop(columns="spent"), frame["spent"]
+    cities = frame[["city"]].dropna().drop_duplicates().assign(size=range(frame["city"].nunique()))
+    cities.to_parquet(tmp_path / "cities.parquet")
+    model = ShardwiseRegressor(
+        trials=2, folds=2, random_state=0, aggregates="mean(income) by city",
+        joins=f"{tmp_path / 'cities.parquet'} on city", select="none",
+    ).fit(X, y)  # fmt: skip
+    recipe = shardwise.load(model.save(tmp_path / "model")).package.recipe
+    assert {"size", "income"} <= {feature.source for feature in recipe.features}
+    assert any("mean(income) by city" in feature.name for feature in recipe.features)
+    assert model.predict(X[::-1]).shape == (len(X),)
+    with pytest.raises(ConfigError, match="auto"):
+        ShardwiseRegressor(select="some").fit(X, y)
+
+
 def test_targets_below_zero_are_learned() -> None:
     X = np.random.default_rng(0).normal(size=(120, 2))
     y = 10 * X[:, 0] - 50

@@ -16,8 +16,16 @@ import pytest
 
 import shardwise
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import AnswerIsNo, ConfigError, DataError, SchemaError, ShardwiseError, TargetError
-from shardwise.core.events import Event, Events, Said, Scored
+from shardwise.core.errors import (
+    AnswerIsNo,
+    ConfigError,
+    DataError,
+    OverBudget,
+    SchemaError,
+    ShardwiseError,
+    TargetError,
+)
+from shardwise.core.events import Event, Events, Said, Scored, StageStarted
 from shardwise.core.target import Target, Task
 from shardwise.data.profile import Profile
 from shardwise.store.files import hash_folder
@@ -256,6 +264,27 @@ def test_bad_input_leaves_no_folder_behind(data: Path) -> None:
     with pytest.raises(TargetError):
         run(data, target="nothing", run="bad")
     assert not (data.parent / "runs" / "bad").exists()
+
+
+def test_a_ceiling_too_small_for_anything_is_refused_before_anything_is_read(data: Path) -> None:
+    started: list[Event] = []
+    with pytest.raises(OverBudget, match=r"100 MB.*too little") as refused:
+        train(config(data, memory="100MB"), Events([started.append]))
+    assert "Give at least" in refused.value.hint
+    assert not [event for event in started if isinstance(event, StageStarted)]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_changes_or_goes_during_a_run_is_named(data: Path, gone: bool) -> None:
+    def meddle(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == "encode":
+            (data / "part-1.parquet").unlink()
+            if not gone:
+                pq.write_table(people(200, seed=9), data / "part-1.parquet")
+
+    with pytest.raises(DataError, match="changed|no such file") as stopped:
+        train(config(data), Events([meddle]))
+    assert "part-1.parquet" in str(stopped.value)
 
 
 def test_rows_without_a_label_are_left_out_and_told(data: Path) -> None:

@@ -42,7 +42,7 @@ from shardwise.workflow import TrainResult, train
 
 COUNTED_ROWS = 100_000
 DEALT_ROWS = 2_000
-_OPTIONS = ("time", "memory", "trials", "workers", "folds", "metric", "families")
+_OPTIONS = ("time", "memory", "trials", "workers", "folds", "metric", "families", "aggregates", "joins", "select")
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
@@ -140,6 +140,9 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     folds : number of folds; None: by the number of rows.
     metric : what is optimised, by scikit-learn's name; None: `roc_auc` for two classes, `log_loss` for more.
     families : model families to try, of `baseline`, `linear`, `trees`; None: all.
+    aggregates : group features of the columns of X, such as `"mean(distance) by carrier"`, as `--aggregate` has them.
+    joins : further tables by key, as `--join` has them.
+    select : how features are dropped that tell nothing: `"auto"`, `"none"` or `"strict"`; None: `"auto"`.
     class_weight : `"balanced"`, or a weight for each class; classes that are not named weigh 1.
     runs_folder : where the run is kept, with its journal; a fit that was killed goes on. None: a temporary folder.
     random_state : an int makes `fit` deterministic; None draws one from NumPy's global generator.
@@ -169,6 +172,9 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         folds: int | None = None,
         metric: str | None = None,
         families: str | Sequence[str] | None = None,
+        aggregates: str | Sequence[str | Mapping[str, Any]] | None = None,
+        joins: str | Sequence[str | Mapping[str, Any]] | None = None,
+        select: str | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
         runs_folder: str | Path | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -243,6 +249,9 @@ class ShardwiseRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         folds: int | None = None,
         metric: str | None = None,
         families: str | Sequence[str] | None = None,
+        aggregates: str | Sequence[str | Mapping[str, Any]] | None = None,
+        joins: str | Sequence[str | Mapping[str, Any]] | None = None,
+        select: str | None = None,
         runs_folder: str | Path | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:

@@ -115,7 +115,7 @@ def open_data(config: RunConfig) -> Dataset:
         if not config.drop:
             raise
         dataset = open_dataset(config.data, options=replace(options, drop=config.drop))
-    return join_tables(dataset, config.joins) if config.joins else dataset
+    return join_tables(dataset, config.joins)
 
 
 def train(
@@ -127,9 +127,8 @@ def train(
     has passed since the user pressed the key. Raises a `ShardwiseError`.
     """
     events = events or Events()
-    if dataset is None:
-        with context(stage="data"):
-            dataset = open_data(config)
+    with context(stage="data"):
+        dataset = join_tables(dataset, config.joins) if dataset is not None else open_data(config)
     with open_run(config, dataset.fingerprint, events, spent_s=spent_s) as run:
         if (done := already_finished(run)) is not None:
             hint = "--time +5m goes on with it, another --run NAME starts anew"

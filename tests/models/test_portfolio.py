@@ -36,3 +36,11 @@ def test_families_restrict_and_an_unknown_one_is_an_error() -> None:
     assert [c.family for c in portfolio(REGRESSION, FEATURES, 100, ["linear"])] == ["baseline", "linear"]
     with pytest.raises(ConfigError, match="linear, trees"):
         portfolio(REGRESSION, FEATURES, 100, ["tree"])
+
+
+def test_costly_data_start_with_what_is_trained_fast() -> None:
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(9)))
+    wide = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(93)]
+    first, cheap = (portfolio(target, wide, rows)[1].params for rows in (50_000, 5_000))
+    assert first["learning_rate"] > cheap["learning_rate"]
+    assert first["subsample"] < 1.0

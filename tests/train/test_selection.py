@@ -55,6 +55,15 @@ def test_a_small_sample_drops_nothing(tmp_path: Path) -> None:
     assert "selected" not in [finding["code"] for finding in result.findings]
 
 
+def test_nothing_is_dropped_where_the_sample_tells_too_little(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(4000, 12))
+    rare = rng.random(4000) < 0.03 * np.exp(0.15 * X.sum(axis=1))  # each feature tells a little of rare events
+    table = pa.table({**{f"x{i}": column for i, column in enumerate(X.T)}, "y": rare.astype(int)})
+    result = train(asked(tmp_path, table))
+    assert len(shardwise.load(result.package).columns) == 12
+
+
 @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS, Task.REGRESSION, Task.COUNT])
 def test_importance_stands_out_for_every_task(task: Task) -> None:
     rng = np.random.default_rng(0)

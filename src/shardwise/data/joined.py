@@ -42,7 +42,7 @@ class JoinedDataset(Dataset):
         names = [name for name in self.schema.names if name in wanted]
         return Batches(_joined(batches, used, names))
 
-    def widened(self, column: str, value: str | None = None) -> "JoinedDataset":
+    def widened(self, column: str, value: str | None = None) -> Dataset:
         return join_tables(super().widened(column, value), self.specs)
 
 
@@ -68,11 +68,13 @@ def _joined(batches: Batches, joins: Sequence[Join], names: Sequence[str]) -> It
         yield batch.select(names)
 
 
-def join_tables(dataset: Dataset, specs: Sequence[JoinSpec]) -> "JoinedDataset":
+def join_tables(dataset: Dataset, specs: Sequence[JoinSpec]) -> Dataset:
     """The dataset with tables joined to it, one after the other; a later one may use columns of an earlier one as key.
 
     Raises `SchemaError` where a key is missing or a column has the name of another, `DataError` as `load_join` does.
     """
+    if not specs:
+        return dataset
     found, names = [], list(dataset.schema.names)
     for spec in specs:
         with context(join=spec.data):
