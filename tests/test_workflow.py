@@ -282,7 +282,7 @@ def test_a_file_that_changes_or_goes_during_a_run_is_named(data: Path, gone: boo
             if not gone:
                 pq.write_table(people(200, seed=9), data / "part-1.parquet")
 
-    with pytest.raises(DataError, match="changed|no such file") as stopped:
+    with pytest.raises(DataError, match=r"changed|no such file") as stopped:
         train(config(data), Events([meddle]))
     assert "part-1.parquet" in str(stopped.value)
 
