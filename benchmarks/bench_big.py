@@ -59,12 +59,18 @@ def _arguments() -> argparse.Namespace:
 
 
 def _data(folder: Path, rows: int) -> dict[str, Any]:
-    """The table and the test rows, written unless they are there."""
-    table, test = folder / f"wide-{rows}", folder / "wide-test.parquet"
+    """The table and the test rows."""
+    test = folder / "wide-test.parquet"
+    return {"table": write_table_once(folder, rows), "test": test, "bayes_auc": write_wide_test(test, TEST_ROWS)}
+
+
+def write_table_once(folder: Path, rows: int) -> Path:
+    """The table's folder, written unless it is there."""
+    table = folder / f"wide-{rows}"
     if not (table / "done").exists():
         write_wide(table, rows, target=True)
         (table / "done").touch()
-    return {"table": table, "test": test, "bayes_auc": write_wide_test(test, TEST_ROWS)}
+    return table
 
 
 def compare(name: str, data: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:

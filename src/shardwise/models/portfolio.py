@@ -61,7 +61,8 @@ def portfolio(
     if FeatureKind.ENCODED not in kinds:
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
-    ordered.insert(1, Candidate(family="linear"))
+    second = 2 if n_rows >= LARGE_ROWS else 1  # where trees take minutes, those of them go first that run side by side
+    ordered.insert(second, Candidate(family="linear"))
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
