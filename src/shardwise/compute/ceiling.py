@@ -120,15 +120,31 @@ def tree_memory_bytes(pid: int | None = None, root: Path = ROOT) -> int:
 
 
 def _tree(pid: int, root: Path) -> list[int]:
+    members = [pid]
+    told = (root / f"proc/{pid}/task/{pid}/children").exists()
+    parents = {} if told else _all_children(root)
+    for member in members:  # grows as it is walked
+        members.extend(_children(root / f"proc/{member}") if told else parents.get(member, []))
+    return members
+
+
+def _children(folder: Path) -> list[int]:
+    """Processes that the threads of one have started, as newer kernels tell them."""
+    try:
+        threads = list((folder / "task").iterdir())
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError, PermissionError):
+        return []  # it has just ended
+    return [int(child) for thread in threads for child in _text(thread / "children").split()]
+
+
+def _all_children(root: Path) -> dict[int, list[int]]:
+    """Children of every process, from a look at all of them."""
     children: dict[int, list[int]] = {}
     for folder in (root / "proc").iterdir():
         if folder.name.isdigit() and (stat := _text(folder / "stat")):
             parent = int(stat.rpartition(")")[2].split()[1])  # the name in brackets may hold anything
             children.setdefault(parent, []).append(int(folder.name))
-    members = [pid]
-    for member in members:  # grows as it is walked
-        members.extend(children.get(member, []))
-    return members
+    return children
 
 
 def _process_bytes(folder: Path) -> int:
