@@ -12,7 +12,8 @@ from typing import Any, Self
 from shardwise.compute.base import Executor
 from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, give_back, memory_limit_bytes
 from shardwise.compute.clock import Deadline, Interrupts
-from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor, make_executor
+from shardwise.compute.engines import make_executor
+from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor
 from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
