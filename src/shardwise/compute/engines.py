@@ -38,7 +38,19 @@ def _ray(asked: Asked) -> Executor:
     return RayExecutor(asked.workers, address=asked.address)
 
 
-ENGINES: dict[str, Callable[[Asked], Executor]] = {"local": _local, "ray": _ray}
+def _dask(asked: Asked) -> Executor:
+    from shardwise.compute.on_dask import DaskExecutor
+
+    return DaskExecutor(asked.workers, address=asked.address)
+
+
+def _spark(asked: Asked) -> Executor:
+    from shardwise.compute.on_spark import SparkExecutor
+
+    return SparkExecutor(asked.workers, address=asked.address)
+
+
+ENGINES: dict[str, Callable[[Asked], Executor]] = {"local": _local, "ray": _ray, "dask": _dask, "spark": _spark}
 
 
 def make_executor(

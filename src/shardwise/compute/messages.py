@@ -55,14 +55,18 @@ def _version(package: str) -> str:
 @dataclass(frozen=True)
 class Caller:
     """Who sends messages. `places`: workers look up modules and relative paths where the caller does; False where they
-    were started there. `threads` is how many a worker may use; None where it was started with that."""
+    were started there. `threads` is how many a worker may use; None where it was started with that. `quiet`: the
+    workers have this process's standard output, and must print elsewhere."""
 
     limit_bytes: int = RESULT_LIMIT_BYTES
     places: bool = True
     threads: int | None = None
+    quiet: bool = False
 
     def head(self) -> bytes:
         content: dict[str, Any] = {"versions": dict(versions()), "limit_bytes": self.limit_bytes}
+        if self.quiet:
+            content["quiet"] = True
         if self.threads is not None:
             content["threads"] = self.threads
         if self.places:
@@ -90,6 +94,7 @@ class _Head:
     path: Sequence[str] = ()
     folder: str | None = None
     threads: int | None = None
+    quiet: bool = False
 
     @classmethod
     def read(cls, line: bytes) -> Self:
@@ -113,8 +118,16 @@ class _Head:
         sys.path += [place for place in self.path if place not in known]
         if self.folder is not None and self.folder != os.getcwd() and os.path.isdir(self.folder):
             os.chdir(self.folder)
+        if self.quiet:
+            _print_to_stderr()
         if self.threads is not None:
             _limit_threads(self.threads)
+
+
+@cache
+def _print_to_stderr() -> None:
+    """Once in a process, for libraries too."""
+    os.dup2(2, 1)
 
 
 @lru_cache(maxsize=1)
