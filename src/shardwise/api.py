@@ -8,7 +8,7 @@ from typing import Any
 from shardwise.compute.bandwidth import disk_bandwidth
 from shardwise.compute.base import stream
 from shardwise.compute.ceiling import available_bytes, cpu_quota
-from shardwise.compute.local import make_executor
+from shardwise.compute.engines import make_executor
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Events, Listener

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from shardwise.compute.base import Executor, stream
-from shardwise.compute.local import ENGINES, InlineExecutor, ProcessExecutor, ThreadExecutor, make_executor
+from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor
 from shardwise.core.errors import ConfigError, TaskFailed
 from shardwise.testing.executors import ExecutorConformance, WorkerConformance, double
 
@@ -139,17 +139,7 @@ def test_what_is_closed_stays_closed() -> None:
         executor.submit(double, 1)
 
 
-def test_engines_are_found_by_name() -> None:
-    assert isinstance(make_executor("local", 1), InlineExecutor)
-    with make_executor("local", 2) as executor:  # type: ignore[attr-defined]
-        assert executor.slots == 2
-    with pytest.raises(ConfigError, match=f"'spork' is not an engine. Choose one of: {', '.join(ENGINES)}"):
-        make_executor("spork")
-
-
 @pytest.mark.parametrize("workers", [0, -1])
 def test_fewer_than_one_worker_is_refused(workers: int) -> None:
-    with pytest.raises(ConfigError, match="at least 1"):
-        make_executor("local", workers)
     with pytest.raises(ConfigError, match="at least 1"):
         ProcessExecutor(workers)

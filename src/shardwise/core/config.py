@@ -30,6 +30,7 @@ class RunConfig:
     ceiling on what the run's folder takes. `kinds` fixes what a column is (number, category, text, date, ignore),
     `types` the Arrow type in which it is read from text files. `aggregates` are group features (`core.aggregates`),
     each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
+    `engine` runs the tasks (local, ray, dask, spark), at `address` where a cluster is there already.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing.
     """
 
@@ -42,6 +43,7 @@ class RunConfig:
     trials: int | None = None
     workers: int | None = None
     engine: str = "local"
+    address: str | None = None
     seed: int = 0
     # the task
     task: str | None = None
@@ -126,8 +128,8 @@ class RunConfig:
 
     def identity(self) -> str:
         """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
-        bounds = ("time", "memory", "disk", "trials", "workers", "engine", "run", "runs_folder", "out", "strict",
-                  "report", "storage")  # fmt: skip
+        bounds = ("time", "memory", "disk", "trials", "workers", "engine", "address", "run", "runs_folder", "out",
+                  "strict", "report", "storage")  # fmt: skip
         content = {key: value for key, value in self.to_json().items() if key not in bounds}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 

@@ -1,7 +1,8 @@
 """Conformance kit for executors.
 
 Subclass `ExecutorConformance` in a test module, and `WorkerConformance` too where tasks run outside the calling
-process; give each a fixture `executor` that yields an open executor:
+process; give each a fixture `executor` that yields an open executor. Where workers are slow to start, it may be shared
+by the tests (`scope="module"`); then a fixture `closable` gives the tests that close an executor one of their own:
 
     class TestProcesses(ExecutorConformance, WorkerConformance):
         @pytest.fixture
@@ -10,18 +11,22 @@ process; give each a fixture `executor` that yields an open executor:
                 yield executor
 """
 
+import importlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
+from shardwise.compute import messages
 from shardwise.compute.base import Executor, stream
-from shardwise.core.errors import SchemaError, TaskFailed, WorkerLost
+from shardwise.core.errors import ConfigError, SchemaError, TaskFailed, WorkerLost
 
 # -- tasks: at the top of a module, so that workers can import them --------------------------------------------------
 
@@ -60,18 +65,34 @@ def die_on_odd(item: int) -> int:
     return die(item) if item % 2 else item
 
 
-def die_once(marker: str) -> str:
-    """Dies the first time that it is called with this path."""
+def die_once(marker: str) -> tuple[int, int]:
+    """Dies the first time that it is called with this path; then the processes that ran it."""
     if not Path(marker).exists():
-        Path(marker).touch()
+        Path(marker).write_text(str(os.getpid()))
         die(0)
-    return marker
+    return int(Path(marker).read_text()), os.getpid()
 
 
 def chatter(item: int) -> int:
     print("a task prints", item)
     os.write(1, b"and so does a library")
     return item
+
+
+def beat(path: str) -> NoReturn:
+    """Writes to a file for ever."""
+    while True:
+        with open(path, "a") as file:
+            file.write(".")
+        time.sleep(0.02)
+
+
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
+def folder_of(_item: int) -> str:
+    return os.getcwd()
 
 
 def of_size(size_bytes: int) -> bytes:
@@ -97,6 +118,11 @@ class Drawn:
 
 class ExecutorConformance:
     """What `stream` gives over any executor."""
+
+    @pytest.fixture
+    def closable(self, executor: Executor) -> Executor:
+        """One that the test may close."""
+        return executor
 
     def test_each_item_gives_one_outcome(self, executor: Executor) -> None:
         outcomes = list(stream(executor, double, range(20)))
@@ -163,9 +189,9 @@ class ExecutorConformance:
         assert list(outcomes) == []
         assert items.drawn == drawn <= executor.slots
 
-    def test_close_may_be_called_twice(self, executor: Executor) -> None:
-        executor.close()
-        executor.close()
+    def test_close_may_be_called_twice(self, closable: Executor) -> None:
+        closable.close()
+        closable.close()
 
 
 class WorkerConformance:
@@ -176,9 +202,11 @@ class WorkerConformance:
         assert [type(outcome.error) for outcome in outcomes] == [type(None), WorkerLost] * 3
         assert [outcome.value for outcome in outcomes[::2]] == [0, 2, 4]
 
-    def test_the_task_of_a_dead_worker_is_tried_again(self, executor: Executor, tmp_path: Path) -> None:
-        marker = str(tmp_path / "died")
-        assert [outcome.unwrap() for outcome in stream(executor, die_once, [marker], retries=1)] == [marker]
+    def test_the_task_of_a_dead_worker_is_tried_again_elsewhere(self, executor: Executor, tmp_path: Path) -> None:
+        (outcome,) = stream(executor, die_once, [str(tmp_path / "died")], retries=1)
+        first, second = outcome.unwrap()
+        assert first != second
+        assert os.getpid() not in (first, second)
 
     def test_an_item_that_kills_its_workers_is_named(self, executor: Executor) -> None:
         good, poison = stream(executor, die_on_odd, [2, 7], ordered=True, retries=2)
@@ -210,7 +238,7 @@ class WorkerConformance:
     def test_large_results_are_refused(self, executor: Executor) -> None:
         small, large = stream(executor, of_size, [10, 65 * 2**20], ordered=True)
         assert small.unwrap() == bytes(10)
-        with pytest.raises(TaskFailed, match=r"the result of the task has 68\.2 MB"):
+        with pytest.raises(TaskFailed, match=r"the result of the task has 68\.2 MB; .* Write it to a blob or a file"):
             large.unwrap()
 
     def test_unpicklable_tasks_items_and_results_fail(self, executor: Executor) -> None:
@@ -222,6 +250,59 @@ class WorkerConformance:
         for outcome in (bad_task, bad_item, bad_result):
             with pytest.raises(TaskFailed, match="cannot be pickled"):
                 outcome.unwrap()
+
+    def test_a_worker_with_other_versions_is_named(self, executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine = messages.versions()
+        monkeypatch.setattr(messages, "versions", lambda: {**mine, "Python": "4.2", "shardwise": "99.0"})
+        (outcome,) = stream(executor, double, [1])
+        with pytest.raises(ConfigError) as caught:
+            outcome.unwrap()
+        for name, here in (("Python", "4.2"), ("shardwise", "99.0")):
+            assert f"{name} {mine[name]} on the worker, {here} here" in str(caught.value)
+
+    def test_workers_look_where_the_caller_does(
+        self, closable: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "module_of_the_caller.py").write_text("def task(item):\n    return item + 1\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)
+        task = importlib.import_module("module_of_the_caller").task
+        assert closable.submit(task, 1).result() == 2
+        assert closable.submit(folder_of, 0).result() == str(tmp_path)
+
+    def test_close_ends_what_runs_and_starts_nothing_more(self, closable: Executor, tmp_path: Path) -> None:
+        beats = tmp_path / "beats"
+        futures: list[Future[Any]] = [closable.submit(beat, str(beats)) for _ in range(closable.slots)]
+        futures.append(closable.submit(touch, str(tmp_path / "ran")))
+        while not beats.exists():
+            time.sleep(0.01)
+        closable.close()
+        for future in futures:
+            with pytest.raises(TaskFailed, match="closed before the task ended"):
+                future.result(timeout=60)
+        assert has_stopped(beats)
+        assert not (tmp_path / "ran").exists()
+
+    def test_what_is_cancelled_in_the_queue_never_starts(self, closable: Executor, tmp_path: Path) -> None:
+        beats = tmp_path / "beats"
+        for _ in range(closable.slots):
+            closable.submit(beat, str(beats))
+        queued = closable.submit(touch, str(tmp_path / "ran"))
+        assert queued.cancel()
+        closable.close()
+        assert queued.cancelled()
+        assert not (tmp_path / "ran").exists()
+
+
+def has_stopped(path: Path) -> bool:
+    """Whether a file stops growing: a worker that was told to end may take a moment."""
+    sizes = []
+    for _ in range(60):
+        sizes.append(path.stat().st_size)
+        if sizes[-3:] == [sizes[-1]] * 3:
+            return True
+        time.sleep(0.5)
+    return False
 
 
 def write_and_fail(path: str) -> NoReturn:

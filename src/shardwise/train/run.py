@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from shardwise.compute.base import Executor
+from shardwise.compute.base import Executor, stream
 from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, give_back, memory_limit_bytes
 from shardwise.compute.clock import Deadline, Interrupts
-from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor, make_executor
+from shardwise.compute.engines import make_executor
+from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor
 from shardwise.core.config import RunConfig, dump_config
 from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
@@ -71,14 +72,14 @@ class Run:
 
         Work that needs a good part of a ceiling that was asked for gets a process of its own, which may be ended.
         """
-        if side_by_side or self.config.workers not in (None, 1):
+        if side_by_side or self.config.workers not in (None, 1) or self.config.engine != "local":
             return self.executor
         ceiling = self.config.memory_bytes
         return self.inline if ceiling is None or needed_bytes < CONFINED_SHARE * ceiling else self.confined
 
     def executor_for_pass(self, *, parts: int, large: bool) -> Executor:
         """What reads the data: the workers where there is much of it, threads where they would take longer to start."""
-        if self.config.workers or (large and parts > 1):
+        if self.config.workers or (large and parts > 1) or self.config.engine != "local":
             return self.executor
         return self.threads if parts > 1 and self.memory_bytes >= THREADS_BYTES else self.inline
 
@@ -152,6 +153,8 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         stack.enter_context(clock)
         executor, confined = _executors(config)
         stack.callback(executor.close)
+        if config.engine != "local":
+            _check_shared(executor, folder)
         stack.callback(confined.close)
         threads = stack.enter_context(ThreadExecutor(cpu_quota()))
         interrupts = stack.enter_context(Interrupts((folder / "stop").touch))
@@ -170,16 +173,36 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
 def _executors(config: RunConfig) -> tuple[Executor, ProcessExecutor]:
     """The workers, and one process for work that may exceed the memory; both under the ceiling, if there is one.
 
-    There are no more workers than the ceiling has room for, and where it has room for one, that process does all.
+    There are no more workers than the ceiling has room for, and where it has room for one, that process does all. Of
+    another engine the ceiling holds for what it runs below this process; its workers elsewhere are its own.
     """
     if config.memory_bytes is None:
-        return make_executor(config.engine, config.workers), ProcessExecutor(1, threads=cpu_quota())
+        return _workers(config, config.workers), ProcessExecutor(1, threads=cpu_quota())
     rest = max(PASS_BYTES, config.memory_bytes - MAIN_BYTES)
     confined = ProcessExecutor(
         1, threads=cpu_quota(), memory_bytes=max(PASS_BYTES, config.memory_bytes - PROCESS_BYTES)
     )
+    if config.engine != "local":
+        return _workers(config, config.workers), confined
     count = min(config.workers or cpu_quota(), rest // PASS_BYTES)
-    return (make_executor(config.engine, count, memory_bytes=rest) if count > 1 else confined), confined
+    return (_workers(config, count, rest) if count > 1 else confined), confined
+
+
+def _workers(config: RunConfig, count: int | None, memory_bytes: int | None = None) -> Executor:
+    return make_executor(config.engine, count, memory_bytes=memory_bytes, address=config.address)
+
+
+def sees(path: str) -> bool:
+    """A task: whether its worker has the file."""
+    return Path(path).exists()
+
+
+def _check_shared(executor: Executor, folder: Path) -> None:
+    """Raises `ConfigError` where a worker does not see the run's folder, in which it has to leave what it does."""
+    for outcome in stream(executor, sees, [str(folder / "config.yaml")] * executor.slots, retries=2):
+        if not outcome.unwrap():
+            hint = "Give a --runs-folder on storage that all workers share."
+            raise ConfigError(f"a worker does not see the run's folder {folder}", hint=hint)
 
 
 def _watch(config: RunConfig, executors: Sequence[Executor]) -> MemoryWatch:

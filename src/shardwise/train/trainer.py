@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ PREDICT_S = 1.5e-7  # seconds that one tree takes for one row, rather too many t
 class FitUnit:
     """A candidate and the fold on which it is evaluated; small and picklable.
 
-    `deadline` is on the machine's monotonic clock.
+    `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival.
     """
 
     trial: int
@@ -43,6 +45,22 @@ class FitUnit:
     key: str
     rung: Rung = field(default=Rung(number=0, share=1.0))
     deadline: float = float("inf")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "sent": (_boot(), time.monotonic())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        boot, sent_s = state.pop("sent")
+        if boot != _boot():
+            state["deadline"] += time.monotonic() - sent_s
+        self.__dict__.update(state)
+
+
+@cache
+def _boot() -> str:
+    """The machine since its start: whose monotonic clock it is."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text() if path.exists() else socket.gethostname()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,46 @@
+"""What engines have in common before they run: a library that may be missing, an address where nobody may listen."""
+
+import socket
+
+from shardwise.core.errors import ConfigError
+
+CONNECT_S = 3.0
+_SETTINGS = b"\x04"  # the type of a frame, its fourth byte
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" + b"\0\0\0\0"
+
+
+def missing_library(engine: str, error: ImportError) -> ConfigError:
+    """The error for an engine whose extra is not installed."""
+    return ConfigError(
+        f"--engine {engine} needs a library that is not installed ({error})",
+        hint=f"Run: pip install 'shardwise[{engine}]'.",
+    )
+
+
+def check_port(engine: str, address: str) -> None:
+    """Raises `ConfigError` unless something listens at `host:port`, within seconds: engines try for minutes."""
+    _connect(engine, address).close()
+
+
+def check_grpc(engine: str, address: str) -> None:
+    """The same, unless what listens there speaks HTTP/2, as gRPC does: it sends its settings first (RFC 9113, 3.4)."""
+    with _connect(engine, address) as connection:
+        try:
+            connection.sendall(_PREFACE)
+            speaks = connection.recv(9)[3:4] == _SETTINGS
+        except OSError:
+            speaks = False
+    if not speaks:
+        hint = f"Give the --address where {engine} listens; without one it runs on this machine."
+        raise ConfigError(f"what listens at {address} is not {engine}", hint=hint)
+
+
+def _connect(engine: str, address: str) -> socket.socket:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ConfigError(f"{address!r} is no address of {engine}", hint="Write it as HOST:PORT.")
+    try:
+        return socket.create_connection((host.strip("[]"), int(port)), CONNECT_S)
+    except (OSError, OverflowError) as error:
+        hint = f"Start the cluster, or give the --address where {engine} listens; without one it runs on this machine."
+        raise ConfigError(f"nobody listens at {address} for {engine} ({error})", hint=hint) from error

@@ -1,0 +1,71 @@
+"""The engines by name. Each but the local one is imported when it is asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shardwise.compute.base import Executor
+from shardwise.compute.ceiling import cpu_quota
+from shardwise.compute.local import InlineExecutor, ProcessExecutor
+from shardwise.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an engine is asked for.
+
+    workers   how many; None: as many as it has CPUs
+    address   where it listens; None: the engine's own default, else a cluster on this machine that ends with the run
+    memory_bytes  what the workers may use together
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    memory_bytes: int | None = None
+
+
+def _local(asked: Asked) -> Executor:
+    if asked.address is not None:
+        raise ConfigError(
+            f"--address {asked.address} was given with --engine local", hint="Add --engine ray, spark or dask."
+        )
+    workers = asked.workers or cpu_quota()
+    return InlineExecutor() if workers == 1 else ProcessExecutor(workers, memory_bytes=asked.memory_bytes)
+
+
+def _ray(asked: Asked) -> Executor:
+    from shardwise.compute.on_ray import RayExecutor
+
+    return RayExecutor(asked.workers, address=asked.address)
+
+
+def _dask(asked: Asked) -> Executor:
+    from shardwise.compute.on_dask import DaskExecutor
+
+    return DaskExecutor(asked.workers, address=asked.address)
+
+
+def _spark(asked: Asked) -> Executor:
+    from shardwise.compute.on_spark import SparkExecutor
+
+    return SparkExecutor(asked.workers, address=asked.address)
+
+
+ENGINES: dict[str, Callable[[Asked], Executor]] = {"local": _local, "ray": _ray, "dask": _dask, "spark": _spark}
+
+
+def make_executor(
+    engine: str = "local", workers: int | None = None, *, memory_bytes: int | None = None, address: str | None = None
+) -> Executor:
+    """The executor of an engine; `workers` defaults to the CPUs that this process, or the cluster, has for it.
+
+    `memory_bytes` bounds what the workers use together, where the engine can. Raises `ConfigError` for an engine that
+    is not known or not installed, an address where it does not answer, or less than one worker.
+
+    >>> make_executor("local", 1).slots
+    1
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"{engine!r} is not an engine", hint=f"Choose one of: {', '.join(ENGINES)}.")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers were asked for", hint="Give at least 1.")
+    return ENGINES[engine](Asked(workers=workers, address=address, memory_bytes=memory_bytes))

@@ -1,0 +1,168 @@
+"""Tasks on Dask (https://distributed.dask.org), on a cluster that is there or on one of our own on this machine."""
+
+import contextlib
+import importlib
+import threading
+import time
+from collections import Counter
+from types import ModuleType
+from typing import Any
+
+from shardwise.compute.ceiling import cpu_quota
+from shardwise.compute.endpoints import check_port, missing_library
+from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
+from shardwise.compute.slots import Slot, SlotExecutor, threads_per_worker
+from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
+
+_CONNECT_S = 5
+_LOOK_S = 0.05  # between two looks for a free worker
+_POLL_S = 2.0  # between two looks at whether a worker is still there
+_NO_WORKER_S = 60.0  # without any worker, until a task is given up
+
+
+class DaskExecutor(SlotExecutor):
+    """Runs up to `workers` tasks at a time on the workers of Dask.
+
+    `address` names a scheduler; without one Dask's own setting (DASK_SCHEDULER_ADDRESS) counts, and without that a
+    cluster is started on this machine and ends with the executor; a script that starts one needs an
+    `if __name__ == "__main__"` guard. `workers` None: one for each thread of the cluster.
+
+    A task is bound to a worker with a free thread, so that a worker that dies takes nothing with it that only waited
+    there; its nanny restarts it. A task that runs on a cluster that is not ours goes on after `close`: Dask does not
+    end it. Nothing here bounds the memory of a worker; Dask's own settings do.
+    """
+
+    def __init__(
+        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
+    ) -> None:
+        dask, distributed = _libraries()
+        address = address or dask.config.get("scheduler-address", None)
+        self._cluster = None if address else _local_cluster(dask, distributed, workers or cpu_quota())
+        self._client = distributed.Client(self._cluster, set_as_default=False) if self._cluster else None
+        self._client = self._client or _connect(distributed, str(address))
+        count = workers or max(1, sum(self._client.nthreads().values()))
+        self.threads = threads_per_worker(count) if self._cluster else 1
+        closed = threading.Event()
+        leases = _Leases(self._client, closed)
+        slots = [_FutureSlot(distributed, leases, closed) for _ in range(count)]
+        super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads, quiet=self._cluster is not None))
+
+    def retire(self) -> None:
+        """Does nothing: the workers are Dask's."""
+
+    def close(self) -> None:
+        """Give up what runs, and end the cluster if it is ours; tasks that had not ended fail with `TaskFailed`."""
+        super().close()
+        for thread in self._threads:
+            thread.join()
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _libraries() -> tuple[ModuleType, ModuleType]:
+    try:
+        return importlib.import_module("dask"), importlib.import_module("distributed")
+    except ImportError as error:
+        raise missing_library("dask", error) from error
+
+
+def _local_cluster(dask: ModuleType, distributed: ModuleType, workers: int) -> Any:
+    """`workers` processes of one thread each, on loopback; Dask neither tries again nor manages their memory."""
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        return distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+            memory_limit=None, silence_logs="CRITICAL",
+        )  # fmt: skip
+
+
+def _connect(distributed: ModuleType, address: str) -> Any:
+    scheme, _, place = address.rpartition("://")
+    if scheme in ("", "tcp", "tls"):
+        check_port("dask", place)
+    try:
+        return distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        hint = "Give the address of a Dask scheduler, like tcp://10.0.0.1:8786."
+        raise ConfigError(f"Dask does not answer at {address}: {error}", hint=hint) from error
+
+
+class _Leases:
+    """Which worker each slot uses: no more tasks on one than it has threads."""
+
+    def __init__(self, client: Any, closed: threading.Event) -> None:
+        self.client = client
+        self.closed = closed
+        self.lock = threading.Lock()
+        self.taken: Counter[str] = Counter()
+
+    def take(self) -> str:
+        """The address of the worker with most threads free; waits for one. Raises `TaskFailed` where none comes."""
+        until_s = time.monotonic() + _NO_WORKER_S
+        while not self.closed.is_set():
+            workers = self.threads()
+            with self.lock:
+                free = {address: threads - self.taken[address] for address, threads in workers.items()}
+                address = max(sorted(free), key=free.__getitem__, default="")
+                if address and free[address] > 0:
+                    self.taken[address] += 1
+                    return address
+            if workers:
+                until_s = time.monotonic() + _NO_WORKER_S
+            if time.monotonic() > until_s:
+                what = f"Dask has had no worker for {_NO_WORKER_S:.0f} s"
+                raise TaskFailed(what, hint="Look at the logs of its workers and nannies.")
+            self.closed.wait(_LOOK_S)
+        raise TaskFailed("the executor was closed")
+
+    def threads(self) -> dict[str, int]:
+        return dict(self.client.nthreads())
+
+    def give(self, address: str) -> None:
+        with self.lock:
+            self.taken[address] -= 1
+
+
+class _FutureSlot(Slot):
+    """One task at a time, on a worker that is free."""
+
+    def __init__(self, distributed: ModuleType, leases: _Leases, closed: threading.Event) -> None:
+        super().__init__(closed)
+        self.distributed = distributed
+        self.leases = leases
+        self.future: Any = None
+
+    def ask(self, message: bytes) -> bytes:
+        address = self.leases.take()
+        future = self.future = self.leases.client.submit(answer, message, pure=False, workers=[address])
+        if self.closed.is_set():
+            self.kill()
+        try:
+            reply: bytes = self.wait(future, address)
+        except self.distributed.KilledWorker as error:
+            raise WorkerLost(f"the worker died ({address})") from error
+        except TaskFailed:
+            raise
+        except Exception as error:  # of Dask, or of a worker that cannot load our module
+            hint = "The workers need the same versions of Dask and shardwise."
+            raise TaskFailed(f"Dask failed: {type(error).__name__}: {error}", hint=hint) from error
+        finally:
+            self.future = None
+            self.leases.give(address)
+        return reply
+
+    def wait(self, future: Any, address: str) -> Any:
+        """A scheduler that tries again by itself would wait for ever for a worker that does not come back."""
+        while True:
+            try:
+                return future.result(timeout=_POLL_S)
+            except TimeoutError:
+                if address not in self.leases.threads() and not future.done():
+                    future.cancel()
+                    raise WorkerLost(f"the worker died ({address})") from None
+
+    def kill(self) -> None:
+        future = self.future
+        if future is not None:
+            with contextlib.suppress(OSError):  # the scheduler has gone
+                future.cancel()

@@ -1,0 +1,141 @@
+"""Tasks on Spark (https://spark.apache.org): each is a job of one task, whose answer is all that reaches the driver."""
+
+import contextlib
+import importlib
+import itertools
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from shardwise.compute.ceiling import cpu_quota
+from shardwise.compute.endpoints import check_port, missing_library
+from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
+from shardwise.compute.slots import Slot, SlotExecutor, threads_per_worker
+from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
+
+_LOST = ("Python worker exited unexpectedly", "ExecutorLostFailure", "Python worker failed to connect back")
+_VERSION = "PYTHON_VERSION_MISMATCH"
+_numbers = itertools.count()
+
+
+class SparkExecutor(SlotExecutor):
+    """Runs up to `workers` tasks at a time on the executors of Spark.
+
+    A session that this process has is used and left open. Else `address`, or the environment's MASTER, is the URL of a
+    master (`spark://HOST:PORT`, `yarn`, `local[2]`); without one Spark runs on this machine alone. `workers` None:
+    Spark's default parallelism.
+
+    A Python worker that dies takes its task with it, a session of our own does not try again by itself; a session that
+    is given does as its `spark.task.maxFailures` says. Nothing here bounds the memory of a worker; Spark's settings do.
+    """
+
+    def __init__(
+        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
+    ) -> None:
+        session_class = _library().SparkSession
+        session = session_class.getActiveSession()
+        self._owned = session is None
+        self._session = session or _start(session_class, address or os.environ.get("MASTER"), workers or cpu_quota())
+        context = self._session.sparkContext
+        count = workers or max(1, context.defaultParallelism)
+        self.threads = threads_per_worker(count) if str(context.master).startswith("local") else 1
+        closed = threading.Event()
+        slots = [_JobSlot(context, closed) for _ in range(count)]
+        super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads))
+
+    def retire(self) -> None:
+        """Does nothing: the workers are Spark's."""
+
+    def close(self) -> None:
+        """Cancel the jobs, and end the session if it is ours; tasks that had not ended fail with `TaskFailed`."""
+        super().close()
+        for thread in self._threads:
+            thread.join()
+        if self._owned:
+            self._session.stop()
+
+
+def _library() -> ModuleType:
+    try:
+        return importlib.import_module("pyspark.sql")
+    except ImportError as error:
+        raise missing_library("spark", error) from error
+
+
+def _start(session_class: Any, master: str | None, workers: int) -> Any:
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        raise ConfigError("--engine spark needs Java, which was not found", hint="Install Java 17, or set JAVA_HOME.")
+    if master is not None and master.startswith("spark://"):
+        check_port("spark", master.removeprefix("spark://").partition(",")[0])
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.task.maxFailures": "1"}
+    if master is None or master.startswith("local"):
+        settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    builder = session_class.builder.master(master or f"local[{workers}]").appName("shardwise")
+    with _stdout_is_stderr():
+        try:
+            return builder.config(map=settings).getOrCreate()
+        except Exception as error:
+            hint = "Give a master like spark://10.0.0.1:7077, yarn or local[2]."
+            raise ConfigError(f"Spark does not start: {_first_line(error)}", hint=hint) from error
+
+
+@contextlib.contextmanager
+def _stdout_is_stderr() -> Iterator[None]:
+    """What Java prints for as long as it lives must not end up in the caller's results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+class _JobSlot(Slot):
+    """One job at a time, in a group of its own by which it is cancelled."""
+
+    def __init__(self, context: Any, closed: threading.Event) -> None:
+        super().__init__(closed)
+        self.context = context
+        self.group = f"shardwise-{os.getpid()}-{next(_numbers)}"
+        self.ended = threading.Event()
+        self.ended.set()
+
+    def ask(self, message: bytes) -> bytes:
+        self.ended.clear()
+        try:
+            self.context.setJobGroup(self.group, "shardwise", interruptOnCancel=True)
+            (reply,) = self.context.parallelize([message], 1).map(answer).collect()
+        except Exception as error:  # py4j's, with all that Java has to say
+            raise _told(error) from error
+        finally:
+            self.ended.set()
+        return bytes(reply)
+
+    def kill(self) -> None:
+        """Cancel until the job has ended: one that was not submitted yet cannot be cancelled."""
+        while not self.ended.is_set():
+            self.context.cancelJobGroup(self.group)
+            self.ended.wait(0.2)
+
+
+def _told(error: Exception) -> TaskFailed | ConfigError:
+    text = str(error)
+    if _VERSION in text:
+        line = next(line for line in text.splitlines() if _VERSION in line)
+        return ConfigError(f"a worker has another Python: {line.strip()}", hint="Set PYSPARK_PYTHON to the same one.")
+    for reason in _LOST:
+        if reason in text:
+            return WorkerLost(f"the worker died: {reason}")
+    return TaskFailed(f"Spark failed: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) or type(error).__name__

@@ -1,0 +1,105 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardwise.compute.base import Executor, stream
+from shardwise.core.errors import OverBudget, WorkerLost
+from shardwise.testing.executors import ExecutorConformance, WorkerConformance, beat, double
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+from shardwise.compute.on_ray import RayExecutor  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    """A session of Ray in this process; executors use it and leave it open."""
+    with RayExecutor(3):
+        yield
+
+
+@pytest.fixture(scope="module")
+def executor(session: None) -> Iterator[Executor]:
+    with RayExecutor(2) as executor:
+        yield executor
+
+
+class TestRay(ExecutorConformance, WorkerConformance):
+    @pytest.fixture
+    def closable(self, session: None) -> Iterator[Executor]:
+        with RayExecutor(1) as executor:
+            yield executor
+
+
+def pid_of(_item: int) -> int:
+    return os.getpid()
+
+
+def threads_of(_item: int) -> tuple[str | None, int]:
+    import pyarrow
+
+    return os.environ.get("OMP_NUM_THREADS"), pyarrow.cpu_count()
+
+
+def test_workers_live_long_and_keep_to_their_threads(session: None) -> None:
+    with RayExecutor(1) as executor:
+        assert len({outcome.unwrap() for outcome in stream(executor, pid_of, range(5))}) == 1
+        assert executor.submit(threads_of, 0).result() == (str(executor.threads), executor.threads)
+    assert ray.is_initialized()
+
+
+def test_a_worker_killed_from_outside_is_replaced(session: None, tmp_path: Path) -> None:
+    with RayExecutor(1) as executor:
+        pid = executor.submit(pid_of, 0).result()
+        running = executor.submit(beat, str(tmp_path / "beats"))
+        while not (tmp_path / "beats").exists():
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerLost, match="the worker died"):
+            running.result()
+        assert executor.submit(pid_of, 0).result() != pid
+
+
+def test_a_worker_that_is_shed_is_over_budget(session: None, tmp_path: Path) -> None:
+    with RayExecutor(1) as executor:
+        running = executor.submit(beat, str(tmp_path / "beats"))
+        while not (tmp_path / "beats").exists():
+            time.sleep(0.01)
+        executor.shed(3_000_000, 2_000_000)
+        with pytest.raises(OverBudget, match="2 MB of memory are allowed"):
+            running.result()
+        assert executor.submit(double, 2).result() == 4
+
+
+def test_where_nobody_listens_is_said() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        assert_refused(address, f"nobody listens at {address} for ray")
+
+
+def test_what_is_not_ray_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        assert_refused(address, f"what listens at {address} is not ray")
+
+
+def test_what_is_no_address_is_said() -> None:
+    assert_refused("nowhere", "'nowhere' is no address of ray. Write it as HOST:PORT")
+
+
+def assert_refused(address: str, told: str) -> None:
+    """In a process that has no session of Ray."""
+    code = f"from shardwise.compute.on_ray import RayExecutor; RayExecutor(1, address={address!r})"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "ConfigError" in answer.stderr
+    assert told in answer.stderr

@@ -1,0 +1,65 @@
+"""The same package from every engine, through the command line."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from shardwise.testing.tables import people
+
+NEEDS = {"ray": "ray", "dask": "distributed", "spark": "pyspark"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people")
+    pq.write_table(people(900).drop_columns(["spent", "visits"]), folder / "part.parquet", row_group_size=300)
+    return folder / "part.parquet"
+
+
+@pytest.fixture(scope="module")
+def expected(data: Path) -> str:
+    return package_hash(data, "inline", "--workers", "1")
+
+
+def train(data: Path, run: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    arguments = ["train", data.name, "--target", "bought", "--trials", "3", "--folds", "2", "--run", run, "--json"]
+    return subprocess.run(
+        [sys.executable, "-m", "shardwise", *arguments, *options], cwd=data.parent, capture_output=True, text=True
+    )
+
+
+def package_hash(data: Path, run: str, *options: str) -> str:
+    """Standard output holds one JSON object and nothing else, whatever the engine prints."""
+    answer = train(data, run, *options)
+    assert answer.returncode == 0, answer.stderr
+    return str(json.loads(answer.stdout)["package_hash"])
+
+
+def test_local_workers_give_the_same_package(data: Path, expected: str) -> None:
+    assert package_hash(data, "local", "--engine", "local", "--workers", "2") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", NEEDS)
+def test_an_engine_gives_the_same_package(data: Path, expected: str, engine: str) -> None:
+    if importlib.util.find_spec(NEEDS[engine]) is None or (engine == "spark" and shutil.which("java") is None):
+        pytest.skip(f"{engine} is not installed")
+    assert package_hash(data, engine, "--engine", engine, "--workers", "2") == expected
+
+
+@pytest.mark.parametrize("engine", NEEDS)
+def test_an_engine_that_is_not_installed_is_named(
+    data: Path, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{NEEDS[engine]!r}] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    answer = train(data, f"without-{engine}", "--engine", engine)
+    assert answer.returncode == 2
+    assert f"Run: pip install 'shardwise[{engine}]'." in answer.stderr
+    assert not (data.parent / "runs" / f"without-{engine}").exists()
