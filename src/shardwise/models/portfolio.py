@@ -47,6 +47,9 @@ def portfolio(
 ) -> list[Candidate]:
     """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
 
+    Networks come only when they are asked for (docs/decisions/0012-neural.md). Raises `ConfigError` for families that
+    are not known, or whose extra is not installed.
+
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
     """
