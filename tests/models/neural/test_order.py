@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shardwise.core.target import Task
 from shardwise.data.rows import DiskRows
 from shardwise.models.neural import order as module
-from shardwise.models.neural.order import Order
+from shardwise.models.neural.order import Order, usual_batch, usual_epochs
 from shardwise.testing.models import on_disk, tiny_table
 
 
@@ -58,3 +58,11 @@ def test_a_round_is_the_same_whatever_was_asked_before(rows: DiskRows, numbers: 
 def test_another_seed_is_another_order(rows: DiskRows) -> None:
     assert targets(Order(rows, 50, 1), 0) != targets(Order(rows, 50, 2), 0)
     assert np.isclose(sum(targets(Order(rows, 3000, 1), 0)), rows.target().sum())
+
+
+def test_sizes_follow_the_data() -> None:
+    sizes = [usual_batch(n) for n in (1, 1000, 10_000, 50_000, 500_000, 5_000_000)]
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (16, 1024)
+    epochs = [usual_epochs(n) for n in (1, 1000, 100_000, 10**9)]
+    assert epochs == sorted(epochs, reverse=True)

@@ -17,7 +17,6 @@ from shardwise.models.base import FitRun  # noqa: E402
 from shardwise.models.losses import task_loss  # noqa: E402
 from shardwise.models.neural import device, order, training  # noqa: E402
 from shardwise.models.neural.model import Neural  # noqa: E402
-from shardwise.models.neural.training import batch_rows, usual_epochs  # noqa: E402
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target  # noqa: E402
 
 QUICK: dict[str, Any] = {"epochs": 6, "width": 16, "members": 2, "batch_rows": 32, "knots": 4}
@@ -187,12 +186,3 @@ def test_devices_by_name(rows: Pair) -> None:
 def test_a_device_that_is_not_there_names_those_that_are(rows: Pair) -> None:
     with pytest.raises(ConfigError, match="auto, cpu"):
         fit(rows, device="cuda")
-
-
-def test_sizes_follow_the_data() -> None:
-    settings = Neural(tiny_target(Task.BINARY), FEATURES).params
-    sizes = [batch_rows(settings, n) for n in (1, 1000, 10_000, 50_000, 500_000, 5_000_000)]
-    assert sizes == sorted(sizes)
-    assert (sizes[0], sizes[-1]) == (16, 1024)
-    epochs = [usual_epochs(n) for n in (1, 1000, 100_000, 10**9)]
-    assert epochs == sorted(epochs, reverse=True)

@@ -66,6 +66,10 @@ class NeuralParams:
             if getattr(self, name) is not None:
                 check_range(self, **{name: (1, most)})
 
+    def usual_embedding(self, numbers: int) -> int:
+        """Columns of the embedding of a number, where a row has so many."""
+        return self.embedding or max(4, min(16, WIDE_INPUT // max(1, numbers)))
+
 
 class Neural:
     """Classification, regression, counts and quantiles by a network with several members that share weights."""
@@ -89,7 +93,7 @@ class Neural:
         return Shape(
             numbers=numbers, codes=self._design.codes, slots=slots, scores=LINKS[self.target.task].scores(self.target),
             members=params.members, width=params.width, depth=params.depth, knots=params.knots,
-            embedding=params.embedding or max(4, min(16, WIDE_INPUT // max(1, numbers))),
+            embedding=params.usual_embedding(numbers),
             code_embedding=params.code_embedding,
         )  # fmt: skip
 

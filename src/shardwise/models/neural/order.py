@@ -1,5 +1,6 @@
 """The order of the rows: a pure function of (seed, epoch), read in rounds from partitions larger than memory."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -9,6 +10,8 @@ from shardwise.data.rows import Chunk, Rows
 
 ROUND_ROWS = 2**20  # rows between two looks at the validation rows, at most
 READ_ROWS = 8192  # rows read and prepared at once, about
+_VISITS = 1_200_000
+_LEAST_EPOCHS, _MOST_EPOCHS = 4, 60
 
 
 @dataclass
@@ -57,3 +60,14 @@ class Order:
         self._next = -1  # until the round is at its end
         yield from islice(self._chunks, self._round_chunks)
         self._next = number + 1
+
+
+def usual_batch(n_rows: int) -> int:
+    """Rows of a step: about 64 steps an epoch, 16 to 256 rows; more where there are many."""
+    most = 256 if n_rows < 100_000 else 512 if n_rows < 1_000_000 else 1024
+    return int(min(most, 2 ** max(4, round(math.log2(max(1, n_rows / 64))))))
+
+
+def usual_epochs(n_rows: int) -> int:
+    """As many as give about 1.2 million row visits, 4 to 60."""
+    return int(min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_VISITS // n_rows))))

@@ -22,7 +22,7 @@ from shardwise.models.neural.checkpoint import Progress, drop_progress, read_pro
 from shardwise.models.neural.device import autocast, find_device, settled
 from shardwise.models.neural.losses import Loss, loss_of
 from shardwise.models.neural.network import forward, on_device, to_numpy
-from shardwise.models.neural.order import Order
+from shardwise.models.neural.order import Order, usual_batch, usual_epochs
 from shardwise.models.neural.shape import Shape, Weights
 from shardwise.models.neural.steps import Batch, NotFinite, Steps
 from shardwise.models.scaling import TargetScale
@@ -31,8 +31,6 @@ SCORED_ROWS = 2**18  # validation rows that are looked at, at most
 SCORE_ROWS = 2048  # at once
 LOWERED = 4  # how often the learning rate is lowered, at most
 LOWER = 0.3  # by this factor
-_VISITS = 1_200_000
-_LEAST_EPOCHS, _MOST_EPOCHS = 4, 60
 
 
 class Settings(Protocol):
@@ -81,7 +79,7 @@ class Training:
         self._run = run
         with settled(self._device):
             self._tensors = on_device(self.best, self._device)
-            self._order = Order(train, batch_rows(self._settings, train.n_rows), run.seed)
+            self._order = Order(train, self._settings.batch_rows or usual_batch(train.n_rows), run.seed)
             self._epochs = self._settings.epochs or usual_epochs(train.n_rows)
             self._steps = Steps(
                 self._tensors, self._sum, self._settings.weight_decay, self._settings.gradient_clip,
@@ -241,16 +239,3 @@ class Scorer:
 def _thinned(chunk: Chunk, stride: int) -> Chunk:
     weight = None if chunk.weight is None else chunk.weight[::stride]
     return Chunk(chunk.X[::stride], chunk.y[::stride], weight)
-
-
-def batch_rows(settings: Settings, n_rows: int) -> int:
-    """Rows of a step: about a hundred steps an epoch, 16 to 256; more where there are many."""
-    if settings.batch_rows is not None:
-        return settings.batch_rows
-    most = 256 if n_rows < 100_000 else 512 if n_rows < 1_000_000 else 1024
-    return int(min(most, 2 ** max(4, round(math.log2(max(1, n_rows / 64))))))
-
-
-def usual_epochs(n_rows: int) -> int:
-    """As many as give about 1.2 million row visits, within bounds."""
-    return int(min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_VISITS // n_rows))))
