@@ -294,3 +294,20 @@ def test_rows_without_a_label_are_left_out_and_told(data: Path) -> None:
     told = {finding["code"]: finding["text"] for finding in result.findings}
     assert "300 of 900" in told["unlabelled"]
     assert "part-9" in told["missing_column"]
+
+
+def test_networks_are_trained_with_torch_and_answer_without(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    quick = {"neural": {"epochs": 3, "width": 16, "members": 2}}
+    result = run(data, families=("neural",), trials=2, params=quick, device="cpu")
+    again = run(data, families=("neural",), trials=2, params=quick, workers=2, run="again")
+    assert again.package_hash == result.package_hash
+    assert [path.name for path in Path(result.package).rglob("*.safetensors")]
+    assert not list((data.parent / "runs").rglob("*.part"))
+    code = (
+        "import sys; import shardwise; import pyarrow.parquet as pq; "
+        f"print(len(shardwise.load({str(result.package)!r}).predict(pq.read_table({str(data)!r}))), "
+        "'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["600", "False"]

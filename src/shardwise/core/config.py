@@ -10,6 +10,7 @@ from typing import Any, Self
 import yaml
 
 from shardwise.core.aggregates import AggregateSpec, read_aggregates
+from shardwise.core.devices import DEVICES
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.joins import JoinSpec, read_joins
 from shardwise.core.names import nearest
@@ -44,6 +45,7 @@ class RunConfig:
     workers: int | None = None
     engine: str = "local"
     address: str | None = None
+    device: str = "auto"
     seed: int = 0
     # the task
     task: str | None = None
@@ -128,8 +130,8 @@ class RunConfig:
 
     def identity(self) -> str:
         """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
-        bounds = ("time", "memory", "disk", "trials", "workers", "engine", "address", "run", "runs_folder", "out",
-                  "strict", "report", "storage")  # fmt: skip
+        bounds = ("time", "memory", "disk", "trials", "workers", "engine", "address", "device", "run", "runs_folder",
+                  "out", "strict", "report", "storage")  # fmt: skip
         content = {key: value for key, value in self.to_json().items() if key not in bounds}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 
@@ -155,6 +157,8 @@ def _check(config: RunConfig) -> None:
         share = getattr(config, name)
         if share is not None and not (0 < share < 0.9 or (share == 0 and name == "test_share")):
             raise ConfigError(f"{name} is {share}", hint="Give a share between 0 and 0.9.")
+    if config.device not in DEVICES:
+        raise ConfigError(f"there is no device {config.device!r}", hint=nearest(config.device, DEVICES))
     if config.select not in SELECT:
         raise ConfigError(f"select is {config.select!r}", hint=nearest(config.select, SELECT))
     if config.on_bad_row not in ("error", "skip"):

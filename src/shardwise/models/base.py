@@ -20,13 +20,22 @@ class FitRun:
 
     `report(step, score)` is called after each boosting round or epoch (counted from 1) with the validation loss of the
     task (`losses.task_loss`: lower is better, the same for all families). It raises `Pruned` when the trial must end,
-    and returns False when the time is up: either way the model keeps the best that it has.
+    and returns False when the time is up: either way the model keeps the best that it has. `go_on()` asks for the time
+    alone, as often as one likes, where steps between two reports take long.
+
+    `note(text)` tells the user what was done otherwise than asked for. `checkpoint` is a folder of this fit alone that
+    outlives a kill: what was written there is found by the same fit when it is begun again, and is to be removed at the
+    end. `device` is one of `core.devices.DEVICES`.
     """
 
     seed: int
     threads: int = 1
     memory_bytes: int = 2**62
     report: Callable[[int, float], bool] = field(default=lambda _step, _score: True)
+    go_on: Callable[[], bool] = field(default=lambda: True)
+    note: Callable[[str], None] = field(default=lambda _text: None)
+    checkpoint: Path | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

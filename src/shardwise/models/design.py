@@ -51,6 +51,11 @@ class Design:
         return len(self._numbers)
 
     @property
+    def codes(self) -> int:
+        """Features that are looked up."""
+        return len(self._codes)
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of a prepared row."""
         return 4 * (len(self._numbers) + len(self._codes) + 2)

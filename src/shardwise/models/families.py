@@ -11,10 +11,11 @@ from shardwise.core.target import Target
 from shardwise.models.base import Model
 from shardwise.models.baseline import Baseline
 from shardwise.models.linear import Linear
+from shardwise.models.neural.model import Neural
 from shardwise.models.saved import Header
 from shardwise.models.trees import Trees
 
-FAMILIES: dict[str, type[Model]] = {"baseline": Baseline, "linear": Linear, "trees": Trees}
+FAMILIES: dict[str, type[Model]] = {"baseline": Baseline, "linear": Linear, "trees": Trees, "neural": Neural}
 
 
 def build(family: str, target: Target, features: Sequence[Feature], params: Mapping[str, Any]) -> Model:

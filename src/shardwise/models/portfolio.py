@@ -16,9 +16,12 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.space import Choice, Float, Int, Space
 from shardwise.core.target import Target, Task
 from shardwise.models.families import FAMILIES
+from shardwise.models.neural.model import require_torch
 
 LARGE_ROWS = 100_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
+
+NETWORKS: tuple[dict[str, object], ...] = ({},)
 
 SPACES: dict[str, Space] = {
     "trees": {
@@ -47,6 +50,9 @@ def portfolio(
 ) -> list[Candidate]:
     """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
 
+    Networks come only when they are asked for (docs/decisions/0012-neural.md). Raises `ConfigError` for families that
+    are not known, or whose extra is not installed.
+
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
     """
@@ -63,11 +69,14 @@ def portfolio(
     ordered = [Candidate(family="trees", params=params) for params in trees]
     second = 2 if n_rows >= LARGE_ROWS else 1  # where trees take minutes, those of them go first that run side by side
     ordered.insert(second, Candidate(family="linear"))
+    if "neural" in families:
+        require_torch()
+        ordered += [Candidate(family="neural", params=params) for params in NETWORKS]
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     if families and not wanted and "baseline" not in families:
-        raise ConfigError(f"no model family of {', '.join(families)}", hint="Allowed: baseline, linear, trees.")
+        raise ConfigError(f"no model family of {', '.join(families)}", hint="Allowed: baseline, linear, neural, trees.")
     return [Candidate(family="baseline"), *wanted]
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from shardwise.core.candidate import Candidate
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
+from shardwise.models.neural.model import NeuralParams
+from shardwise.models.neural.order import usual_epochs
 from shardwise.models.portfolio import portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
 from shardwise.models.trees import ONE_THREAD_CELLS, TreesParams
@@ -96,6 +98,8 @@ def unit_terms(
     """
     if candidate.family == "linear":
         return "linear", _linear_terms(sizes, steps)
+    if candidate.family == "neural":
+        return "neural", _neural_terms(candidate, sizes, steps)
     if candidate.family != "trees":
         return "baseline", {"one": 1.0, "rows": 1e-6 * (sizes.train_rows + sizes.valid_rows)}
     params = params_of(candidate)
@@ -130,6 +134,16 @@ def _linear_terms(sizes: Sizes, rounds: float | None) -> dict[str, float]:
         "outputs": visits * sizes.features * (sizes.outputs - 1),
         "valid": 1e-6 * rounds * min(sizes.valid_rows, SCORED_ROWS) * sizes.features,
     }  # fmt: skip
+
+
+def _neural_terms(candidate: Candidate, sizes: Sizes, rounds: float | None) -> dict[str, float]:
+    """Multiply-adds of the matrices, three times for a row that is learned from; all epochs, as a cosine needs them."""
+    params = NeuralParams(**candidate.params)
+    epochs = rounds or params.epochs or usual_epochs(max(1, sizes.train_rows))
+    rows = epochs * (3 * sizes.train_rows + min(sizes.valid_rows, SCORED_ROWS)) + sizes.valid_rows
+    inputs = sizes.features * params.usual_embedding(sizes.features)
+    row = params.members * params.width * (inputs + (params.depth - 1) * params.width + sizes.outputs)
+    return {"one": 1.0, "products": 1e-12 * rows * row}
 
 
 @dataclass(frozen=True, kw_only=True)

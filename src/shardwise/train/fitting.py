@@ -63,7 +63,7 @@ class Fitting:
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
             seed=run.config.seed, threads=_threads(self.executor, sizes), memory_bytes=run.memory_bytes,
-            stop=run.stop_file,
+            stop=run.stop_file, device=run.config.device,
         )  # fmt: skip
         for finding in self.findings:
             run.say(finding.text, level="warning")
@@ -92,7 +92,10 @@ class Fitting:
             final=lambda record: not record["cut"], instead=self._lower,
         )  # fmt: skip
         for unit, record in work:
-            yield unit, FoldResult.from_json(record)
+            result = FoldResult.from_json(record)
+            for text in result.notes:
+                self._run.say(f"Trial {unit.trial}, fold {unit.number}: {text}", level="warning")
+            yield unit, result
 
     def _lower(self, unit: FitUnit, error: BaseException) -> FitUnit | None:
         """The unit on the next rung, when memory was not enough on this one; journalled and told."""

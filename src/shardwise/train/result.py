@@ -14,7 +14,8 @@ class FoldResult:
     """One candidate on one fold.
 
     `loss` is the metric turned so that lower is better; `curve` is `[(step, loss)]` of the early stopping; `cut` says
-    that the time or the user ended the training; `share` of the rows were trained on.
+    that the time or the user ended the training; `share` of the rows were trained on; `notes` say what the model did
+    otherwise than asked for.
     """
 
     trial: int
@@ -29,14 +30,16 @@ class FoldResult:
     curve: tuple[tuple[int, float], ...] = ()
     importance: Mapping[str, float] = field(default_factory=dict)
     share: float = 1.0
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "curve": [list(point) for point in self.curve]}
+        return {**asdict(self), "curve": [list(point) for point in self.curve], "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "FoldResult":
         known = {key: content[key] for key in cls.__dataclass_fields__ if key in content}
-        return cls(**{**known, "curve": tuple((int(step), float(loss)) for step, loss in content.get("curve", ()))})
+        curve = tuple((int(step), float(loss)) for step, loss in content.get("curve", ()))
+        return cls(**{**known, "curve": curve, "notes": tuple(content.get("notes", ()))})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,7 @@ class FitTask:
     threads: int
     memory_bytes: int
     stop: Path | None = None
+    device: str = "auto"
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
@@ -88,7 +89,11 @@ class FitTask:
         watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s)
         model = self._build(unit)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
-        run = FitRun(seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report)
+        notes: list[str] = []
+        run = FitRun(
+            seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on,
+            note=notes.append, checkpoint=self.models / f".{unit.key}.part", device=self.device,
+        )  # fmt: skip
         try:
             self._free(unit)
             model.fit(*self._rows(unit, model.traits.reads, valid), run)
@@ -105,6 +110,7 @@ class FitTask:
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
+            notes=tuple(notes),
         )  # fmt: skip
 
     def _build(self, unit: FitUnit) -> Model:
@@ -156,6 +162,10 @@ class _Watch:
 
     def report(self, step: int, score: float) -> bool:
         self.points.append((step, float(score)))
+        return self.go_on()
+
+    def go_on(self) -> bool:
+        step = self.points[-1][0] if self.points else 0
         now = time.monotonic()
         if now + step * self.step_s > self.deadline:
             self.cut = True

@@ -1,0 +1,72 @@
+"""What a fit needs to go on where it was killed: weights, moments and the best so far, after each round."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shardwise.core.errors import PackageError
+from shardwise.models.neural.shape import Weights
+from shardwise.models.neural.tensors import dump_tensors, read_tensors
+from shardwise.store.files import write_atomic
+
+_FILE = "round.safetensors"
+
+
+@dataclass
+class Progress:
+    """The state between two rounds.
+
+    `rounds` are done; `losses` are those of the validation rows, one a round; `lowered` counts how often the learning
+    rate was; `best` are the weights of the round with the lowest loss.
+    """
+
+    weights: Weights
+    best: Weights
+    moments: Weights = field(default_factory=dict)
+    rounds: int = 0
+    losses: list[float] = field(default_factory=list)
+    lowered: int = 0
+
+    @property
+    def waited(self) -> int:
+        """Rounds since the best one."""
+        return len(self.losses) - 1 - self.losses.index(min(self.losses)) if self.losses else 0
+
+
+def write_progress(folder: Path, progress: Progress) -> None:
+    """Whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        f"{kind}/{name}": array
+        for kind in ("weights", "best", "moments")
+        for name, array in getattr(progress, kind).items()
+    }
+    state = {"rounds": progress.rounds, "losses": progress.losses, "lowered": progress.lowered}
+    write_atomic(folder / _FILE, dump_tensors(arrays, {"state": json.dumps(state)}))
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """What was written last; None when there is nothing, or nothing that can be read."""
+    if not (folder / _FILE).exists():
+        return None
+    try:
+        arrays, metadata = read_tensors(folder / _FILE)
+    except PackageError:
+        return None  # of a disk that lost power: the fit begins anew
+    parts: dict[str, Weights] = {"weights": {}, "best": {}, "moments": {}}
+    for place, array in arrays.items():
+        kind, _, name = place.partition("/")
+        parts[kind][name] = array
+    state = json.loads(metadata["state"])
+    return Progress(
+        weights=parts["weights"], best=parts["best"], moments=parts["moments"],
+        rounds=state["rounds"], losses=state["losses"], lowered=state["lowered"],
+    )  # fmt: skip
+
+
+def drop_progress(folder: Path) -> None:
+    """Remove what was written."""
+    (folder / _FILE).unlink(missing_ok=True)
+    if folder.exists():
+        os.rmdir(folder)

@@ -1,0 +1,51 @@
+"""Where PyTorch computes: the device by name, and what it can do."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from shardwise.core.devices import DEVICES
+from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
+
+
+def find_device(name: str) -> torch.device:
+    """The device; `auto` takes CUDA (or ROCm, which PyTorch calls so), else MPS, else the processor.
+
+    Raises `ConfigError` for one that is not known or not there.
+    """
+    if name not in DEVICES:
+        raise ConfigError(f"there is no device {name!r}", hint=nearest(name, DEVICES))
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    found = [kind for kind, usable in there.items() if usable]
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "mps" if there["mps"] else "cpu")
+    if name not in found:
+        raise ConfigError(f"the device {name!r} is not there", hint=f"Usable here: auto, {', '.join(found)}.")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, *, wanted: bool) -> AbstractContextManager[object]:
+    """bfloat16 products on a CUDA device that has them in hardware; else float32 as written.
+
+    float16 is left out: it needs the loss scaled, and cards that gain by it and lack bfloat16 are older than 2020.
+    """
+    if wanted and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def settled(device: torch.device) -> Iterator[None]:
+    """One thread, and random numbers of PyTorch's own left as they were.
+
+    Sums that several threads share out depend on their number, and so would the bytes of a model.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(threads)

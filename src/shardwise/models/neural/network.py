@@ -1,0 +1,55 @@
+"""The network in PyTorch: the same sums as in `forward`, with dropout and gradients."""
+
+from collections.abc import Mapping
+
+import torch
+from torch.nn import functional
+
+from shardwise.models.neural.shape import FIXED, LIMIT, Shape, Weights
+
+Tensors = dict[str, torch.Tensor]
+
+
+def on_device(weights: Mapping[str, object], device: torch.device) -> Tensors:
+    """Copies of NumPy weights as leaves that learn, but for the knots."""
+    tensors = {name: torch.tensor(array, device=device) for name, array in weights.items()}
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(name not in FIXED and tensor.numel() > 0)
+    return tensors
+
+
+def to_numpy(tensors: Tensors) -> Weights:
+    """Copies of the weights, float32."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def forward(
+    shape: Shape, tensors: Tensors, numbers: torch.Tensor, slots: torch.Tensor, dropout: float = 0.0
+) -> torch.Tensor:
+    """Raw scores float32 `(rows, members, scores)`; numbers float32 `(rows, numbers)`, slots int64 `(rows, codes)`."""
+    hidden = _embedded(tensors, numbers, slots).unsqueeze(1)
+    for layer in range(shape.depth):
+        product = (hidden * tensors[f"r{layer}"]) @ tensors[f"w{layer}"]
+        hidden = functional.relu(product * tensors[f"s{layer}"] + tensors[f"b{layer}"])
+        if dropout:
+            hidden = hidden * _mask(hidden, dropout)
+    scores = torch.baddbmm(tensors["bias"].unsqueeze(1), hidden.transpose(0, 1), tensors["head"])
+    return scores.transpose(0, 1).float()
+
+
+def _mask(hidden: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Dropout `(rows, 1, width)`: the same for all members, as drawing one for each takes a fourth of a step."""
+    mask = torch.empty((len(hidden), 1, hidden.shape[2]), device=hidden.device)
+    return mask.bernoulli_(1 - dropout).div_(1 - dropout)
+
+
+def _embedded(tensors: Tensors, numbers: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    column = numbers.T.clamp(-LIMIT, LIMIT).unsqueeze(2)
+    places = ((column - tensors["knots"].unsqueeze(1)) * tensors["slopes"].unsqueeze(1)).clamp(0, 1)
+    values = torch.baddbmm(
+        tensors["shift"].unsqueeze(1) + column * tensors["linear"].unsqueeze(1), places, tensors["pieces"]
+    )
+    flat = values.transpose(0, 1).reshape(len(numbers), values.shape[0] * values.shape[2])
+    codes = functional.embedding(slots, tensors["categories"])
+    codes = codes.reshape(len(slots), slots.shape[1] * codes.shape[2])
+    return torch.cat([flat, codes], dim=1)

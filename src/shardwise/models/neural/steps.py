@@ -1,0 +1,140 @@
+"""One step of the optimiser: gradients of a batch, in smaller parts where the device has no memory for all of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from shardwise.core.errors import OverBudget
+from shardwise.models.neural.network import Tensors
+from shardwise.models.neural.shape import Weights
+
+CHECKED_STEPS = 32  # on an accelerator: to look at a number is to wait for it
+_PLAIN = ("w", "p", "h")  # first letters of the matrices, which decay; vectors and embeddings do not
+
+
+class NotFinite(Exception):  # an outcome inside of training: the round is taken again
+    """The loss or its gradient was NaN or infinite in the batch of this number."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__(batch)
+        self.batch = batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows on the device: numbers float32 `(rows, numbers)`, slots int64 `(rows, codes)`, y and weight `(rows,)`."""
+
+    numbers: torch.Tensor
+    slots: torch.Tensor
+    y: torch.Tensor
+    weight: torch.Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def part(self, start: int, stop: int) -> "Batch":
+        weight = None if self.weight is None else self.weight[start:stop]
+        return Batch(self.numbers[start:stop], self.slots[start:stop], self.y[start:stop], weight)
+
+
+@dataclass
+class Steps:
+    """AdamW over the tensors that learn.
+
+    `loss` gives the sum over the rows of a part. `part_rows` is the most rows that go through at once: it is halved
+    when the device runs out of memory, and gradients are added up, so that a step is the same.
+    """
+
+    tensors: Tensors
+    loss: Callable[[Batch], torch.Tensor]
+    weight_decay: float
+    gradient_clip: float
+    part_rows: int
+    tell: Callable[[str], None]
+    optimizer: torch.optim.AdamW = field(init=False)
+    _unseen: list[tuple[int, torch.Tensor]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        learned = {name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad}
+        self._learned = learned
+        decayed = [tensor for name, tensor in learned.items() if name.startswith(_PLAIN)]
+        plain = [tensor for name, tensor in learned.items() if not name.startswith(_PLAIN)]
+        device = next(iter(learned.values())).device
+        self._checked_steps = 1 if device.type == "cpu" else CHECKED_STEPS
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        fused = device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, fused=fused)
+
+    def step(self, batch: Batch, rate: float, number: int) -> None:
+        """Raises `NotFinite` (on an accelerator up to 32 steps later), `OverBudget` when one row is too much."""
+        total = self._gradients(batch)
+        norm = torch.nn.utils.clip_grad_norm_(self._learned.values(), self.gradient_clip)
+        self._unseen.append((number, total + norm))
+        if len(self._unseen) >= self._checked_steps:
+            self.check()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+
+    def check(self) -> None:
+        """Look at what was not looked at yet."""
+        unseen, self._unseen = self._unseen, []
+        if not unseen:
+            return
+        finite = torch.stack([value for _, value in unseen]).isfinite().tolist()
+        if not all(finite):
+            raise NotFinite(unseen[finite.index(False)][0])
+
+    def _gradients(self, batch: Batch) -> torch.Tensor:
+        """The batch's mean loss; its gradients are left in the tensors."""
+        while True:
+            try:
+                return self._added(batch)
+            except torch.OutOfMemoryError as error:
+                self._halve(len(batch), error)
+            if torch.cuda.is_available():  # after the error is gone, and with it what its frames held
+                torch.cuda.empty_cache()
+
+    def _added(self, batch: Batch) -> torch.Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=batch.y.device)
+        for start in range(0, len(batch), self.part_rows):
+            loss = self.loss(batch.part(start, start + self.part_rows)) / len(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _halve(self, rows: int, error: BaseException) -> None:
+        most = min(self.part_rows, rows)
+        if most == 1:
+            raise OverBudget(
+                "the device has no memory for a single row of the network",
+                hint="Give a smaller width or fewer members, or --device cpu.",
+            ) from error
+        self.part_rows = -(-most // 2)
+        self.tell(
+            f"The device ran out of memory with {most} rows at once. Trying with {self.part_rows}; "
+            f"gradients are added up, so that a step still sees {rows}."
+        )
+
+    def moments(self) -> Weights:
+        """What the optimiser remembers: `<tensor>/<name>` -> float32 array; empty before the first step."""
+        named = {}
+        for name, tensor in self._learned.items():
+            for key, value in self.optimizer.state.get(tensor, {}).items():
+                named[f"{name}/{key}"] = value.detach().cpu().numpy().copy()
+        return named
+
+    def restore(self, weights: Weights, moments: Weights) -> None:
+        """Go back to weights and moments that were taken together."""
+        self._unseen = []
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                tensor.copy_(torch.from_numpy(weights[name]))
+        self.optimizer.state.clear()
+        for place, array in moments.items():
+            name, key = place.split("/")
+            tensor = self.tensors[name]
+            device = tensor.device if key != "step" or self.optimizer.defaults["fused"] else "cpu"
+            self.optimizer.state[tensor][key] = torch.tensor(array, device=device)

@@ -1,0 +1,241 @@
+"""Epochs of minibatches: schedule, early stopping, the way back from a loss that is not finite, checkpoints.
+
+A round is an epoch, or about a million rows of one. What is random comes from seeds of (epoch) and (round), so that a
+fit that goes on after a kill ends with the same bytes.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from shardwise.core.errors import DataError
+from shardwise.core.seeds import derive_seed
+from shardwise.core.target import Target
+from shardwise.models.base import Chunk, FitRun, Rows
+from shardwise.models.design import Block, Design
+from shardwise.models.links import link
+from shardwise.models.losses import task_loss
+from shardwise.models.neural.checkpoint import Progress, drop_progress, read_progress, write_progress
+from shardwise.models.neural.device import autocast, find_device, settled
+from shardwise.models.neural.losses import Loss, loss_of
+from shardwise.models.neural.network import forward, on_device, to_numpy
+from shardwise.models.neural.order import Order, usual_batch, usual_epochs
+from shardwise.models.neural.shape import Shape, Weights
+from shardwise.models.neural.steps import Batch, NotFinite, Steps
+from shardwise.models.scaling import TargetScale
+
+SCORED_ROWS = 2**18  # validation rows that are looked at, at most
+SCORE_ROWS = 2048  # at once
+LOWERED = 4  # how often the learning rate is lowered, at most
+LOWER = 0.3  # by this factor
+
+
+class Settings(Protocol):
+    """The params that training reads; see `model.NeuralParams`."""
+
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def gradient_clip(self) -> float: ...
+    @property
+    def warm_up(self) -> float: ...
+    @property
+    def epochs(self) -> int | None: ...
+    @property
+    def batch_rows(self) -> int | None: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def mixed(self) -> bool: ...
+
+
+class Training:
+    """One fit; `best` holds the weights of the best round so far."""
+
+    def __init__(self, settings: Settings, shape: Shape, design: Design, scale: TargetScale, target: Target) -> None:
+        self._settings = settings
+        self._shape = shape
+        self._design = design
+        self._scale = scale
+        self._target = target
+        self._late = False
+
+    def begin(self, weights: Weights, constant: np.ndarray, mean_weight: float) -> None:
+        """From these weights; `constant` is the best constant prediction, on the scale of the model."""
+        self.best = weights
+        self._loss: Loss = loss_of(self._target, constant)
+        self._mean_weight = mean_weight
+
+    def run(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
+        """Raises `DataError` when the loss stays NaN or infinite however small the steps."""
+        self._device = find_device(run.device)
+        self._run = run
+        with settled(self._device):
+            self._tensors = on_device(self.best, self._device)
+            self._order = Order(train, self._settings.batch_rows or usual_batch(train.n_rows), run.seed)
+            self._epochs = self._settings.epochs or usual_epochs(train.n_rows)
+            self._steps = Steps(
+                self._tensors, self._sum, self._settings.weight_decay, self._settings.gradient_clip,
+                self._order.batch_rows, run.note,
+            )  # fmt: skip
+            self._rounds(None if valid is None else Scorer(self, valid))
+        if run.checkpoint is not None:
+            drop_progress(run.checkpoint)
+
+    def _rounds(self, score: "Scorer | None") -> None:
+        progress = self._resumed()
+        for step, loss in enumerate(progress.losses, start=1):
+            if not self._run.report(step, loss):
+                return
+        while progress.rounds < self._epochs * self._order.rounds:
+            if not self._round(progress) or not self._scored(progress, score):
+                return
+            if self._run.checkpoint is not None:
+                write_progress(self._run.checkpoint, progress)
+
+    def _resumed(self) -> Progress:
+        kept = None if self._run.checkpoint is None else read_progress(self._run.checkpoint)
+        if kept is None:
+            return Progress(weights=self.best, best=self.best)
+        self._steps.restore(kept.weights, kept.moments)
+        self.best = kept.best
+        return kept
+
+    def _round(self, progress: Progress) -> bool:
+        """One round from `progress`, taken again with smaller steps while its loss is not finite; False at the end."""
+        while True:
+            try:
+                self._late = self._descend(progress)
+                self._steps.check()
+            except NotFinite as problem:
+                self._steps.restore(progress.weights, progress.moments)
+                if not self._lower(progress, problem.batch):
+                    return False
+                continue
+            if self._late and progress.rounds:
+                return False  # the best of the rounds before counts
+            progress.weights, progress.moments = to_numpy(self._tensors), self._steps.moments()
+            progress.rounds += 1
+            if progress.rounds == 1:
+                self.best = progress.best = progress.weights
+            return True
+
+    def _lower(self, progress: Progress, batch: int) -> bool:
+        """Whether to try again; raises `DataError` when nothing was learned before."""
+        where = f"The loss is not finite in batch {batch + 1:,} of round {progress.rounds + 1}"
+        if progress.lowered < LOWERED:
+            progress.lowered += 1
+            rate = self._settings.learning_rate * LOWER**progress.lowered
+            self._run.note(f"{where}. The round is taken again with the learning rate {rate:.2g}.")
+            return True
+        if progress.rounds == 0:
+            raise DataError(
+                f"{where[0].lower()}{where[1:]}, even with a learning rate of "
+                f"{self._settings.learning_rate * LOWER**LOWERED:.2g}",
+                hint="Look for wild values in the target and the weights, or give a smaller learning_rate.",
+            )
+        self._run.note(f"{where}, however small the steps. The weights of the best round before are kept.")
+        return False
+
+    def _descend(self, progress: Progress) -> bool:
+        """The steps of a round; True when the time was up before its end."""
+        torch.manual_seed(derive_seed(self._run.seed, "dropout", progress.rounds))
+        first = number = self._order.first_step(progress.rounds)
+        for chunk in self._order.round(progress.rounds):
+            for batch in self._batches(chunk, self._order.batch_rows):
+                if not self._run.go_on():
+                    return True
+                self._steps.step(batch, self._rate(number, progress.lowered), number - first)
+                number += 1
+        return False
+
+    def _rate(self, step: int, lowered: int) -> float:
+        """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter 2017)."""
+        total = self._epochs * self._order.steps
+        warm = max(1.0, self._settings.warm_up * total)
+        shape = min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0.0, step - warm) / max(1.0, total - warm))))
+        return self._settings.learning_rate * LOWER**lowered * shape
+
+    def _scored(self, progress: Progress, score: "Scorer | None") -> bool:
+        """Keep the best, and say whether to go on."""
+        if score is None:
+            self.best = progress.best = progress.weights
+            return not self._late
+        loss = score()
+        if not progress.losses or loss < min(progress.losses):
+            self.best = progress.best = progress.weights
+        progress.losses.append(loss)
+        going = self._run.report(progress.rounds, loss) and not self._late
+        return going and progress.waited < self._settings.patience
+
+    def _batches(self, chunk: Chunk, rows: int) -> Iterator[Batch]:
+        block = self._design.prepare(chunk, self._scale.apply(chunk.y), self._mean_weight)
+        whole = self.to_device(block)
+        for start in range(0, len(whole), rows):
+            yield whole.part(start, start + rows)
+
+    def to_device(self, block: Block) -> Batch:
+        """Prepared rows as tensors."""
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(self._device)
+
+        slots = tensor((block.slots - self._design.numbers).astype(np.int64))
+        weight = None if block.weight is None else tensor(block.weight)
+        return Batch(tensor(block.numbers), slots, tensor(block.y), weight)
+
+    def _sum(self, batch: Batch) -> torch.Tensor:
+        """The summed weighted loss of rows."""
+        losses = self._loss(self.scores(batch, self._settings.dropout), batch.y)
+        return (losses if batch.weight is None else losses * batch.weight).sum()
+
+    def scores(self, batch: Batch, dropout: float = 0.0) -> torch.Tensor:
+        """Raw scores float32 `(rows, members, scores)`."""
+        with autocast(self._device, wanted=self._settings.mixed):
+            return forward(self._shape, self._tensors, batch.numbers, batch.slots, dropout)
+
+    def predict(self, chunk: Chunk) -> np.ndarray:
+        """Predictions by the weights as they are, as `Model.predict` gives them."""
+        zeros = np.zeros(len(chunk.y))
+        parts = []
+        for start in range(0, len(zeros), SCORE_ROWS):
+            part = Chunk(chunk.X[start : start + SCORE_ROWS], zeros[start : start + SCORE_ROWS])
+            with torch.no_grad():
+                scores = self.scores(self.to_device(self._design.prepare(part, part.y, 1.0)))
+            parts.append(scores.cpu().numpy().astype(np.float64))
+        scores_ = np.concatenate(parts)
+        flat = link(self._target.task, scores_.reshape(-1, self._shape.scores))
+        mean = flat.reshape(*scores_.shape[:2], *flat.shape[1:]).mean(axis=1)
+        return self._scale.invert(mean)
+
+    @property
+    def target(self) -> Target:
+        return self._target
+
+
+class Scorer:
+    """The task's loss on (a fixed, evenly spaced part of) the validation rows."""
+
+    def __init__(self, training: Training, valid: Rows) -> None:
+        self._training = training
+        stride = -(-valid.n_rows // SCORED_ROWS)
+        self._chunks = [_thinned(chunk, stride) for chunk in valid.chunks() if len(chunk.y)]
+        self._y = np.concatenate([chunk.y for chunk in self._chunks])
+        weights = [chunk.weight for chunk in self._chunks if chunk.weight is not None]
+        self._weight = np.concatenate(weights) if weights else None
+
+    def __call__(self) -> float:
+        prediction = np.concatenate([self._training.predict(chunk) for chunk in self._chunks])
+        return task_loss(self._training.target, self._y, prediction, self._weight)
+
+
+def _thinned(chunk: Chunk, stride: int) -> Chunk:
+    weight = None if chunk.weight is None else chunk.weight[::stride]
+    return Chunk(chunk.X[::stride], chunk.y[::stride], weight)
