@@ -21,7 +21,7 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.serve.cache.base import Counters
 
-ENTRY_BYTES = 600  # of Python's objects around an entry, measured: tests/serve/cache/test_local.py
+ENTRY_BYTES = 768  # of Python's objects around an entry, measured: tests/serve/cache/test_local.py
 Key = tuple[str, bytes]
 
 
