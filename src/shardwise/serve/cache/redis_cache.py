@@ -1,4 +1,4 @@
-"""A cache in Redis or Valkey, one server or a cluster (extra: redis).
+"""A cache in Redis, or what speaks its protocol such as Valkey; one server or a cluster (extra: redis).
 
 Keys are `sw:<version>:<key>`, binary. In a cluster the keys of a request lie in many slots, and are asked for by slot.
 The server's own `maxmemory` and `maxmemory-policy` bound it: set `allkeys-lru` or `allkeys-lfu`.
