@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shardwise.core.errors import ShardwiseError as ShardwiseError
     from shardwise.estimators import ShardwiseClassifier as ShardwiseClassifier
     from shardwise.estimators import ShardwiseRegressor as ShardwiseRegressor
+    from shardwise.registry.registry import Registry as Registry
 
 _HOMES = {
     "train": "shardwise.api",
@@ -42,10 +43,11 @@ _HOMES = {
     "ShardwiseError": "shardwise.core.errors",
     "ShardwiseClassifier": "shardwise.estimators",
     "ShardwiseRegressor": "shardwise.estimators",
+    "Registry": "shardwise.registry.registry",
 }
 __all__ = [
-    "ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "advise_partitions", "health", "load",
-    "partition", "plan", "profile", "train",
+    "Registry", "ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "advise_partitions",
+    "health", "load", "partition", "plan", "profile", "train",
 ]  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from shardwise.data.treatment import treat
 from shardwise.plan.advice import Advice, Workload, advise
 from shardwise.plan.answer import Plan
 from shardwise.plan.past import accuracy, read_runs
-from shardwise.registry.package import load_package
+from shardwise.registry.references import open_package
 from shardwise.serve.predictor import Predictor
 from shardwise.train.forecast import plan_run
 from shardwise.workflow import TrainResult, open_data
@@ -73,9 +73,12 @@ def prediction_accuracy(runs_folder: str = "runs") -> dict[str, Any]:
     return {"folder": runs_folder, **accuracy(runs), "refused": refused}
 
 
-def load(package: str | Path) -> Predictor:
-    """A package, checked (hashes, format version, golden rows) and ready to predict; raises `PackageError`."""
-    return Predictor(load_package(Path(package)))
+def load(package: str | Path, *, registry: str | Path | None = None) -> Predictor:
+    """A package, checked (hashes, format version, golden rows) and ready to predict; raises `PackageError`.
+
+    `package` is a folder, or `NAME@3` or `NAME@champion` in a registry: see `registry.references`.
+    """
+    return Predictor(open_package(package, registry))
 
 
 def profile(data: Any, *, options: ReadOptions | None = None, workers: int = 1, runs_folder: str = "runs") -> Profile:

@@ -220,3 +220,22 @@ def test_a_folder_with_a_link_is_not_hashed(tmp_path):
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(DataError, match="no links"):
         hash_folder(tmp_path)
+
+
+def test_a_file_is_created_once(tmp_path: Path) -> None:
+    assert files.create_atomic(tmp_path / "deep/a", b"1")
+    assert not files.create_atomic(tmp_path / "deep/a", b"2")
+    assert (tmp_path / "deep/a").read_bytes() == b"1"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a"]
+
+
+def test_a_file_is_created_once_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    test_a_file_is_created_once(tmp_path)
+    monkeypatch.setattr(files, "_rename", lambda temp, final, flags: errno.EINVAL)
+    with pytest.raises(DataError, match="neither link"):
+        files.create_atomic(tmp_path / "b", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]

@@ -5,8 +5,9 @@ from typing import Any
 import click
 
 from shardwise.cli import print_json
-from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
+from shardwise.cli.options import data_argument, json_option, read_options, reading_options, registry_option, words
 from shardwise.data.dataset import open_dataset
+from shardwise.registry.references import open_package
 from shardwise.serve.evaluate import evaluate
 from shardwise.serve.predictor import Predictor
 
@@ -17,15 +18,20 @@ from shardwise.serve.predictor import Predictor
 @click.option("--weight", help="Column of sample weights.")
 @click.option("--slices", multiple=True, metavar="COL,...", help="Columns by whose values to score as well.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@registry_option
 @reading_options
 @json_option
 def command(
-    *, package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], seed: int, as_json: bool,
-    **reading: Any,
+    *, package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], seed: int,
+    registry: str | None, as_json: bool, **reading: Any,
 ) -> int:  # fmt: skip
-    """Score PACKAGE on labelled DATA: every metric with its 95 % bootstrap interval, also by slices."""
+    """Score PACKAGE (a folder, NAME@3 or NAME@champion) on labelled DATA.
+
+    Every metric has its 95 % bootstrap interval, also by slices.
+    """
     dataset = open_dataset(data, options=read_options(reading))
-    result = evaluate(Predictor.load(package), dataset, weight=weight, slices=words(slices), seed=seed)
+    predictor = Predictor(open_package(package, registry))
+    result = evaluate(predictor, dataset, weight=weight, slices=words(slices), seed=seed)
     if as_json:
         print_json(result)
     else:

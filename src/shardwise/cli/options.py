@@ -13,6 +13,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 data_argument = click.argument("data", nargs=-1, required=True, metavar="DATA...")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
+registry_option = click.option(
+    "--registry", metavar="FOLDER|URL", help="The registry; else SHARDWISE_REGISTRY, else ./registry."
+)
+
 
 def reading_options(command: Command) -> Command:
     """--format, --encoding, --delimiter, --on-bad-row and --storage."""

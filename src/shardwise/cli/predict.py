@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from shardwise.cli import light, print_json
-from shardwise.cli.options import data_argument, json_option, read_options, reading_options, words
+from shardwise.cli.options import data_argument, json_option, read_options, reading_options, registry_option, words
 from shardwise.data.dataset import open_dataset
+from shardwise.registry.references import open_package
 from shardwise.serve.batch import predict_files
 from shardwise.serve.predictor import Predictor
 
@@ -19,15 +20,19 @@ __all__ = ["command", "light"]  # `light` is imported for its effect, before wha
 @data_argument
 @click.option("--out", required=True, help="FILE.parquet, .csv, .csv.gz, .jsonl, or a folder for one file a partition.")
 @click.option("--keep", multiple=True, metavar="COL,...", help="Input columns to carry along, such as an id.")
+@registry_option
 @reading_options
 @json_option
-def command(package: str, data: tuple[str, ...], out: str, keep: tuple[str, ...], as_json: bool, **reading: Any) -> int:
-    """Predict DATA with PACKAGE, in input order, in constant memory.
+def command(
+    package: str, data: tuple[str, ...], out: str, *, keep: tuple[str, ...], registry: str | None, as_json: bool,
+    **reading: Any,
+) -> int:  # fmt: skip
+    """Predict DATA with PACKAGE (a folder, NAME@3 or NAME@champion), in input order, in constant memory.
 
     Writes the column `prediction`; classifiers add `probability_<class>`.
     """
     dataset = open_dataset(data, options=read_options(reading))
-    rows = predict_files(Predictor.load(package), dataset, out, keep=words(keep))
+    rows = predict_files(Predictor(open_package(package, registry)), dataset, out, keep=words(keep))
     if as_json:
         print_json({"rows": rows, "out": out})
     else:

@@ -8,12 +8,14 @@ import yaml
 
 from shardwise.cli import print_json
 from shardwise.cli.last_resort import LastResort
-from shardwise.cli.options import data_argument, json_option, pairs, reading_options, words
+from shardwise.cli.options import data_argument, json_option, pairs, reading_options, registry_option, words
 from shardwise.compute.clock import process_age_s
 from shardwise.core.config import RunConfig, load_config
 from shardwise.core.errors import ConfigError
 from shardwise.core.events import Events
 from shardwise.core.units import format_duration, format_size
+from shardwise.registry.references import open_registry
+from shardwise.registry.versions import check_name
 from shardwise.report.terminal import make_progress
 from shardwise.workflow import TrainResult, train
 
@@ -53,22 +55,29 @@ from shardwise.workflow import TrainResult, train
 @click.option("--aggregate", "aggregates", multiple=True, metavar="LINE", help="'mean,count(X) by K over 7d of T'.")
 @click.option("--join", "joins", multiple=True, metavar="LINE", help="'PATH on KEY [at TIME] [prefix P]'.")
 @click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped.")
+@click.option("--register", "name", metavar="NAME", help="Make the package a version of NAME in the registry.")
+@registry_option
 @reading_options
 @json_option
-def command(as_json: bool, config_file: str | None, **given: Any) -> int:
+def command(as_json: bool, config_file: str | None, name: str | None, registry: str | None, **given: Any) -> int:
     """Train on DATA (files, globs, folders or URLs) to predict a column.
 
     Everything is journalled: after a crash, the same command goes on. Ctrl-C once stops cleanly with the best model so
     far, twice at once.
     """
+    if name is not None:
+        check_name(name)
     config = make_config(config_file, given)
     progress = make_progress(sys.stderr)
     with progress, LastResort(config.out, as_json=as_json) as last_resort:
         result = train(config, Events([progress, last_resort]), spent_s=process_age_s())
+    version = None if name is None else open_registry(registry).register(name, result.package)
     if as_json:
-        print_json(result.to_json())
-    else:
-        _print(result)
+        print_json({**result.to_json(), **({} if version is None else {"version": version.reference})})
+        return 0
+    _print(result)
+    if version is not None:
+        print(f"version  {version.reference}, to promote with: shardwise models promote {version.reference}")
     return 0
 
 

@@ -117,13 +117,13 @@ class Manifest:
             raise PackageError(f"{NAME} does not name {unsealed or 'a model'}", hint=_RETRAIN)
         self.check_files(folder, sorted(self.files))
         for member in self.members:
-            _check_place(folder, member.folder)
+            check_inside(folder, member.folder)
             self._check_complete(folder, member.folder)
 
     def check_files(self, folder: Path, paths: Sequence[str]) -> None:
         """Files must lie in the folder, be plain files and have their hashes; raises `PackageError` naming one."""
         for path in paths:
-            _check_place(folder, path)
+            check_inside(folder, path)
             if not (folder / path).is_file():
                 raise PackageError(f"the file {path!r} of the package is missing", hint=_RETRAIN)
             if hash_file(folder / path) != self.files.get(path):
@@ -163,8 +163,8 @@ def _check_version(fields: Mapping[str, Any]) -> None:
         raise PackageError(message, hint="Upgrade shardwise: pip install --upgrade shardwise.")
 
 
-def _check_place(folder: Path, path: str) -> None:
-    """A path of the manifest must stay in the folder, and no link may lead out of it."""
+def check_inside(folder: Path, path: str) -> None:
+    """Raise `PackageError` where a path of the manifest would leave the folder, or a link leads out of it."""
     parts = PurePosixPath(path)
     if not parts.parts or parts.is_absolute() or ".." in parts.parts or "\\" in path or "\0" in path:
         raise PackageError(f"the manifest names the path {path!r}, which is not allowed", hint=_RETRAIN)

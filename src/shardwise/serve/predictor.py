@@ -66,11 +66,14 @@ class Predictor:
 
     def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The answer for one row of Python values; raises `SchemaError` for columns that are missing."""
-        self.check_columns(pa.schema([(name, pa.null()) for name in row]))
-        arrays = [_one(row[field.name], field) for field in self.package.inputs]
-        batch = pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
-        answer: dict[str, Any] = self._answer(self.package.scores(batch)).to_pylist()[0]
+        self.check_row(row)
+        answer: dict[str, Any] = self._answer(self.package.scores(self.row_batch(row))).to_pylist()[0]
         return answer
+
+    def row_batch(self, row: Mapping[str, Any]) -> pa.RecordBatch:
+        """A row of Python values as a batch of the columns that the model reads."""
+        arrays = [to_array(row[field.name], field) for field in self.package.inputs]
+        return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
 
     def _answer(self, scores: np.ndarray) -> pa.RecordBatch:
         if not self.target.task.is_classification:
@@ -78,6 +81,11 @@ class Predictor:
         labels = self.target.decode(scores.argmax(axis=1))
         names = [f"{PROBABILITY}{canonical_label(label)}" for label in self.target.classes]
         return pa.RecordBatch.from_arrays([labels, *map(pa.array, scores.T)], names=[PREDICTION, *names])
+
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        """Raise `SchemaError` for columns that a row lacks."""
+        if not all(name in row for name in self.columns):
+            self.check_columns(pa.schema([(name, pa.null()) for name in row]))
 
     def check_columns(self, schema: pa.Schema) -> None:
         missing = [name for name in self.columns if name not in schema.names]
@@ -90,7 +98,7 @@ class Predictor:
             raise SchemaError(f"the data has the column {twice[0]!r} more than once", hint="Rename one of them.")
 
 
-def _one(value: Any, field: pa.Field) -> pa.Array:
+def to_array(value: Any, field: pa.Field) -> pa.Array:
     """An array of one value in the type of the training data, or in its own: the recipe knows how to widen."""
     try:
         return pa.array([value], field.type)

@@ -24,8 +24,10 @@ from pathlib import Path
 from shardwise.core.errors import DataError, context
 
 _AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+_CANNOT_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 _CANNOT_SYNC = {errno.EINVAL, errno.EOPNOTSUPP}  # some network file systems have no fsync of folders
 
 
@@ -33,6 +35,25 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write or replace a file, durably: a reader sees the old content or the new; raises `DiskFull`, `DataError`."""
     with staged_file(path) as temp:
         temp.write_bytes(content)
+
+
+def create_atomic(path: Path, content: bytes) -> bool:
+    """Write a file that is not there yet, durably and whole; False where one stands: of several writers one wins.
+
+    Raises `DiskFull`, and `DataError` on a file system that can neither link nor rename without replacing.
+    """
+    with context(path=str(path)):
+        make_folder(path.parent)
+        temp, lock = _create(path, folder=False)
+        try:
+            temp.write_bytes(content)
+            _sync(temp)
+            created = _appear(temp, path)
+            _sync(path.parent)
+            return created
+        finally:
+            temp.unlink(missing_ok=True)
+            os.close(lock)
 
 
 @contextmanager
@@ -195,17 +216,45 @@ def _remove_unheld(path: Path) -> None:
     os.close(lock)
 
 
+def _appear(temp: Path, final: Path) -> bool:
+    """Give a file the name `final`; False where something has it."""
+    try:
+        os.link(temp, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        return _rename_new(temp, final)
+    return True
+
+
+def _rename_new(temp: Path, final: Path) -> bool:
+    """`_appear` for file systems without hard links."""
+    code = _rename(temp, final, _RENAME_NOREPLACE)
+    if code in _CANNOT_EXCHANGE:
+        message = "this file system can neither link a file nor rename it without replacing another"
+        raise DataError(message, hint="Choose a folder on another file system, or an object store.")
+    if code not in (0, errno.EEXIST):
+        raise OSError(code, os.strerror(code), str(final))
+    return code == 0
+
+
 def _exchange(temp: Path, final: Path) -> bool:
     """Exchange two names in one step; False where the system or the file system cannot."""
+    code = _rename(temp, final, _RENAME_EXCHANGE)
+    if code and code not in _CANNOT_EXCHANGE:
+        raise OSError(code, os.strerror(code), str(final))
+    return code == 0
+
+
+def _rename(temp: Path, final: Path, flags: int) -> int:
+    """Linux's `renameat2`: 0, or the number of the error."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
-        return False
-    if call(_AT_FDCWD, os.fsencode(temp), _AT_FDCWD, os.fsencode(final), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _CANNOT_EXCHANGE:
-        return False
-    raise OSError(code, os.strerror(code), str(final))
+        return errno.ENOSYS
+    done = call(_AT_FDCWD, os.fsencode(temp), _AT_FDCWD, os.fsencode(final), flags) == 0
+    return 0 if done else ctypes.get_errno()
 
 
 def _swap_by_two_renames(temp: Path, final: Path) -> None:

@@ -1,0 +1,62 @@
+"""A predictor that remembers its answers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shardwise.core.target import canonical_label
+from shardwise.registry.package import Package
+from shardwise.serve.cache.answers import Answers
+from shardwise.serve.cache.base import Cache
+from shardwise.serve.cache.keys import RowKeys
+from shardwise.serve.predictor import BATCH_ROWS, PREDICTION, PROBABILITY, Predictor, to_array
+
+VERSION_DIGITS = 32
+
+
+class CachedPredictor(Predictor):
+    """A `Predictor` whose answers are kept in `cache`, by the hash of the package and the row.
+
+    A row that was answered is answered with the same bytes; a new package has another hash, and so no old answers.
+    Rows that the model refuses are remembered by `predict_one` for a minute. In a batch only the rows that are missing
+    are computed; where a model's sums depend on the number of rows (linear algebra), they can differ in the last bits
+    from those of the whole batch. `cache` never fails (`GuardedCache`, `ShardedCache`, `LocalCache`).
+    """
+
+    def __init__(self, package: Package, cache: Cache) -> None:
+        super().__init__(package)
+        self._keys = RowKeys(package.inputs, to_array)
+        self._answers = Answers(cache, package.hash[:VERSION_DIGITS], self.target.outputs)
+        self._labels: list[Any] = []
+        if self.target.task.is_classification:
+            self._labels = self.target.decode(np.arange(len(self.target.classes))).to_pylist()
+        self._names = [f"{PROBABILITY}{canonical_label(label)}" for label in self.target.classes]
+
+    @property
+    def cache(self) -> Cache:
+        return self._answers.cache
+
+    def predict(self, batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+        self.check_columns(batch.schema)
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        pieces = table.select(self.columns).to_batches(max_chunksize=BATCH_ROWS)
+        rows = [self._remembered(piece) for piece in pieces if piece.num_rows]
+        return self._shaped(np.concatenate(rows)) if rows else super().predict(table)
+
+    def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        self.check_row(row)
+        scores = self._answers.rows(
+            [self._keys.of_row(row)], lambda _: self.package.scores(self.row_batch(row)), refusals=True
+        )[0]
+        if not self._labels:
+            return {PREDICTION: float(scores[0])}
+        return {PREDICTION: self._labels[int(scores.argmax())], **dict(zip(self._names, scores.tolist(), strict=True))}
+
+    def _remembered(self, piece: pa.RecordBatch) -> np.ndarray:
+        compute = super().predict
+        return self._answers.rows(self._keys.of_batch(piece), lambda places: compute(piece.take(pa.array(places))))
+
+    def _shaped(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self._labels else rows.reshape(-1)

@@ -1,0 +1,79 @@
+"""Redis and Memcached on ports of this machine: started, killed, started again."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.data.stores import free_port
+
+_PATIENCE_S = 30.0
+
+
+class Server:
+    """A server process that answers on `port`."""
+
+    def __init__(self, command: list[str], port: int) -> None:
+        self.port = port
+        self._command = command
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + _PATIENCE_S
+        while not answers(self.port):
+            assert self._process.poll() is None, "the server has ended"
+            assert time.monotonic() < until, "the server does not answer"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def redis_server(folder: Path, *more: str) -> Iterator[Server]:
+    """A Redis that keeps nothing on disk; skips where it, or its client, is not installed."""
+    pytest.importorskip("redis", reason="the client of Redis is not installed")
+    port = free_port()
+    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    with _running([_program("redis-server"), *words, *more], port) as server:
+        yield server
+
+
+@contextmanager
+def memcached_server() -> Iterator[Server]:
+    """A Memcached; skips where it, or its client, is not installed."""
+    pytest.importorskip("pymemcache", reason="the client of Memcached is not installed")
+    port = free_port()
+    words = ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64", "-u", "nobody"]
+    with _running([_program("memcached"), *words], port) as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], port: int) -> Iterator[Server]:
+    server = Server(command, port)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (apt-get install {name})")
+    return found
