@@ -29,8 +29,7 @@ class TestDask(ExecutorConformance, WorkerConformance):
 
 def test_a_scheduler_is_found_by_its_address(executor: DaskExecutor) -> None:
     assert executor._cluster is not None
-    with DaskExecutor(address=executor._cluster.scheduler_address) as other:
-        assert other.slots == 2
+    with DaskExecutor(1, address=executor._cluster.scheduler_address) as other:
         assert other.submit(abs, -3).result() == 3
     assert executor.submit(abs, -4).result() == 4
 
@@ -46,6 +45,6 @@ def test_where_nobody_listens_is_said() -> None:
 def test_what_is_not_dask_is_said() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
-        pytest.raises(ConfigError, match="Dask does not answer at"),
+        pytest.raises(ConfigError, match=r"what listens at .* is not dask"),
     ):
         DaskExecutor(address=f"tcp://127.0.0.1:{other.getsockname()[1]}")

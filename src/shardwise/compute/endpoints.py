@@ -1,6 +1,7 @@
 """What engines have in common before they run: a library that may be missing, an address where nobody may listen."""
 
 import socket
+from collections.abc import Callable
 
 from shardwise.core.errors import ConfigError
 
@@ -24,10 +25,19 @@ def check_port(engine: str, address: str) -> None:
 
 def check_grpc(engine: str, address: str) -> None:
     """The same, unless what listens there speaks HTTP/2, as gRPC does: it sends its settings first (RFC 9113, 3.4)."""
+    _check_first_words(engine, address, _PREFACE, lambda words: words[3:4] == _SETTINGS)
+
+
+def check_greeting(engine: str, address: str) -> None:
+    """The same, unless what listens there speaks first, as Dask's scheduler does."""
+    _check_first_words(engine, address, b"", bool)
+
+
+def _check_first_words(engine: str, address: str, said: bytes, known: Callable[[bytes], bool]) -> None:
     with _connect(engine, address) as connection:
         try:
-            connection.sendall(_PREFACE)
-            speaks = connection.recv(9)[3:4] == _SETTINGS
+            connection.sendall(said)
+            speaks = known(connection.recv(9))
         except OSError:
             speaks = False
     if not speaks:

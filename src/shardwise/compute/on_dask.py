@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.compute.endpoints import check_port, missing_library
+from shardwise.compute.endpoints import check_greeting, check_port, missing_library
 from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
 from shardwise.compute.slots import Slot, SlotExecutor, threads_per_worker
 from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
@@ -38,8 +38,7 @@ class DaskExecutor(SlotExecutor):
         dask, distributed = _libraries()
         address = address or dask.config.get("scheduler-address", None)
         self._cluster = None if address else _local_cluster(dask, distributed, workers or cpu_quota())
-        self._client = distributed.Client(self._cluster, set_as_default=False) if self._cluster else None
-        self._client = self._client or _connect(distributed, str(address))
+        self._client = _connect(distributed, self._cluster, address)
         count = workers or max(1, sum(self._client.nthreads().values()))
         self.threads = threads_per_worker(count) if self._cluster else 1
         closed = threading.Event()
@@ -76,9 +75,14 @@ def _local_cluster(dask: ModuleType, distributed: ModuleType, workers: int) -> A
         )  # fmt: skip
 
 
-def _connect(distributed: ModuleType, address: str) -> Any:
+def _connect(distributed: ModuleType, cluster: Any, address: str | None) -> Any:
+    if cluster is not None:
+        return distributed.Client(cluster, set_as_default=False)
+    address = str(address)
     scheme, _, place = address.rpartition("://")
-    if scheme in ("", "tcp", "tls"):
+    if scheme in ("", "tcp"):
+        check_greeting("dask", place)
+    elif scheme == "tls":
         check_port("dask", place)
     try:
         return distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
