@@ -129,6 +129,17 @@ def test_ctrl_c_stops_cleanly_with_the_best_so_far(place: Path) -> None:
     shardwise.load("model")
 
 
+def test_a_run_whose_time_went_by_before_its_first_model_gets_it_when_it_is_started_again(place: Path) -> None:
+    words = [sys.executable, "-m", "shardwise", "train", "people.parquet", "--target", "bought", "--time", "0.1s"]
+    first, second = (
+        subprocess.run([*words, "--run", "late", "--json"], capture_output=True, timeout=100) for _ in range(2)
+    )
+    assert (first.returncode, first.stdout) == (3, b"")
+    assert second.returncode == 0, second.stderr
+    assert b"the first model is still trained" in second.stderr
+    shardwise.load(json.loads(second.stdout)["package"])
+
+
 def test_the_last_resort_ends_a_process_that_is_late(place: Path) -> None:
     """In a process of its own, since that is what it ends."""
     assert train("--trials", "1", "--out", "model") == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,29 @@ from shardwise.core.events import Event, RunOpened, Scored
 
 GRACE_S = 0.4
 GRACE_SHARE = 0.01
+LOOK_S = 0.1
 
 
 class LastResort:
     """A listener that ends the process when a run is late by 1 % (at least 0.4 s), whatever it is doing.
 
     A run ends in time by itself; this is for a machine that stalls. Nothing is lost: what was journalled is there, the
-    package on disk is whole, and the same command with more time goes on.
+    package on disk is whole, and the same command with more time goes on. A run that was stopped before its first model
+    and is started again gets that model, however late: to end it at once, each time again, would leave nothing ever.
     """
 
     def __init__(self, out: str | None, *, as_json: bool) -> None:
         self._out = out
         self._as_json = as_json
         self._guard: Guard | None = None
+        self._over = threading.Event()
+        self._again = False
         self._trials = 0
         self._best: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, RunOpened) and event.limit_s is not None:
+            self._again = event.again
             package = Path(self._out) if self._out else Path(event.folder) / "package"
             left_s = event.limit_s - event.used_s + max(GRACE_S, GRACE_SHARE * event.limit_s)
             self._guard = Guard(time.monotonic() + left_s, lambda: self._end(package))
@@ -44,11 +50,18 @@ class LastResort:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         if self._guard is not None:
             self._guard.cancel()
 
     def _end(self, package: Path) -> None:
         found = _facts(package)
+        if found is None and self._again:
+            print("shardwise: the time is up; the first model is still trained, as there is none.", file=sys.stderr)
+            while found is None and not self._over.wait(LOOK_S):
+                found = _facts(package)
+        if self._over.is_set():
+            return  # the run has ended meanwhile
         if found is None:
             print("shardwise: the time was up before the first model was trained. Give more --time.", file=sys.stderr)
         elif self._as_json:

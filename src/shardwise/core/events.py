@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class RunOpened:
-    """A run began, or goes on after `used_s` seconds of work; the ceilings are None where there is none."""
+    """A run began, or goes on (`again`) after `used_s` seconds of work; the ceilings are None where there is none."""
 
     name: str
     folder: str
     used_s: float
     limit_s: float | None
     memory_bytes: int | None
+    again: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

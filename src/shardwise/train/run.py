@@ -146,7 +146,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         folder.mkdir(parents=True, exist_ok=True)
         journal = stack.enter_context(SqliteJournal(folder / "journal.db"))
         ledger = Ledger(journal, FolderBlobs(folder / "blobs"))
-        _check_same(ledger, folder, config, fingerprint)
+        again = _check_same(ledger, folder, config, fingerprint)
         write_atomic(folder / "config.yaml", dump_config(config).encode())
         (folder / "stop").unlink(missing_ok=True)
         clock = _Clock(folder / "clock.json", _limit_s(ledger, config, folder / "clock.json"), spent_s)
@@ -161,8 +161,9 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         watch = stack.enter_context(_watch(config, (executor, confined)))
         used_s, limit_s = clock.deadline.used_s(), clock.deadline.limit_s
         opened = RunOpened(
-            name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes
-        )
+            name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes,
+            again=again,
+        )  # fmt: skip
         events.emit(opened)
         yield Run(
             config, folder, ledger, executor, confined, InlineExecutor(), threads, clock.deadline, watch, interrupts,
@@ -228,17 +229,19 @@ def _nothing_half_written(folder: Path) -> Iterator[None]:
         raise
 
 
-def _check_same(ledger: Ledger, folder: Path, config: RunConfig, fingerprint: str) -> None:
+def _check_same(ledger: Ledger, folder: Path, config: RunConfig, fingerprint: str) -> bool:
+    """Whether the run was there before; raises `ConfigError` where it was asked for something else or of other data."""
     opened = records_of(ledger, "opened")
     if not opened:
         ledger.journal.append([{"kind": "opened", "identity": config.identity(), "data": fingerprint}])
-        return
+        return False
     first = opened[0]
     if first["identity"] != config.identity():
         hint = f"Choose another --run name; what it was asked is in {folder / 'config.yaml'}."
         raise ConfigError("this run was asked for something else before", hint=hint)
     if first["data"] != fingerprint:
         raise ConfigError("the data has changed since this run began", hint="Choose another --run name.")
+    return True
 
 
 def _limit_s(ledger: Ledger, config: RunConfig, clock: Path) -> float | None:
