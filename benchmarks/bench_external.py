@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from shardwise.compute.ceiling import cpu_quota
 from shardwise.compute.limits import MemoryGroup
 from shardwise.core.units import parse_size
 from shardwise.data.bins import MISSING
-from shardwise.data.rows import BinnedRows, DiskRows
+from shardwise.data.rows import BinnedRows, Chunk, DiskRows
 from shardwise.models.base import FitRun
 from shardwise.models.families import build
 from shardwise.registry.package import load_package
@@ -34,6 +35,7 @@ from shardwise.split.plan import splitter_from_json
 from shardwise.train.ladder import make_ladder
 
 AUC_LIMIT = 0.005
+LEAST_ROWS = 100_000
 PARAMS = {"learning_rate": 0.1, "num_leaves": 127, "feature_fraction": 0.8, "min_child_samples": 40}
 
 
@@ -63,7 +65,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--memory", default="1GB")
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--folder", type=Path, help="where the table is kept between runs; else it is removed")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.rows < LEAST_ROWS:
+        parser.error(f"--rows {args.rows}: at least {LEAST_ROWS}, below which there are folds and not one hold-out")
+    return args
 
 
 def encoded(args: argparse.Namespace, scratch: Path) -> Path:
@@ -103,9 +108,21 @@ class Codes:
     def valid_floats(self) -> DiskRows:
         return DiskRows(self.folder / "floats", self.features, self.valid)
 
+    def valid_blocks(self) -> Iterator[np.ndarray]:
+        """Codes as numbers of the validation rows, in their order."""
+        rows = self.valid_codes()
+        for number, size in enumerate(rows.block_rows()):
+            if size:
+                yield _numbers(rows.block(number))
+
     def score(self, predicted: np.ndarray) -> float:
         """AUC on the validation rows, which none of the fits has used."""
         return float(roc_auc_score(self.valid_floats().target(), predicted))
+
+
+def _numbers(chunk: Chunk) -> np.ndarray:
+    """Float32 codes, with NaN for what is missing."""
+    return np.where(chunk.X == MISSING, np.float32(np.nan), chunk.X)
 
 
 def _share(run: Path, memory_bytes: int) -> float:
@@ -164,8 +181,7 @@ def xgboost_external(run: str, trees: int, threads: int, cache: str, memory: str
             if self._next == len(self._rows.block_rows()):
                 return False
             chunk = self._rows.block(self._next)
-            X = np.where(chunk.X == MISSING, np.float32(np.nan), chunk.X)
-            input_data(data=X, label=np.array(chunk.y))
+            input_data(data=_numbers(chunk), label=np.array(chunk.y))
             self._rows.release(self._next)
             self._next += 1
             return True
@@ -178,10 +194,7 @@ def xgboost_external(run: str, trees: int, threads: int, cache: str, memory: str
     data = xgb.ExtMemQuantileDMatrix(Blocks(codes.train_rows(), "train"), max_bin=256, nthread=threads)
     booster = xgb.train(params, data, trees)
     seconds = time.perf_counter() - started
-    valid = codes.valid_codes()
-    parts = [np.where(valid.block(i).X == MISSING, np.float32(np.nan), valid.block(i).X)
-             for i in range(len(valid.block_rows()))]  # fmt: skip
-    predicted = np.concatenate([booster.predict(xgb.DMatrix(part)) for part in parts if len(part)])
+    predicted = np.concatenate([booster.predict(xgb.DMatrix(X)) for X in codes.valid_blocks()])
     return {"auc": codes.score(predicted), "seconds": seconds, "share": 1.0}
 
 
