@@ -67,8 +67,7 @@ def portfolio(
     if FeatureKind.ENCODED not in kinds:
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
-    second = 2 if n_rows >= LARGE_ROWS else 1  # where trees take minutes, those of them go first that run side by side
-    ordered.insert(second, Candidate(family="linear"))
+    ordered.insert(1, Candidate(family="linear"))
     if "neural" in families:
         require_torch()
         ordered += [Candidate(family="neural", params=params) for params in NETWORKS]
@@ -113,10 +112,8 @@ def _small_trees(*, logs: bool) -> list[dict[str, object]]:
 
 
 def _large_trees() -> list[dict[str, object]]:
-    """The first two run side by side, and are often all that there is time for: codes in order suit many categories."""
     return [
-        {"learning_rate": 0.1, "num_leaves": 127, "feature_fraction": 0.8, "min_child_samples": 40,
-         "categorical": "ordinal"},
+        {"learning_rate": 0.1, "num_leaves": 127, "feature_fraction": 0.8, "min_child_samples": 40},
         {"learning_rate": 0.08, "num_leaves": 255, "feature_fraction": 0.7, "min_child_samples": 60,
          "categorical": "ordinal", "reg_lambda": 1.0},
         {"learning_rate": 0.05, "num_leaves": 31, "min_child_samples": 20},
