@@ -3,7 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # The name of the stamp holds a checksum of what was installed from, so that a change of it installs again.
-STAMP := .venv/installed-$(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d ' ' -f 1)
+SUM := $(shell cat pyproject.toml .ci/constraints.txt | cksum | cut -d ' ' -f 1)
+STAMP := .venv/installed-$(SUM)
+CORE := .venv/core-$(SUM)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -15,16 +17,24 @@ help: ## show this list
 venv: $(STAMP) ## set up .venv with everything in it
 	@:
 
-$(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo '$(PYTHON) is not Python 3.11 or newer; give one that is: make PYTHON=/path/to/python3' >&2; exit 1; }
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@echo 'installing into .venv'
+$(STAMP): | .venv/bin/pip
+	@echo 'installing into .venv, with the engines, PyTorch and servers'\'' clients that the tests need'
 	@$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
-	@rm -f .venv/installed-*
+	@rm -f .venv/installed-* .venv/core-*
+	@touch $@ $(CORE)
+
+$(CORE): | .venv/bin/pip
+	@echo 'installing into .venv'
+	@$(BIN)/pip install --quiet --editable .
+	@rm -f .venv/core-*
 	@touch $@
 
-demo: venv ## train, evaluate and predict on the flights data, in under 3 minutes
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo '$(PYTHON) is not Python 3.11 or newer; give one that is: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+demo: $(CORE) ## train, evaluate and predict on the flights data, in under 3 minutes
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
 check: venv ## format, lint, types, import layers
