@@ -1,7 +1,9 @@
 """What engines have in common before they run: a library that may be missing, an address where nobody may listen."""
 
+import importlib
 import socket
 from collections.abc import Callable
+from types import ModuleType
 
 from shardwise.core.errors import ConfigError
 
@@ -10,12 +12,13 @@ _SETTINGS = b"\x04"  # the type of a frame, its fourth byte
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" + b"\0\0\0\0"
 
 
-def missing_library(engine: str, error: ImportError) -> ConfigError:
-    """The error for an engine whose extra is not installed."""
-    return ConfigError(
-        f"--engine {engine} needs a library that is not installed ({error})",
-        hint=f"Run: pip install 'shardwise[{engine}]'.",
-    )
+def library(engine: str, name: str) -> ModuleType:
+    """The module `name`, imported now; raises `ConfigError` when the extra of the engine is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        what = f"--engine {engine} needs a library that is not installed ({error})"
+        raise ConfigError(what, hint=f"Run: pip install 'shardwise[{engine}]'.") from error
 
 
 def check_port(engine: str, address: str) -> None:

@@ -1,7 +1,6 @@
 """Tasks on Dask (https://distributed.dask.org), on a cluster that is there or on one of our own on this machine."""
 
 import contextlib
-import importlib
 import threading
 import time
 from collections import Counter
@@ -9,9 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.compute.endpoints import check_greeting, check_port, missing_library
+from shardwise.compute.endpoints import check_greeting, check_port, library
 from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
-from shardwise.compute.slots import Slot, SlotExecutor, threads_per_worker
+from shardwise.compute.slots import ClusterExecutor, Slot, threads_per_worker
 from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
 
 _CONNECT_S = 5
@@ -20,7 +19,7 @@ _POLL_S = 2.0  # between two looks at whether a worker is still there
 _NO_WORKER_S = 60.0  # without any worker, until a task is given up
 
 
-class DaskExecutor(SlotExecutor):
+class DaskExecutor(ClusterExecutor):
     """Runs up to `workers` tasks at a time on the workers of Dask.
 
     `address` names a scheduler; without one Dask's own setting (DASK_SCHEDULER_ADDRESS) counts, and without that a
@@ -35,7 +34,7 @@ class DaskExecutor(SlotExecutor):
     def __init__(
         self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
     ) -> None:
-        dask, distributed = _libraries()
+        dask, distributed = library("dask", "dask"), library("dask", "distributed")
         address = address or dask.config.get("scheduler-address", None)
         self._cluster = None if address else _local_cluster(dask, distributed, workers or cpu_quota())
         self._client = _connect(distributed, self._cluster, address)
@@ -46,24 +45,11 @@ class DaskExecutor(SlotExecutor):
         slots = [_FutureSlot(distributed, leases, closed) for _ in range(count)]
         super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads, quiet=self._cluster is not None))
 
-    def retire(self) -> None:
-        """Does nothing: the workers are Dask's."""
-
-    def close(self) -> None:
-        """Give up what runs, and end the cluster if it is ours; tasks that had not ended fail with `TaskFailed`."""
-        super().close()
-        for thread in self._threads:
-            thread.join()
+    def leave(self) -> None:
+        """Let go of the cluster, and end it if it is ours."""
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
-
-
-def _libraries() -> tuple[ModuleType, ModuleType]:
-    try:
-        return importlib.import_module("dask"), importlib.import_module("distributed")
-    except ImportError as error:
-        raise missing_library("dask", error) from error
 
 
 def _local_cluster(dask: ModuleType, distributed: ModuleType, workers: int) -> Any:

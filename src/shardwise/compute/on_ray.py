@@ -5,7 +5,6 @@ that dies, with its machine or alone, is replaced by a new one elsewhere.
 """
 
 import contextlib
-import importlib
 import os
 import socket
 import threading
@@ -13,16 +12,16 @@ from types import ModuleType
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota, give_back
-from shardwise.compute.endpoints import check_grpc, check_port, missing_library
+from shardwise.compute.endpoints import check_grpc, check_port, library
 from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
-from shardwise.compute.slots import Slot, SlotExecutor, threads_per_worker
+from shardwise.compute.slots import ClusterExecutor, Slot, threads_per_worker
 from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
 
 _OBJECT_STORE_BYTES = 2 * RESULT_LIMIT_BYTES  # of our own cluster: for messages and answers, never for tables
 _START_S = 180.0  # for a worker to start; a cluster that grows by itself may need that
 
 
-class RayExecutor(SlotExecutor):
+class RayExecutor(ClusterExecutor):
     """Runs tasks on `workers` actors of Ray, of `threads` CPUs each: on our own cluster their share, elsewhere one.
 
     A session of Ray that this process has already is used and left open. Else `address`, or the environment's
@@ -36,7 +35,7 @@ class RayExecutor(SlotExecutor):
     def __init__(
         self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
     ) -> None:
-        self._ray = _library()
+        self._ray = library("ray", "ray")
         self._owned = not self._ray.is_initialized()
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         if self._owned:
@@ -47,23 +46,10 @@ class RayExecutor(SlotExecutor):
         slots = [_ActorSlot(self._ray, self.threads, closed) for _ in range(count)]
         super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads))
 
-    def retire(self) -> None:
-        """Does nothing: an actor takes longer to start than an idle one costs."""
-
-    def close(self) -> None:
-        """Kill the actors, and end the session if it is ours; tasks that had not ended fail with `TaskFailed`."""
-        super().close()
-        for thread in self._threads:
-            thread.join()
+    def leave(self) -> None:
+        """End the session, if it is ours; the actors have been killed."""
         if self._owned:
             self._ray.shutdown()
-
-
-def _library() -> ModuleType:
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise missing_library("ray", error) from error
 
 
 def _connect(ray: ModuleType, address: str, workers: int) -> None:

@@ -1,20 +1,18 @@
 """Tasks on Spark (https://spark.apache.org): each is a job of one task, whose answer is all that reaches the driver."""
 
 import contextlib
-import importlib
 import itertools
 import os
 import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.compute.endpoints import check_port, missing_library
+from shardwise.compute.endpoints import check_port, library
 from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
-from shardwise.compute.slots import Slot, SlotExecutor, threads_per_worker
+from shardwise.compute.slots import ClusterExecutor, Slot, threads_per_worker
 from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
 
 _LOST = ("Python worker exited unexpectedly", "ExecutorLostFailure", "Python worker failed to connect back")
@@ -22,7 +20,7 @@ _VERSION = "PYTHON_VERSION_MISMATCH"
 _numbers = itertools.count()
 
 
-class SparkExecutor(SlotExecutor):
+class SparkExecutor(ClusterExecutor):
     """Runs up to `workers` tasks at a time on the executors of Spark.
 
     A session that this process has is used and left open. Else `address`, or the environment's MASTER, is the URL of a
@@ -36,7 +34,7 @@ class SparkExecutor(SlotExecutor):
     def __init__(
         self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
     ) -> None:
-        session_class = _library().SparkSession
+        session_class = library("spark", "pyspark.sql").SparkSession
         session = session_class.getActiveSession()
         self._owned = session is None
         self._session = session or _start(session_class, address or os.environ.get("MASTER"), workers or cpu_quota())
@@ -47,23 +45,10 @@ class SparkExecutor(SlotExecutor):
         slots = [_JobSlot(context, closed) for _ in range(count)]
         super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads))
 
-    def retire(self) -> None:
-        """Does nothing: the workers are Spark's."""
-
-    def close(self) -> None:
-        """Cancel the jobs, and end the session if it is ours; tasks that had not ended fail with `TaskFailed`."""
-        super().close()
-        for thread in self._threads:
-            thread.join()
+    def leave(self) -> None:
+        """End the session, if it is ours; the jobs have been cancelled."""
         if self._owned:
             self._session.stop()
-
-
-def _library() -> ModuleType:
-    try:
-        return importlib.import_module("pyspark.sql")
-    except ImportError as error:
-        raise missing_library("spark", error) from error
 
 
 def _start(session_class: Any, master: str | None, workers: int) -> Any:

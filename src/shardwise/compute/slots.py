@@ -166,6 +166,24 @@ class SlotExecutor:
         self.close()
 
 
+class ClusterExecutor(SlotExecutor, ABC):
+    """Runs tasks on workers that belong to a cluster, which starts and ends them by itself."""
+
+    def retire(self) -> None:
+        """Does nothing: idle workers are the cluster's."""
+
+    def close(self) -> None:
+        """Give up what runs, and end the cluster if it is ours; tasks that had not ended fail with `TaskFailed`."""
+        super().close()
+        for thread in self._threads:
+            thread.join()
+        self.leave()
+
+    @abstractmethod
+    def leave(self) -> None:
+        """End what this executor has started of the cluster, and nothing else."""
+
+
 def over_budget(used_bytes: int | None, limit_bytes: int) -> OverBudget:
     """The outcome of a task whose worker was ended for its memory; `used_bytes` is None when the kernel did it."""
     used = "more" if used_bytes is None else format_size(used_bytes)
