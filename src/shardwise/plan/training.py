@@ -169,14 +169,22 @@ def place(sizes: Sizes, *, workers: int | None, cpus: int, ceiling_bytes: int | 
     """
     cells = sizes.train_cells
     count = workers_under(ceiling_bytes, workers or cpus)
-    apart = cells >= CELLS_PER_WORKER and sizes.train_rows < LARGE_ROWS
-    if apart or workers not in (None, 1):
+    if side_by_side(cells, sizes.train_rows) or workers not in (None, 1):
         slots = processes = count
     else:
         needed = trees_bytes(sizes.train_rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
         slots, processes = 1, int(ceiling_bytes is not None and needed >= CONFINED_SHARE * ceiling_bytes)
-    threads = max(1, min(max(cpus, count) // slots, cells // CELLS_PER_THREAD))
-    return Placement(slots=slots, processes=processes, threads=threads)
+    return Placement(slots=slots, processes=processes, threads=fit_threads(cells, max(cpus, count) // slots))
+
+
+def side_by_side(cells: int, rows: int) -> bool:
+    """Whether fits of so many training cells are worth workers, and small enough that each has a thread alone."""
+    return cells >= CELLS_PER_WORKER and rows < LARGE_ROWS
+
+
+def fit_threads(cells: int, most: int) -> int:
+    """Threads for one fit: where a thread has little to do, waking it takes longer. Results do not depend on it."""
+    return max(1, min(most, cells // CELLS_PER_THREAD))
 
 
 def makespan(lengths: Sequence[float], slots: int) -> float:

@@ -10,7 +10,7 @@ from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
 from shardwise.plan.memory import trees_bytes
-from shardwise.plan.training import CELLS_PER_THREAD, CELLS_PER_WORKER, LARGE_ROWS
+from shardwise.plan.training import fit_threads, side_by_side
 from shardwise.train.ladder import Ladder, make_ladder
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
@@ -62,8 +62,8 @@ class Fitting:
         self._rung = max((record["rung"] for record in run.records("rung")), default=0)
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
-            seed=run.config.seed, threads=_threads(self.executor, sizes), memory_bytes=run.memory_bytes,
-            stop=run.stop_file, device=run.config.device,
+            seed=run.config.seed, threads=fit_threads(sizes.cells, cpu_quota() // self.slots),
+            memory_bytes=run.memory_bytes, stop=run.stop_file, device=run.config.device,
         )  # fmt: skip
         for finding in self.findings:
             run.say(finding.text, level="warning")
@@ -110,8 +110,8 @@ class Fitting:
         return replace(unit, rung=rung)
 
     def _choose_executor(self, sizes: Sizes) -> Executor:
-        side_by_side = sizes.cells >= CELLS_PER_WORKER and sizes.rows < LARGE_ROWS
-        return self._run.executor_for(side_by_side=side_by_side, needed_bytes=sizes.fit_bytes)
+        apart = side_by_side(sizes.cells, sizes.rows)
+        return self._run.executor_for(side_by_side=apart, needed_bytes=sizes.fit_bytes)
 
     def _make_ladder(self, sizes: Sizes) -> Ladder:
         if self.slots == 1:
@@ -120,8 +120,3 @@ class Fitting:
             self._run.memory_bytes, sizes.rows, sizes.features, sizes.outputs, valid_rows=sizes.valid_rows,
             at_once=self.slots, workers=0 if self.executor is self._run.inline else self.slots,
         )  # fmt: skip
-
-
-def _threads(executor: Executor, sizes: Sizes) -> int:
-    """Threads for one fit: where a thread has little to do, waking it takes longer. Results do not depend on it."""
-    return max(1, min(cpu_quota() // executor.slots, sizes.cells // CELLS_PER_THREAD))

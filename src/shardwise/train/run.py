@@ -20,12 +20,12 @@ from shardwise.core.events import Events, RunOpened, Said, StageStarted
 from shardwise.core.units import format_size
 from shardwise.data.access import AccessCounter
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, PROCESS_BYTES
+from shardwise.plan.training import CONFINED_SHARE
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.files import folder_bytes, write_atomic
 from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import Ledger
 
-CONFINED_SHARE = 0.2  # of a ceiling on memory
 THREADS_BYTES = 1_000_000_000  # a ceiling below leaves no room for several partitions at a time in this process
 WATCH_S = 0.2  # between two looks at the memory of the process tree
 ACT_SHARE = 0.985  # of the ceiling, at which the largest worker is ended: memory grows between two looks

@@ -181,6 +181,16 @@ def test_a_dead_cache_is_computing(predictor):
     dead.close()
 
 
+def at_once(work, count, gate):
+    """Run `work` in so many threads, and open the gate when they have had time to get there."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    threading.Timer(0.2, gate.set).start()
+    for thread in threads:
+        thread.join()
+
+
 def test_of_many_that_miss_at_once_one_computes(predictor, monkeypatch):
     remembering = cached(predictor.package)
     row = make_table(1).to_pylist()[0]
@@ -198,12 +208,7 @@ def test_of_many_that_miss_at_once_one_computes(predictor, monkeypatch):
         started.wait()
         answers.append(remembering.predict_one(row))
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    threading.Timer(0.2, gate.set).start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 8, gate)
     assert len(calls) == 1
     assert len(answers) == 8
     assert all(answer == answers[0] for answer in answers)
@@ -230,12 +235,7 @@ def test_who_waited_for_one_that_failed_computes_itself(predictor, monkeypatch):
         except MemoryError:
             outcomes.append("failed")
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    threading.Timer(0.2, gate.set).start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 4, gate)
     assert outcomes.count("failed") == 1
     assert len(outcomes) == 4
     assert not remembering._answers._flight._flying
