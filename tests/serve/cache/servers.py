@@ -12,6 +12,7 @@ import pytest
 from tests.data.stores import free_port
 
 _PATIENCE_S = 30.0
+_BUS = 10_000
 
 
 class Server:
@@ -47,7 +48,7 @@ def answers(port: int) -> bool:
 def redis_server(folder: Path, *more: str) -> Iterator[Server]:
     """A Redis that keeps nothing on disk; skips where it, or its client, is not installed."""
     pytest.importorskip("redis", reason="the client of Redis is not installed")
-    port = free_port()
+    port = _free_pair()
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with _running([_program("redis-server"), *words, *more], port) as server:
         yield server
@@ -61,6 +62,15 @@ def memcached_server() -> Iterator[Server]:
     words = ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "64", "-u", "nobody"]
     with _running([_program("memcached"), *words], port) as server:
         yield server
+
+
+def _free_pair() -> int:
+    """A port whose bus port is free as well: a node of a cluster listens 10,000 higher."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            if port + _BUS < 65_536 and probe.connect_ex(("127.0.0.1", port + _BUS)) != 0:
+                return port
 
 
 @contextmanager

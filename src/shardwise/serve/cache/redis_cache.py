@@ -5,6 +5,7 @@ The server's own `maxmemory` and `maxmemory-policy` bound it: set `allkeys-lru` 
 """
 
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,7 @@ class RedisCache:
         self._waits = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         self._lifetime = Lifetime(ttl_s, jitter)
         self._opened: Any = None
+        self._lock = threading.Lock()
 
     def get(self, version: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         if not keys:
@@ -78,10 +80,12 @@ class RedisCache:
                 self._opened.close()
 
     def _client(self) -> Any:
-        if self._opened is None:
-            kind = redis.RedisCluster if self._cluster else redis.Redis
-            self._opened = kind.from_url(self._url, **self._waits)
-        return self._opened
+        """One for all threads: a second client that is forgotten closes its connections under those who use them."""
+        with self._lock:
+            if self._opened is None:
+                kind = redis.RedisCluster if self._cluster else redis.Redis
+                self._opened = kind.from_url(self._url, **self._waits)
+            return self._opened
 
 
 def _unlink(client: Any, names: list[bytes]) -> None:
