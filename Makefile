@@ -44,7 +44,7 @@ check: venv ## format, lint, types, import layers
 	$(BIN)/lint-imports
 
 test: check ## everything: the checks, unit tests, doctests, the README's commands
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: venv ## run the benchmarks; results are appended to benchmarks/results/
 	@for file in benchmarks/bench_*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
