@@ -28,6 +28,7 @@ from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
 
 PREDICT_S = 1.5e-7  # seconds that one tree takes for one row, rather too many than too few
+LONG_STEP_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,23 +152,29 @@ class _Watch:
     """Keeps the curve, and says when the time is up or the user asked to stop.
 
     Each step adds `step_s` to what the prediction of the validation rows takes afterwards: it has to end in time too.
+    So has the next step, if it takes as long as the last one; of long steps that are looked into on the way, 2 s count.
     """
 
     deadline: float
     stop: Path | None
     step_s: float = 0.0
+    last_s: float = 0.0  # when the last step ended
     points: list[tuple[int, float]] = field(default_factory=list)
     cut: bool = False
     looked_s: float = 0.0
 
     def report(self, step: int, score: float) -> bool:
+        now = time.monotonic()
+        took_s = now - self.last_s if self.points else 0.0
+        self.last_s = now
         self.points.append((step, float(score)))
-        return self.go_on()
+        return self.go_on(min(took_s, LONG_STEP_S))
 
-    def go_on(self) -> bool:
+    def go_on(self, ahead_s: float = 0.0) -> bool:
+        """Whether there is time for `ahead_s` more."""
         step = self.points[-1][0] if self.points else 0
         now = time.monotonic()
-        if now + step * self.step_s > self.deadline:
+        if now + ahead_s + step * self.step_s > self.deadline:
             self.cut = True
         elif self.stop is not None and now - self.looked_s > 0.2:  # a look at the disk is cheap, but not free
             self.looked_s = now
