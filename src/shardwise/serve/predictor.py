@@ -88,9 +88,10 @@ class Predictor:
 
         Raises `SchemaError` for a value that cannot be read.
         """
-        return self._computed(rows)
+        return self.computed(rows)
 
-    def _computed(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    def computed(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """As `scores_of_rows`, whatever is remembered."""
         scores = self._together(rows) if len(rows) >= MANY_ROWS else None
         if scores is None:
             each = [self._one(row, number if len(rows) > 1 else None) for number, row in enumerate(rows)]

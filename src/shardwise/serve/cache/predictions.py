@@ -46,7 +46,7 @@ class CachedPredictor(Predictor):
 
         def compute(places: np.ndarray) -> np.ndarray:
             try:
-                return self._computed([rows[place] for place in places])
+                return self.computed([rows[place] for place in places])
             except BadInput as error:
                 if len(rows) > 1:
                     error.context["row"] = int(places[error.context.get("row", 0)])

@@ -42,7 +42,7 @@ class Served:
         golden, _ = read_golden(self.predictor.package.folder)
         for row in golden.slice(0, _WARM_ROWS).to_pylist() * 2:
             started = time.thread_time()
-            self.predictor.scores_of_rows([row])
+            self.predictor.computed([row])
             self.costs.learn(1, time.thread_time() - started)
 
 
