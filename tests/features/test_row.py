@@ -135,4 +135,3 @@ def test_any_value_of_a_column_gets_the_same_bits_or_the_same_error(data):
     for column in data.draw(st.sets(st.sampled_from(INPUTS.names), min_size=1, max_size=2)):
         row[column] = data.draw(values, label=column)
     agree(fitted(), row)
-

@@ -60,10 +60,15 @@ def command(packages: tuple[str, ...], *, registry: str | None, worker: bool, **
 
 
 def _config(given: dict[str, Any]) -> ServeConfig:
-    times = {name: given[name] for name in ("deadline", "wait", "poll", "drain_delay", "drain", "cache_ttl")}
     return ServeConfig(
         host=given["host"], port=given["port"], workers=given["workers"], queue_rows=given["queue"],
         max_rows=given["max_rows"], max_json_bytes=parse_size(given["max_json"]),
         max_arrow_bytes=parse_size(given["max_arrow"]), extra=given["extra"], cache=given["cache"],
-        **{f"{name}_s": parse_duration(time) for name, time in times.items() if time is not None},
+        **_seconds(given),
     )  # fmt: skip
+
+
+def _seconds(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the config that are durations."""
+    times = {name: given[name] for name in ("deadline", "wait", "poll", "drain_delay", "drain", "cache_ttl")}
+    return {f"{name}_s": parse_duration(time) for name, time in times.items() if time is not None}

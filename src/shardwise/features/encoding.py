@@ -132,7 +132,7 @@ class TargetEncoding:
 
         def cell(value: Any) -> Sequence[float] | None:
             place = find(value)
-            return None if place is None else table[place].tolist()  # type: ignore[no-any-return]
+            return None if place is None else table[place].tolist()
 
         return cell
 

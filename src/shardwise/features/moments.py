@@ -64,7 +64,7 @@ def micros_of_text(text: str) -> int | None:
         return None
     year, month, day, hour, minute, second, fraction = match.groups(default="0")
     try:
-        moment = dt.datetime(int(year), int(month), int(day), int(hour), int(minute), int(second))  # noqa: DTZ001
+        moment = dt.datetime(int(year), int(month), int(day), int(hour), int(minute), int(second))
     except ValueError:
         return None
     micros = micros_of_moment(moment)

@@ -230,9 +230,7 @@ def number_reader(kind: pa.DataType) -> Callable[[Any], float | None] | None:
     return None
 
 
-def _number_reader(
-    exact: int, rounded: Callable[[float], float | None] | None
-) -> Callable[[Any], float | None]:
+def _number_reader(exact: int, rounded: Callable[[float], float | None] | None) -> Callable[[Any], float | None]:
     def read(value: Any) -> float | None:
         kind = type(value)
         if kind is float:

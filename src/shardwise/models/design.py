@@ -117,9 +117,7 @@ class Design:
 class RowScores:
     """`Design.scores` of one row: all numbers at once, summed in the same order, so that the bits are the same."""
 
-    def __init__(
-        self, design: Design, weights: np.ndarray, places: Sequence[int], features: Sequence[Feature]
-    ) -> None:
+    def __init__(self, design: Design, weights: np.ndarray, places: Sequence[int], features: Sequence[Feature]) -> None:
         self._design, self._weights = design, weights
         self._columns = design.number_columns(places)
         self._of_numbers = weights[list(places)]

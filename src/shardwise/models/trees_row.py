@@ -12,8 +12,8 @@ from typing import Any
 
 import lightgbm as lgb
 import numpy as np
-from lightgbm.basic import _LIB
 
+_LIB: Any = vars(lgb.basic)["_LIB"]  # the library as LightGBM has loaded it
 _NORMAL, _FLOAT32 = 0, 0  # C_API_PREDICT_NORMAL, C_API_DTYPE_FLOAT32
 _PARAMETERS = b"num_threads=1 verbosity=-1"
 
@@ -24,6 +24,8 @@ class SingleRow:
     def __init__(self, booster: lgb.Booster, features: int, outputs: int) -> None:
         self._booster = booster  # which must outlive the handle
         self._shape = (1, features)
+        self._row = np.empty(self._shape, np.float32)
+        self._row_address = ctypes.c_void_p(self._row.ctypes.data)
         self._out = np.empty(outputs)
         self._out_address = self._out.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
         self._length = ctypes.c_int64()
@@ -33,14 +35,13 @@ class SingleRow:
         self._end = weakref.finalize(self, _LIB.LGBM_FastConfigFree, self._handle)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Float64 `(outputs,)` for X float32 `(1, features)`, in one piece."""
-        row = np.ascontiguousarray(X, np.float32)
-        if row.shape != self._shape:
-            raise ValueError(f"a row of the shape {self._shape} is expected, not {row.shape}")
-        address = ctypes.c_void_p(row.ctypes.data)
+        """Float64 `(outputs,)` for X float32 `(1, features)`."""
+        if X.shape != self._shape:
+            raise ValueError(f"a row of the shape {self._shape} is expected, not {X.shape}")
         with self._lock:
+            self._row[:] = X
             code = _LIB.LGBM_BoosterPredictForMatSingleRowFast(
-                self._handle, address, self._length_address, self._out_address
+                self._handle, self._row_address, self._length_address, self._out_address
             )
             _check(code)
             return self._out.copy()

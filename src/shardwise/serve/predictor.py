@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.core.errors import BadInput, SchemaError, context
+from shardwise.core.errors import BadInput, SchemaError, foreign
 from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical_label
 from shardwise.features.row import RowEncoder
@@ -81,7 +81,7 @@ class Predictor:
 
     def row_scores(self, row: Mapping[str, Any]) -> np.ndarray:
         """Float64 `(outputs,)` of a row that has all columns: the bits that `predict` gives of a batch with it."""
-        return self.scores_of_rows([row])[0]
+        return self.scores_of_rows([row]).reshape(-1)
 
     def scores_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Float64 `(rows, outputs)` of one row or more, with all columns: the bits as one by one, sooner for many.
@@ -99,13 +99,14 @@ class Predictor:
         return scores.reshape(len(rows), self.target.outputs)
 
     def _one(self, row: Mapping[str, Any], number: int | None) -> np.ndarray:
+        where = {} if number is None else {"row": number}
         try:
-            with context():  # Arrow refuses some values in its own words
-                return self.package.scores_of(self._encode(row))
+            return self.package.scores_of(self._encode(row))
         except BadInput as error:
-            if number is not None:
-                error.context["row"] = number
+            error.context |= where
             raise
+        except pa.ArrowException as error:  # Arrow refuses some values in its own words
+            raise foreign(error, **where) from error
 
     def _together(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
         """None where only the rows one by one tell, or tell which of them cannot be read."""

@@ -311,10 +311,10 @@ def test_what_is_under_way_is_answered_before_the_end(packages):
 
 
 def test_columns_more_than_needed_are_ignored_where_that_is_asked_for(packages):
-    with serving(f"m={packages[Task.BINARY]}", "--extra", "ignore", "--cache", "memory:1MB") as running:
-        with httpx.Client(base_url=running.url) as client:
-            first = client.post("/predict", json={**ROW, "more": [1]})
-            again = client.post("/predict", json=ROW)
-            assert first.status_code == 200
-            assert first.json() == again.json()
-            assert samples(client)["shardwise_cache_hits_total",] == 1
+    words = (f"m={packages[Task.BINARY]}", "--extra", "ignore", "--cache", "memory:1MB")
+    with serving(*words) as running, httpx.Client(base_url=running.url) as client:
+        first = client.post("/predict", json={**ROW, "more": [1]})
+        again = client.post("/predict", json=ROW)
+        assert first.status_code == 200
+        assert first.json() == again.json()
+        assert samples(client)["shardwise_cache_hits_total",] == 1

@@ -38,7 +38,7 @@ def test_workers_end_when_their_parent_is_killed(packages):
         server.wait_for("serving", 2)
         workers = psutil.Process(server.process.pid).children()
         server.process.kill()
-        gone, alive = psutil.wait_procs(workers, 60)
+        _, alive = psutil.wait_procs(workers, 60)
         assert alive == []
 
 

@@ -49,7 +49,7 @@ class CachedPredictor(Predictor):
                 return self.computed([rows[place] for place in places])
             except BadInput as error:
                 if len(rows) > 1:
-                    error.context["row"] = int(places[error.context.get("row", 0)])
+                    error.context["row"] = int(places[int(str(error.context.get("row", 0)))])
                 raise
 
         return self._answers.rows(keys, compute, refusals=len(rows) == 1)

@@ -49,7 +49,8 @@ class Served:
 class Source(Protocol):
     """Where a model comes from."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def look(self) -> str:
         """What stands there now: another text is another version. Cheap."""

@@ -102,7 +102,7 @@ class Metrics:
         if self._folder is None:
             return generate_latest(self._registry)
         gathered = CollectorRegistry()
-        MultiProcessCollector(gathered, path=self._folder)
+        MultiProcessCollector(gathered, path=self._folder)  # type: ignore[no-untyped-call]
         return generate_latest(gathered)
 
 

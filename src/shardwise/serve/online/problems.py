@@ -32,7 +32,7 @@ class Problem(Exception):
 
 def problem_of(error: ShardwiseError) -> Problem:
     """An error of the predictor as the answer to the request that caused it."""
-    where = {key: error.context[key] for key in ("column", "row") if key in error.context}
+    where: dict[str, Any] = {key: error.context[key] for key in ("column", "row") if key in error.context}
     if isinstance(error, BadInput):
         return Problem(422, "invalid_row", error.message, hint=error.hint, **where)
     if isinstance(error, CeilingReached):

@@ -27,9 +27,7 @@ _JSON_TYPES = ("", JSON, "application/x-www-form-urlencoded")  # the last is wha
 class Routes:
     """The endpoints of a server."""
 
-    def __init__(
-        self, models: Models, config: ServeConfig, metrics: Metrics, cache: Cache | None = None
-    ) -> None:
+    def __init__(self, models: Models, config: ServeConfig, metrics: Metrics, cache: Cache | None = None) -> None:
         self.models, self.config, self.metrics, self.cache = models, config, metrics, cache
         self.ready = True
         remote = cache is not None and any(not name.startswith("memory") for name in config.cache)

@@ -60,13 +60,13 @@ class Workers:
         return self._code
 
     def _start(self) -> None:
-        process = subprocess.Popen(self._command, env=self._environment, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(self._command, env=self._environment, stdin=subprocess.DEVNULL)  # noqa: S603 - our own
         self._running[process] = time.monotonic()
 
     def _look(self) -> None:
         for process in [process for process in self._running if process.poll() is not None]:
             lived_s = time.monotonic() - self._running.pop(process)
-            mark_process_dead(process.pid, self._folder)
+            mark_process_dead(process.pid, self._folder)  # type: ignore[no-untyped-call]
             if self._ending:
                 continue
             self._short = self._short + 1 if lived_s < _SHORT_S else 0
