@@ -16,7 +16,7 @@ from shardwise.features.row import RowEncoder
 from shardwise.registry.package import Package, load_package
 
 BATCH_ROWS = 65_536
-MANY_ROWS = 16  # from here a batch is made of rows of Python values: docs/decisions/0017-online.md
+MANY_ROWS = 64  # from here a batch is made of rows of Python values: docs/decisions/0017-online.md
 PREDICTION = "prediction"
 PROBABILITY = "probability_"
 
@@ -27,11 +27,13 @@ class Predictor:
     def __init__(self, package: Package) -> None:
         self.package = package
         self.columns: tuple[str, ...] = tuple(package.inputs.names)
+        self.known = frozenset(self.columns)
         self._encode = RowEncoder(package.recipe, package.inputs, self.row_batch)
         self.labels: list[Any] = []  # of classes, in their own type
         if self.target.task.is_classification:
             self.labels = self.target.decode(np.arange(len(self.target.classes))).to_pylist()
-        self._names = [f"{PROBABILITY}{canonical_label(label)}" for label in self.target.classes]
+        self.class_names = [canonical_label(label) for label in self.target.classes]
+        self._names = [f"{PROBABILITY}{name}" for name in self.class_names]
         self.answer_schema = self._answer(np.empty((0, self.target.outputs))).schema
 
     @classmethod
@@ -141,7 +143,7 @@ class Predictor:
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         """Raise `SchemaError` for columns that a row lacks."""
-        if not all(name in row for name in self.columns):
+        if not self.known <= row.keys():
             self.check_columns(pa.schema([(name, pa.null()) for name in row]))
 
     def check_columns(self, schema: pa.Schema) -> None:

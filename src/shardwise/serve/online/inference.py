@@ -12,7 +12,7 @@ from shardwise.core.names import nearest, nearest_column
 from shardwise.serve.online.http import JSON, OCTETS, Response
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
-from shardwise.serve.online.rows import class_names, read_json, unknown_column
+from shardwise.serve.online.rows import read_json, unknown_column
 from shardwise.serve.online.tensors import Tensor, datatype_of, read_tensors, to_bytes
 
 LENGTH_HEADER = b"inference-header-content-length"
@@ -33,7 +33,7 @@ def model_metadata(served: Served, versions: list[str]) -> dict[str, Any]:
     ]  # fmt: skip
     outputs: list[dict[str, Any]] = [{"name": PREDICTION, "datatype": _label_type(served), "shape": [-1]}]
     if predictor.labels:
-        names = class_names(served)
+        names = served.predictor.class_names
         outputs.append({"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(names)],
                         "parameters": {"classes": names}})  # fmt: skip
     return {"name": served.name, "versions": versions, "platform": "shardwise", "inputs": inputs, "outputs": outputs,

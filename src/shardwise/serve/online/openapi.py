@@ -8,7 +8,6 @@ import pyarrow as pa
 from shardwise.core.target import Label
 from shardwise.serve.online.http import ARROW_STREAM, JSON
 from shardwise.serve.online.live import Models, Served
-from shardwise.serve.online.rows import class_names
 
 _PROBLEMS = {
     400: "what was sent cannot be understood", 404: "there is no such model or version",
@@ -91,7 +90,7 @@ def _answer(served: Served) -> dict[str, Any]:
         "model": {"type": "string"}, "version": {"type": "string"}, "prediction": _labels(served.predictor.labels),
     }  # fmt: skip
     if served.predictor.labels:
-        shares = {name: {"type": "number", "minimum": 0, "maximum": 1} for name in class_names(served)}
+        shares = {name: {"type": "number", "minimum": 0, "maximum": 1} for name in served.predictor.class_names}
         properties["probabilities"] = {"type": "object", "properties": shares, "required": list(shares)}
     return {"type": "object", "required": list(properties), "properties": properties}
 

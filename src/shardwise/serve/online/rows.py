@@ -7,13 +7,13 @@ import numpy as np
 import orjson
 
 from shardwise.core.names import nearest, nearest_column
-from shardwise.core.target import canonical_label
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.settings import ServeConfig
 
 Row = dict[str, Any]
 _NESTED = (dict, list)
+_PLAIN = frozenset((int, float, bool, type(None)))
 
 
 def read_json(body: bytes) -> Any:
@@ -44,18 +44,15 @@ def rows_of(content: Any, config: ServeConfig) -> tuple[list[Row], bool]:
 def check_rows(rows: Sequence[Row], served: Served, config: ServeConfig) -> None:
     """Raise `Problem` 422 that names a column which is missing, not known, or holds what is no value of a column."""
     columns = served.predictor.columns
-    known = set(columns)
+    known = served.predictor.known
     for number, row in enumerate(rows):
         where = {"row": number} if len(rows) > 1 else {}
         if not known <= row.keys():
             raise _missing(row, columns, where)
         if len(row) > len(known) and config.extra == "refuse":
             raise unknown_column(next(name for name in row if name not in known), columns, where)
-        for value in row.values():
-            kind = type(value)
-            if kind in _NESTED or (kind is str and len(value) > config.max_text_bytes):
-                _check_values(row, columns, config, where)
-                break
+        if not _PLAIN.issuperset(map(type, row.values())):
+            _check_values(row, columns, config, where)
 
 
 def answer_json(served: Served, scores: np.ndarray, *, single: bool) -> bytes:
@@ -69,16 +66,11 @@ def _answers(served: Served, scores: np.ndarray) -> list[dict[str, Any]]:
     predictor = served.predictor
     if not predictor.labels:
         return [{"prediction": number} for number in scores.reshape(-1).tolist()]
-    names = class_names(served)
+    names = predictor.class_names
     return [
         {"prediction": predictor.labels[best], "probabilities": dict(zip(names, row, strict=True))}
         for best, row in zip(scores.argmax(axis=1).tolist(), scores.tolist(), strict=True)
     ]
-
-
-def class_names(served: Served) -> list[str]:
-    """Classes as the keys of `probabilities`."""
-    return [canonical_label(label) for label in served.predictor.target.classes]
 
 
 def unknown_column(name: str, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:
