@@ -1,6 +1,7 @@
 """A real server in a process of its own, and what it answers."""
 
 import json
+import signal
 import socket
 import threading
 from urllib.parse import urlparse
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.registry.parts import make_table
-from tests.serve.online.servers import serving
+from tests.serve.online.servers import serving, until
 
 from shardwise.core.target import Task
 
@@ -318,3 +319,14 @@ def test_columns_more_than_needed_are_ignored_where_that_is_asked_for(packages):
         assert first.status_code == 200
         assert first.json() == again.json()
         assert samples(client)["shardwise_cache_hits_total",] == 1
+
+
+def test_a_server_that_ends_says_so_first_and_a_second_signal_ends_it_at_once(packages):
+    with serving(f"m={packages[Task.BINARY]}", "--drain-delay", "1h") as running:
+        with httpx.Client(base_url=running.url, timeout=60) as client:
+            assert client.get("/v2/health/ready").status_code == 200
+            running.process.send_signal(signal.SIGTERM)
+            until(lambda: client.get("/v2/health/ready").status_code == 503, "it says that it is ready")
+            assert client.get("/v2/health/live").status_code == 200
+            assert client.post("/predict", json=ROW).status_code == 200
+        assert running.end() == 0

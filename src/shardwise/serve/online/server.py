@@ -66,7 +66,9 @@ class OnlineServer(uvicorn.Server):
         self._routes.ready = False
         delay_s = self._routes.config.drain_delay_s
         if delay_s > 0:
-            threading.Timer(delay_s, self._exit).start()
+            later = threading.Timer(delay_s, self._exit)
+            later.daemon = True
+            later.start()
         else:
             self._exit()
 
