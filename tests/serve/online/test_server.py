@@ -197,7 +197,7 @@ def test_a_bad_row_among_others_is_named(client):
         ("GET", "/", {}, 404, "not_found"),
     ],
 )
-def test_requests_that_cannot_be_answered_are_told_why(client, method, path, headers, status, code):
+def test_requests_that_cannot_be_answered_are_told_why(client, method, path, headers, *, status, code):
     content = json.dumps(ROW).encode() if method == "POST" else None
     answer = client.request(method, path, headers=headers, content=content)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
