@@ -20,6 +20,7 @@ VERBS = {
     "train": "Train, evaluate honestly, and seal a package.",
     "evaluate": "Score a package on new labelled data, with intervals and slices.",
     "predict": "Predict files of any size, in input order.",
+    "serve": "HTTP: rows, Arrow, the Open Inference Protocol; new versions are followed.",
     "models": "The registry: names, versions and aliases of packages; promote, roll back.",
 }
 

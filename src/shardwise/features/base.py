@@ -1,7 +1,7 @@
 """batches -> model-ready batches: the plug point."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from shardwise.stats.base import Summary
 TARGET = "__target__"  # float64: class index or number; NaN = not labelled
 TEST = -1  # the fold of the sealed test rows, as in `split.base`, and of every new row
 FOLD = "__fold__"  # int8: fold number of the row
+Cell = Callable[[Any], Sequence[float] | None]
 
 
 class Transformer(Protocol):
@@ -52,3 +53,19 @@ class Transformer(Protocol):
 
     @classmethod
     def from_state(cls, state: State) -> Self: ...
+
+
+@runtime_checkable
+class CellWise(Protocol):
+    """A transformer of one column that can read a single value of Python, much faster than a batch of one row."""
+
+    reads: tuple[str, ...]
+
+    def cell(self, kind: pa.DataType) -> Cell | None:
+        """What a value becomes in a column that had the type `kind` in training.
+
+        The function gives the numbers of `output()`, the same to the bit as `transform` does of a batch, or None for a
+        value that only a batch tells: text where a number is expected, numbers that are huge. None for a type that
+        is not read so at all.
+        """
+        ...

@@ -1,7 +1,7 @@
 """Categories as integers: a dictionary of the heaviest values, 0 for rare or unseen, NaN for missing."""
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from shardwise.core.errors import RejectColumn
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.core.target import canonical
+from shardwise.features.base import Cell
 from shardwise.features.columns import ColumnProfile, ProfileOnly, RecipeConfig
 from shardwise.features.numeric import is_string
 
@@ -55,9 +56,55 @@ class Vocabulary:
     def _search(self, texts: pa.Array) -> pa.Array:
         if len(texts) > _SMALL or len(texts) > len(self):
             return pc.index_in(texts, value_set=self.values)
+        positions = self._by_text()
+        return pa.array([positions.get(text) for text in texts.to_pylist()], pa.int32())
+
+    def _by_text(self) -> dict[str, int]:
         if self._positions is None:
             self._positions = {text: place for place, text in enumerate(self.values.to_pylist())}
-        return pa.array([self._positions.get(text) for text in texts.to_pylist()], pa.int32())
+        return self._positions
+
+    def finder(self, kind: pa.DataType) -> Callable[[Any], int | None] | None:
+        """What finds a single value of Python in a column of the type `kind`, as `lookup` does in a batch.
+
+        The function gives None for values that only a batch tells; None for types that are not found so.
+
+        >>> find = Vocabulary(["7", "3"], numeric=True).finder(pa.float64())
+        >>> find(3.0), find(7), find(2.0), find(None), find(2.5)
+        (1, 0, -1, -2, None)
+        """
+        if is_string(kind) and not self.numeric:
+            return self._text_finder(str, str)
+        if pa.types.is_boolean(kind) and not self.numeric:
+            return self._text_finder(bool, lambda value: "true" if value else "false")
+        if self.numeric and pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
+            return self._whole_finder(2**53)
+        if self.numeric and pa.types.is_float64(kind):
+            return self._whole_finder(2**53)
+        if self.numeric and pa.types.is_float32(kind):
+            return self._whole_finder(2**24)
+        return None
+
+    def _text_finder(self, wanted: type, spelling: Callable[[Any], str]) -> Callable[[Any], int | None]:
+        positions = self._by_text()
+
+        def find(value: Any) -> int | None:
+            if type(value) is wanted:
+                return positions.get(spelling(value), UNSEEN)
+            return NULL if value is None else None
+
+        return find
+
+    def _whole_finder(self, exact: int) -> Callable[[Any], int | None]:
+        positions = self._by_text()
+
+        def find(value: Any) -> int | None:
+            kind = type(value)
+            if (kind is int or (kind is float and value.is_integer())) and -exact < value < exact:
+                return positions.get(str(int(value)), UNSEEN)
+            return NULL if value is None else None
+
+        return find
 
 
 def spelled(array: pa.Array, *, numeric: bool) -> pa.Array:
@@ -119,6 +166,17 @@ class Category(ProfileOnly):
 
     def write(self, batch: pa.RecordBatch, out: np.ndarray) -> None:
         np.take(self._codes, self._vocabulary.lookup(batch.column(self.reads[0])), out=out[:, 0], mode="wrap")
+
+    def cell(self, kind: pa.DataType) -> Cell | None:
+        find, codes = self._vocabulary.finder(kind), self._codes.tolist()
+        if find is None:
+            return None
+
+        def cell(value: Any) -> Sequence[float] | None:
+            place = find(value)
+            return None if place is None else (codes[place],)
+
+        return cell
 
     def state(self) -> State:
         return {

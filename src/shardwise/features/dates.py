@@ -16,11 +16,11 @@ from shardwise.core.errors import RejectColumn, SchemaError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
 from shardwise.data import dates
+from shardwise.features.base import Cell
 from shardwise.features.columns import ColumnProfile, ProfileOnly
+from shardwise.features.moments import DAY_US, HOUR_US, micros_reader, moment_cell, part_reader
 from shardwise.features.numeric import is_string
 
-DAY_US = 86_400_000_000
-HOUR_US = 3_600_000_000
 _RANKS = np.linspace(0.0, 1.0, 401)
 
 
@@ -110,6 +110,16 @@ class Calendar(ProfileOnly):
             np.copyto(out[:, place], _part(part, clock), casting="unsafe")
             if missing is not None:
                 out[missing, place] = 0.0 if part == "weekend" else np.nan
+
+    def cell(self, kind: pa.DataType) -> Cell | None:
+        other_format = self._format is not None and "%" in self._format
+        if self._time_of_day or self._zone not in (None, "UTC") or other_format:
+            return None
+        read = micros_reader(kind)
+        if read is None:
+            return None
+        missing = [0.0 if part == "weekend" else float("nan") for part in self._parts]
+        return moment_cell(read, [part_reader(part, _WAVES) for part in self._parts], missing, self._start_us)
 
     def _local(self, micros: np.ndarray) -> np.ndarray:
         """Microseconds on the clocks of the column's zone."""

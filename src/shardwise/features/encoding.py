@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
+from shardwise.features.base import Cell
 from shardwise.features.category import Vocabulary
 from shardwise.features.target_sums import Labels, Sums, TargetSums, Visibility
 from shardwise.stats.arrays import array_from_state, array_to_state, narrow
@@ -123,6 +124,17 @@ class TargetEncoding:
         cells = slots * width + places % width
         for column, table in enumerate(tables.reshape(len(tables), -1)):
             np.take(table, cells, out=out[:, column], mode="clip")
+
+    def cell(self, kind: pa.DataType) -> Cell | None:
+        find, table = self._vocabulary.finder(kind), np.ascontiguousarray(self._tables[:, -1].T)
+        if find is None:
+            return None
+
+        def cell(value: Any) -> Sequence[float] | None:
+            place = find(value)
+            return None if place is None else table[place].tolist()
+
+        return cell
 
     def sealed(self) -> Self:
         """A copy that encodes new rows only: the sums per fold are left out."""

@@ -4,7 +4,7 @@ Infinities read as the finite extremes of the training rows (so do values that f
 missing, which they are not. Text that is no number is an error, never a silent zero.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from shardwise.core.errors import SchemaError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
+from shardwise.features.base import Cell
 from shardwise.features.columns import ColumnProfile, ProfileOnly
 
 MISSING_WORDS = ("", "na", "n/a", "nan", "null", "none", "-", "?")
@@ -70,6 +71,25 @@ class Number(ProfileOnly):
             column[infinite] = np.where(column[infinite] > 0, self._high, self._low)
         if len(self._features) > 1:
             np.isnan(column, out=out[:, 1], casting="unsafe")
+
+    def cell(self, kind: pa.DataType) -> Cell | None:
+        read = number_reader(kind)
+        if read is None:
+            return None
+        offset, unit, flagged = self._offset, self._unit, len(self._features) > 1
+        plain = not offset and unit == 1.0
+
+        def cell(value: Any) -> Sequence[float] | None:
+            number = read(value)
+            if number is None:
+                return None
+            if not plain:
+                number = number / unit - offset
+            if not abs(number) <= _LARGEST and number == number:
+                return None
+            return (number, number != number) if flagged else (number,)
+
+        return cell
 
     def state(self) -> State:
         return {
@@ -184,6 +204,42 @@ def read_numbers(values: pa.Array, column: str) -> np.ndarray:
     if values.null_count:
         values = values.fill_null(float("nan"))
     return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+_NAN = float("nan")
+_EXACT = {64: 2**53, 32: 2**24}  # integers up to here are exact in a float of so many bits
+
+
+def number_reader(kind: pa.DataType) -> Callable[[Any], float | None] | None:
+    """What turns a value of Python into the number that `read_numbers` makes of it in a column of the type `kind`.
+
+    The function gives None for values of other types than the usual ones. None for types that are not read so.
+
+    >>> read = number_reader(pa.int64())
+    >>> read(3), read(2.5), read("3"), read(2**60)
+    (3.0, 2.5, None, None)
+    """
+    if pa.types.is_boolean(kind):
+        return lambda value: float(value) if type(value) is bool else _NAN if value is None else None
+    if pa.types.is_integer(kind):
+        return _number_reader(2**53, lambda number: number + 0.0)  # an integer has no -0.0
+    if pa.types.is_float64(kind):
+        return _number_reader(_EXACT[64], None)
+    if pa.types.is_float32(kind):
+        return _number_reader(_EXACT[32], lambda number: float(np.float32(number)) if abs(number) <= _LARGEST else None)
+    return None
+
+
+def _number_reader(exact: int, rounded: Callable[[float], float | None] | None) -> Callable[[Any], float | None]:
+    def read(value: Any) -> float | None:
+        kind = type(value)
+        if kind is float:
+            return value if rounded is None or value != value else rounded(value)
+        if kind is int:
+            return float(value) if -exact <= value <= exact else None
+        return _NAN if value is None else None
+
+    return read
 
 
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}

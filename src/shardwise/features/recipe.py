@@ -152,6 +152,11 @@ class Recipe:
     def aggregates(self) -> tuple[Aggregate, ...]:
         return tuple(step for _, step in self._steps if isinstance(step, Aggregate))
 
+    @property
+    def steps(self) -> Sequence[tuple[Transformer, int, int]]:
+        """The transformers with the first of their columns of the matrix, and the one after the last."""
+        return tuple(self._outputs)
+
     def _lay_out(self) -> None:
         """Give every step its columns of the matrix."""
         features: list[Feature] = []

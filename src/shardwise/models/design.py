@@ -88,6 +88,20 @@ class Design:
             total += weights[self._slots(place, X[:, i])].T
         return np.ascontiguousarray(total.T)
 
+    def for_rows(self, weights: np.ndarray) -> "RowScores":
+        """The scores of single rows with these weights."""
+        used = [place for place in range(len(self._numbers)) if weights[place].any()]
+        features = [self._features[self._numbers[place]] for place in used]
+        return RowScores(self, weights, used, features)
+
+    def number_columns(self, places: Sequence[int]) -> list[int]:
+        """Which columns of X the numbers at these places are."""
+        return [self._numbers[place] for place in places]
+
+    def slots_of(self, X: np.ndarray) -> list[int]:
+        """Numbers of the table's rows for X `(1, features)`."""
+        return [int(self._slots(place, X[:, i])[0]) for place, i in enumerate(self._codes)]
+
     def spread(self, weights: np.ndarray) -> np.ndarray:
         """How much each feature moves the scores, float64 `(features,)`.
 
@@ -98,6 +112,31 @@ class Design:
         for place, i in enumerate(self._codes):
             spread[i] = weights[self._starts[place] : self._starts[place + 1]].std(axis=0).sum()
         return spread
+
+
+class RowScores:
+    """`Design.scores` of one row: all numbers at once, summed in the same order, so that the bits are the same."""
+
+    def __init__(self, design: Design, weights: np.ndarray, places: Sequence[int], features: Sequence[Feature]) -> None:
+        self._design, self._weights = design, weights
+        self._columns = design.number_columns(places)
+        self._of_numbers = weights[list(places)]
+        self._low, self._high, self._fill, self._center = (
+            np.array([getattr(feature, name) for feature in features], dtype=np.float64)
+            for name in ("low", "high", "fill", "center")
+        )
+        self._scale = np.array([feature.scale if feature.scale > 0 else 1.0 for feature in features])
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Float64 `(1, scores)` for X `(1, features)`."""
+        values = X[0, self._columns].astype(np.float64)
+        values = np.where(np.isnan(values), self._fill, values)
+        np.clip(values, self._low, self._high, out=values)
+        values = np.where(np.isfinite(values), values, self._fill)
+        values = (values - self._center) / self._scale
+        slots = self._design.slots_of(X)
+        terms = np.concatenate([self._weights[-1:], values[:, None] * self._of_numbers, self._weights[slots]])
+        return np.asarray(np.add.accumulate(terms, axis=0)[-1:])
 
 
 def _standardise(feature: Feature, column: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
-from shardwise.models.design import Design
+from shardwise.models.design import Design, RowScores
 from shardwise.models.links import LINKS, link
 from shardwise.models.params import check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
@@ -68,6 +68,7 @@ class Linear:
         self._weights: np.ndarray | None = (
             None  # float64 (columns of the design + 1, scores); the last is the intercept
         )
+        self._row: RowScores | None = None
 
     def fit(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
         """Descend until the validation loss stops falling; the best round's weights are kept.
@@ -87,13 +88,17 @@ class Linear:
         try:
             descent.run(train, valid if valid is not None and valid.n_rows else None, run, self.target)
         finally:
-            self._weights = descent.best
+            self._weights, self._row = descent.best, None
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
         check_matrix(X, self.features)
         if self._weights is None:
             raise not_fitted("linear")
+        if len(X) == 1:
+            if self._row is None:
+                self._row = self._design.for_rows(self._weights)
+            return self._scale.invert(link(self.target.task, self._row(X)))
         starts = range(0, max(len(X), 1), PREDICT_ROWS)
         scores = [self._design.scores(X[start : start + PREDICT_ROWS], self._weights) for start in starts]
         return self._scale.invert(link(self.target.task, np.concatenate(scores)))

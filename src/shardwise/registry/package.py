@@ -13,7 +13,8 @@ Loading checks every hash, predicts the golden rows again, and executes nothing 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ class Package:
         Raises `SchemaError` when a column is missing or cannot be read as the one of the training data.
         """
         return score(self.recipe, self.members, self.target, batch)
+
+    def scores_of(self, X: np.ndarray) -> np.ndarray:
+        """The same for rows that the recipe has encoded, float32 `(rows, features)`."""
+        return self._combiner.combine(member.model.predict(X) for member in self.members)
+
+    @cached_property
+    def _combiner(self) -> MeanCombiner:
+        return MeanCombiner([member.weight for member in self.members])
 
     def profile_state(self) -> State:
         """Statistics of the training data, as `data.profile` saves them."""
@@ -184,7 +193,7 @@ def _load(folder: Path) -> Package:
     )
     same = dict(manifest.libraries) == libraries()
     found = check_golden(folder, package.scores, same_libraries=same)
-    return Package(**{**vars(package), "golden_difference": found})
+    return replace(package, golden_difference=found)
 
 
 def _golden_rows(golden: pa.RecordBatch | pa.Table, recipe: Recipe) -> pa.RecordBatch:

@@ -1,6 +1,6 @@
 """One way from raw rows to an answer: for a row, a batch, a file, a request."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.core.errors import SchemaError
+from shardwise.core.errors import BadInput, SchemaError, foreign
 from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical_label
+from shardwise.features.row import RowEncoder
 from shardwise.registry.package import Package, load_package
 
 BATCH_ROWS = 65_536
+MANY_ROWS = 64  # from here a batch is made of rows of Python values: docs/decisions/0017-online.md
 PREDICTION = "prediction"
 PROBABILITY = "probability_"
 
@@ -25,6 +27,13 @@ class Predictor:
     def __init__(self, package: Package) -> None:
         self.package = package
         self.columns: tuple[str, ...] = tuple(package.inputs.names)
+        self.known = frozenset(self.columns)
+        self._encode = RowEncoder(package.recipe, package.inputs, self.row_batch)
+        self.labels: list[Any] = []  # of classes, in their own type
+        if self.target.task.is_classification:
+            self.labels = self.target.decode(np.arange(len(self.target.classes))).to_pylist()
+        self.class_names = [canonical_label(label) for label in self.target.classes]
+        self._names = [f"{PROBABILITY}{name}" for name in self.class_names]
         self.answer_schema = self._answer(np.empty((0, self.target.outputs))).schema
 
     @classmethod
@@ -67,8 +76,59 @@ class Predictor:
     def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The answer for one row of Python values; raises `SchemaError` for columns that are missing."""
         self.check_row(row)
-        answer: dict[str, Any] = self._answer(self.package.scores(self.row_batch(row))).to_pylist()[0]
-        return answer
+        scores = self.row_scores(row)
+        if not self.labels:
+            return {PREDICTION: float(scores[0])}
+        return {PREDICTION: self.labels[int(scores.argmax())], **dict(zip(self._names, scores.tolist(), strict=True))}
+
+    def row_scores(self, row: Mapping[str, Any]) -> np.ndarray:
+        """Float64 `(outputs,)` of a row that has all columns: the bits that `predict` gives of a batch with it."""
+        return self.scores_of_rows([row]).reshape(-1)
+
+    def scores_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Float64 `(rows, outputs)` of one row or more, with all columns: the bits as one by one, sooner for many.
+
+        Raises `SchemaError` for a value that cannot be read.
+        """
+        return self.computed(rows)
+
+    def computed(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """As `scores_of_rows`, whatever is remembered."""
+        scores = self._together(rows) if len(rows) >= MANY_ROWS else None
+        if scores is None:
+            each = [self._one(row, number if len(rows) > 1 else None) for number, row in enumerate(rows)]
+            scores = each[0] if len(each) == 1 else np.concatenate(each)
+        return scores.reshape(len(rows), self.target.outputs)
+
+    def _one(self, row: Mapping[str, Any], number: int | None) -> np.ndarray:
+        where = {} if number is None else {"row": number}
+        try:
+            return self.package.scores_of(self._encode(row))
+        except BadInput as error:
+            error.context |= where
+            raise
+        except pa.ArrowException as error:  # Arrow refuses some values in its own words
+            raise foreign(error, **where) from error
+
+    def _together(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+        """None where only the rows one by one tell, or tell which of them cannot be read."""
+        batch = self.rows_batch(rows)
+        try:
+            return None if batch is None else self.package.scores(batch)
+        except (BadInput, pa.ArrowException):
+            return None
+
+    def no_scores(self) -> np.ndarray:
+        """Float64 `(0, outputs)`."""
+        return np.empty((0, self.target.outputs))
+
+    def rows_batch(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch | None:
+        """Rows of Python values as one batch; None where a column holds what only a row alone tells."""
+        try:
+            arrays = [pa.array([row[field.name] for row in rows], field.type) for field in self.package.inputs]
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            return None
+        return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
 
     def row_batch(self, row: Mapping[str, Any]) -> pa.RecordBatch:
         """A row of Python values as a batch of the columns that the model reads."""
@@ -79,12 +139,11 @@ class Predictor:
         if not self.target.task.is_classification:
             return pa.RecordBatch.from_arrays([pa.array(scores.reshape(-1))], names=[PREDICTION])
         labels = self.target.decode(scores.argmax(axis=1))
-        names = [f"{PROBABILITY}{canonical_label(label)}" for label in self.target.classes]
-        return pa.RecordBatch.from_arrays([labels, *map(pa.array, scores.T)], names=[PREDICTION, *names])
+        return pa.RecordBatch.from_arrays([labels, *map(pa.array, scores.T)], names=[PREDICTION, *self._names])
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         """Raise `SchemaError` for columns that a row lacks."""
-        if not all(name in row for name in self.columns):
+        if not self.known <= row.keys():
             self.check_columns(pa.schema([(name, pa.null()) for name in row]))
 
     def check_columns(self, schema: pa.Schema) -> None:
@@ -102,17 +161,21 @@ def to_array(value: Any, field: pa.Field) -> pa.Array:
     """An array of one value in the type of the training data, or in its own: the recipe knows how to widen."""
     try:
         return pa.array([value], field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return _own_type(value, field.name)
 
 
 def _own_type(value: Any, name: str) -> pa.Array:
+    refused = SchemaError(
+        f"{value!r} is no value of a column", hint="Give a number, a text, a date or null.", column=name
+    )
     try:
-        return pa.array([value])
-    except (pa.ArrowException, OverflowError) as error:
-        raise SchemaError(
-            f"{value!r} is no value of a column", hint="Give a number, a text, a date or null.", column=name
-        ) from error
+        array = pa.array([value])
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise refused from error
+    if pa.types.is_nested(array.type):
+        raise refused
+    return array
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:

@@ -17,7 +17,7 @@ from shardwise.serve.cache.keys import RowKeys, cells
 from shardwise.serve.cache.local import LocalCache
 from shardwise.serve.cache.opening import open_cache
 from shardwise.serve.cache.predictions import CachedPredictor
-from shardwise.serve.predictor import to_array
+from shardwise.serve.predictor import Predictor, to_array
 from shardwise.testing.caches import ONE
 
 ROOM = 100_000_000
@@ -160,8 +160,8 @@ def test_a_refused_row_is_remembered_for_a_while(predictor, monkeypatch):
     remembering = cached(predictor.package, LocalCache(ROOM, clock=lambda: now[0]))
     row = {**make_table(1).to_pylist()[0], "x": "no number"}
     calls = []
-    scores = type(predictor.package).scores
-    monkeypatch.setattr(type(predictor.package), "scores", lambda self, batch: calls.append(1) or scores(self, batch))
+    computed = Predictor.computed
+    monkeypatch.setattr(Predictor, "computed", lambda self, rows: calls.append(1) or computed(self, rows))
     told = []
     for now[0] in (0.0, 1.0, 59.0, 61.0):
         with pytest.raises(SchemaError) as refused:
@@ -195,14 +195,14 @@ def test_of_many_that_miss_at_once_one_computes(predictor, monkeypatch):
     remembering = cached(predictor.package)
     row = make_table(1).to_pylist()[0]
     started, gate, calls, answers = threading.Barrier(8), threading.Event(), [], []
-    scores = type(predictor.package).scores
+    computed = Predictor.computed
 
-    def slow(self, batch):
+    def slow(self, rows):
         calls.append(1)
         assert gate.wait(30)
-        return scores(self, batch)
+        return computed(self, rows)
 
-    monkeypatch.setattr(type(predictor.package), "scores", slow)
+    monkeypatch.setattr(Predictor, "computed", slow)
 
     def work():
         started.wait()
@@ -218,16 +218,16 @@ def test_who_waited_for_one_that_failed_computes_itself(predictor, monkeypatch):
     remembering = cached(predictor.package)
     row = make_table(1).to_pylist()[0]
     first, gate, outcomes = [True], threading.Event(), []
-    scores = type(predictor.package).scores
+    computed = Predictor.computed
 
-    def fails_once(self, batch):
+    def fails_once(self, rows):
         if first:
             first.clear()
             assert gate.wait(30)
             raise MemoryError
-        return scores(self, batch)
+        return computed(self, rows)
 
-    monkeypatch.setattr(type(predictor.package), "scores", fails_once)
+    monkeypatch.setattr(Predictor, "computed", fails_once)
 
     def work():
         try:

@@ -1,17 +1,17 @@
 """A predictor that remembers its answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from shardwise.core.target import canonical_label
+from shardwise.core.errors import BadInput
 from shardwise.registry.package import Package
 from shardwise.serve.cache.answers import Answers
 from shardwise.serve.cache.base import Cache
 from shardwise.serve.cache.keys import RowKeys
-from shardwise.serve.predictor import BATCH_ROWS, PREDICTION, PROBABILITY, Predictor, to_array
+from shardwise.serve.predictor import BATCH_ROWS, Predictor, to_array
 
 VERSION_DIGITS = 32
 
@@ -29,10 +29,6 @@ class CachedPredictor(Predictor):
         super().__init__(package)
         self._keys = RowKeys(package.inputs, to_array)
         self._answers = Answers(cache, package.hash[:VERSION_DIGITS], self.target.outputs)
-        self._labels: list[Any] = []
-        if self.target.task.is_classification:
-            self._labels = self.target.decode(np.arange(len(self.target.classes))).to_pylist()
-        self._names = [f"{PROBABILITY}{canonical_label(label)}" for label in self.target.classes]
 
     @property
     def cache(self) -> Cache:
@@ -45,18 +41,22 @@ class CachedPredictor(Predictor):
         rows = [self._remembered(piece) for piece in pieces if piece.num_rows]
         return self._shaped(np.concatenate(rows)) if rows else super().predict(table)
 
-    def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        self.check_row(row)
-        scores = self._answers.rows(
-            [self._keys.of_row(row)], lambda _: self.package.scores(self.row_batch(row)), refusals=True
-        )[0]
-        if not self._labels:
-            return {PREDICTION: float(scores[0])}
-        return {PREDICTION: self._labels[int(scores.argmax())], **dict(zip(self._names, scores.tolist(), strict=True))}
+    def scores_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        keys = [self._keys.of_row(row) for row in rows]
+
+        def compute(places: np.ndarray) -> np.ndarray:
+            try:
+                return self.computed([rows[place] for place in places])
+            except BadInput as error:
+                if len(rows) > 1:
+                    error.context["row"] = int(places[int(str(error.context.get("row", 0)))])
+                raise
+
+        return self._answers.rows(keys, compute, refusals=len(rows) == 1)
 
     def _remembered(self, piece: pa.RecordBatch) -> np.ndarray:
         compute = super().predict
         return self._answers.rows(self._keys.of_batch(piece), lambda places: compute(piece.take(pa.array(places))))
 
     def _shaped(self, rows: np.ndarray) -> np.ndarray:
-        return rows if self._labels else rows.reshape(-1)
+        return rows if self.labels else rows.reshape(-1)

@@ -1,0 +1,169 @@
+"""A load generator: one process, one thread, many connections, requests that were made before the clock started.
+
+`closed` asks again as soon as an answer is there, on each connection: what a server can do at most. `steady` asks at
+times that were fixed before (open loop): a request that has to wait for a connection has waited since its own time, so
+that a server which stalls cannot hide it.
+"""
+
+import asyncio
+import collections
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+WARM_S = 1.0
+_END = b"\r\n\r\n"
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: `ask` sends a request; when its answer is whole, `done(connection, status)` is called."""
+
+    def __init__(self, done: Any) -> None:
+        self._done = done
+        self._read = b""
+        self.asked_s = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def ask(self, request: bytes, asked_s: float) -> None:
+        self.asked_s = asked_s
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._read += data
+        end = self._read.find(_END)
+        if end < 0:
+            return
+        head = self._read[:end].lower()
+        place = head.find(b"content-length:")
+        length = int(head[place + 15 :].split(b"\r\n", 1)[0]) if place >= 0 else 0
+        if len(self._read) >= end + 4 + length:
+            status = int(head[9:12])
+            self._read = self._read[end + 4 + length :]
+            self._done(self, status)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
+        self._done(self, 0)
+
+    def close(self) -> None:
+        self._done = lambda *_: None
+        self._transport.close()
+
+
+class _Tally:
+    """What came back after the warming up."""
+
+    def __init__(self, begin_s: float) -> None:
+        self.begin_s = begin_s
+        self.seconds: list[float] = []
+        self.statuses: collections.Counter[int] = collections.Counter()
+
+    def add(self, asked_s: float, status: int) -> None:
+        now = time.perf_counter()
+        if asked_s >= self.begin_s:
+            self.statuses[status] += 1
+            if status == 200:
+                self.seconds.append(now - asked_s)
+
+    def figures(self, span_s: float) -> dict[str, Any]:
+        good = len(self.seconds)
+        quantiles = np.quantile(self.seconds, [0.5, 0.99]) if good else [float("nan")] * 2
+        failed = {str(status): count for status, count in self.statuses.items() if status != 200}
+        return {"requests_per_s": round(good / span_s, 1), "p50_ms": round(float(quantiles[0]) * 1e3, 3),
+                "p99_ms": round(float(quantiles[1]) * 1e3, 3), "requests": good, "failed": failed}  # fmt: skip
+
+
+def closed(url: str, bodies: str, connections: int, seconds: float) -> dict[str, Any]:
+    """Requests a second and milliseconds, each connection asking without a pause; `bodies`: a file, one a line."""
+    return _run(_closed(url, _requests(url, bodies), connections, seconds))
+
+
+def steady(url: str, bodies: str, connections: int, seconds: float, rate: float) -> dict[str, Any]:
+    """The same at `rate` requests a second, by the times at which they were due."""
+    return _run(_steady(url, _requests(url, bodies), connections, seconds, rate))
+
+
+def _run(main: Any) -> Any:
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.run(main)
+    return asyncio.run(main)
+
+
+def _requests(url: str, bodies: str) -> list[bytes]:
+    place = urlsplit(url)
+    head = f"POST {place.path}{'?' + place.query if place.query else ''} HTTP/1.1\r\nhost: {place.netloc}\r\n"
+    return [
+        f"{head}content-type: application/json\r\ncontent-length: {len(body.encode())}\r\n\r\n{body}".encode()
+        for body in Path(bodies).read_text(encoding="utf8").splitlines()
+    ]
+
+
+async def _connect(url: str, done: Any, count: int) -> list[_Connection]:
+    place, loop = urlsplit(url), asyncio.get_running_loop()
+    made = [await loop.create_connection(lambda: _Connection(done), place.hostname, place.port) for _ in range(count)]
+    return [protocol for _, protocol in made]
+
+
+async def _closed(url: str, requests: list[bytes], count: int, seconds: float) -> dict[str, Any]:
+    begin_s = time.perf_counter() + WARM_S
+    tally, number = _Tally(begin_s), 0
+
+    def done(connection: _Connection, status: int) -> None:
+        nonlocal number
+        tally.add(connection.asked_s, status)
+        number += 1
+        if status:
+            connection.ask(requests[number % len(requests)], time.perf_counter())
+
+    connections = await _connect(url, done, count)
+    for place, connection in enumerate(connections):
+        connection.ask(requests[place % len(requests)], time.perf_counter())
+    await asyncio.sleep(WARM_S + seconds)
+    figures = tally.figures(time.perf_counter() - begin_s)
+    for connection in connections:
+        connection.close()
+    return figures
+
+
+async def _steady(url: str, requests: list[bytes], count: int, seconds: float, rate: float) -> dict[str, Any]:
+    free: collections.deque[_Connection] = collections.deque()
+    due: collections.deque[float] = collections.deque()
+    begin_s = time.perf_counter()
+    tally, asked = _Tally(begin_s + WARM_S), 0
+
+    def go_on() -> None:
+        nonlocal asked
+        while free and due:
+            asked += 1
+            free.popleft().ask(requests[asked % len(requests)], due.popleft())
+
+    def done(connection: _Connection, status: int) -> None:
+        tally.add(connection.asked_s, status)
+        if status:
+            free.append(connection)
+            go_on()
+
+    connections = await _connect(url, done, count)
+    free.extend(connections)
+    times = begin_s + np.cumsum(np.random.default_rng(0).exponential(1 / rate, int(rate * (WARM_S + seconds))))
+    for at in times.tolist():
+        late = at - time.perf_counter()
+        if late > 0.0005:
+            await asyncio.sleep(late)
+        due.append(at)
+        go_on()
+        if late <= -0.001:
+            await asyncio.sleep(0)
+    while due:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    for connection in connections:
+        connection.close()
+    return {**tally.figures(times[-1] - begin_s - WARM_S), "asked_per_s": rate}

@@ -1,0 +1,74 @@
+"""shardwise serve PACKAGE|NAME..."""
+
+import sys
+from typing import Any
+
+import click
+
+from shardwise.cli import light
+from shardwise.cli.options import registry_option
+from shardwise.core.errors import ConfigError
+from shardwise.core.units import parse_duration, parse_size
+from shardwise.registry.references import open_registry
+from shardwise.serve.online.settings import EXTRA, ServeConfig
+
+try:
+    from shardwise.serve.online.server import serve
+    from shardwise.serve.online.workers import serve_with_workers
+
+    _MISSING = ""
+except ModuleNotFoundError as error:
+    _MISSING = str(error)
+
+__all__ = ["command", "light"]  # `light` is imported for its effect, before what imports LightGBM
+
+
+@click.command("serve")
+@click.argument("packages", nargs=-1, required=True, metavar="PACKAGE|NAME...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 for all.")
+@click.option("--port", default=8080, show_default=True, help="Port; 0 for a free one, which is told.")
+@click.option("--workers", default=1, show_default=True, help="Processes that share the port.")
+@registry_option
+@click.option("--deadline", default="10s", show_default=True, help="The longest that a request may take.")
+@click.option("--queue", default=2_000, show_default=True, help="Rows that may wait; more are refused with 429.")
+@click.option("--wait", default="2ms", show_default=True, help="The longest that a row waits for others.")
+@click.option("--max-rows", default=10_000, show_default=True, help="Rows of a body of JSON.")
+@click.option("--max-json", default="8MB", show_default=True, help="Size of a body of JSON or tensors.")
+@click.option("--max-arrow", default="256MB", show_default=True, help="Size of a body of Arrow.")
+@click.option("--extra", type=click.Choice(EXTRA), default="refuse", show_default=True,
+              help="What is done about columns that the model does not read.")  # fmt: skip
+@click.option("--poll", default="1s", show_default=True, help="Between two looks for a new version.")
+@click.option("--drain-delay", help="From SIGTERM, when it says it is not ready, until it listens no more.")
+@click.option("--drain", default="30s", show_default=True, help="For requests that are under way then.")
+@click.option("--cache", multiple=True, metavar="NAME", help="memory:256MB, redis://..., memcached://...; repeatable.")
+@click.option("--cache-ttl", help="How long an answer is kept, such as 1h.")
+@click.option("--worker", is_flag=True, hidden=True)  # one of the processes of --workers
+def command(packages: tuple[str, ...], *, registry: str | None, worker: bool, **given: Any) -> int:
+    """Serve packages over HTTP: folders, NAME (its champion, whatever that is), NAME@3, NAME@alias, or name=FOLDER.
+
+    POST /predict takes a row, a list of rows, or Arrow; /v2 is the Open Inference Protocol; also /metrics and
+    /openapi.json. A folder that is written anew, or an alias that is moved, is followed without a failed request.
+    """
+    if _MISSING:
+        what = f"serve needs a library that is not installed ({_MISSING})"
+        raise ConfigError(what, hint="Run: pip install 'shardwise[serve]'.")
+    config = _config(given)
+    if config.workers > 1 and not worker:
+        return serve_with_workers(sys.argv[1:], config)
+    serve(packages, open_registry(registry), config)
+    return 0
+
+
+def _config(given: dict[str, Any]) -> ServeConfig:
+    return ServeConfig(
+        host=given["host"], port=given["port"], workers=given["workers"], queue_rows=given["queue"],
+        max_rows=given["max_rows"], max_json_bytes=parse_size(given["max_json"]),
+        max_arrow_bytes=parse_size(given["max_arrow"]), extra=given["extra"], cache=given["cache"],
+        **_seconds(given),
+    )  # fmt: skip
+
+
+def _seconds(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the config that are durations."""
+    times = {name: given[name] for name in ("deadline", "wait", "poll", "drain_delay", "drain", "cache_ttl")}
+    return {f"{name}_s": parse_duration(time) for name, time in times.items() if time is not None}

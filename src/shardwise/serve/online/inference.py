@@ -1,0 +1,141 @@
+"""The Open Inference Protocol, version 2: what the server and its models are, and `infer`."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from shardwise.core.names import nearest, nearest_column
+from shardwise.serve.online.http import JSON, OCTETS, Response
+from shardwise.serve.online.live import Served
+from shardwise.serve.online.problems import Problem
+from shardwise.serve.online.rows import read_json, unknown_column
+from shardwise.serve.online.tensors import Tensor, datatype_of, read_tensors, to_bytes
+
+LENGTH_HEADER = b"inference-header-content-length"
+PREDICTION, PROBABILITIES = "prediction", "probabilities"
+
+
+def server_metadata() -> dict[str, Any]:
+    return {"name": "shardwise", "version": version("shardwise"), "extensions": ["binary_tensor_data"]}
+
+
+def model_metadata(served: Served, versions: list[str]) -> dict[str, Any]:
+    """Inputs and outputs of a model; a column is a tensor of the shape [rows]."""
+    predictor = served.predictor
+    inputs = [
+        {"name": field.name, "datatype": datatype_of(field.type), "shape": [-1],
+         "parameters": {"type": str(field.type)}}
+        for field in predictor.package.inputs
+    ]  # fmt: skip
+    outputs: list[dict[str, Any]] = [{"name": PREDICTION, "datatype": _label_type(served), "shape": [-1]}]
+    if predictor.labels:
+        names = served.predictor.class_names
+        outputs.append({"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(names)],
+                        "parameters": {"classes": names}})  # fmt: skip
+    return {"name": served.name, "versions": versions, "platform": "shardwise", "inputs": inputs, "outputs": outputs,
+            "parameters": {"version": served.version, "package": predictor.package.hash}}  # fmt: skip
+
+
+class Infer:
+    """An `infer` request that was read: its columns, and what is to be answered."""
+
+    def __init__(self, body: bytes, head_bytes: int | None, *, extra: str) -> None:
+        content = read_json(body if head_bytes is None else body[:head_bytes])
+        if not isinstance(content, dict):
+            raise Problem(422, "not_rows", "the body is no object", hint='Send {"inputs": [...]}.')
+        self.id = content.get("id")
+        self._extra = extra
+        self._outputs, self._binary = _wanted(content)
+        self.tensors = read_tensors(content.get("inputs"), b"" if head_bytes is None else body[head_bytes:])
+
+    @property
+    def rows(self) -> int:
+        return len(self.tensors[0].values)
+
+    def check(self, served: Served) -> None:
+        """Raise `Problem` for columns that are missing or not known, and outputs that there are not."""
+        columns, given = served.predictor.columns, [tensor.name for tensor in self.tensors]
+        missing = [name for name in columns if name not in given]
+        if missing:
+            raise Problem(422, "missing_column", f"there is no input {missing[0]!r}",
+                          hint=nearest_column(missing[0], given), column=missing[0])  # fmt: skip
+        if len(given) > len(columns) and self._extra == "refuse":
+            raise unknown_column(next(name for name in given if name not in columns), columns, {})
+        known = [PREDICTION, PROBABILITIES] if served.predictor.labels else [PREDICTION]
+        unknown = next((name for name in self._outputs or () if name not in known), None)
+        if unknown is not None:
+            raise Problem(400, "unknown_output", f"there is no output {unknown!r}", hint=nearest(unknown, known))
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        names = [tensor.name for tensor in self.tensors]
+        columns = [tensor.values for tensor in self.tensors]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def as_batch(self) -> pa.RecordBatch:
+        arrays = [tensor.to_arrow() for tensor in self.tensors]
+        return pa.RecordBatch.from_arrays(arrays, names=[tensor.name for tensor in self.tensors])
+
+    def answer(self, served: Served, scores: np.ndarray) -> Response:
+        """The response: JSON, followed by the bytes of the outputs that are wanted so."""
+        outputs, tails = [], []
+        for tensor, shape in _tensors_of(served, scores):
+            if self._outputs is not None and tensor.name not in self._outputs:
+                continue
+            told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": shape}
+            if self._binary if self._outputs is None else self._outputs[tensor.name]:
+                tails.append(to_bytes(tensor))
+                told["parameters"] = {"binary_data_size": len(tails[-1])}
+            else:
+                told["data"] = tensor.values
+            outputs.append(told)
+        content = {"model_name": served.name, "model_version": served.version, "outputs": outputs}
+        head = orjson.dumps(content | ({} if self.id is None else {"id": self.id}))
+        if not tails:
+            return Response(head, JSON)
+        return Response(b"".join([head, *tails]), OCTETS, headers={LENGTH_HEADER.decode(): str(len(head))})
+
+
+def head_length(headers: Mapping[bytes, bytes]) -> int | None:
+    """Bytes of the JSON before binary tensors; None where all is JSON."""
+    told = headers.get(LENGTH_HEADER)
+    if told is None:
+        return None
+    if not told.isdigit():
+        raise Problem(400, "bad_header", f"{LENGTH_HEADER.decode()} is no number", hint="Give the bytes of the JSON.")
+    return int(told)
+
+
+def _wanted(content: Mapping[str, Any]) -> tuple[dict[str, bool] | None, bool]:
+    """Names of the outputs, and whether each is wanted as bytes; None for all of them. And what holds for all."""
+    binary = _binary(content, "binary_data_output")
+    outputs = content.get("outputs")
+    if not outputs:
+        return None, binary
+    if not isinstance(outputs, list) or not all(isinstance(each, dict) and "name" in each for each in outputs):
+        raise Problem(400, "unknown_output", "`outputs` is no list of outputs with names", hint="Leave it out for all.")
+    return {str(each["name"]): _binary(each, "binary_data", binary) for each in outputs}, binary
+
+
+def _binary(content: Mapping[str, Any], name: str, otherwise: bool = False) -> bool:
+    parameters = content.get("parameters")
+    return bool(parameters.get(name, otherwise)) if isinstance(parameters, dict) else otherwise
+
+
+def _label_type(served: Served) -> str:
+    labels = served.predictor.labels
+    return datatype_of(pa.array(labels).type) if labels else "FP64"
+
+
+def _tensors_of(served: Served, scores: np.ndarray) -> list[tuple[Tensor, list[int]]]:
+    labels, rows = served.predictor.labels, len(scores)
+    if not labels:
+        return [(Tensor(PREDICTION, "FP64", scores.reshape(-1).tolist()), [rows])]
+    chosen = [labels[best] for best in scores.argmax(axis=1).tolist()]
+    return [
+        (Tensor(PREDICTION, _label_type(served), chosen), [rows]),
+        (Tensor(PROBABILITIES, "FP64", scores.reshape(-1).tolist()), list(scores.shape)),
+    ]

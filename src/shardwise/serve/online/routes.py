@@ -1,0 +1,205 @@
+"""What each path answers."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+
+from shardwise.serve.cache.base import Cache
+from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns, read_arrow
+from shardwise.serve.online.bulk import Bulk
+from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response
+from shardwise.serve.online.inference import Infer, head_length, model_metadata, server_metadata
+from shardwise.serve.online.lane import GROUP_ROWS, Lane
+from shardwise.serve.online.live import Models, Served
+from shardwise.serve.online.metrics import CONTENT_TYPE, Metrics
+from shardwise.serve.online.openapi import document
+from shardwise.serve.online.problems import Problem
+from shardwise.serve.online.rows import answer_json, check_rows, read_json, rows_of
+from shardwise.serve.online.settings import ServeConfig
+
+Handler = Callable[[Request], Awaitable[Response]]
+_JSON_TYPES = ("", JSON, "application/x-www-form-urlencoded")  # the last is what curl says without being asked
+
+
+class Routes:
+    """The endpoints of a server."""
+
+    def __init__(self, models: Models, config: ServeConfig, metrics: Metrics, cache: Cache | None = None) -> None:
+        self.models, self.config, self.metrics, self.cache = models, config, metrics, cache
+        self.ready = True
+        remote = cache is not None and any(not name.startswith("memory") for name in config.cache)
+        self._lanes = {name: Lane(config, metrics, inline=not remote) for name in models.names}
+        self._bulk = Bulk(metrics)
+        self._fixed: Mapping[tuple[str, str], tuple[str, Handler]] = {
+            ("GET", "/v2/health/live"): ("live", self.live),
+            ("GET", "/v2/health/ready"): ("ready", self.is_ready),
+            ("GET", "/v2"): ("server", self.server),
+            ("GET", "/v2/models"): ("models", self.list_models),
+            ("POST", "/predict"): ("predict", self.predict),
+            ("GET", "/metrics"): ("metrics", self.show_metrics),
+            ("GET", "/openapi.json"): ("openapi", self.show_openapi),
+        }
+
+    def close(self) -> None:
+        """End the threads; nothing is under way any more."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._bulk.close()
+
+    def find(self, method: str, path: str) -> tuple[str, Handler]:
+        """The name of an endpoint, and what answers it; raises `Problem` 404 or 405."""
+        method = "GET" if method == "HEAD" else method
+        found = self._fixed.get((method, path))
+        if found is not None:
+            return found
+        if path.startswith("/v2/models/"):
+            return self._of_model(method, path)
+        allowed = [verb for verb, known in self._fixed if known == path.rstrip("/")]
+        if allowed and path not in ("", "/"):
+            raise _not_allowed(method, path, allowed)
+        places = ", ".join(dict.fromkeys(known for _, known in self._fixed))
+        raise Problem(404, "not_found", f"there is nothing at {path!r}",
+                      hint=f"There are: {places}, /v2/models/NAME, /v2/models/NAME/infer.")  # fmt: skip
+
+    def _of_model(self, method: str, path: str) -> tuple[str, Handler]:
+        """`/v2/models/NAME[/versions/VERSION][/ready|/infer]`."""
+        parts = path.removeprefix("/v2/models/").split("/")
+        name, version, rest = parts[0], None, parts[1:]
+        if rest[:1] == ["versions"] and len(rest) > 1:
+            version, rest = rest[1], rest[2:]
+        actions: Mapping[tuple[str, ...], tuple[str, str, Callable[[Request, str, str | None], Awaitable[Response]]]]
+        actions = {
+            (): ("GET", "model", self.model),
+            ("ready",): ("GET", "model_ready", self.model_ready),
+            ("infer",): ("POST", "infer", self.infer),
+        }
+        if tuple(rest) not in actions:
+            raise Problem(404, "not_found", f"there is nothing at {path!r}", hint="There are ready and infer.")
+        verb, endpoint, action = actions[tuple(rest)]
+        if method != verb:
+            raise _not_allowed(method, path, [verb])
+        return endpoint, partial(_named, action, name, version)
+
+    # -- health and metadata ---------------------------------------------------------------------------------------
+
+    async def live(self, request: Request) -> Response:  # noqa: ARG002 - as all handlers
+        return _json({"live": True})
+
+    async def is_ready(self, request: Request) -> Response:  # noqa: ARG002
+        return _json({"ready": self.ready}, 200 if self.ready else 503)
+
+    async def server(self, request: Request) -> Response:  # noqa: ARG002
+        return _json(server_metadata())
+
+    async def list_models(self, request: Request) -> Response:  # noqa: ARG002
+        listed = [{"name": slot.name, "version": slot.live.version, "package": slot.live.predictor.package.hash}
+                  for slot in self.models.slots]  # fmt: skip
+        return _json({"models": listed})
+
+    async def model(self, request: Request, name: str, version: str | None) -> Response:  # noqa: ARG002
+        return _json(model_metadata(self.models.find(name, version), self.models.versions(name)))
+
+    async def model_ready(self, request: Request, name: str, version: str | None) -> Response:  # noqa: ARG002
+        self.models.find(name, version)
+        return _json({"name": name, "ready": self.ready}, 200 if self.ready else 503)
+
+    async def show_metrics(self, request: Request) -> Response:  # noqa: ARG002
+        if self.cache is not None:
+            self.metrics.count_cache(self.cache.counters)
+        return Response(self.metrics.text(), CONTENT_TYPE)
+
+    async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
+        return _json(document(self.models))
+
+    # -- predictions ---------------------------------------------------------------------------------------------------
+
+    async def predict(self, request: Request) -> Response:
+        kind = request.content_type
+        if kind in (ARROW_STREAM, ARROW_FILE):
+            return await self._predict_arrow(request)
+        if kind not in _JSON_TYPES and not kind.endswith("+json"):
+            raise Problem(415, "unsupported_type", f"the content-type {kind!r} is not understood",
+                          hint=f"Send {JSON} or {ARROW_STREAM}.")  # fmt: skip
+        started = time.perf_counter()
+        content = read_json(await request.body(self.config.max_json_bytes))
+        served = self._asked(request)
+        rows, single = rows_of(content, self.config)
+        check_rows(rows, served, self.config)
+        self.metrics.stage("read", time.perf_counter() - started)
+        scores = await self._scores(served, rows, request) if rows else served.predictor.no_scores()
+        started = time.perf_counter()
+        response = Response(answer_json(served, scores, single=single), headers=_told(served))
+        self.metrics.stage("write", time.perf_counter() - started)
+        return response
+
+    async def infer(self, request: Request, name: str, version: str | None) -> Response:
+        served = self.models.find(name, version)
+        started = time.perf_counter()
+        length = head_length(request.headers)
+        if length is None and request.content_type not in (*_JSON_TYPES, OCTETS):
+            raise Problem(415, "unsupported_type", f"the content-type {request.content_type!r} is not understood",
+                          hint=f"Send {JSON}, or binary tensors with inference-header-content-length.")  # fmt: skip
+        infer = Infer(await request.body(self.config.max_json_bytes), length, extra=self.config.extra)
+        infer.check(served)
+        self.metrics.stage("read", time.perf_counter() - started)
+        if infer.rows <= GROUP_ROWS:
+            rows = infer.as_rows()
+            scores = await self._scores(served, rows, request) if rows else served.predictor.no_scores()
+        else:
+            work = partial(served.predictor.predict, infer.as_batch())
+            scores = await self._bulk.run(self._timed(work, infer.rows), request.left_s)
+        return infer.answer(served, scores)
+
+    async def _predict_arrow(self, request: Request) -> Response:
+        body = await request.body(self.config.max_arrow_bytes)
+        served = self._asked(request)
+
+        def work() -> Response:
+            table = read_arrow(body)
+            check_columns(table, served, extra=self.config.extra)
+            answer = self._timed(partial(served.predictor.answer, table), table.num_rows)()
+            return answer_arrow(answer, served)
+
+        return await self._bulk.run(work, request.left_s)
+
+    async def _scores(self, served: Served, rows: list[dict[str, Any]], request: Request) -> Any:
+        """Few rows by the lane, many by the thread for large requests."""
+        if len(rows) <= GROUP_ROWS:
+            return await self._lanes[served.name].scores(served, rows, request.left_s)
+        work = partial(served.predictor.scores_of_rows, rows)
+        return await self._bulk.run(self._timed(work, len(rows)), request.left_s)
+
+    def _timed(self, work: Callable[[], Any], rows: int) -> Callable[[], Any]:
+        def timed() -> Any:
+            started = time.perf_counter()
+            try:
+                return work()
+            finally:
+                self.metrics.predicted(rows, time.perf_counter() - started)
+
+        return timed
+
+    def _asked(self, request: Request) -> Served:
+        return self.models.find(request.parameter("model"), request.parameter("version"))
+
+
+async def _named(
+    action: Callable[[Request, str, str | None], Awaitable[Response]], name: str, version: str | None, request: Request
+) -> Response:
+    return await action(request, name, version)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), JSON, status)
+
+
+def _told(served: Served) -> dict[str, str]:
+    return {"x-model-version": served.version}
+
+
+def _not_allowed(method: str, path: str, allowed: list[str]) -> Problem:
+    return Problem(405, "method_not_allowed", f"{method} does not go with {path!r}",
+                   hint=f"Use {' or '.join(allowed)}.", headers={"allow": ", ".join(allowed)})  # fmt: skip

@@ -1,0 +1,108 @@
+"""Rows as JSON, and answers as JSON: what `POST /predict` reads and writes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from shardwise.core.names import nearest, nearest_column
+from shardwise.serve.online.live import Served
+from shardwise.serve.online.problems import Problem
+from shardwise.serve.online.settings import ServeConfig
+
+Row = dict[str, Any]
+_NESTED = (dict, list)
+_PLAIN = frozenset((int, float, bool, type(None)))
+
+
+def read_json(body: bytes) -> Any:
+    """The value; raises `Problem` 400 for what is no JSON, also NaN, Infinity and what is nested too deeply."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        hint = "Write null for a value that is missing: NaN and Infinity are no JSON."
+        raise Problem(400, "malformed_json", f"the body is no JSON: {error}", hint=hint) from None
+
+
+def rows_of(content: Any, config: ServeConfig) -> tuple[list[Row], bool]:
+    """The rows, and whether it is a single one; raises `Problem` 422 for another shape, 413 for too many rows."""
+    if isinstance(content, dict):
+        return [content], True
+    if not isinstance(content, list):
+        raise _no_rows(f"the body is {_kind(content)}")
+    if len(content) > config.max_rows:
+        hint = "Send Arrow: content-type application/vnd.apache.arrow.stream."
+        raise Problem(413, "too_many_rows", f"{len(content):,} rows of JSON, at most {config.max_rows:,} are read",
+                      hint=hint)  # fmt: skip
+    for number, row in enumerate(content):
+        if not isinstance(row, dict):
+            raise _no_rows(f"the element {number} of the list is {_kind(row)}")
+    return content, False
+
+
+def check_rows(rows: Sequence[Row], served: Served, config: ServeConfig) -> None:
+    """Raise `Problem` 422 that names a column which is missing, not known, or holds what is no value of a column."""
+    columns = served.predictor.columns
+    known = served.predictor.known
+    for number, row in enumerate(rows):
+        where = {"row": number} if len(rows) > 1 else {}
+        if not known <= row.keys():
+            raise _missing(row, columns, where)
+        if len(row) > len(known) and config.extra == "refuse":
+            raise unknown_column(next(name for name in row if name not in known), columns, where)
+        if not _PLAIN.issuperset(map(type, row.values())):
+            _check_values(row, columns, config, where)
+
+
+def answer_json(served: Served, scores: np.ndarray, *, single: bool) -> bytes:
+    """`{"model", "version", "prediction", "probabilities"}`, or `"predictions"` with a list of such."""
+    head = {"model": served.name, "version": served.version}
+    answers = _answers(served, scores)
+    return orjson.dumps(head | answers[0] if single else head | {"predictions": answers})
+
+
+def _answers(served: Served, scores: np.ndarray) -> list[dict[str, Any]]:
+    predictor = served.predictor
+    if not predictor.labels:
+        return [{"prediction": number} for number in scores.reshape(-1).tolist()]
+    names = predictor.class_names
+    return [
+        {"prediction": predictor.labels[best], "probabilities": dict(zip(names, row, strict=True))}
+        for best, row in zip(scores.argmax(axis=1).tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def unknown_column(name: str, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:
+    hint = f"{nearest(name, columns, 'The model reads')} Leave it out, or start the server with --extra ignore."
+    return Problem(422, "unknown_column", f"the model reads no column {name!r}", hint=hint, column=name, **where)
+
+
+def _missing(row: Row, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:
+    missing = [name for name in columns if name not in row]
+    shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
+    others = [name for name in row if name not in columns]
+    hint = nearest_column(missing[0], others) if others else "Give null for a value that is not known."
+    return Problem(422, "missing_column", f"the row lacks {len(missing)} column(s) that the model reads: {shown}",
+                   hint=hint, column=missing[0], **where)  # fmt: skip
+
+
+def _check_values(row: Row, columns: Sequence[str], config: ServeConfig, where: Mapping[str, Any]) -> None:
+    for name in columns:
+        value = row[name]
+        if isinstance(value, _NESTED):
+            raise Problem(422, "wrong_type", f"column {name!r} holds {_kind(value)}",
+                          hint="Give a number, a text, true, false or null.", column=name, **where)  # fmt: skip
+        if isinstance(value, str) and len(value) > config.max_text_bytes:
+            raise Problem(413, "text_too_long", f"column {name!r} holds a text of {len(value):,} characters",
+                          hint=f"At most {config.max_text_bytes:,} are read.", column=name, **where)  # fmt: skip
+
+
+def _no_rows(what: str) -> Problem:
+    return Problem(422, "not_rows", f"{what}, and rows were expected",
+                   hint='Send an object such as {"age": 33, "city": "Ulm"}, or a list of objects.')  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,63 @@
+"""What may be asked of a server."""
+
+from dataclasses import dataclass
+
+from shardwise.core.errors import ConfigError
+
+EXTRA = ("refuse", "ignore")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Where to listen, and limits.
+
+    host, port         0: a free port
+    workers            processes that share the port
+    deadline_s         the longest that a request may take; a request can ask for less
+    queue_rows         rows that may wait; more are refused with 429
+    wait_s             the longest that a row waits for others to be predicted together with
+    max_rows           rows of a body of JSON
+    max_json_bytes     of a body of JSON
+    max_arrow_bytes    of a body of Arrow or of binary tensors
+    max_text_bytes     of a single text
+    extra              what is done about columns that the model does not read: `refuse` or `ignore`
+    poll_s             between two looks at what is to be served
+    drain_delay_s      from SIGTERM, when the server says that it is not ready, until it listens no more
+    drain_s            from there until requests that are still under way are given up
+    header_s           the longest that the head of a request may take to come
+    most_connections   beyond which requests are refused with 429
+    cache, cache_ttl_s names of `serve.cache.opening`, and how long an answer is kept
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    deadline_s: float = 10.0
+    queue_rows: int = 2_000
+    wait_s: float = 0.002
+    max_rows: int = 10_000
+    max_json_bytes: int = 8_000_000
+    max_arrow_bytes: int = 256_000_000
+    max_text_bytes: int = 1_000_000
+    extra: str = "refuse"
+    poll_s: float = 1.0
+    drain_delay_s: float = 0.0
+    drain_s: float = 30.0
+    header_s: float = 10.0
+    most_connections: int = 2_000
+    cache: tuple[str, ...] = ()
+    cache_ttl_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65_536:
+            raise ConfigError(f"{self.port} is no port", hint="Give 1 to 65535, or 0 for a free one.")
+        if self.extra not in EXTRA:
+            raise ConfigError(f"extra is {self.extra!r}", hint=f"Give one of: {', '.join(EXTRA)}.")
+        whole = ("workers", "queue_rows", "max_rows", "max_json_bytes", "max_arrow_bytes", "max_text_bytes",
+                 "most_connections")  # fmt: skip
+        for name in whole:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="Give a whole number of at least 1.")
+        for name in ("deadline_s", "poll_s", "header_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="Give a time above 0.")

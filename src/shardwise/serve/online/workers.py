@@ -1,0 +1,97 @@
+"""Several processes that share a port: each accepts connections of its own (SO_REUSEPORT); one that dies is replaced.
+
+This process only watches. It keeps the port bound without listening, so that it stays ours while workers come and go.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from shardwise.serve.online.journal import Journal
+from shardwise.serve.online.server import METRICS_FOLDER, listen
+from shardwise.serve.online.settings import ServeConfig
+
+_LOOK_S = 0.1
+_SHORT_S = 2.0  # a worker that lived no longer has not begun to serve
+_MOST_SHORT = 5  # so many of them one after the other: it never will
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve_with_workers(words: Sequence[str], config: ServeConfig) -> int:
+    """Run `config.workers` processes of the command line `words`, until a signal ends them; the exit code."""
+    held = listen(config.host, config.port, shared=True)
+    folder = tempfile.mkdtemp(prefix="shardwise-metrics-")
+    try:
+        return Workers([*words, "--worker", "--port", str(held.getsockname()[1])], config, folder).run()
+    finally:
+        held.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Workers:
+    """The processes; `run` starts them, replaces those that die, and ends when all have ended."""
+
+    def __init__(self, words: Sequence[str], config: ServeConfig, folder: str) -> None:
+        self._command = [sys.executable, "-m", "shardwise", *words]
+        self._config = config
+        self._environment = {**os.environ, METRICS_FOLDER: folder}
+        self._folder = folder
+        self._journal = Journal()
+        self._running: dict[subprocess.Popen[bytes], float] = {}
+        self._ending, self._code = False, 0
+        self._short = 0
+
+    def run(self) -> int:
+        with self._signals():
+            for _ in range(self._config.workers):
+                self._start()
+            while self._running:
+                self._look()
+                time.sleep(_LOOK_S)
+        return self._code
+
+    def _start(self) -> None:
+        process = subprocess.Popen(self._command, env=self._environment, stdin=subprocess.DEVNULL)  # noqa: S603 - our own
+        self._running[process] = time.monotonic()
+
+    def _look(self) -> None:
+        for process in [process for process in self._running if process.poll() is not None]:
+            lived_s = time.monotonic() - self._running.pop(process)
+            mark_process_dead(process.pid, self._folder)  # type: ignore[no-untyped-call]
+            if self._ending:
+                continue
+            self._short = self._short + 1 if lived_s < _SHORT_S else 0
+            self._journal.tell("worker_died", worker=process.pid, code=process.returncode)
+            if self._short >= _MOST_SHORT:
+                self._journal.tell("gave_up", reason=f"{_MOST_SHORT} workers died before they served")
+                self._end(4)
+            elif process.returncode == 2:  # bad input, which was told: another try would end the same
+                self._end(2)
+            else:
+                self._start()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        before = {kind: signal.signal(kind, self._told) for kind in _SIGNALS}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def _told(self, kind: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the interface of signals
+        self._end(0)
+
+    def _end(self, code: int) -> None:
+        self._ending, self._code = True, code
+        for process in self._running:
+            process.send_signal(signal.SIGTERM)
