@@ -27,12 +27,13 @@ class Bulk:
             self._metrics.refused("bulk")
             raise overloaded(f"{self._count} large requests", self._count * _GUESS_S)
         self._change(1)
-        task = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        begun = self._pool.submit(work)
+        task = asyncio.wrap_future(begun)
         task.add_done_callback(self._done)
         try:
             return await asyncio.wait_for(asyncio.shield(task), deadline_s)
         except TimeoutError:
-            task.cancel()  # if it has not begun
+            begun.cancel()  # if it has not begun; a cancelled `task` would tell the pool a turn of the loop later
             raise too_late(deadline_s) from None
 
     def close(self) -> None:
