@@ -41,7 +41,7 @@ class Running:
         for line in self.process.stderr:
             with self._change:
                 self.lines.append(line)
-                if line.startswith("{"):
+                if line.startswith("{") and line.endswith("}\n"):  # who is killed may leave half a line
                     self.events.append(json.loads(line))
                 self._change.notify_all()
         with self._change:
@@ -76,6 +76,7 @@ def serving(*words: str) -> Iterator[Running]:
     finally:
         if server.process.poll() is None:
             server.end()
+        server.ended()  # the reader reads to the end before its pipe is closed
         server.process.stderr.close()
 
 
