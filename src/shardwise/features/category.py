@@ -13,7 +13,7 @@ from shardwise.core.state import State
 from shardwise.core.target import canonical
 from shardwise.features.base import Cell
 from shardwise.features.columns import ColumnProfile, ProfileOnly, RecipeConfig
-from shardwise.features.numeric import is_string
+from shardwise.features.numeric import EXACT_WHOLE, is_string
 
 UNSEEN, NULL = -1, -2
 _SMALL = 1024  # below so many rows a dict that is kept beats a hash table that Arrow builds anew
@@ -78,11 +78,11 @@ class Vocabulary:
         if pa.types.is_boolean(kind) and not self.numeric:
             return self._text_finder(bool, lambda value: "true" if value else "false")
         if self.numeric and pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
-            return self._whole_finder(2**53)
+            return self._whole_finder(EXACT_WHOLE[64])
         if self.numeric and pa.types.is_float64(kind):
-            return self._whole_finder(2**53)
+            return self._whole_finder(EXACT_WHOLE[64])
         if self.numeric and pa.types.is_float32(kind):
-            return self._whole_finder(2**24)
+            return self._whole_finder(EXACT_WHOLE[32])
         return None
 
     def _text_finder(self, wanted: type, spelling: Callable[[Any], str]) -> Callable[[Any], int | None]:

@@ -207,7 +207,7 @@ def read_numbers(values: pa.Array, column: str) -> np.ndarray:
 
 
 _NAN = float("nan")
-_EXACT = {64: 2**53, 32: 2**24}  # integers up to here are exact in a float of so many bits
+EXACT_WHOLE = {64: 2**53, 32: 2**24}  # integers up to here are exact in a float of so many bits
 
 
 def number_reader(kind: pa.DataType) -> Callable[[Any], float | None] | None:
@@ -222,12 +222,16 @@ def number_reader(kind: pa.DataType) -> Callable[[Any], float | None] | None:
     if pa.types.is_boolean(kind):
         return lambda value: float(value) if type(value) is bool else _NAN if value is None else None
     if pa.types.is_integer(kind):
-        return _number_reader(2**53, lambda number: number + 0.0)  # an integer has no -0.0
+        return _number_reader(EXACT_WHOLE[64], lambda number: number + 0.0)  # an integer has no -0.0
     if pa.types.is_float64(kind):
-        return _number_reader(_EXACT[64], None)
+        return _number_reader(EXACT_WHOLE[64], None)
     if pa.types.is_float32(kind):
-        return _number_reader(_EXACT[32], lambda number: float(np.float32(number)) if abs(number) <= _LARGEST else None)
+        return _number_reader(EXACT_WHOLE[32], _single)
     return None
+
+
+def _single(number: float) -> float | None:
+    return float(np.float32(number)) if abs(number) <= _LARGEST else None
 
 
 def _number_reader(exact: int, rounded: Callable[[float], float | None] | None) -> Callable[[Any], float | None]:

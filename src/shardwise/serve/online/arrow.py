@@ -29,8 +29,8 @@ def check_columns(table: pa.Table, served: Served, *, extra: str) -> None:
     predictor = served.predictor
     predictor.check_columns(table.schema)
     if extra == "refuse" and table.num_columns > len(predictor.columns):
-        known = set(predictor.columns)
-        raise unknown_column(next(n for n in table.schema.names if n not in known), predictor.columns, {})
+        other = next(name for name in table.schema.names if name not in predictor.known)
+        raise unknown_column(other, predictor.columns, {})
 
 
 def answer_arrow(batch: pa.RecordBatch, served: Served) -> Response:

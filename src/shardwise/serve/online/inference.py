@@ -14,9 +14,10 @@ from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.rows import read_json, unknown_column
 from shardwise.serve.online.tensors import Tensor, datatype_of, read_tensors, to_bytes
+from shardwise.serve.predictor import PREDICTION
 
 LENGTH_HEADER = b"inference-header-content-length"
-PREDICTION, PROBABILITIES = "prediction", "probabilities"
+PROBABILITIES = "probabilities"
 
 
 def server_metadata() -> dict[str, Any]:
@@ -33,7 +34,7 @@ def model_metadata(served: Served, versions: list[str]) -> dict[str, Any]:
     ]  # fmt: skip
     outputs: list[dict[str, Any]] = [{"name": PREDICTION, "datatype": _label_type(served), "shape": [-1]}]
     if predictor.labels:
-        names = served.predictor.class_names
+        names = predictor.class_names
         outputs.append({"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(names)],
                         "parameters": {"classes": names}})  # fmt: skip
     return {"name": served.name, "versions": versions, "platform": "shardwise", "inputs": inputs, "outputs": outputs,

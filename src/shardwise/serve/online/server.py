@@ -7,7 +7,6 @@ more, answers what is under way, and ends with code 0. A second signal ends it a
 import contextlib
 import gc
 import os
-import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from shardwise.serve.online.metrics import Metrics
 from shardwise.serve.online.protocol import PatientProtocol
 from shardwise.serve.online.routes import Routes
 from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.online.signals import ENDING, handled
 from shardwise.serve.predictor import Predictor
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client
@@ -47,13 +47,8 @@ class OnlineServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         main = threading.current_thread() is threading.main_thread()  # no other may ask for signals
-        kinds = (signal.SIGTERM, signal.SIGINT) if main else ()
-        before = {kind: signal.signal(kind, self.handle_exit) for kind in kinds}
-        try:
+        with handled(ENDING if main else (), self.handle_exit):
             yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's interface
         self.drain()

@@ -3,7 +3,6 @@
 This process only watches. It keeps the port bound without listening, so that it stays ours while workers come and go.
 """
 
-import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
@@ -19,11 +18,11 @@ from prometheus_client.multiprocess import mark_process_dead
 from shardwise.serve.online.journal import Journal
 from shardwise.serve.online.server import METRICS_FOLDER, listen
 from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.online.signals import ENDING, handled
 
 _LOOK_S = 0.1
 _SHORT_S = 2.0  # a worker that lived no longer has not begun to serve
 _MOST_SHORT = 5  # so many of them one after the other: it never will
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve_with_workers(words: Sequence[str], config: ServeConfig) -> int:
@@ -51,7 +50,7 @@ class Workers:
         self._short = 0
 
     def run(self) -> int:
-        with self._signals():
+        with handled(ENDING, self._told):
             for _ in range(self._config.workers):
                 self._start()
             while self._running:
@@ -78,15 +77,6 @@ class Workers:
                 self._end(2)
             else:
                 self._start()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        before = {kind: signal.signal(kind, self._told) for kind in _SIGNALS}
-        try:
-            yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
 
     def _told(self, kind: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the interface of signals
         self._end(0)
