@@ -45,7 +45,7 @@ BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs late
 BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
-REPORT_S, REPORT_COLUMN_S = 2.5, 0.003  # what the sealed test's intervals and the report take, at most
+REPORT_S, REPORT_COLUMN_S = 3.0, 0.003  # what the sealed test's intervals and the report take, at most
 
 
 @dataclass(frozen=True, kw_only=True)
