@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from shardwise.compute.ceiling import crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
@@ -213,7 +214,7 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
 
 
 def _report_s(search: Search) -> float:
-    return REPORT_S + REPORT_COLUMN_S * len(search.prepared.dataset.schema)
+    return crowd() * (REPORT_S + REPORT_COLUMN_S * len(search.prepared.dataset.schema))
 
 
 def _told(run: Run, search: Search, study: Study, fitted: Sequence[tuple[FitUnit, FoldResult]]) -> None:
