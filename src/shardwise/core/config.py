@@ -33,6 +33,10 @@ class RunConfig:
     each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
     `engine` runs the tasks (local, ray, dask, spark), at `address` where a cluster is there already.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing.
+    `sampler` proposes what is tried after the default candidates, `pruner` says which trials are given up early;
+    `space` narrows or extends what a family searches (`tune.spaces`), `per_second` weighs improvement against what it
+    costs, and `archive` names the earlier trials from which `meta` learns: auto (the shipped ones and those of the runs
+    folder), shipped, none, or a file.
     """
 
     data: tuple[str, ...]
@@ -66,6 +70,11 @@ class RunConfig:
     kinds: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sampler: str = "random"
+    pruner: str = "none"
+    space: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    per_second: bool = False
+    archive: str = "auto"
     aggregates: tuple[AggregateSpec, ...] = ()
     joins: tuple[JoinSpec, ...] = ()
     select: str = "auto"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.candidate import Candidate
-from shardwise.core.errors import Pruned, context
+from shardwise.core.errors import BadInput, Pruned, ShardwiseError, TaskFailed, context
 from shardwise.core.schema import Feature
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
@@ -36,6 +36,8 @@ class FitUnit:
     """A candidate and the fold on which it is evaluated; small and picklable.
 
     `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival.
+    On a low rung of a search training rests after `rounds`; it goes on from the unit `below` on the rung below. Where
+    `forgiving`, a candidate that cannot be trained is a result and no error.
     """
 
     trial: int
@@ -46,6 +48,9 @@ class FitUnit:
     key: str
     rung: Rung = field(default=Rung(number=0, share=1.0))
     deadline: float = float("inf")
+    rounds: int | None = None
+    below: str = ""
+    forgiving: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "sent": (_boot(), time.monotonic())}
@@ -80,14 +85,20 @@ class FitTask:
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
-            late = unit.trial > 1 and time.monotonic() > unit.deadline
-            return (_not_begun(unit) if late else self._fit(unit)).to_json()
+            if unit.trial > 1 and time.monotonic() > unit.deadline:
+                return _not_begun(unit).to_json()
+            try:
+                return self._fit(unit).to_json()
+            except (BadInput, TaskFailed) as error:
+                if not unit.forgiving:
+                    raise
+                return _failed(unit, error).to_json()
 
     def _fit(self, unit: FitUnit) -> FoldResult:
         started = time.perf_counter()
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
         step_s = PREDICT_S * valid.n_rows * self.target.outputs / self.threads
-        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s)
+        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s, rounds=unit.rounds)
         model = self._build(unit)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         notes: list[str] = []
@@ -111,7 +122,7 @@ class FitTask:
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
-            notes=tuple(notes),
+            notes=tuple(notes), rests=watch.rests, steps=len(watch.points),
         )  # fmt: skip
 
     def _build(self, unit: FitUnit) -> Model:
@@ -147,9 +158,14 @@ def _not_begun(unit: FitUnit) -> FoldResult:
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, cut=True)
 
 
+def _failed(unit: FitUnit, error: ShardwiseError) -> FoldResult:
+    why = f"{type(error).__name__}: {error.message}"
+    return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, failed=why)
+
+
 @dataclass
 class _Watch:
-    """Keeps the curve, and says when the time is up or the user asked to stop.
+    """Keeps the curve, and says when the time is up, the rung is reached or the user asked to stop.
 
     Each step adds `step_s` to what the prediction of the validation rows takes afterwards: it has to end in time too.
     So has the next step, if it takes as long as the last one; of long steps that are looked into on the way, 2 s count.
@@ -162,13 +178,16 @@ class _Watch:
     points: list[tuple[int, float]] = field(default_factory=list)
     cut: bool = False
     looked_s: float = 0.0
+    rounds: int | None = None
+    rests: bool = False
 
     def report(self, step: int, score: float) -> bool:
         now = time.monotonic()
         took_s = now - self.last_s if self.points else 0.0
         self.last_s = now
         self.points.append((step, float(score)))
-        return self.go_on(min(took_s, LONG_STEP_S))
+        self.rests = self.rounds is not None and step >= self.rounds
+        return self.go_on(min(took_s, LONG_STEP_S)) and not self.rests
 
     def go_on(self, ahead_s: float = 0.0) -> bool:
         """Whether there is time for `ahead_s` more."""

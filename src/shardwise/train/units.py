@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from shardwise.compute.base import Executor, stream
+from shardwise.compute.base import NOT_YET, Executor, NotYet, stream
 from shardwise.core.schema import schema_to_json
 from shardwise.core.target import Target
 from shardwise.data.access import AccessCounter
@@ -25,7 +25,7 @@ def run_units(
     ledger: Ledger,
     executor: Executor,
     work: Work[T],
-    items: Iterable[T],
+    items: Iterable[T | NotYet],
     *,
     key: Callable[[T], str],
     ahead: int = 0,
@@ -36,28 +36,41 @@ def run_units(
 
     Lazy: an item is drawn only when a slot is free, at most `ahead` past those that are not handed on yet. A record
     that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. `instead`
-    may replace an item whose task failed (see `stream`). Raises the first error of a task.
+    may replace an item whose task failed (see `stream`). Items may be `NOT_YET`: more will come when records were handed
+    on, those of the journal too. Raises the first error of a task.
     """
     drawn: deque[tuple[T, str, Record | None]] = deque()  # in order; with the record where it is journalled
+    source = iter(items)
+    over = False
 
-    def missing() -> Iterator[T]:
-        for item in items:
+    def missing() -> Iterator[T | NotYet]:
+        nonlocal over
+        for item in source:
+            if isinstance(item, NotYet):
+                yield NOT_YET
+                continue
             unit = key(item)
             drawn.append((item, unit, ledger.get(unit)))
             if drawn[-1][2] is None:
                 yield item
+        over = True
 
-    for outcome in stream(executor, work, missing(), ordered=True, retries=2, ahead=ahead, instead=instead):
-        while (known := drawn[0][2]) is not None:
-            yield drawn.popleft()[0], known
-        item, unit, _ = drawn.popleft()
-        record = outcome.unwrap()
-        if final(record):
-            ledger.put(unit, record)
-        yield item, record
-    for item, _, known in drawn:
-        assert known is not None
-        yield item, known
+    while not over:
+        for outcome in stream(executor, work, missing(), ordered=True, retries=2, ahead=ahead, instead=instead):
+            while (known := drawn[0][2]) is not None:
+                yield drawn.popleft()[0], known
+            item, unit, _ = drawn.popleft()
+            record = outcome.unwrap()
+            if final(record):
+                ledger.put(unit, record)
+            yield item, record
+        waiting = len(drawn)
+        while drawn:
+            item, _, known = drawn.popleft()
+            assert known is not None
+            yield item, known
+        if not waiting:  # what is asked for again and again will not come
+            return
 
 
 def run_pass(

@@ -1,0 +1,190 @@
+"""Between a run and its study: what is searched, from which past, and what a step means for who fits models."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from shardwise.core.candidate import Candidate
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError, TaskFailed
+from shardwise.core.findings import Finding
+from shardwise.core.target import Task
+from shardwise.models.families import build
+from shardwise.models.portfolio import portfolio
+from shardwise.models.rungs import progress, rounds_on, rung_count
+from shardwise.models.spaces import spaces_for
+from shardwise.plan.knowledge import defaults
+from shardwise.plan.sizes import Sizes
+from shardwise.plan.training import unit_terms
+from shardwise.store.blobs import FolderBlobs
+from shardwise.store.ledger import unit_key
+from shardwise.train.forecast import note_trial, sizes_of
+from shardwise.train.meta import meta_features
+from shardwise.train.passes import keep_blob
+from shardwise.train.prepare import Prepared
+from shardwise.train.result import FoldResult, TrialResult
+from shardwise.train.run import FORMAT, Run
+from shardwise.tune.archive import Archive, of_runs, read_archive, shipped
+from shardwise.tune.setup import make_study
+from shardwise.tune.spaces import Cube
+from shardwise.tune.study import Result, Step, Study
+
+SEARCHED = ("trees",)  # families that are searched when none are named
+CAUSES = 3  # reasons of failed trials that are told
+
+
+class Tuning:
+    """The study of a run, and the keys under which its steps are journalled."""
+
+    def __init__(self, run: Run, prepared: Prepared, metric: str) -> None:
+        self._run = run
+        self._prepared = prepared
+        self._metric = metric
+        features = meta_features(prepared)
+        if not run.records("task"):
+            run.note("task", features=features)
+        self.study = self._study(features)
+        self.failures: list[tuple[int, str]] = []  # (trial, reason)
+
+    def _study(self, features: Mapping[str, float]) -> Study:
+        run, prepared, config = self._run, self._prepared, self._run.config
+        lowest = prepared.opened.columns[prepared.target.column].minimum
+        candidates = portfolio(
+            prepared.target, prepared.recipe.features, prepared.train_rows, config.families,
+            positive=prepared.target.task is Task.REGRESSION and lowest is not None and float(lowest) >= 0,
+            held=config.params,
+        )  # fmt: skip
+        kinds = {feature.kind for feature in prepared.recipe.features}
+        spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
+        study = make_study(
+            config, candidates, spaces, folds=len(prepared.splitter.folds()), rung_count=rung_count,
+            archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
+        )  # fmt: skip
+        for family, space in study.spaces.items():  # a param that the family does not have is refused here
+            build(family, prepared.target, prepared.recipe.features, Cube(space).default())
+        return study
+
+    def key(self, step: Step, fold: int) -> str:
+        """Of the work unit of a step on a fold; a step that rests on a rung, or goes on from one, has one of its own."""
+        parts = (self._prepared.rows.name, step.candidate.to_json(), step.number, fold, self._metric)
+        rungs = [*(rounds_on(step.candidate, rung) for rung in step.below), rounds_of(step)]
+        return unit_key(FORMAT, "fit", *parts, *([rungs] if rungs != [None] else []))
+
+    def below(self, step: Step, fold: int) -> str:
+        """The key of the unit from which a step goes on; empty where it begins."""
+        if not step.below:
+            return ""
+        before = replace(step, rung=step.below[-1], below=step.below[:-1], last=False)
+        return self.key(before, fold)
+
+    def tell(self, step: Step, trial: TrialResult) -> bool:
+        """Hand the study what a step found, and journal it; whether the trial is there to be used.
+
+        A failure on one fold is one of the trial. What the clock has cut decides nothing in a search that learns.
+        """
+        reason = next((fold.failed for fold in trial.folds if fold.failed), "")
+        if reason:
+            self.failures.append((step.number, reason))
+            self._run.say(f"Trial {step.number} failed: {reason}", level="warning")
+        loss = math.nan if reason else trial.loss
+        cost_s = sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
+        rung = step.rung if self.study.pruner.prunes else None
+        note_trial(self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason)
+        if self.study.learns and any(fold.cut for fold in trial.folds):
+            return not reason
+        curve = tuple((progress(step.candidate, at), value) for at, value in trial.folds[0].curve)
+        done = not any(fold.rests for fold in trial.folds)
+        self.study.tell(step, Result(loss=loss, cost_s=cost_s, curve=curve, done=done))
+        return not reason
+
+    def _cost_s(self, candidate: Candidate, fold: FoldResult) -> float:
+        """By the laws that are shipped: the same on every machine, as the next step depends on it."""
+        law, terms = unit_terms(candidate, self._sizes, float(fold.rounds), steps=float(fold.steps))
+        return defaults().time[law](terms)
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return sizes_of(self._prepared)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What is told of proposals that could not be trained; raises `TaskFailed` when nothing but the baseline could."""
+        if not self.failures:
+            return ()
+        text = grouped(self.failures)
+        if all(trial.failed or trial.pending for trial in self.study.trials if trial.family != "baseline"):
+            raise TaskFailed(f"all trials failed: {text}", hint="Narrow the --space, or leave params out.")
+        return (
+            Finding(
+                code="failed_trials", severity="warning", text=f"{len(self.failures)} trials failed: {text}",
+                evidence={"trials": [number for number, _ in self.failures]},
+                hint="They are left out; narrow the --space.",
+            ),
+        )  # fmt: skip
+
+
+def rounds_of(step: Step) -> int | None:
+    """Rounds after which the training of a step rests; None: it is trained to its end."""
+    return None if step.last else rounds_on(step.candidate, step.rung)
+
+
+def grouped(failures: Sequence[tuple[int, str]]) -> str:
+    """The most frequent reasons with how often they came.
+
+    >>> grouped([(3, "no memory"), (4, "no memory"), (5, "no split")])
+    'no memory (2 times), no split'
+    """
+    counts = Counter(reason for _, reason in failures).most_common()
+    told = [f"{reason} ({count} times)" if count > 1 else reason for reason, count in counts[:CAUSES]]
+    return ", ".join(told) + (f" and {len(counts) - CAUSES} other reasons" if len(counts) > CAUSES else "")
+
+
+def archive_of(run: Run) -> Archive:
+    """The past from which a run learns, as it was when the run began: it is kept with the run, as results depend on it."""
+    kept = run.records("archive")
+    blobs = FolderBlobs(run.blobs)
+    if kept:
+        return Archive.from_json(json.loads(blobs.read(kept[0]["blob"])))
+    found, refused = past(run.config, without=run.folder.name)
+    for reason in refused:
+        run.say(f"A run tells nothing: {reason}", level="warning")
+    content = json.dumps(found.to_json(), sort_keys=True).encode()
+    run.note("archive", blob=keep_blob(run.blobs, content), digest=found.digest(), tasks=len(found.tasks))
+    return found
+
+
+def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
+    """The archive that a config names, and which runs could not be read; raises `ConfigError`."""
+    if config.archive == "none":
+        return Archive(), []
+    if config.archive == "shipped":
+        return shipped(), []
+    if config.archive == "auto":
+        runs, refused = of_runs(config.runs_folder, without=without)
+        return shipped().merged(runs), refused
+    try:
+        return read_archive(config.archive), []
+    except ConfigError as error:
+        error.hint = f"{error.hint} Allowed: auto, shipped, none, or a file."
+        raise
+
+
+def history(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The trials that a run's journal tells of, each at its highest rung, by number."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in records:
+        if record["kind"] == "trial":
+            before = found.get(record["number"])
+            rung = record.get("rung")
+            if before is None or rung is None or before["rung"] is not None and rung >= before["rung"]:
+                found[record["number"]] = {
+                    "trial": record["number"], "family": record["family"], "params": record["params"],
+                    "loss": record.get("loss"), "rung": rung, "cost_s": record.get("cost_s", 0.0),
+                    "seconds": round(sum(fold["seconds"] for fold in record["folds"]), 3),
+                    "rounds": max((fold["rounds"] for fold in record["folds"]), default=0),
+                    "failed": record.get("failed", ""),
+                }  # fmt: skip
+    return [found[number] for number in sorted(found)]
