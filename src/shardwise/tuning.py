@@ -4,23 +4,28 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, TaskFailed
 from shardwise.core.findings import Finding
+from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.models.families import build
 from shardwise.models.portfolio import portfolio
 from shardwise.models.rungs import progress, rounds_on, rung_count
 from shardwise.models.spaces import spaces_for
 from shardwise.plan.knowledge import defaults
+from shardwise.plan.learn import Law
 from shardwise.plan.sizes import Sizes
 from shardwise.plan.training import unit_terms
+from shardwise.stats.metrics import METRICS
 from shardwise.store.blobs import FolderBlobs
+from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import unit_key
 from shardwise.train.forecast import note_trial, sizes_of
 from shardwise.train.meta import meta_features
@@ -46,7 +51,7 @@ class Tuning:
         self._metric = metric
         features = meta_features(prepared)
         if not run.records("task"):
-            run.note("task", features=features)
+            run.note("task", features=features, metric=metric)
         self.study = self._study(features)
         self.failures: list[tuple[int, str]] = []  # (trial, reason)
 
@@ -103,8 +108,13 @@ class Tuning:
 
     def _cost_s(self, candidate: Candidate, fold: FoldResult) -> float:
         """By the laws that are shipped: the same on every machine, as the next step depends on it."""
-        law, terms = unit_terms(candidate, self._sizes, float(fold.rounds), steps=float(fold.steps))
-        return defaults().time[law](terms)
+        name, terms = unit_terms(candidate, self._sizes, float(fold.rounds), steps=float(fold.steps))
+        law = self._laws.get(name)
+        return law(terms) if law is not None else 0.0
+
+    @cached_property
+    def _laws(self) -> Mapping[str, Law]:
+        return defaults().time
 
     @cached_property
     def _sizes(self) -> Sizes:
@@ -172,19 +182,64 @@ def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
         raise
 
 
-def history(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The trials that a run's journal tells of, each at its highest rung, by number."""
-    found: dict[int, dict[str, Any]] = {}
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The trials of a run, each as far as it got, by number: `score` (None: it failed) and whether it was the best so
+    far, `rung` (None in a search without), `rounds`, `seconds` of this machine, `cost_s` by the cost model."""
+
+    run: str
+    metric: str
+    trials: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"run": self.run, "metric": self.metric, "trials": [dict(trial) for trial in self.trials]}
+
+
+def read_history(runs_folder: Path, name: str | None) -> History:
+    """Of the run of that name, else of the newest; raises `ConfigError` where there is none that was tuned or trained."""
+    paths = {path.parent.name: path for path in runs_folder.glob("*/journal.db")}
+    if not paths or (name is not None and name not in paths):
+        what = f"there is no run {name!r} below {runs_folder}" if name else f"there is no run below {runs_folder}"
+        hint = nearest(name, paths, "Runs") if name and paths else "Give --runs-folder, or tune first."
+        raise ConfigError(what, hint=hint)
+    run = name or max(paths, key=lambda found: (paths[found].stat().st_mtime_ns, found))
+    with SqliteJournal(paths[run], read_only=True) as journal:
+        return history_of(run, list(journal.read()))
+
+
+def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
+    """From the records of a journal."""
+    metric = next((record["metric"] for record in records if record["kind"] == "task"), None)
+    if metric is None:
+        raise ConfigError(f"the run {run!r} has no trials yet", hint="Wait until its data are prepared.")
+    latest: dict[tuple[int, int], Mapping[str, Any]] = {}  # after a kill, a record may come twice
     for record in records:
         if record["kind"] == "trial":
-            before = found.get(record["number"])
-            rung = record.get("rung")
-            if before is None or rung is None or before["rung"] is not None and rung >= before["rung"]:
-                found[record["number"]] = {
-                    "trial": record["number"], "family": record["family"], "params": record["params"],
-                    "loss": record.get("loss"), "rung": rung, "cost_s": record.get("cost_s", 0.0),
-                    "seconds": round(sum(fold["seconds"] for fold in record["folds"]), 3),
-                    "rounds": max((fold["rounds"] for fold in record["folds"]), default=0),
-                    "failed": record.get("failed", ""),
-                }  # fmt: skip
-    return [found[number] for number in sorted(found)]
+            latest[record["number"], record.get("rung") or 0] = record
+    trials: list[dict[str, Any]] = []
+    sign = -1.0 if METRICS[metric].greater_is_better else 1.0
+    best = math.inf
+    for number in sorted({number for number, _ in latest}):
+        steps = [latest[key] for key in sorted(latest) if key[0] == number]
+        top, loss = steps[-1], steps[-1]["loss"]
+        trials.append({
+            "trial": number, "family": top["family"], "params": top["params"], "rung": top["rung"],
+            "score": None if loss is None else sign * loss, "best_so_far": loss is not None and loss < best,
+            "rounds": max((fold["rounds"] for fold in top["folds"]), default=0),
+            "seconds": round(sum(fold["seconds"] for step in steps for fold in step["folds"]), 3),
+            "cost_s": sum(step["cost_s"] for step in steps), "failed": top["failed"],
+        })  # fmt: skip
+        best = min(best, math.inf if loss is None else loss)
+    return History(run=run, metric=metric, trials=tuple(trials))
+
+
+TUNED = {"sampler": "tpe", "pruner": "asha"}
+TRIALS = 50  # of a search for which neither trials nor time were given
+
+
+def tuned(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `tune` asks for where nothing else is said: it searches, where `train` tries the default candidates."""
+    found = {**given, **{name: value for name, value in TUNED.items() if given.get(name) is None}}
+    if found.get("trials") is None and found.get("time") is None:
+        found["trials"] = TRIALS
+    return found

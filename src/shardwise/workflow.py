@@ -183,7 +183,7 @@ def _units(
         for index, fold in enumerate(folds):
             key = tuning.key(step, index)
             left_s = run.deadline.remaining_s() - _reserve_s(run, search)
-            first = number <= 1 and index == 0  # the baseline and a first real model are always tried
+            first = number <= 1 and index == 0 and not step.below  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
                 if number == 0 and not run.interrupts.stop_requested:

@@ -43,3 +43,12 @@ def test_of_a_long_step_some_seconds_count(clock):
     clock["s"] += 10.0 - LONG_STEP_S / 2
     assert watch.go_on()
     assert not watch.report(3, 0.3)
+
+
+def test_on_a_rung_training_rests_and_is_not_cut(clock):
+    watch = _Watch(deadline=2000.0, stop=None, rounds=3)
+    assert watch.report(1, 0.5)
+    assert watch.report(2, 0.4)
+    assert not watch.report(3, 0.3)
+    assert watch.rests
+    assert not watch.cut

@@ -188,7 +188,7 @@ def note_trial(run: Run, trial: TrialResult, *, loss: float, cost_s: float, rung
         folds=[
             {
                 "seconds": fold.seconds, "predict_s": fold.predict_s, "rounds": fold.rounds, "cut": fold.cut,
-                "share": fold.share, "steps": fold.curve[-1][0] if fold.curve else 0, "valid_rows": fold.valid_rows,
+                "share": fold.share, "steps": fold.steps, "valid_rows": fold.valid_rows,
             }
             for fold in trial.folds
         ],

@@ -85,7 +85,7 @@ class FitTask:
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
-            if unit.trial > 1 and time.monotonic() > unit.deadline:
+            if (unit.trial > 1 or unit.below) and time.monotonic() > unit.deadline:
                 return _not_begun(unit).to_json()
             try:
                 return self._fit(unit).to_json()
