@@ -17,7 +17,7 @@ from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.models.families import build
 from shardwise.models.portfolio import portfolio
-from shardwise.models.rungs import progress, rounds_on, rung_count
+from shardwise.models.rungs import progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import spaces_for
 from shardwise.plan.knowledge import defaults
 from shardwise.plan.learn import Law
@@ -79,12 +79,11 @@ class Tuning:
         rungs = [*(rounds_on(step.candidate, rung) for rung in step.below), rounds_of(step)]
         return unit_key(FORMAT, "fit", *parts, *([rungs] if rungs != [None] else []))
 
-    def below(self, step: Step, fold: int) -> str:
-        """The key of the unit from which a step goes on; empty where it begins."""
-        if not step.below:
+    def lineage(self, step: Step, fold: int) -> str:
+        """What the units of a trial's rungs have in common; empty in a search without rungs."""
+        if not self.study.pruner.prunes:
             return ""
-        before = replace(step, rung=step.below[-1], below=step.below[:-1], last=False)
-        return self.key(before, fold)
+        return self.key(replace(step, rung=0, below=(), last=True), fold)
 
     def tell(self, step: Step, trial: TrialResult) -> bool:
         """Hand the study what a step found, and journal it; whether the trial is there to be used.
@@ -139,6 +138,11 @@ class Tuning:
 def rounds_of(step: Step) -> int | None:
     """Rounds after which the training of a step rests; None: it is trained to its end."""
     return None if step.last else rounds_on(step.candidate, step.rung)
+
+
+def rounds_before(step: Step) -> int:
+    """Rounds with which a step begins, as it goes on from the rung below."""
+    return resumed_at(step.candidate, step.below[-1]) if step.below else 0
 
 
 def grouped(failures: Sequence[tuple[int, str]]) -> str:

@@ -38,7 +38,7 @@ from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
 from shardwise.train.trainer import FitUnit
 from shardwise.tune.study import Step
-from shardwise.tuning import Tuning, rounds_of
+from shardwise.tuning import Tuning, rounds_before, rounds_of
 
 GOLDEN_ROWS = 20
 BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
@@ -196,7 +196,7 @@ def _units(
             yield FitUnit(
                 trial=number, candidate=step.candidate, number=index, fold=fold, rows=prepared.fold_rows_folders[index],
                 key=key, deadline=deadline, rounds=rounds_of(step),
-                below=tuning.below(step, index), forgiving=step.proposed,
+                lineage=tuning.lineage(step, index), since=rounds_before(step), forgiving=step.proposed,
             )  # fmt: skip
 
 

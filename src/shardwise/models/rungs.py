@@ -10,6 +10,7 @@ from shardwise.models.trees import TreesParams
 
 PROGRESS = (1.5, 4.5, 13.5)  # learning rate x rounds on the rungs below the last one: a third of the next each
 LEAST_ROUNDS = 5
+RESUMES: frozenset[str] = frozenset()  # families that keep a checkpoint where they rest (`FitRun.rests_at`)
 
 
 def rung_count(family: str) -> int:
@@ -26,6 +27,11 @@ def rounds_on(candidate: Candidate, rung: int) -> int | None:
     if candidate.family != "trees" or rung >= len(PROGRESS):
         return None
     return max(LEAST_ROUNDS, round(PROGRESS[rung] / _rate(candidate)))
+
+
+def resumed_at(candidate: Candidate, rung: int) -> int:
+    """Rounds that a fit has which goes on from a rung; 0 for families that begin anew."""
+    return 0 if candidate.family not in RESUMES else rounds_on(candidate, rung) or 0
 
 
 def progress(candidate: Candidate, rounds: float) -> float:

@@ -39,8 +39,9 @@ class FitUnit:
     """A candidate and the fold on which it is evaluated; small and picklable.
 
     `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival.
-    On a low rung of a search training rests after `rounds`; it goes on from the unit `below` on the rung below. Where
-    `forgiving`, a candidate that cannot be trained is a result and no error.
+    On a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
+    its checkpoint is found; there are `since` rounds in it already. Where `forgiving`, a candidate that cannot be trained
+    is a result and no error.
     """
 
     trial: int
@@ -52,7 +53,8 @@ class FitUnit:
     rung: Rung = field(default=Rung(number=0, share=1.0))
     deadline: float = float("inf")
     rounds: int | None = None
-    below: str = ""
+    lineage: str = ""
+    since: int = 0
     forgiving: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,7 +92,7 @@ class FitTask:
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
             earlier = self._earlier(unit)
-            if (unit.trial > 1 or unit.below) and time.monotonic() > unit.deadline:
+            if (unit.trial > 1 or unit.since) and time.monotonic() > unit.deadline:
                 return (earlier or _not_begun(unit)).to_json()
             try:
                 return self._fit(unit, earlier).to_json()
@@ -114,7 +116,8 @@ class FitTask:
         notes: list[str] = []
         run = FitRun(
             seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on,
-            note=notes.append, checkpoint=self.models / f".{unit.key}.part", device=self.device,
+            note=notes.append, checkpoint=self.models / f".{unit.lineage or unit.key}.part", device=self.device,
+            rests_at=unit.rounds,
         )  # fmt: skip
         try:
             self._free(unit)
@@ -131,7 +134,7 @@ class FitTask:
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
-            notes=tuple(notes), rests=watch.rests, steps=len(watch.points),
+            notes=tuple(notes), rests=watch.rests, steps=max(0, len(watch.points) - unit.since),
         )  # fmt: skip
         if earlier is not None and result.cut and earlier.loss <= result.loss:
             return earlier  # there was more time for it then
