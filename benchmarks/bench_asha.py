@@ -1,9 +1,9 @@
 """Early stopping of trials: `shardwise tune --pruner asha` against the same candidates evaluated in full.
 
 The same data, seed and sampler (random, so that both sides try the same candidates), once with `--pruner none` and once
-with each pruner. Cost is counted in boosting rounds of all fits, not in seconds, so that it does not depend on what else
-the machine does; what is continued from a checkpoint counts from there. Compared are the out-of-fold losses of the best
-candidate of each side, and the values on the sealed test.
+with each pruner. Cost is counted in boosting rounds of all fits, not in seconds, so that it does not depend on what
+else the machine does; what is continued from a checkpoint counts from there. Compared are the out-of-fold losses of the
+best candidate of each side, and the values on the sealed test.
 """
 
 import argparse

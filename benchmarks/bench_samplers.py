@@ -4,10 +4,10 @@ For each data set, random candidates are evaluated once on 2,000 of its rows wit
 in the folder given by --cache, and a forest interpolates between them; then every sampler is replayed on it, with
 several seeds. So what is compared are decisions, on surfaces of real tasks that are smoothed, and not training times.
 
-Figures. `area`: the mean of the best loss so far over the trials, where 0 is the best of 2,000 random params and 1 their
-median; the mean over seeds. A sampler wins a data set when its area is below that of random search. Meta-learning sees
-the tables of all other data sets and never its own: `warm` is the first trial at which it is as good as the median of
-what 30 random trials reach.
+Figures. `area`: the mean of the best loss so far over the trials, where 0 is the best of 2,000 random params and 1
+their median; the mean over seeds. A sampler wins a data set when its area is below that of random search. Meta-learning
+sees the tables of all other data sets and never its own: `warm` is the first trial at which it is as good as the median
+of what 30 random trials reach.
 """
 
 import argparse

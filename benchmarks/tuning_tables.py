@@ -1,8 +1,8 @@
 """Tables of candidates and their losses, one a data set, from which samplers are replayed in no time.
 
 A table is what `shardwise tune --sampler random` journals: some rows of a data set, a few hundred candidates of small
-trees, each one evaluated once, kept in a folder of runs. Between its points a forest interpolates, so that a sampler may
-ask for any params. The interpolation is smoother than the truth: noise of a single evaluation is averaged out.
+trees, each one evaluated once, kept in a folder of runs. Between its points a forest interpolates, so that a sampler
+may ask for any params. The interpolation is smoother than the truth: noise of a single evaluation is averaged out.
 """
 
 from collections.abc import Sequence

@@ -120,7 +120,9 @@ def test_all_proposals_failing_is_told_with_the_reasons(data: Path) -> None:
     with pytest.raises(ConfigError, match="target_transform"):  # no point of the space can be built
         train(config(data, space=space), Events([heard.append]))
     mixed = {"trees": {"objective": {"values": [None, "l1"], "default": None}}}  # l1 is not for two classes
-    result = train(config(data, space=mixed, trials=16, sampler="random", pruner="none", run="mixed"), Events([heard.append]))
+    result = train(
+        config(data, space=mixed, trials=16, sampler="random", pruner="none", run="mixed"), Events([heard.append])
+    )
     told = [finding for finding in result.findings if finding["code"] == "failed_trials"]
     assert "objective='l1'" in told[0]["text"]
     assert any(isinstance(event, Said) and "failed" in event.text for event in heard)

@@ -60,7 +60,8 @@ def __getattr__(name: str) -> Any:
 
 
 class _Facade(ModuleType):
-    """Keeps `shardwise.train`, `shardwise.tune` and `shardwise.plan` the functions, whatever imports the rooms of those names."""
+    """Keeps `shardwise.train`, `shardwise.tune` and `shardwise.plan` the functions, whatever imports the rooms of those
+    names."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -74,7 +74,7 @@ class Tuning:
         return study
 
     def key(self, step: Step, fold: int) -> str:
-        """Of the work unit of a step on a fold; a step that rests on a rung, or goes on from one, has one of its own."""
+        """Of the work unit of a step on a fold; one that rests on a rung, or goes on from one, has its own."""
         parts = (self._prepared.rows.name, step.candidate.to_json(), step.number, fold, self._metric)
         rungs = [*(rounds_on(step.candidate, rung) for rung in step.below), rounds_of(step)]
         return unit_key(FORMAT, "fit", *parts, *([rungs] if rungs != [None] else []))
@@ -120,7 +120,7 @@ class Tuning:
         return sizes_of(self._prepared)
 
     def findings(self) -> tuple[Finding, ...]:
-        """What is told of proposals that could not be trained; raises `TaskFailed` when nothing but the baseline could."""
+        """What is told of proposals that could not be trained; raises `TaskFailed` when only the baseline could."""
         if not self.failures:
             return ()
         text = grouped(self.failures)
@@ -157,7 +157,7 @@ def grouped(failures: Sequence[tuple[int, str]]) -> str:
 
 
 def archive_of(run: Run) -> Archive:
-    """The past from which a run learns, as it was when the run began: it is kept with the run, as results depend on it."""
+    """The past from which a run learns, as it was when the run began: kept with it, as results depend on it."""
     kept = run.records("archive")
     blobs = FolderBlobs(run.blobs)
     if kept:
@@ -200,7 +200,7 @@ class History:
 
 
 def read_history(runs_folder: Path, name: str | None) -> History:
-    """Of the run of that name, else of the newest; raises `ConfigError` where there is none that was tuned or trained."""
+    """Of the run of that name, else of the newest; raises `ConfigError` where there is none."""
     paths = {path.parent.name: path for path in runs_folder.glob("*/journal.db")}
     if not paths or (name is not None and name not in paths):
         what = f"there is no run {name!r} below {runs_folder}" if name else f"there is no run below {runs_folder}"

@@ -17,7 +17,6 @@ from shardwise.compute.base import NotYet
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
-from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
 from shardwise.data.rows import DiskRows
@@ -165,13 +164,13 @@ def run_trials(run: Run, search: Search) -> None:
                 fitted = []
         if fitted:
             _told(run, search, tuning, fitted)
-    search.prepared = replace(search.prepared, findings=(*search.prepared.findings, *fitting.findings, *tuning.findings()))
+    search.prepared = replace(
+        search.prepared, findings=(*search.prepared.findings, *fitting.findings, *tuning.findings())
+    )
 
 
-def _units(
-    run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step], int]
-) -> Iterator[FitUnit | NotYet]:
-    """Steps of the study x folds, until the time is used or the user asks to stop; what is journalled is gone through."""
+def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step], int]) -> Iterator[FitUnit | NotYet]:
+    """Steps of the study x folds, until the time is used or the user asks to stop; the journal is gone through."""
     prepared = search.prepared
     folds = prepared.splitter.folds()
     steps, slots = drawn
@@ -183,7 +182,9 @@ def _units(
         for index, fold in enumerate(folds):
             key = tuning.key(step, index)
             left_s = run.deadline.remaining_s() - _reserve_s(run, search, first=number <= 1)
-            first = number <= 1 and index == 0 and not step.below  # the baseline and a first real model are always tried
+            first = (
+                number <= 1 and index == 0 and not step.below
+            )  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
                 if number == 0 and not run.interrupts.stop_requested:
@@ -220,7 +221,9 @@ def _report_s(search: Search) -> float:
 def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:
     """Take in what a step found; when its trial is the best, it becomes the package."""
     step = done[0][0]
-    folds = tuple(fold for _, fold in done if fold.folder or fold.failed)  # of those that came too late nothing is there
+    folds = tuple(
+        fold for _, fold in done if fold.folder or fold.failed
+    )  # of those that came too late nothing is there
     before = next((trial for trial in search.trials if trial.number == step.number), None)
     complete = len(folds) == search.folds
     if not folds or (before is not None and not complete):  # cut on its way up: what it was on the rung below stands

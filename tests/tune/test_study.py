@@ -87,7 +87,7 @@ def test_the_sequence_is_the_same_whatever_comes_back_when(sampler: str, pruner:
     assert len({step.number for step in alone}) == 14
     for workers in (2, 5):
         rng = random.Random(workers)
-        assert run(make(), workers, lambda n: rng.randrange(1000)) == alone
+        assert run(make(), workers, lambda n, rng=rng: rng.randrange(1000)) == alone
 
 
 def test_a_longer_study_begins_with_the_trials_of_the_shorter_one() -> None:

@@ -27,7 +27,9 @@ from shardwise.workflow import train
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option("--sampler", help="random, grid, sobol, tpe, gp, cma, rl or meta: what proposes candidates.")
 @click.option("--pruner", help="none, asha, hyperband, median or curve: which trials are given up early.")
-@click.option("--space", multiple=True, metavar="FAMILY.NAME=RANGE", help="'trees.num_leaves=[16, 64]': what is searched.")
+@click.option(
+    "--space", multiple=True, metavar="FAMILY.NAME=RANGE", help="'trees.num_leaves=[16, 64]': what is searched."
+)
 @click.option("--per-second", is_flag=True, default=None, help="Weigh improvement against what it costs.")
 @click.option("--archive", help="Earlier trials for --sampler meta: auto, shipped, none or a file.")
 @click.option("--history", is_flag=True, help="Show the trials of a run (--run NAME, else the newest), and end.")

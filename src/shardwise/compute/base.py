@@ -69,12 +69,12 @@ def stream(
 ) -> Iterator[Outcome[R]]:
     """Run `task` over `items` lazily: at most `executor.slots` in flight, no item drawn before it can start.
 
-    `ordered=True` yields in the order of the items (a reduction then gives the same bytes on 1 or n workers). Item k
-    is then drawn as soon as outcome k - slots is consumed, no sooner and no later, so that what it is drawn from (a
+    `ordered=True` yields in the order of the items (a reduction then gives the same bytes on 1 or n workers). Item k is
+    then drawn as soon as outcome k - slots is consumed, no sooner and no later, so that what it is drawn from (a
     sampler that learns from the outcomes) sees the same history in each run with as many slots. `ahead` gives that up
     for speed: so many finished outcomes may wait for their turn behind a slow one while the workers go on. `items` may
-    yield `NOT_YET` when the next item depends on outcomes that were not taken yet: it is asked again after the next one.
-    When none is under way that is the end.
+    yield `NOT_YET` when the next item depends on outcomes that were not taken yet: it is asked again after the next
+    one. When none is under way that is the end.
 
     A task that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again `retries`
     times, then the error names the item. For any other error `instead(item, error)` may give an item to try in its

@@ -27,8 +27,8 @@ class FitRun:
     outlives a kill: what was written there is found by the same fit when it is begun again, and is to be removed at the
     end. `device` is one of `core.devices.DEVICES`.
 
-    `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later: what
-    it needs for that stays in `checkpoint`.
+    `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later:
+    what it needs for that stays in `checkpoint`.
     """
 
     seed: int

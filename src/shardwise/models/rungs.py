@@ -1,8 +1,9 @@
 """Rungs: low fidelities of a candidate, at which trials are compared before most of them are given up.
 
 A rung of trees is a number of boosting rounds. Slow learners need more of them, so that the rungs are laid by learning
-rate times rounds, at which candidates stand about equally far; the last rung is the whole training, with early stopping.
-Families that are not here are cheap, or cannot go on from where they stopped: they are trained as a whole at once.
+rate times rounds, at which candidates stand about equally far; the last rung is the whole training, with early
+stopping. Families that are not here are cheap, or cannot go on from where they stopped: they are trained as a whole at
+once.
 """
 
 from shardwise.core.candidate import Candidate

@@ -118,7 +118,9 @@ class SamplerKit:
 
     def test_a_space_of_one_point_and_one_of_one_dimension(self) -> None:
         point: Space = {"kind": Choice(("a",), default="a"), "depth": Int(3, 3), "rate": Float(0.5, 0.5)}
-        trials = [Trial(number=n, family="f", params={"kind": "a", "depth": 3, "rate": 0.5}, losses=(1.0,)) for n in range(10)]
+        trials = [
+            Trial(number=n, family="f", params={"kind": "a", "depth": 3, "rate": 0.5}, losses=(1.0,)) for n in range(10)
+        ]
         assert self.sampler().suggest(point, trials, 0) == {"kind": "a", "depth": 3, "rate": 0.5}
         line: Space = {"rate": Float(0.0, 1.0, default=0.5)}
         trials = [Trial(number=n, family="f", params={"rate": n / 20}, losses=(abs(n / 20 - 0.3),)) for n in range(12)]

@@ -38,10 +38,10 @@ _RESULT = "result.json"
 class FitUnit:
     """A candidate and the fold on which it is evaluated; small and picklable.
 
-    `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival.
-    On a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
-    its checkpoint is found; there are `since` rounds in it already. Where `forgiving`, a candidate that cannot be trained
-    is a result and no error.
+    `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival. On
+    a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
+    its checkpoint is found; there are `since` rounds in it already. Where `forgiving`, a candidate that cannot be
+    trained is a result and no error.
     """
 
     trial: int

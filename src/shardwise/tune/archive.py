@@ -1,7 +1,7 @@
 """What earlier studies found: tasks with their meta-features, and the losses of the params that were tried on them.
 
-One archive is shipped with the package, made by `benchmarks/make_archive.py` on generated data; the journals of the runs
-on this machine are another, which grows with every run. Losses are compared within a task only, by rank.
+One archive is shipped with the package, made by `benchmarks/make_archive.py` on generated data; the journals of the
+runs on this machine are another, which grows with every run. Losses are compared within a task only, by rank.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
 """Spaces as users narrow and extend them, and as samplers see them: a unit cube.
 
-    space:
-      trees:
-        num_leaves: [16, 64]                 # of a number: from, to
-        categorical: [native]                # of a choice: the values
-        subsample: 0.8                       # held at one value
-        extra_trees: null                    # left at the family's default
-        max_depth: {low: 3, high: 12}        # a param that the family does not search by itself
+space:
+  trees:
+    num_leaves: [16, 64]                 # of a number: from, to
+    categorical: [native]                # of a choice: the values
+    subsample: 0.8                       # held at one value
+    extra_trees: null                    # left at the family's default
+    max_depth: {low: 3, high: 12}        # a param that the family does not search by itself
 """
 
 import math
@@ -152,7 +152,7 @@ class Cube:
         return self.params(self.point({}))
 
     def log_cost(self, point: np.ndarray) -> float:
-        """Logarithm of the seconds of a fit, up to a constant of the data: by the exponents that the family declares."""
+        """Logarithm of the seconds of a fit, up to a constant of the data, by the exponents that are declared."""
         total = 0.0
         for name, place in zip(self.names, point, strict=True):
             dimension = self.space[name]

@@ -1,8 +1,8 @@
 """What is tried next: a sequence of steps, each decided by what the steps well before it have found.
 
-A step evaluates a trial on a rung. It is a paused trial that the pruner lets go on (from the highest rung first), else a
-new candidate: the portfolio in its order, then what the sampler of a family proposes, the family chosen by a bandit where
-there are several. Knows nothing of models.
+A step evaluates a trial on a rung. It is a paused trial that the pruner lets go on (from the highest rung first), else
+a new candidate: the portfolio in its order, then what the sampler of a family proposes, the family chosen by a bandit
+where there are several. Knows nothing of models.
 
 **Deterministic.** Step i is decided by the results of the steps before i - lag, all of them and no others, whatever has
 come in by then: so the sequence is the same on one worker and on many, fast or slow, after kills and when it is longer.

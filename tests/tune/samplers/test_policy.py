@@ -4,7 +4,7 @@ from shardwise.core.space import Choice, Float, Space
 from shardwise.testing.samplers import history
 from shardwise.tune.samplers.bandit import choose_family
 from shardwise.tune.samplers.plain import grid_levels
-from shardwise.tune.samplers.policy import ENTROPY, Policy, PolicySampler, _credits, reward
+from shardwise.tune.samplers.policy import ENTROPY, Policy, PolicySampler, _credit_of, reward
 from shardwise.tune.spaces import Cube
 from shardwise.tune.trial import Trial
 
@@ -20,10 +20,10 @@ def test_the_policy_learns_what_pays_and_the_bonus_keeps_the_rest_alive() -> Non
     actions = np.column_stack([rng.integers(3, size=40), rng.integers(6, size=40)])
     losses = 1.0 * (actions[:, 0] != 2) + 0.05 * rng.random(40)
     rewards = reward(losses)
-    credits = [_credits(actions[:, 0], 3, ordered=False), _credits(actions[:, 1], 6, ordered=True)]
+    credit = [_credit_of(actions[:, 0], 3, ordered=False), _credit_of(actions[:, 1], 6, ordered=True)]
     policy = Policy.leaning(Cube(SPACE), [grid_levels(SPACE["kind"]), grid_levels(SPACE["rate"], 6)])
     before = policy.probabilities()[0][2]
-    policy.train(credits, actions, rewards - rewards.mean(), ENTROPY)
+    policy.train(credit, actions, rewards - rewards.mean(), ENTROPY)
     kind, rate = policy.probabilities()
     assert kind[2] > max(0.5, before)
     assert kind.min() > 0.001
@@ -31,9 +31,9 @@ def test_the_policy_learns_what_pays_and_the_bonus_keeps_the_rest_alive() -> Non
 
 
 def test_credit_is_shared_with_neighbours_and_sums_to_one() -> None:
-    credits = _credits(np.array([0, 2]), 4, ordered=True)
-    np.testing.assert_allclose(credits.sum(axis=1), 1.0)
-    assert credits[1, 1] == credits[1, 3] > credits[1, 0] == 0.0
+    credit = _credit_of(np.array([0, 2]), 4, ordered=True)
+    np.testing.assert_allclose(credit.sum(axis=1), 1.0)
+    assert credit[1, 1] == credit[1, 3] > credit[1, 0] == 0.0
 
 
 def trial(number: int, family: str, loss: float, cost_s: float = 1.0) -> Trial:

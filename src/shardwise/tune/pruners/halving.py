@@ -11,7 +11,8 @@ ETA = 3
 
 @dataclass(frozen=True)
 class ASHAPruner:
-    """Asynchronous successive halving (Li et al. 2020): a trial goes on as soon as it is among the best 1 / eta of those
+    """Asynchronous successive halving (Li et al. 2020): a trial goes on as soon as it is among the best 1 / eta of
+    those
     that have reached its rung so far."""
 
     prunes: bool = True

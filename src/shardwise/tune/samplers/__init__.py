@@ -1,4 +1,4 @@
-"""Samplers: history and seed in, params out. A dict of names; those that learn from the past get it when they are made."""
+"""Samplers: history and seed in, params out; by name. Those that learn from the past get it when they are made."""
 
 from collections.abc import Callable, Mapping
 

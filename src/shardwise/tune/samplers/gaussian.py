@@ -109,7 +109,9 @@ class GaussianSampler:
         cube = Cube(space)
         points, losses = observed(cube, trials)
         if len(losses) > MOST:
-            kept = np.union1d(np.argsort(losses, kind="stable")[: MOST // 4], np.arange(len(losses) - MOST, len(losses)))
+            kept = np.union1d(
+                np.argsort(losses, kind="stable")[: MOST // 4], np.arange(len(losses) - MOST, len(losses))
+            )
             points, losses = points[kept], losses[kept]
         values = normal_scores(losses)
         rng = np.random.default_rng(seed)

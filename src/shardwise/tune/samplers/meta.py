@@ -1,7 +1,7 @@
 """Meta-learning: what paid on similar data sets is tried first, and what is found here corrects it.
 
-Each past task has a Gaussian process of its own over the losses (normal scores of their ranks) that were seen on it. The
-prediction for a new task is their weighted mean (ranking-weighted ensembles, Feurer et al. 2018):
+Each past task has a Gaussian process of its own over the losses (normal scores of their ranks) that were seen on it.
+The prediction for a new task is their weighted mean (ranking-weighted ensembles, Feurer et al. 2018):
 
     w_t = exp(-|f - f_t|^2 / 2 h^2) (agreement_t - 1/2)_+^2        f: standardised meta-features
 
@@ -70,7 +70,7 @@ class MetaSampler:
         return {}
 
     def _models(self, cube: Cube) -> list[GaussianProcess]:
-        """A process for each task, fitted once for a space: a function of the archive, kept as it is asked for often."""
+        """A process for each task, fitted once for a space: a function of the archive, kept as it is asked often."""
         if cube.names not in self._kept:
             self._kept[cube.names] = [_model(cube, task) for task in self.archive.tasks]
         return self._kept[cube.names]
@@ -83,9 +83,7 @@ class MetaSampler:
             weights = weights ** (PAIRS / len(points)) * trust
         return np.asarray(weights / weights.sum())
 
-    def _candidates(
-        self, cube: Cube, points: np.ndarray, losses: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _candidates(self, cube: Cube, points: np.ndarray, losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The best params of past tasks, the default, random points, and points near the best ones here."""
         proven = [cube.point({})]
         for task in self.archive.tasks:

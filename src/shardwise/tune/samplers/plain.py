@@ -48,7 +48,7 @@ class SobolSampler:
 
 @lru_cache(maxsize=4)
 def _engine(dimensions: int, seed: int, points: int) -> np.ndarray:
-    from scipy.stats import qmc  # noqa: PLC0415 - a second to import, for one sampler
+    from scipy.stats import qmc
 
     return np.asarray(qmc.Sobol(dimensions, scramble=True, rng=seed, bits=SOBOL_BITS).random_base2(points))
 

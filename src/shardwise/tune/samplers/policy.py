@@ -1,7 +1,7 @@
 """Reinforcement learning: a policy over the discretised space, trained by policy gradient on the rewards of trials.
 
     pi(a) = prod_j softmax(theta_j)[a_j]        a_j: the part of param j's range, or its value
-    A_i   = r_i - b                             r_i: reward of trial i by its rank, b: the mean of the rewards (baseline)
+    A_i   = r_i - b                             r_i: reward of trial i by its rank, b: the mean reward (baseline)
     theta += rate (sum_i w_i A_i grad log pi(a_i) + beta grad H(pi))
 
 REINFORCE (Williams 1992) with a baseline and an entropy bonus. Trials are few, so that the policy is trained anew from
@@ -57,8 +57,8 @@ class Policy:
             found.append(weights / weights.sum())
         return found
 
-    def train(self, credits: Sequence[np.ndarray], actions: np.ndarray, advantages: np.ndarray, beta: float) -> None:
-        """Ascend; `credits[j]` is `(trials, parts)`, `actions` int `(trials, d)`, `advantages` `(trials,)`."""
+    def train(self, credit: Sequence[np.ndarray], actions: np.ndarray, advantages: np.ndarray, beta: float) -> None:
+        """Ascend; `credit[j]` is `(trials, parts)`, `actions` int `(trials, d)`, `advantages` `(trials,)`."""
         for _ in range(EPOCHS):
             before = self._log(actions)
             for _ in range(STEPS):
@@ -66,7 +66,7 @@ class Policy:
                 grown = ((advantages > 0) & (ratio > CLIP)) | ((advantages < 0) & (ratio < 1.0 / CLIP))
                 weight = np.where(grown, 0.0, np.minimum(ratio, CLIP) * advantages)
                 for j, p in enumerate(self.probabilities()):
-                    gradient = weight @ (credits[j] - p)
+                    gradient = weight @ (credit[j] - p)
                     entropy = -p * (np.log(p) + (-p * np.log(p)).sum())
                     self.logits[j] = self.logits[j] + RATE * (gradient + beta * len(advantages) ** 0.5 * entropy)
 
@@ -98,12 +98,12 @@ class PolicySampler:
         points, losses = observed(cube, trials)
         advantages = self._advantages(cube, points, losses)
         actions = np.column_stack([_nearest(points[:, j], values) for j, values in enumerate(levels)])
-        credits = [
-            _credits(actions[:, j], len(values), ordered=not isinstance(dimension, Choice))
+        credit = [
+            _credit_of(actions[:, j], len(values), ordered=not isinstance(dimension, Choice))
             for j, (values, dimension) in enumerate(zip(levels, cube.dimensions, strict=True))
         ]
         policy = Policy.leaning(cube, levels)
-        policy.train(credits, actions, advantages, ENTROPY)
+        policy.train(credit, actions, advantages, ENTROPY)
         drawn = policy.draw(rng, DRAWN)
         wild = rng.random(DRAWN) < EXPLORE
         drawn[wild] = np.column_stack([rng.integers(len(values), size=DRAWN) for values in levels])[wild]
@@ -127,15 +127,15 @@ def _nearest(places: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     return np.argmin(np.abs(places[:, None] - np.asarray(levels)[None, :]), axis=1)
 
 
-def _credits(actions: np.ndarray, parts: int, *, ordered: bool) -> np.ndarray:
+def _credit_of(actions: np.ndarray, parts: int, *, ordered: bool) -> np.ndarray:
     """Who gets the credit of each action: float64 `(trials, parts)`, rows sum to 1."""
-    credits = np.eye(parts)[actions]
+    credit = np.eye(parts)[actions]
     if ordered and parts > 2:
-        beside = np.zeros_like(credits)
-        beside[:, 1:] += credits[:, :-1]
-        beside[:, :-1] += credits[:, 1:]
-        credits = credits + NEIGHBOUR * beside
-    return np.asarray(credits / credits.sum(axis=1, keepdims=True))
+        beside = np.zeros_like(credit)
+        beside[:, 1:] += credit[:, :-1]
+        beside[:, :-1] += credit[:, 1:]
+        credit = credit + NEIGHBOUR * beside
+    return np.asarray(credit / credit.sum(axis=1, keepdims=True))
 
 
 def _inside(
