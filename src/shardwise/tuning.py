@@ -17,7 +17,7 @@ from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.models.families import build
 from shardwise.models.portfolio import portfolio
-from shardwise.models.rungs import progress, resumed_at, rounds_on, rung_count
+from shardwise.models.rungs import SHARES, progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import spaces_for
 from shardwise.plan.knowledge import defaults
 from shardwise.plan.learn import Law
@@ -33,6 +33,7 @@ from shardwise.train.passes import keep_blob
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
+from shardwise.train.trainer import FitUnit
 from shardwise.tune.archive import Archive, of_runs, read_archive, shipped
 from shardwise.tune.setup import make_study
 from shardwise.tune.spaces import Cube
@@ -66,7 +67,7 @@ class Tuning:
         kinds = {feature.kind for feature in prepared.recipe.features}
         spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
         study = make_study(
-            config, candidates, spaces, folds=len(prepared.splitter.folds()), rung_count=rung_count,
+            config, candidates, spaces, folds=len(prepared.splitter.folds()), rung_count=lambda family: rung_count(family, config.rungs),
             archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
         )  # fmt: skip
         for family, space in study.spaces.items():  # a param that the family does not have is refused here
@@ -76,12 +77,34 @@ class Tuning:
     def key(self, step: Step, fold: int) -> str:
         """Of the work unit of a step on a fold; one that rests on a rung, or goes on from one, has its own."""
         parts = (self._prepared.rows.name, step.candidate.to_json(), step.number, fold, self._metric)
-        rungs = [*(rounds_on(step.candidate, rung) for rung in step.below), rounds_of(step)]
-        return unit_key(FORMAT, "fit", *parts, *([rungs] if rungs != [None] else []))
+        path = [self.rest(replace(step, rung=rung, last=False)) for rung in step.below] + [self.rest(step)]
+        return unit_key(FORMAT, "fit", *parts, *([path] if path != [(None, 1.0)] else []))
 
-    def lineage(self, step: Step, fold: int) -> str:
+    def unit(self, step: Step, fold: int, deadline: float) -> FitUnit:
+        """The work of a step on a fold."""
+        rounds, share = self.rest(step)
+        return FitUnit(
+            trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
+            rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, rounds=rounds,
+            share=share, since=self._begins_at(step), lineage=self._lineage(step, fold), forgiving=step.proposed,
+        )  # fmt: skip
+
+    def rest(self, step: Step) -> tuple[int | None, float]:
+        """(rounds after which the training of a step rests, None: at its end; share of the partitions)."""
+        if step.last:
+            return None, 1.0
+        if self._run.config.rungs == "partitions":
+            return None, SHARES[step.rung]
+        return rounds_on(step.candidate, step.rung), 1.0
+
+    def _begins_at(self, step: Step) -> int:
+        """Rounds that a step has already, as it goes on from the rung below."""
+        by_rounds = step.below and self._run.config.rungs == "rounds"
+        return resumed_at(step.candidate, step.below[-1]) if by_rounds else 0
+
+    def _lineage(self, step: Step, fold: int) -> str:
         """What the units of a trial's rungs have in common; empty in a search without rungs."""
-        if not self.study.pruner.prunes:
+        if not self.study.pruner.prunes or self._run.config.rungs != "rounds":
             return ""
         return self.key(replace(step, rung=0, below=(), last=True), fold)
 
@@ -95,7 +118,7 @@ class Tuning:
             self.failures.append((step.number, reason))
             self._run.say(f"Trial {step.number} failed: {reason}", level="warning")
         loss = math.nan if reason else trial.loss
-        cost_s = sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
+        cost_s = self.rest(step)[1] * sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
         rung = step.rung if self.study.pruner.prunes else None
         note_trial(self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason)
         if self.study.learns and any(fold.cut for fold in trial.folds):
@@ -133,16 +156,6 @@ class Tuning:
                 hint="They are left out; narrow the --space.",
             ),
         )  # fmt: skip
-
-
-def rounds_of(step: Step) -> int | None:
-    """Rounds after which the training of a step rests; None: it is trained to its end."""
-    return None if step.last else rounds_on(step.candidate, step.rung)
-
-
-def rounds_before(step: Step) -> int:
-    """Rounds with which a step begins, as it goes on from the rung below."""
-    return resumed_at(step.candidate, step.below[-1]) if step.below else 0
 
 
 def grouped(failures: Sequence[tuple[int, str]]) -> str:

@@ -37,7 +37,7 @@ from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
 from shardwise.train.trainer import FitUnit
 from shardwise.tune.study import Step
-from shardwise.tuning import Tuning, rounds_before, rounds_of
+from shardwise.tuning import Tuning
 
 GOLDEN_ROWS = 20
 BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
@@ -171,34 +171,24 @@ def run_trials(run: Run, search: Search) -> None:
 
 def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step], int]) -> Iterator[FitUnit | NotYet]:
     """Steps of the study x folds, until the time is used or the user asks to stop; the journal is gone through."""
-    prepared = search.prepared
-    folds = prepared.splitter.folds()
     steps, slots = drawn
     for step in tuning.study.ask():
         if isinstance(step, NotYet):
             yield step
             continue
-        number = step.number
-        for index, fold in enumerate(folds):
-            key = tuning.key(step, index)
-            left_s = run.deadline.remaining_s() - _reserve_s(run, search, first=number <= 1)
-            first = (
-                number <= 1 and index == 0 and not step.below
-            )  # the baseline and a first real model are always tried
+        for index in range(search.folds):
+            key, real = tuning.key(step, index), step.number <= 1
+            left_s = run.deadline.remaining_s() - _reserve_s(run, search, first=real)
+            first = real and index == 0 and not step.below  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
-                if number == 0 and not run.interrupts.stop_requested:
+                if step.number == 0 and not run.interrupts.stop_requested:
                     break  # of the baseline one fold is enough; then comes the first real model
                 if not run.model(key).exists():
                     return  # what was cut before counts as it is
-            waves = -(-(len(folds) - index) // slots)  # what is left of the trial, `slots` folds at a time
-            deadline = time.monotonic() + max(left_s, 0.0) / waves
+            waves = -(-(search.folds - index) // slots)  # what is left of the trial, `slots` folds at a time
             steps[key] = step
-            yield FitUnit(
-                trial=number, candidate=step.candidate, number=index, fold=fold, rows=prepared.fold_rows_folders[index],
-                key=key, deadline=deadline, rounds=rounds_of(step),
-                lineage=tuning.lineage(step, index), since=rounds_before(step), forgiving=step.proposed,
-            )  # fmt: skip
+            yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves)
 
 
 def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:

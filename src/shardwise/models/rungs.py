@@ -2,21 +2,25 @@
 
 A rung of trees is a number of boosting rounds. Slow learners need more of them, so that the rungs are laid by learning
 rate times rounds, at which candidates stand about equally far; the last rung is the whole training, with early
-stopping. Families that are not here are cheap, or cannot go on from where they stopped: they are trained as a whole at
-once.
+stopping. Where rungs are of partitions, a candidate is trained to its end on a ninth and a third of them first, and
+begins anew. Families that are not here are cheap, or cannot go on from where they stopped: they are trained as a whole
+at once.
 """
 
 from shardwise.core.candidate import Candidate
 from shardwise.models.trees import TreesParams
 
 PROGRESS = (1.5, 4.5, 13.5)  # learning rate x rounds on the rungs below the last one: a third of the next each
+SHARES = (1 / 9, 1 / 3)  # of the partitions, on the rungs below the last one
 LEAST_ROUNDS = 5
 RESUMES: frozenset[str] = frozenset()  # families that keep a checkpoint where they rest (`FitRun.rests_at`)
 
 
-def rung_count(family: str) -> int:
-    """On how many rungs a candidate of the family can stand, the last one included."""
-    return len(PROGRESS) + 1 if family == "trees" else 1
+def rung_count(family: str, kind: str = "rounds") -> int:
+    """On how many rungs (of `rounds`, or of `partitions`) a candidate can stand, the last one included."""
+    if family != "trees":
+        return 1
+    return 1 + len(PROGRESS if kind == "rounds" else SHARES)
 
 
 def rounds_on(candidate: Candidate, rung: int) -> int | None:

@@ -40,8 +40,8 @@ class FitUnit:
 
     `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival. On
     a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
-    its checkpoint is found; there are `since` rounds in it already. Where `forgiving`, a candidate that cannot be
-    trained is a result and no error.
+    its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
+    Where `forgiving`, a candidate that cannot be trained is a result and no error.
     """
 
     trial: int
@@ -55,6 +55,7 @@ class FitUnit:
     rounds: int | None = None
     lineage: str = ""
     since: int = 0
+    share: float = 1.0
     forgiving: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class FitTask:
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
-            notes=tuple(notes), rests=watch.rests, steps=max(0, len(watch.points) - unit.since),
+            notes=tuple(notes), rests=watch.rests or unit.share < 1.0, steps=max(0, len(watch.points) - unit.since),
         )  # fmt: skip
         if earlier is not None and result.cut and earlier.loss <= result.loss:
             return earlier  # there was more time for it then
@@ -163,7 +164,7 @@ class FitTask:
         """Training and validation rows of the kind that a model family reads."""
         if reads == BINS:
             train, valid = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
-            return train.sampled(unit.rung.share), valid
+            return train.of_partitions(unit.share).sampled(unit.rung.share), valid
         return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray, result: FoldResult) -> None:
