@@ -52,9 +52,14 @@ def records(data: Path, name: str, kind: str) -> list[dict[str, Any]]:
         return [dict(record) for record in journal.read() if record["kind"] == kind]
 
 
-@pytest.mark.parametrize(("sampler", "pruner"), [("gp", "asha"), ("rl", "hyperband")])
-def test_the_same_bytes_on_one_worker_or_two_and_after_being_stopped(data: Path, sampler: str, pruner: str) -> None:
-    how = {"sampler": sampler, "pruner": pruner, "trials": 12}
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "rungs"),
+    [("gp", "asha", "rounds"), ("rl", "hyperband", "rounds"), ("gp", "asha", "partitions")],
+)
+def test_the_same_bytes_on_one_worker_or_two_and_after_being_stopped(
+    data: Path, sampler: str, pruner: str, rungs: str
+) -> None:
+    how = {"sampler": sampler, "pruner": pruner, "rungs": rungs, "trials": 12}
     hashes = {run(data, **how, workers=workers, run=f"w{workers}").package_hash for workers in (1, 2)}
 
     class Stop(Exception):

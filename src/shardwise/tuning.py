@@ -67,7 +67,8 @@ class Tuning:
         kinds = {feature.kind for feature in prepared.recipe.features}
         spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
         study = make_study(
-            config, candidates, spaces, folds=len(prepared.splitter.folds()), rung_count=lambda family: rung_count(family, config.rungs),
+            config, candidates, spaces, folds=len(prepared.splitter.folds()),
+            rung_count=lambda family: rung_count(family, config.rungs),
             archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
         )  # fmt: skip
         for family, space in study.spaces.items():  # a param that the family does not have is refused here
