@@ -56,7 +56,7 @@ class Table:
     def _forest(self) -> ExtraTreesRegressor:
         X = np.array([self.cube.point(trial["params"]) for trial in self.task.trials])
         y = np.array([trial["loss"] for trial in self.task.trials])
-        return ExtraTreesRegressor(300, min_samples_leaf=2, random_state=0, n_jobs=1).fit(X, y)
+        return ExtraTreesRegressor(100, min_samples_leaf=2, random_state=0, n_jobs=1).fit(X, y)
 
     @cached_property
     def _pool(self) -> np.ndarray:

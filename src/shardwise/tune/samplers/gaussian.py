@@ -59,6 +59,10 @@ class GaussianProcess:
         factor = _cholesky(points, best[1], best[2])
         return cls(points, best[1], best[2], _solve(factor, values), factor)
 
+    def mean(self, points: np.ndarray) -> np.ndarray:
+        """Of the values at the points, `(m,)`."""
+        return np.asarray(_matern(points, self.points, self.scales) @ self.solved)
+
     def predict(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation `(m,)` each."""
         shared = _matern(points, self.points, self.scales)
@@ -119,7 +123,7 @@ class GaussianSampler:
             process = GaussianProcess.fit(points, values)
             candidates = candidates_around(cube, points[np.argsort(losses, kind="stable")[:3]], rng)
             mean, sd = process.predict(candidates)
-            gain = expected_improvement(mean, sd, float(process.predict(points)[0].min()))
+            gain = expected_improvement(mean, sd, float(process.mean(points).min()))
         if self.per_second:
             gain = gain / np.exp(np.array([cube.log_cost(point) for point in candidates]))
         return cube.params(candidates[int(np.argmax(gain))])

@@ -78,7 +78,7 @@ class MetaSampler:
     def _weights(self, models: Sequence[GaussianProcess], points: np.ndarray, losses: np.ndarray) -> np.ndarray:
         weights = similarity(self.features, [task.features for task in self.archive.tasks])
         if len(points) >= PAIRS and np.ptp(losses) > 0:
-            agreement = np.array([_agreement(model.predict(points)[0], losses) for model in models])
+            agreement = np.array([_agreement(model.mean(points), losses) for model in models])
             trust = np.maximum(agreement - 0.5, 0.02) ** 2
             weights = weights ** (PAIRS / len(points)) * trust
         return np.asarray(weights / weights.sum())
@@ -122,7 +122,7 @@ def _agreement(predicted: np.ndarray, losses: np.ndarray) -> float:
 
 def _mean(models: Sequence[GaussianProcess], weights: np.ndarray, points: np.ndarray) -> np.ndarray:
     used = [(model, weight) for model, weight in zip(models, weights, strict=True) if weight > 1e-4]
-    return np.asarray(sum(weight * model.predict(points)[0] for model, weight in used))
+    return np.asarray(sum(weight * model.mean(points) for model, weight in used))
 
 
 def _predicted(
@@ -137,4 +137,4 @@ def _predicted(
     values = SPREAD * normal_scores(losses) + before.mean()
     rest = GaussianProcess.fit(tried, values - before)
     mean, sd = rest.predict(points)
-    return prior + mean, SPREAD * sd, float((before + rest.predict(tried)[0]).min())
+    return prior + mean, SPREAD * sd, float((before + rest.mean(tried)).min())
