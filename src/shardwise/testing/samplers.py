@@ -133,4 +133,4 @@ def best_of(sampler: Sampler, trials: int, seed: int) -> list[float]:
     for number in range(trials):
         params = sampler.suggest(SPACE, done, 1000 * seed + number)
         done.append(Trial(number=number, family="trees", params=params, losses=(loss_of(params),), cost_s=1.0))
-    return np.minimum.accumulate([trial.loss for trial in done]).tolist()
+    return [float(loss) for loss in np.minimum.accumulate([trial.loss for trial in done])]

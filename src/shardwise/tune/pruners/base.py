@@ -14,7 +14,10 @@ from shardwise.tune.trial import Trial
 class Pruner(Protocol):
     """Pure: what is known of the trials in, a decision out."""
 
-    prunes: bool
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is ever stopped."""
+        ...
 
     def should_stop(self, trial: Trial, trials: Sequence[Trial]) -> bool:
         """Whether `trial` stays on its rung, for now; `trials` are all of which something is known, itself included."""

@@ -54,7 +54,7 @@ def ranked(losses: np.ndarray) -> np.ndarray:
 def normal_scores(losses: np.ndarray) -> np.ndarray:
     """Losses as the quantiles of a normal distribution at their ranks: no outliers, mean 0, spread about 1."""
     from_half = np.clip((ranked(losses) * max(1, len(losses) - 1) + 0.5) / max(1, len(losses)), 1e-6, 1 - 1e-6)
-    return np.sqrt(2.0) * _inverse_error_function(2.0 * from_half - 1.0)
+    return np.asarray(np.sqrt(2.0) * _inverse_error_function(2.0 * from_half - 1.0))
 
 
 def _inverse_error_function(x: np.ndarray) -> np.ndarray:

@@ -140,4 +140,4 @@ def candidates_around(cube: Cube, best: np.ndarray, rng: np.random.Generator) ->
     for j, dimension in enumerate(cube.dimensions):
         if isinstance(dimension, Choice):
             points[:, j] = [dimension.place(dimension.at(place)) for place in points[:, j]]
-    return points
+    return np.asarray(points)

@@ -72,7 +72,7 @@ class Policy:
 
     def _log(self, actions: np.ndarray) -> np.ndarray:
         logs = [np.log(p) for p in self.probabilities()]
-        return np.sum([log[actions[:, j]] for j, log in enumerate(logs)], axis=0)
+        return np.asarray(np.sum([log[actions[:, j]] for j, log in enumerate(logs)], axis=0))
 
     def draw(self, rng: np.random.Generator, many: int) -> np.ndarray:
         """Actions int `(many, d)`."""
@@ -124,7 +124,7 @@ def reward(losses: np.ndarray) -> np.ndarray:
 
 
 def _nearest(places: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    return np.argmin(np.abs(places[:, None] - np.asarray(levels)[None, :]), axis=1)
+    return np.asarray(np.argmin(np.abs(places[:, None] - np.asarray(levels)[None, :]), axis=1))
 
 
 def _credit_of(actions: np.ndarray, parts: int, *, ordered: bool) -> np.ndarray:
