@@ -13,7 +13,7 @@ from shardwise.models.trees import TreesParams
 PROGRESS = (1.5, 4.5, 13.5)  # learning rate x rounds on the rungs below the last one: a third of the next each
 SHARES = (1 / 9, 1 / 3)  # of the partitions, on the rungs below the last one
 LEAST_ROUNDS = 5
-RESUMES: frozenset[str] = frozenset()  # families that keep a checkpoint where they rest (`FitRun.rests_at`)
+RESUMES = frozenset({"trees"})  # families that keep a checkpoint where they rest (`FitRun.rests_at`)
 
 
 def rung_count(family: str, kind: str = "rounds") -> int:

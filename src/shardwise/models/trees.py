@@ -147,7 +147,6 @@ class Trees:
                 if self.rounds:
                     text = booster.model_to_string(num_iteration=self.rounds)
                     self._use(on_raw_values(text, train.binner, self.features))
-            keeper.end()
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
         dataset.set_label(self._scale.apply(rows.target()).astype(np.float32))
@@ -158,7 +157,14 @@ class Trees:
     ) -> None:
         metrics = None if valid is None else Metrics(self.target, self._scale, valid, self.params.stop_metric)
         curve = Curve(self.params.early_stopping_rounds, self.params.patience)
-        boosting = Boosting(booster, metrics, curve, run.report)
+        stopped = False
+
+        def report(step: int, loss: float) -> bool:
+            nonlocal stopped
+            stopped = not run.report(step, loss)
+            return not stopped
+
+        boosting = Boosting(booster, metrics, curve, report)
         sampling = self._sampling(run)
 
         def begin(rounds: int) -> None:
@@ -167,13 +173,15 @@ class Trees:
 
         try:
             if before is not None:
-                going = boosting.resume(before.rounds, before.curve.tolist())
                 reseed(booster, sampling, before.rounds)
-                if not going:
-                    return
-            boosting.run(self.params.n_estimators, SEGMENT_ROUNDS, begin)
+            if before is None or boosting.resume(before.rounds, before.curve.tolist()):
+                boosting.run(self.params.n_estimators, SEGMENT_ROUNDS, begin)
         finally:
             self.rounds = boosting.best_round
+        if stopped and run.rests_at is not None and booster.current_iteration() >= run.rests_at:
+            keeper.rest(booster, boosting.points)
+        elif not stopped:  # where the time was up, what is there serves who goes on
+            keeper.end()
 
     def _sampling(self, run: FitRun) -> Sampling:
         params = self.params

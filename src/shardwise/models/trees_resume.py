@@ -183,6 +183,11 @@ class Keeper:
             write_progress(self.folder, Progress.of(booster, curve))
             self._last_s = time.monotonic()
 
+    def rest(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
+        """Write where trees and curve have come to, as the fit is to go on from there: chance begins anew there too."""
+        if self.folder is not None:
+            write_progress(self.folder, Progress.of(booster, curve))
+
     def end(self) -> None:
         """The fit is at its end: remove what was written."""
         if self.folder is not None:

@@ -6,8 +6,8 @@ The prediction for a new task is their weighted mean (ranking-weighted ensembles
     w_t = exp(-|f - f_t|^2 / 2 h^2) (agreement_t - 1/2)_+^2        f: standardised meta-features
 
 `agreement_t` is the share of pairs of trials here that task t orders the same way; before there are trials only the
-meta-features count. A Gaussian process over what remains of the trials here adds what the past does not tell, and the
-expected improvement decides.
+meta-features count. What tasks that do not agree say counts less and less. A Gaussian process over what remains of the
+trials here adds what the past does not tell, and the expected improvement decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,10 @@ from shardwise.tune.samplers.policy import PolicySampler
 from shardwise.tune.spaces import Cube
 from shardwise.tune.trial import Trial
 
-NEAREST = 1.0  # width h, in units of the median distance between the tasks
+NEAREST = 0.5  # width h, in units of the median distance between the tasks
 BEST_OF_TASK = 3  # params of each past task that are candidates here
 PAIRS = 3  # trials from which the order of pairs counts
+BELIEF = 8  # trials that the past is worth, before it has shown what it is worth here
 SPREAD = 0.6  # of the losses here against those of a past task, whose trials were random and not chosen
 
 
@@ -48,9 +49,9 @@ class MetaSampler:
         points, losses = observed(cube, trials)
         with threadpool_limits(limits=1, user_api="blas"):
             models = self._models(cube)
-            weights = self._weights(models, points, losses)
+            weights, belief = self._weights(models, points, losses)
             candidates = self._candidates(cube, points, losses, rng)
-            mean, sd, best = _predicted(models, weights, (points, losses), candidates)
+            mean, sd, best = _predicted(models, belief * weights, (points, losses), candidates)
         gain = expected_improvement(mean, sd, best) if len(points) else -mean
         return cube.params(candidates[int(np.argmax(gain))])
 
@@ -60,7 +61,7 @@ class MetaSampler:
         if not self.archive.tasks:
             return 0.5
         models = self._models(cube)
-        weights = self._weights(models, np.zeros((0, len(cube.names))), np.zeros(0))
+        weights, _ = self._weights(models, np.zeros((0, len(cube.names))), np.zeros(0))
         anywhere = np.random.default_rng(0).random((256, len(cube.names)))
         mine = _mean(models, weights, cube.point(params)[None, :])[0]
         return float(np.mean(_mean(models, weights, anywhere) < mine))
@@ -75,13 +76,19 @@ class MetaSampler:
             self._kept[cube.names] = [_model(cube, task) for task in self.archive.tasks]
         return self._kept[cube.names]
 
-    def _weights(self, models: Sequence[GaussianProcess], points: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    def _weights(
+        self, models: Sequence[GaussianProcess], points: np.ndarray, losses: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Of the tasks `(tasks,)`, with the sum 1, and how far they are believed, in [0, 1]."""
+        belief = 1.0
         weights = similarity(self.features, [task.features for task in self.archive.tasks])
         if len(points) >= PAIRS and np.ptp(losses) > 0:
             agreement = np.array([_agreement(model.mean(points), losses) for model in models])
             trust = np.maximum(agreement - 0.5, 0.02) ** 2
             weights = weights ** (PAIRS / len(points)) * trust
-        return np.asarray(weights / weights.sum())
+            shown = max(0.0, 2.0 * float(weights @ agreement / weights.sum()) - 1.0)
+            belief = (BELIEF + len(points) * shown) / (BELIEF + len(points))
+        return np.asarray(weights / weights.sum()), belief
 
     def _candidates(self, cube: Cube, points: np.ndarray, losses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The best params of past tasks, the default, random points, and points near the best ones here."""
@@ -134,7 +141,8 @@ def _predicted(
     if not len(tried):
         return prior, np.ones(len(points)), 0.0
     before = _mean(models, weights, tried)
-    values = SPREAD * normal_scores(losses) + before.mean()
+    spread = 1.0 - (1.0 - SPREAD) * min(1.0, float(weights.sum()))
+    values = spread * normal_scores(losses) + before.mean()
     rest = GaussianProcess.fit(tried, values - before)
     mean, sd = rest.predict(points)
-    return prior + mean, SPREAD * sd, float((before + rest.mean(tried)).min())
+    return prior + mean, spread * sd, float((before + rest.mean(tried)).min())

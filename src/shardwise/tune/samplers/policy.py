@@ -26,7 +26,7 @@ from shardwise.tune.trial import Trial
 PARTS = 6  # of a number's range
 EPOCHS, STEPS = 4, 10
 RATE = 0.4
-ENTROPY = 0.35  # weight of the bonus after the first trials; falls with the number of trials
+ENTROPY = 1.0  # weight of the bonus after the first trials; falls with the number of trials
 NEIGHBOUR = 0.35  # share of a part's credit that each part beside it gets
 CLIP = 2.0
 LEAN = 0.8  # how much likelier the default's part is at the beginning, in logits
