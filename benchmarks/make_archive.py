@@ -2,7 +2,7 @@
 
     python benchmarks/make_archive.py --cache FOLDER
 
-Tables of 1,500 to 6,000 rows, binary, multiclass and regression, of numbers and categories, with few or many features
+Tables of 1,000 to 3,000 rows, binary, multiclass and regression, of numbers and categories, with few or many features
 that matter, interactions and noise, each from a seed. No public data set is among them. Takes about 20 minutes; kept in
 FOLDER, so that it goes on where it was stopped.
 """
@@ -19,8 +19,8 @@ import shardwise
 from shardwise.tune.archive import Archive, PastTask, of_runs
 from tuning_tables import random_trials
 
-TASKS = 30
-TRIALS = 70
+TASKS = 24
+TRIALS = 40
 DIGITS = 6
 
 
@@ -51,7 +51,7 @@ def _short(task: PastTask) -> PastTask:
 def generated(seed: int) -> pa.Table:
     """A table with the target `y`; what it is like depends on the seed."""
     rng = np.random.default_rng(seed)
-    rows, numbers = int(rng.integers(1500, 6000)), int(rng.integers(4, 30))
+    rows, numbers = int(rng.integers(1000, 3000)), int(rng.integers(4, 30))
     kind = ("binary", "regression", "multiclass", "binary", "regression")[seed % 5]
     X = rng.standard_normal((rows, numbers)) if seed % 2 else rng.random((rows, numbers)) ** 2
     matter = rng.permutation(numbers)[: max(2, int(numbers * rng.uniform(0.2, 0.9)))]

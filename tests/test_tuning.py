@@ -16,7 +16,7 @@ import pytest
 import shardwise
 from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError, TaskFailed
+from shardwise.core.errors import ConfigError
 from shardwise.core.events import Event, Events, Said, Scored
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
@@ -216,6 +216,6 @@ def test_python_tunes_too_and_a_config_file_wins_over_what_is_usual(data: Path, 
     assert shardwise.load(result.package).package.manifest.lineage["trial"] >= 0
 
 
-def test_nothing_but_the_baseline_is_an_error(data: Path) -> None:
-    with pytest.raises((ConfigError, TaskFailed)):
+def test_a_param_that_is_held_and_not_there_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match="'num_leaves'"):
         run(data, params={"trees": {"num_leafs": 3}}, run="none")

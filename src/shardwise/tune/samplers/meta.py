@@ -29,7 +29,7 @@ from shardwise.tune.trial import Trial
 NEAREST = 0.5  # width h, in units of the median distance between the tasks
 BEST_OF_TASK = 3  # params of each past task that are candidates here
 PAIRS = 3  # trials from which the order of pairs counts
-BELIEF = 8  # trials that the past is worth, before it has shown what it is worth here
+BELIEF = 4  # trials that the past is worth, before it has shown what it is worth here
 SPREAD = 0.6  # of the losses here against those of a past task, whose trials were random and not chosen
 
 
