@@ -2,7 +2,7 @@
 
     python benchmarks/make_archive.py --cache FOLDER
 
-Tables of 1,000 to 3,000 rows, binary, multiclass and regression, of numbers and categories, with few or many features
+Tables of 500 to 1,500 rows, binary, multiclass and regression, of numbers and categories, with few or many features
 that matter, interactions and noise, each from a seed. No public data set is among them. Takes about 20 minutes; kept in
 FOLDER, so that it goes on where it was stopped.
 """
@@ -20,7 +20,7 @@ from shardwise.tune.archive import Archive, PastTask, of_runs
 from tuning_tables import random_trials
 
 TASKS = 24
-TRIALS = 40
+TRIALS = 32
 DIGITS = 6
 
 
@@ -36,7 +36,7 @@ def main() -> None:
             args.cache.mkdir(parents=True, exist_ok=True)
             pq.write_table(generated(seed), path)
         print(name, flush=True)
-        random_trials(path, "y", name, args.cache / "runs", trials=TRIALS)
+        random_trials(path, "y", name, args.cache / "runs", trials=TRIALS, folds=2, rounds=150)
     tasks = [_short(task) for task in of_runs(args.cache / "runs")[0].of("trees").tasks]
     target = Path(shardwise.__file__).parent / "tune" / "archive.json"
     target.write_text(json.dumps(Archive(tuple(tasks)).to_json(), sort_keys=True) + "\n", encoding="utf8")
@@ -51,7 +51,7 @@ def _short(task: PastTask) -> PastTask:
 def generated(seed: int) -> pa.Table:
     """A table with the target `y`; what it is like depends on the seed."""
     rng = np.random.default_rng(seed)
-    rows, numbers = int(rng.integers(1000, 3000)), int(rng.integers(4, 30))
+    rows, numbers = int(rng.integers(500, 1500)), int(rng.integers(4, 30))
     kind = ("binary", "regression", "multiclass", "binary", "regression")[seed % 5]
     X = rng.standard_normal((rows, numbers)) if seed % 2 else rng.random((rows, numbers)) ** 2
     matter = rng.permutation(numbers)[: max(2, int(numbers * rng.uniform(0.2, 0.9)))]
@@ -76,7 +76,7 @@ def generated(seed: int) -> pa.Table:
 def _target(kind: str, noisy: np.ndarray, rng: np.random.Generator) -> pa.Array:
     if kind == "regression":
         return pa.array(np.exp(noisy / np.std(noisy)) if rng.random() < 0.4 else noisy)
-    cuts = [rng.uniform(0.4, 0.95)] if kind == "binary" else np.linspace(0, 1, int(rng.integers(3, 7)) + 1)[1:-1]
+    cuts = [rng.uniform(0.4, 0.95)] if kind == "binary" else np.linspace(0, 1, int(rng.integers(3, 5)) + 1)[1:-1]
     return pa.array([f"class {number}" for number in np.searchsorted(np.quantile(noisy, cuts), noisy)])
 
 

@@ -28,7 +28,6 @@ from shardwise.tune.spaces import Cube
 from shardwise.tune.trial import Trial
 
 FAMILY = "trees"
-HELD = {FAMILY: {"n_estimators": 300}}
 POOL = 2_000  # random params from which the scale of a table is taken
 KINDS = {"codes": FeatureKind.CODE, "encoded": FeatureKind.ENCODED}
 
@@ -91,11 +90,13 @@ def make_table(name: str, data: Path, cache: Path, *, rows: int, trials: int) ->
     random_trials(source, data_set.target, name, cache / "runs", trials=trials)
 
 
-def random_trials(source: Path, target: str, run: str, runs_folder: Path, *, trials: int) -> None:
+def random_trials(
+    source: Path, target: str, run: str, runs_folder: Path, *, trials: int, folds: int = 3, rounds: int = 300
+) -> None:
     """Random search on a table, in a run of that name."""
     shardwise.tune(
         str(source), target, run=run, runs_folder=str(runs_folder), sampler="random", pruner="none", trials=trials,
-        families=(FAMILY,), params=HELD, folds=3, test_share=0, report=False, workers=1,
+        families=(FAMILY,), params={FAMILY: {"n_estimators": rounds}}, folds=folds, test_share=0, report=False, workers=1,
     )  # fmt: skip
 
 
