@@ -94,9 +94,10 @@ def random_trials(
     source: Path, target: str, run: str, runs_folder: Path, *, trials: int, folds: int = 3, rounds: int = 300
 ) -> None:
     """Random search on a table, in a run of that name."""
+    held = {FAMILY: {"n_estimators": rounds}}
     shardwise.tune(
         str(source), target, run=run, runs_folder=str(runs_folder), sampler="random", pruner="none", trials=trials,
-        families=(FAMILY,), params={FAMILY: {"n_estimators": rounds}}, folds=folds, test_share=0, report=False, workers=1,
+        families=(FAMILY,), params=held, folds=folds, test_share=0, report=False, workers=1,
     )  # fmt: skip
 
 
