@@ -107,6 +107,28 @@ DATA_SETS: Mapping[str, DataSet] = {
     "kddcup99_10pct": DataSet(target="label", task="multiclass"),
     "mnist": DataSet(target="label", task="multiclass", drop=("split",)),
     "amazon_reviews_20k": DataSet(target="Positive", task="binary"),
+    "amazon_employee_access": DataSet(target="ACTION", task="binary"),
+    "bike_sharing_hour": DataSet(target="cnt", task="regression", drop=("instant",)),
+    "connect_4": DataSet(target="class", task="multiclass"),
+    "covtype_20k": DataSet(target="Cover_Type", task="multiclass"),
+    "dry_bean": DataSet(target="Class", task="multiclass"),
+    "electricity_elec2": DataSet(target="class", task="binary"),
+    "employee_salaries": DataSet(
+        target="Current Annual Salary", task="regression", drop=("2016 Gross Pay Received", "2016 Overtime Pay")
+    ),
+    "etth1": DataSet(target="OT", task="regression"),
+    "give_me_some_credit": DataSet(target="SeriousDlqin2yrs", task="binary"),
+    "heart_disease_2020": DataSet(target="HeartDisease", task="binary"),
+    "higgs_7k": DataSet(target="target", task="binary"),
+    "hotel_bookings": DataSet(
+        target="is_canceled", task="binary", drop=("reservation_status", "reservation_status_date")
+    ),
+    "house_16h": DataSet(target="target", task="regression"),
+    "kin8nm": DataSet(target="y", task="regression"),
+    "pol": DataSet(target="target", task="regression"),
+    "spambase": DataSet(target="spam", task="binary"),
+    "telco_churn": DataSet(target="Churn", task="binary", drop=("customerID",)),
+    "walmart_store_sales": DataSet(target="Weekly_Sales", task="regression"),
 }
 
 
@@ -255,7 +277,7 @@ def verdict(value: float, limit: float) -> str:
 def command_line() -> str:
     """What was typed, without places on this machine."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--data", "--results", "--folder"):
+    for option in ("--data", "--results", "--folder", "--cache"):
         parser.add_argument(option)
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     return shlex.join(["python", script, *parser.parse_known_args(sys.argv[1:])[1]])

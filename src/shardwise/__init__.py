@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shardwise.api import plan as plan
     from shardwise.api import profile as profile
     from shardwise.api import train as train
+    from shardwise.api import tune as tune
     from shardwise.core.errors import ShardwiseError as ShardwiseError
     from shardwise.estimators import ShardwiseClassifier as ShardwiseClassifier
     from shardwise.estimators import ShardwiseRegressor as ShardwiseRegressor
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "train": "shardwise.api",
+    "tune": "shardwise.api",
     "load": "shardwise.api",
     "partition": "shardwise.api",
     "health": "shardwise.api",
@@ -47,7 +49,7 @@ _HOMES = {
 }
 __all__ = [
     "Registry", "ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "advise_partitions",
-    "health", "load", "partition", "plan", "profile", "train",
+    "health", "load", "partition", "plan", "profile", "train", "tune",
 ]  # fmt: skip
 
 
@@ -58,7 +60,8 @@ def __getattr__(name: str) -> Any:
 
 
 class _Facade(ModuleType):
-    """Keeps `shardwise.train` and `shardwise.plan` the functions, whatever imports the rooms of those names."""
+    """Keeps `shardwise.train`, `shardwise.tune` and `shardwise.plan` the functions, whatever imports the rooms of those
+    names."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

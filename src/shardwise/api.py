@@ -29,6 +29,7 @@ from shardwise.plan.past import accuracy, read_runs
 from shardwise.registry.references import open_package
 from shardwise.serve.predictor import Predictor
 from shardwise.train.forecast import plan_run
+from shardwise.tuning import tuned
 from shardwise.workflow import TrainResult, open_data
 from shardwise.workflow import train as run_workflow
 
@@ -48,6 +49,15 @@ def train(data: Any, target: str, *, listen: Listener | None = None, **options: 
     paths = _paths(data, str(options.get("runs_folder", "runs")))
     config = RunConfig.from_mapping({"data": paths, "target": target, **options})
     return run_workflow(config, Events([listen] if listen else []))
+
+
+def tune(data: Any, target: str, *, listen: Listener | None = None, **options: Any) -> TrainResult:
+    """Search for the best candidate, and seal it as `train` does; 50 trials if neither `trials` nor `time` is given.
+
+    The arguments are those of `train`, and what is searched how: `sampler="gp"`, `pruner="asha"`,
+    `space={"trees": {"num_leaves": [16, 64]}}`, `per_second=True`, `archive="shipped"`. Raises `ShardwiseError`.
+    """
+    return train(data, target, listen=listen, **tuned(options))
 
 
 def plan(data: Any, target: str, **options: Any) -> Plan:

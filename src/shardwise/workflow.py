@@ -13,33 +13,32 @@ from typing import Any
 
 import numpy as np
 
+from shardwise.compute.base import NotYet
 from shardwise.compute.ceiling import crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
-from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.models.families import load_model
-from shardwise.models.portfolio import SPACES, portfolio, with_held
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.report.page import write_report
 from shardwise.split.base import TEST
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
-from shardwise.store.ledger import unit_key
 from shardwise.train.fitting import Fitting
-from shardwise.train.forecast import note_plan, note_sizes, note_trial
+from shardwise.train.forecast import note_plan, note_sizes
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared, prepare
 from shardwise.train.result import FoldResult, TrialResult, rank
-from shardwise.train.run import FORMAT, Run, already_finished, finish, open_run
+from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
 from shardwise.train.trainer import FitUnit
-from shardwise.tune.study import Study
+from shardwise.tune.study import Step
+from shardwise.tuning import Tuning
 
 GOLDEN_ROWS = 20
 BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
@@ -148,56 +147,49 @@ def train(
 
 def run_trials(run: Run, search: Search) -> None:
     """Try candidates until the budget is used; the best package so far is on disk at every moment."""
-    prepared = search.prepared
-    lowest = prepared.opened.columns[prepared.target.column].minimum
-    candidates = portfolio(
-        prepared.target, prepared.recipe.features, prepared.train_rows, run.config.families,
-        positive=prepared.target.task is Task.REGRESSION and lowest is not None and float(lowest) >= 0,
-        held=run.config.params,
-    )  # fmt: skip
-    spaces = {name: SPACES[name] for name in ("trees",) if name in (run.config.families or SPACES)}
-    limit = run.config.trials or (len(candidates) if run.config.time is None else None)
-    study = Study(candidates, spaces, run.config.seed, limit)
-    fitting = Fitting(run, prepared, search.metric.name)
-    fitted: list[tuple[FitUnit, FoldResult]] = []  # of one trial
+    tuning = Tuning(run, search.prepared, search.metric.name)
+    fitting = Fitting(run, search.prepared, search.metric.name)
+    steps: dict[str, Step] = {}  # by the keys of their units
+    fitted: list[tuple[Step, FoldResult]] = []  # of one step
     with run.stage("train") as stage:
-        for unit, result in fitting.results(_units(run, search, study, fitting.slots)):
-            if fitted and fitted[0][0].trial != unit.trial:
-                _told(run, search, study, fitted)
+        for unit, result in fitting.results(_units(run, search, tuning, (steps, fitting.slots))):
+            step = steps.pop(unit.key)
+            if fitted and fitted[0][0] is not step:
+                _told(run, search, tuning, fitted)
                 fitted = []
-            fitted.append((unit, result))
+            fitted.append((step, result))
             search.cut = search.cut or result.cut
             stage["rows"] += result.valid_rows
             if len(fitted) == search.folds:
-                _told(run, search, study, fitted)
+                _told(run, search, tuning, fitted)
                 fitted = []
         if fitted:
-            _told(run, search, study, fitted)
-    search.prepared = replace(prepared, findings=(*prepared.findings, *fitting.findings))
+            _told(run, search, tuning, fitted)
+    search.prepared = replace(
+        search.prepared, findings=(*search.prepared.findings, *fitting.findings, *tuning.findings())
+    )
 
 
-def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUnit]:
-    """Candidates x folds, until the time is used or the user asks to stop; what is journalled is gone through."""
-    prepared = search.prepared
-    folds = prepared.splitter.folds()
-    for number, proposed in study.ask():
-        candidate = with_held(proposed, run.config.params)
-        for index, fold in enumerate(folds):
-            key = unit_key(FORMAT, "fit", prepared.rows.name, candidate.to_json(), number, index, search.metric.name)
-            left_s = run.deadline.remaining_s() - _reserve_s(run, search, first=number <= 1)
-            first = number <= 1 and index == 0  # the baseline and a first real model are always tried
+def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step], int]) -> Iterator[FitUnit | NotYet]:
+    """Steps of the study x folds, until the time is used or the user asks to stop; the journal is gone through."""
+    steps, slots = drawn
+    for step in tuning.study.ask():
+        if isinstance(step, NotYet):
+            yield step
+            continue
+        for index in range(search.folds):
+            key, real = tuning.key(step, index), step.number <= 1
+            left_s = run.deadline.remaining_s() - _reserve_s(run, search, first=real)
+            first = real and index == 0 and not step.below  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
-                if number == 0 and not run.interrupts.stop_requested:
+                if step.number == 0 and not run.interrupts.stop_requested:
                     break  # of the baseline one fold is enough; then comes the first real model
                 if not run.model(key).exists():
                     return  # what was cut before counts as it is
-            waves = -(-(len(folds) - index) // slots)  # what is left of the trial, `slots` folds at a time
-            deadline = time.monotonic() + max(left_s, 0.0) / waves
-            yield FitUnit(
-                trial=number, candidate=candidate, number=index, fold=fold, rows=prepared.fold_rows_folders[index],
-                key=key, deadline=deadline,
-            )  # fmt: skip
+            waves = -(-(search.folds - index) // slots)  # what is left of the trial, `slots` folds at a time
+            steps[key] = step
+            yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves)
 
 
 def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
@@ -217,17 +209,23 @@ def _report_s(search: Search) -> float:
     return crowd() * (REPORT_S + REPORT_COLUMN_S * len(search.prepared.dataset.schema))
 
 
-def _told(run: Run, search: Search, study: Study, fitted: Sequence[tuple[FitUnit, FoldResult]]) -> None:
-    """Take in a trial; when it is the best, it becomes the package."""
-    unit = fitted[0][0]
-    folds = tuple(fold for _, fold in fitted if fold.folder)  # of those that came too late nothing is there
-    if not folds:
-        return
+def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:
+    """Take in what a step found; when its trial is the best, it becomes the package."""
+    step = done[0][0]
+    folds = tuple(
+        fold for _, fold in done if fold.folder or fold.failed
+    )  # of those that came too late nothing is there
+    before = next((trial for trial in search.trials if trial.number == step.number), None)
     complete = len(folds) == search.folds
-    trial = TrialResult(number=unit.trial, candidate=unit.candidate, folds=folds, complete=complete)
-    search.trials.append(trial)
-    note_trial(run, trial)
-    study.tell(unit.candidate, trial.loss)
+    if not folds or (before is not None and not complete):  # cut on its way up: what it was on the rung below stands
+        return
+    trial = TrialResult(
+        number=step.number, candidate=step.candidate, folds=folds, complete=complete,
+        before_s=before.seconds if before else 0.0,
+    )  # fmt: skip
+    if not tuning.tell(step, trial):
+        return
+    search.trials = [*(other for other in search.trials if other is not before), trial]
     best = _best(search)
     score, name = _score(search.metric, trial.loss), search.metric.name
     run.events.emit(

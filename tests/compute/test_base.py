@@ -1,13 +1,13 @@
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardwise.compute.base import Outcome, stream
+from shardwise.compute.base import NOT_YET, NotYet, Outcome, stream
 from shardwise.core.errors import WorkerLost
 
 
@@ -138,4 +138,33 @@ def test_only_lost_workers_are_retried_and_counted() -> None:
     (outcome,) = stream(executor, task, [7], retries=2)
     assert outcome.unwrap() == 7
     assert tries == [7, 7, 7]
+    executor.close()
+
+
+def test_what_depends_on_outcomes_is_asked_for_after_them() -> None:
+    """Item k needs the outcome of item k - 2: with many slots two are under way, and nobody hangs."""
+    taken: list[int] = []
+
+    def items() -> Iterator[int | NotYet]:
+        for number in range(9):
+            while len(taken) < number - 1:
+                yield NOT_YET
+            yield number
+
+    executor = Threads(4)
+    for outcome in stream(executor, str, items(), ordered=True):
+        taken.append(int(outcome.unwrap()))
+        assert outcome.index == len(taken) - 1
+    executor.close()
+    assert taken == list(range(9))
+
+
+def test_what_never_comes_is_the_end() -> None:
+    def items() -> Iterator[int | NotYet]:
+        yield 1
+        while True:
+            yield NOT_YET
+
+    executor = Threads(2)
+    assert [outcome.unwrap() for outcome in stream(executor, abs, items())] == [1]
     executor.close()

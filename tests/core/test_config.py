@@ -19,6 +19,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
     "changes",
     [{"trials": 0}, {"workers": -1}, {"folds": 1}, {"test_share": 1.5}, {"test_share": -0.1}, {"valid_share": 0},
      {"task": "bin"}, {"quantile": 1.0},
+     {"rungs": "rows"}, {"rungs": "partitions", "pruner": "curve"},
      {"time": "soon"}, {"memory": "much"}, {"on_bad_row": "ignore"}, {"class_weight": "fair"}],
 )  # fmt: skip
 def test_values_that_cannot_be_meant_are_refused(changes: dict[str, object]) -> None:

@@ -290,6 +290,18 @@ def test_a_share_of_the_codes_is_the_same_rows_each_time(binned: Path) -> None:
     assert whole.sampled(1.0) is whole
 
 
+def test_a_share_of_the_partitions_is_whole_partitions_where_there_are_enough(binned: Path) -> None:
+    whole = BinnedRows(binned, FEATURES, [0, 1])
+    half, third = whole.of_partitions(0.5), whole.of_partitions(0.2)
+    assert half.n_rows == 1000
+    assert len({int(y) // 1000 for y in half.target()}) == 1
+    assert 250 < third.n_rows < 550  # of two partitions a fifth is less than one: rows of both
+    assert whole.of_partitions(1.0) is whole
+    again = pickle.loads(pickle.dumps(half.sampled(0.5)))
+    assert set(again.target()) < set(half.target())
+    assert len({whole.key, half.key, third.key, again.key}) == 4
+
+
 def test_pages_that_were_given_back_are_read_again(binned: Path) -> None:
     rows = BinnedRows(binned, FEATURES, [0, 1])
     before = [np.array(rows.block(i).X) for i in range(len(rows.block_rows()))]

@@ -7,7 +7,7 @@ from shardwise.core.errors import ConfigError, PackageError
 from shardwise.core.target import Task
 from shardwise.models.base import FitRun
 from shardwise.models.families import FAMILIES, build, load_model, save_model
-from shardwise.models.portfolio import SPACES
+from shardwise.models.spaces import SPACES
 from shardwise.testing.models import FEATURES, on_disk, tiny_table, tiny_target
 
 TARGET = tiny_target(Task.BINARY)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from shardwise.compute.base import NOT_YET, NotYet
 from shardwise.compute.local import InlineExecutor
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.journal import SqliteJournal
@@ -62,3 +63,40 @@ def test_items_are_drawn_only_when_they_can_start(tmp_path: Path) -> None:
             yield item
 
     assert len(records(tmp_path, work, items())) == 3
+
+
+def test_items_may_depend_on_records_also_on_those_of_the_journal(tmp_path: Path) -> None:
+    """Each item is the square of the one before: the journal's records are handed on before more is asked."""
+    work = Work()
+
+    def run(many: int) -> list[int]:
+        told: list[int] = []
+
+        def items() -> Iterator[int | NotYet]:
+            yield 2
+            for number in range(1, many):
+                while len(told) < number:
+                    yield NOT_YET
+                yield told[-1]
+
+        with SqliteJournal(tmp_path / "journal.db") as journal:
+            ledger = Ledger(journal, FolderBlobs(tmp_path / "blobs"))
+            for _, record in run_units(ledger, InlineExecutor(), work, items(), key=str):
+                told.append(record["square"])
+        return told
+
+    assert run(3) == [4, 16, 256]
+    assert run(5) == [4, 16, 256, 65536, 65536**2]
+    assert work.done == [2, 4, 16, 256, 65536]
+
+
+def test_records_that_never_come_end_it(tmp_path: Path) -> None:
+    def items() -> Iterator[int | NotYet]:
+        yield 3
+        while True:
+            yield NOT_YET
+
+    with SqliteJournal(tmp_path / "journal.db") as journal:
+        ledger = Ledger(journal, FolderBlobs(tmp_path / "blobs"))
+        for _ in range(2):  # worked, then from the journal
+            assert len(list(run_units(ledger, InlineExecutor(), Work(), items(), key=str))) == 1

@@ -18,6 +18,7 @@ VERBS = {
     "partition": "Write a dataset anew in partitions, append, compact, remedy; advise on sizes.",
     "plan": "Does it fit, how long, how much disk: before anything is trained.",
     "train": "Train, evaluate honestly, and seal a package.",
+    "tune": "Search for better candidates: samplers, early stopping of trials, a history that goes on.",
     "evaluate": "Score a package on new labelled data, with intervals and slices.",
     "predict": "Predict files of any size, in input order.",
     "serve": "HTTP: rows, Arrow, the Open Inference Protocol; new versions are followed.",

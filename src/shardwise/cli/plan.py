@@ -8,8 +8,8 @@ import click
 
 from shardwise.api import plan_config, prediction_accuracy
 from shardwise.cli import print_json
+from shardwise.cli.run_options import make_config
 from shardwise.cli.train import command as train_command
-from shardwise.cli.train import make_config
 from shardwise.core.units import format_duration, format_size
 from shardwise.plan.answer import render, table
 

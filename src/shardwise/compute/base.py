@@ -3,12 +3,23 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from enum import Enum
+from typing import Final, Generic, Protocol, TypeVar
 
 from shardwise.core.errors import TaskFailed, WorkerLost
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class NotYet(Enum):
+    """The kind of `NOT_YET`."""
+
+    NOT_YET = "not yet"
+
+
+NOT_YET: Final = NotYet.NOT_YET
+"""In the place of an item: there is none before another outcome was taken."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Executor(Protocol):
 def stream(
     executor: Executor,
     task: Callable[[T], R],
-    items: Iterable[T],
+    items: Iterable[T | NotYet],
     *,
     ordered: bool = False,
     retries: int = 0,
@@ -58,10 +69,12 @@ def stream(
 ) -> Iterator[Outcome[R]]:
     """Run `task` over `items` lazily: at most `executor.slots` in flight, no item drawn before it can start.
 
-    `ordered=True` yields in the order of the items (a reduction then gives the same bytes on 1 or n workers). Item k
-    is then drawn as soon as outcome k - slots is consumed, no sooner and no later, so that what it is drawn from (a
+    `ordered=True` yields in the order of the items (a reduction then gives the same bytes on 1 or n workers). Item k is
+    then drawn as soon as outcome k - slots is consumed, no sooner and no later, so that what it is drawn from (a
     sampler that learns from the outcomes) sees the same history in each run with as many slots. `ahead` gives that up
-    for speed: so many finished outcomes may wait for their turn behind a slow one while the workers go on.
+    for speed: so many finished outcomes may wait for their turn behind a slow one while the workers go on. `items` may
+    yield `NOT_YET` when the next item depends on outcomes that were not taken yet: it is asked again after the next
+    one. When none is under way that is the end.
 
     A task that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again `retries`
     times, then the error names the item. For any other error `instead(item, error)` may give an item to try in its
@@ -96,7 +109,7 @@ class _Flight(Generic[T, R]):
 
     executor: Executor
     task: Callable[[T], R]
-    items: Iterator[T]
+    items: Iterator[T | NotYet]
     retries: int
     window: int
     instead: Callable[[T, BaseException], T | None]
@@ -112,6 +125,8 @@ class _Flight(Generic[T, R]):
                 item = next(self.items)
             except StopIteration:
                 self.exhausted = True
+                return
+            if isinstance(item, NotYet):
                 return
             call = _Call(self.drawn, item, self.executor.submit(self.task, item))
             self.calls[self.drawn] = call

@@ -18,6 +18,7 @@ from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
 
 SELECT = ("auto", "none", "strict")
+RUNGS = ("rounds", "partitions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,11 @@ class RunConfig:
     each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
     `engine` runs the tasks (local, ray, dask, spark), at `address` where a cluster is there already.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing.
+    `sampler` proposes what is tried after the default candidates, `pruner` says which trials are given up early, on
+    `rungs` of boosting rounds or of partitions;
+    `space` narrows or extends what a family searches (`tune.spaces`), `per_second` weighs improvement against what it
+    costs, and `archive` names the earlier trials from which `meta` learns: auto (the shipped ones and those of the runs
+    folder), shipped, none, or a file.
     """
 
     data: tuple[str, ...]
@@ -66,6 +72,12 @@ class RunConfig:
     kinds: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sampler: str = "random"
+    pruner: str = "none"
+    rungs: str = "rounds"
+    space: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    per_second: bool = False
+    archive: str = "auto"
     aggregates: tuple[AggregateSpec, ...] = ()
     joins: tuple[JoinSpec, ...] = ()
     select: str = "auto"
@@ -161,6 +173,10 @@ def _check(config: RunConfig) -> None:
         raise ConfigError(f"there is no device {config.device!r}", hint=nearest(config.device, DEVICES))
     if config.select not in SELECT:
         raise ConfigError(f"select is {config.select!r}", hint=nearest(config.select, SELECT))
+    if config.rungs not in RUNGS:
+        raise ConfigError(f"there are no rungs of {config.rungs!r}", hint=nearest(config.rungs, RUNGS))
+    if config.rungs == "partitions" and config.pruner == "curve":
+        raise ConfigError("the pruner 'curve' needs rungs of rounds", hint="Choose another pruner, or other rungs.")
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
     if isinstance(config.class_weight, str) and config.class_weight != "balanced":

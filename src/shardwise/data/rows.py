@@ -273,17 +273,38 @@ class BinnedRows(DiskRows):
     """
 
     def __init__(
-        self, folder: str | Path, features: Sequence[Feature], folds: Sequence[int], *, share: float = 1.0
+        self,
+        folder: str | Path,
+        features: Sequence[Feature],
+        folds: Sequence[int],
+        *,
+        share: float = 1.0,
+        partitions: Sequence[int] | None = None,
     ) -> None:
         with context(path=str(folder)):
             self.binner = Binner.from_state(load_state((Path(folder) / BINNER).read_bytes()))
         self.all_features = tuple(features)
         self.share = share
-        super().__init__(folder, self.binner.features(features), folds)
+        super().__init__(folder, self.binner.features(features), folds, partitions=partitions)
 
     def sampled(self, share: float) -> "BinnedRows":
         """About that share of the rows."""
-        return self if share >= 1.0 else BinnedRows(self.folder, self.all_features, self.folds, share=share)
+        if share >= 1.0:
+            return self
+        kept = None if self._partitions is None else sorted(self._partitions)
+        return BinnedRows(self.folder, self.all_features, self.folds, share=share * self.share, partitions=kept)
+
+    def of_partitions(self, share: float) -> "BinnedRows":
+        """About that share of the partitions, drawn by a hash of their numbers, of which larger shares have the same
+        and
+        more; where that would be less than one, that share of the rows."""
+        numbers = np.unique([block.partition for block in self._blocks]).astype(np.uint64)
+        count = round(share * len(numbers))
+        if share >= 1.0 or not count:
+            return self.sampled(share)
+        drawn = np.argsort(mix(numbers, _SHARE_SEED), kind="stable")[:count]
+        kept = sorted(int(number) for number in numbers[drawn])
+        return BinnedRows(self.folder, self.all_features, self.folds, share=self.share, partitions=kept)
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -26,6 +26,9 @@ class FitRun:
     `note(text)` tells the user what was done otherwise than asked for. `checkpoint` is a folder of this fit alone that
     outlives a kill: what was written there is found by the same fit when it is begun again, and is to be removed at the
     end. `device` is one of `core.devices.DEVICES`.
+
+    `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later:
+    what it needs for that stays in `checkpoint`.
     """
 
     seed: int
@@ -36,6 +39,7 @@ class FitRun:
     note: Callable[[str], None] = field(default=lambda _text: None)
     checkpoint: Path | None = None
     device: str = "auto"
+    rests_at: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Strong default candidates in a fixed order, and the search space of each family.
+"""Strong default candidates in a fixed order.
 
 The order depends on the data alone, never on the clock: a time limit cuts the sequence, it does not change it. The
 params are published defaults (AutoGluon's and FLAML's portfolios, LightGBM's tuning guide), varied on purpose: members
@@ -13,7 +13,6 @@ from shardwise.core.candidate import Candidate
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.schema import Feature, FeatureKind
-from shardwise.core.space import Choice, Float, Int, Space
 from shardwise.core.target import Target, Task
 from shardwise.models.families import FAMILIES
 from shardwise.models.neural.model import require_torch
@@ -22,21 +21,6 @@ LARGE_ROWS = 100_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
 NETWORKS: tuple[dict[str, object], ...] = ({},)
-
-SPACES: dict[str, Space] = {
-    "trees": {
-        "learning_rate": Float(0.02, 0.15, log=True),
-        "num_leaves": Int(12, 255, log=True),
-        "min_child_samples": Int(3, 150, log=True),
-        "feature_fraction": Float(0.4, 1.0),
-        "subsample": Float(0.6, 1.0),
-        "reg_lambda": Float(1e-3, 30.0, log=True),
-        "extra_trees": Choice((False, False, True)),
-        "categorical": Choice(("native", "ordinal")),
-        "use_encoded": Choice((True, True, False)),
-    },
-    "linear": {"l1": Float(1e-7, 1e-2, log=True), "l2": Float(1e-7, 1e-1, log=True)},
-}
 
 
 def portfolio(

@@ -66,6 +66,11 @@ def _opened(booster: lgb.Booster, features: int, *, raw: bool) -> ctypes.c_void_
     return handle
 
 
+def call(name: str, *arguments: Any) -> None:
+    """Call a function of LightGBM's C interface; raises LightGBM's own error."""
+    _check(getattr(_LIB, name)(*arguments))
+
+
 def _check(code: int) -> None:
     if code != 0:
         raise lgb.basic.LightGBMError(ctypes.string_at(_LIB.LGBM_GetLastError()).decode())

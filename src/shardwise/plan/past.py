@@ -19,7 +19,7 @@ FORMAT = 1  # of the records `plan` and `sizes`
 
 @dataclass(frozen=True, kw_only=True)
 class PastRun:
-    """A run that was finished in one go.
+    """A run that was finished in one go, every trial of it too.
 
     stages   name -> `seconds` and `peak_bytes`, of stages that ran several times the sum and the highest
     trials   `family`, `params` and `folds` (seconds, steps, rounds) of each, in order
@@ -40,7 +40,8 @@ class PastRun:
 
     @classmethod
     def of(cls, name: str, records: Iterable[Mapping[str, Any]]) -> Self | None:
-        """From a journal; None for a run that is not finished, was cut, continued, or is of another format."""
+        """From a journal; None for a run that is not finished, was cut, continued, searched on rungs, or is of another
+        format."""
         found: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in KINDS}
         for record in records:
             if record["kind"] in found:
@@ -49,6 +50,8 @@ class PastRun:
         sizes = [record for record in found["sizes"] if record.get("format") == FORMAT]
         if len(results) != 1 or len(sizes) != 1 or len(found["plan"]) > 1 or results[0]["cut"]:
             return None
+        if any(record.get("rung") is not None for record in found["trial"]):
+            return None  # of rungs the laws know nothing
         plans = [record for record in found["plan"] if record.get("format") == FORMAT]
         return cls(
             name=name,

@@ -16,6 +16,7 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.models.neural.model import NeuralParams
 from shardwise.models.neural.order import usual_epochs
+from shardwise.models.params import parse_params
 from shardwise.models.portfolio import portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
 from shardwise.models.trees import ONE_THREAD_CELLS, TreesParams
@@ -75,8 +76,8 @@ def rounds_of(candidate: Candidate, first: Candidate, at_first: float, laws: Ter
 
 
 def params_of(candidate: Candidate) -> TreesParams:
-    """All params of a candidate of the trees."""
-    return TreesParams(**candidate.params)
+    """All params of a candidate of the trees; raises `ConfigError` for one that they do not have."""
+    return parse_params(TreesParams, "trees", candidate.params)
 
 
 def grown(candidate: Candidate, best: float) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from shardwise.compute.base import Executor
+from shardwise.compute.base import Executor, NotYet
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.errors import OverBudget
 from shardwise.core.findings import Finding
@@ -20,7 +20,7 @@ from shardwise.train.run import Run
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.train.units import run_units
 
-AHEAD = 2  # fits a worker that may wait for an earlier one: neither portfolio nor random search looks at the history
+AHEAD = 2  # fits a worker that may wait for an earlier one: a search that looks at the history waits for what it needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +85,12 @@ class Fitting:
         evidence = {"share": share, "rung": self._rung}
         return (Finding(code="sampled", severity="warning", text=text, evidence=evidence, hint="Give more --memory."),)
 
-    def results(self, units: Iterator[FitUnit]) -> Iterator[tuple[FitUnit, FoldResult]]:
+    def results(self, units: Iterator[FitUnit | NotYet]) -> Iterator[tuple[FitUnit, FoldResult]]:
         """Each unit with its result, in order; what is journalled is not fitted again."""
         ahead = AHEAD * self.slots if self.slots > 1 else 0
-        on_rung = (replace(unit, rung=self.ladder.rungs[self._rung]) for unit in units)
+        on_rung = (
+            unit if isinstance(unit, NotYet) else replace(unit, rung=self.ladder.rungs[self._rung]) for unit in units
+        )
         work = run_units(
             self._run.ledger, self.executor, self._task, on_rung, key=lambda unit: unit.key, ahead=ahead,
             final=lambda record: not record["cut"], instead=self._lower,

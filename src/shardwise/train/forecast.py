@@ -1,5 +1,6 @@
 """What a run is expected to take, told or journalled before it begins; and what it took, for later plans."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -174,16 +175,20 @@ def note_sizes(run: Run, prepared: Prepared) -> None:
         )  # fmt: skip
 
 
-def note_trial(run: Run, trial: TrialResult) -> None:
-    """Journal what a trial took."""
+def note_trial(run: Run, trial: TrialResult, *, loss: float, cost_s: float, rung: int | None, failed: str = "") -> None:
+    """Journal what a trial found and took; in a search on rungs, what it did on this `rung`."""
     run.note(
         "trial",
         number=trial.number,
         **trial.candidate.to_json(),
+        loss=loss if math.isfinite(loss) else None,
+        rung=rung,
+        cost_s=round(cost_s, 4),
+        failed=failed,
         folds=[
             {
                 "seconds": fold.seconds, "predict_s": fold.predict_s, "rounds": fold.rounds, "cut": fold.cut,
-                "share": fold.share, "steps": fold.curve[-1][0] if fold.curve else 0, "valid_rows": fold.valid_rows,
+                "share": fold.share, "steps": fold.steps, "valid_rows": fold.valid_rows,
             }
             for fold in trial.folds
         ],

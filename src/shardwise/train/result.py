@@ -15,7 +15,8 @@ class FoldResult:
 
     `loss` is the metric turned so that lower is better; `curve` is `[(step, loss)]` of the early stopping; `cut` says
     that the time or the user ended the training; `share` of the rows were trained on; `notes` say what the model did
-    otherwise than asked for.
+    otherwise than asked for. `rests`: training can go on from the rung where it stopped. `steps` are the rounds or
+    epochs of this fit alone, without those of the rungs below. `failed` is why there is no model.
     """
 
     trial: int
@@ -31,6 +32,9 @@ class FoldResult:
     importance: Mapping[str, float] = field(default_factory=dict)
     share: float = 1.0
     notes: tuple[str, ...] = ()
+    rests: bool = False
+    steps: int = 0
+    failed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "curve": [list(point) for point in self.curve], "notes": list(self.notes)}
@@ -44,12 +48,13 @@ class FoldResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """One candidate over the folds that were done."""
+    """One candidate over the folds that were done; `before_s` were spent on the rungs below."""
 
     number: int
     candidate: Candidate
     folds: tuple[FoldResult, ...]
     complete: bool
+    before_s: float = 0.0
 
     @property
     def loss(self) -> float:
@@ -64,7 +69,7 @@ class TrialResult:
 
     @property
     def seconds(self) -> float:
-        return sum(fold.seconds for fold in self.folds)
+        return self.before_s + sum(fold.seconds for fold in self.folds)
 
     @property
     def predict_row_s(self) -> float:

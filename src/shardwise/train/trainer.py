@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.candidate import Candidate
-from shardwise.core.errors import Pruned, context
+from shardwise.core.errors import BadInput, Pruned, ShardwiseError, TaskFailed, context
 from shardwise.core.schema import Feature
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
@@ -39,7 +39,10 @@ _RESULT = "result.json"
 class FitUnit:
     """A candidate and the fold on which it is evaluated; small and picklable.
 
-    `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival.
+    `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival. On
+    a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
+    its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
+    Where `forgiving`, a candidate that cannot be trained is a result and no error.
     """
 
     trial: int
@@ -50,6 +53,11 @@ class FitUnit:
     key: str
     rung: Rung = field(default=Rung(number=0, share=1.0))
     deadline: float = float("inf")
+    rounds: int | None = None
+    lineage: str = ""
+    since: int = 0
+    share: float = 1.0
+    forgiving: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "sent": (_boot(), time.monotonic())}
@@ -86,9 +94,14 @@ class FitTask:
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
             earlier = self._earlier(unit)
-            if unit.trial > 1 and time.monotonic() > unit.deadline:
+            if (unit.trial > 1 or unit.since) and time.monotonic() > unit.deadline:
                 return (earlier or _not_begun(unit)).to_json()
-            return self._fit(unit, earlier).to_json()
+            try:
+                return self._fit(unit, earlier).to_json()
+            except (BadInput, TaskFailed) as error:
+                if not unit.forgiving:
+                    raise
+                return _failed(unit, error).to_json()
 
     def _earlier(self, unit: FitUnit) -> FoldResult | None:
         """What the unit came to before it was cut, in a run that is now gone on with."""
@@ -98,13 +111,15 @@ class FitTask:
     def _fit(self, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
         started = time.perf_counter()
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
-        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=self._step_s(unit, valid.n_rows))
+        step_s = self._step_s(unit, valid.n_rows)
+        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s, rounds=unit.rounds)
         model = self._build(unit)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         notes: list[str] = []
         run = FitRun(
             seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on,
-            note=notes.append, checkpoint=self.models / f".{unit.key}.part", device=self.device,
+            note=notes.append, checkpoint=self.models / f".{unit.lineage or unit.key}.part", device=self.device,
+            rests_at=unit.rounds,
         )  # fmt: skip
         try:
             self._free(unit)
@@ -121,7 +136,7 @@ class FitTask:
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
-            notes=tuple(notes),
+            notes=tuple(notes), rests=watch.rests or unit.share < 1.0, steps=max(0, len(watch.points) - unit.since),
         )  # fmt: skip
         if earlier is not None and result.cut and earlier.loss <= result.loss:
             return earlier  # there was more time for it then
@@ -150,7 +165,7 @@ class FitTask:
         """Training and validation rows of the kind that a model family reads."""
         if reads == BINS:
             train, valid = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
-            return train.sampled(unit.rung.share), valid
+            return train.of_partitions(unit.share).sampled(unit.rung.share), valid
         return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray, result: FoldResult) -> None:
@@ -169,9 +184,14 @@ def _not_begun(unit: FitUnit) -> FoldResult:
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, cut=True)
 
 
+def _failed(unit: FitUnit, error: ShardwiseError) -> FoldResult:
+    why = f"{type(error).__name__}: {error.message}"
+    return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, failed=why)
+
+
 @dataclass
 class _Watch:
-    """Keeps the curve, and says when the time is up or the user asked to stop.
+    """Keeps the curve, and says when the time is up, the rung is reached or the user asked to stop.
 
     Each step adds `step_s` to what comes after the fit, which has to end in time too; as many times as much as the
     process has waited for others on the machine. So has the next step, if it takes as long as the last one; of long
@@ -186,13 +206,16 @@ class _Watch:
     cut: bool = False
     looked_s: float = 0.0
     began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
+    rounds: int | None = None
+    rests: bool = False
 
     def report(self, step: int, score: float) -> bool:
         now = time.monotonic()
         took_s = now - self.last_s if self.points else 0.0
         self.last_s = now
         self.points.append((step, float(score)))
-        return self.go_on(min(took_s, LONG_STEP_S))
+        self.rests = self.rounds is not None and step >= self.rounds
+        return self.go_on(min(took_s, LONG_STEP_S)) and not self.rests
 
     def go_on(self, ahead_s: float = 0.0) -> bool:
         """Whether there is time for `ahead_s` more."""

@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
-from shardwise.compute.base import Executor, stream
+from shardwise.compute.base import NOT_YET, Executor, NotYet, stream
 from shardwise.core.schema import schema_to_json
 from shardwise.core.target import Target
 from shardwise.data.access import AccessCounter
@@ -25,7 +26,7 @@ def run_units(
     ledger: Ledger,
     executor: Executor,
     work: Work[T],
-    items: Iterable[T],
+    items: Iterable[T | NotYet],
     *,
     key: Callable[[T], str],
     ahead: int = 0,
@@ -35,29 +36,56 @@ def run_units(
     """Each item with its record, in order: from the journal where it is there, else worked out and journalled.
 
     Lazy: an item is drawn only when a slot is free, at most `ahead` past those that are not handed on yet. A record
-    that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. `instead`
-    may replace an item whose task failed (see `stream`). Raises the first error of a task.
+    that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. `instead` may
+    replace an item whose task failed (see `stream`). Items may be `NOT_YET`: more will come when records were handed
+    on, those of the journal too. Raises the first error of a task.
     """
-    drawn: deque[tuple[T, str, Record | None]] = deque()  # in order; with the record where it is journalled
+    queue = _Queue(ledger, iter(items), key)
+    while not queue.over:
+        for outcome in stream(executor, work, queue.missing(), ordered=True, retries=2, ahead=ahead, instead=instead):
+            yield from queue.known()
+            item, unit = queue.first()
+            record = outcome.unwrap()
+            if final(record):
+                ledger.put(unit, record)
+            yield item, record
+        waiting = bool(queue.drawn)
+        yield from queue.known()
+        if not waiting:  # what is asked for again and again will not come
+            return
 
-    def missing() -> Iterator[T]:
-        for item in items:
-            unit = key(item)
-            drawn.append((item, unit, ledger.get(unit)))
-            if drawn[-1][2] is None:
+
+@dataclass
+class _Queue(Generic[T]):
+    """Items in order that were drawn and are not handed on yet, each with its record where it is journalled."""
+
+    ledger: Ledger
+    items: Iterator[T | NotYet]
+    key: Callable[[T], str]
+    drawn: deque[tuple[T, str, Record | None]] = field(default_factory=deque)
+    over: bool = False
+
+    def missing(self) -> Iterator[T | NotYet]:
+        """Draw; what is not journalled has to be worked."""
+        for item in self.items:
+            if isinstance(item, NotYet):
+                yield NOT_YET
+                continue
+            unit = self.key(item)
+            self.drawn.append((item, unit, self.ledger.get(unit)))
+            if self.drawn[-1][2] is None:
                 yield item
+        self.over = True
 
-    for outcome in stream(executor, work, missing(), ordered=True, retries=2, ahead=ahead, instead=instead):
-        while (known := drawn[0][2]) is not None:
-            yield drawn.popleft()[0], known
-        item, unit, _ = drawn.popleft()
-        record = outcome.unwrap()
-        if final(record):
-            ledger.put(unit, record)
-        yield item, record
-    for item, _, known in drawn:
-        assert known is not None
-        yield item, known
+    def known(self) -> Iterator[tuple[T, Record]]:
+        """Hand on those at the head that are journalled."""
+        while self.drawn and (known := self.drawn[0][2]) is not None:
+            yield self.drawn.popleft()[0], known
+
+    def first(self) -> tuple[T, str]:
+        """Take the one at the head, which is worked now."""
+        item, unit, _ = self.drawn.popleft()
+        return item, unit
 
 
 def run_pass(

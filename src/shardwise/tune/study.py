@@ -1,43 +1,196 @@
-"""Which candidate next: the portfolio in its order, then what the sampler proposes. Knows nothing of models."""
+"""What is tried next: a sequence of steps, each decided by what the steps well before it have found.
+
+A step evaluates a trial on a rung. It is a paused trial that the pruner lets go on (from the highest rung first), else
+a new candidate: the portfolio in its order, then what the sampler of a family proposes, the family chosen by a bandit
+where there are several. Knows nothing of models.
+
+**Deterministic.** Step i is decided by the results of the steps before i - lag, all of them and no others, whatever has
+come in by then: so the sequence is the same on one worker and on many, fast or slow, after kills and when it is longer.
+Up to lag + 1 steps are under way at a time; where one of them takes long, the others wait for it only lag steps later.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count, islice
+from dataclasses import dataclass, field, replace
 
+from shardwise.compute.base import NOT_YET, NotYet
 from shardwise.core.candidate import Candidate
 from shardwise.core.seeds import derive_seed
 from shardwise.core.space import Space
-from shardwise.tune.samplers import SAMPLERS, Sampler, Trial
+from shardwise.tune.pruners import NoPruner, Pruner
+from shardwise.tune.samplers import SAMPLERS, Sampler
+from shardwise.tune.samplers.bandit import choose_family
+from shardwise.tune.trial import Trial
+
+TRIES = 4  # draws of a sampler until it proposes something that was not tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """An evaluation of trial `number` on a rung; on the `last` one it is trained to its end."""
+
+    number: int
+    candidate: Candidate
+    rung: int = 0
+    last: bool = True
+    below: tuple[int, ...] = ()  # rungs on which it was evaluated before
+    proposed: bool = False  # by a sampler, not by the portfolio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a step found: `loss` (lower is better, NaN: it failed), the course of the training, the cost by the model;
+    `done` says that there is nothing to go on with, such as when early stopping has ended the training."""
+
+    loss: float
+    curve: tuple[tuple[float, float], ...] = ()
+    cost_s: float = 0.0
+    done: bool = True
 
 
 @dataclass
 class Study:
-    """Ask for candidates, tell their losses.
+    """Ask for steps, tell what they found.
 
-    `limit` is the number of candidates in all (None: no end, the caller stops asking). The sampler searches the spaces
-    in turn, by family name.
+    `limit` is the number of trials in all (None: no end, the caller stops asking). `rungs` has for each family on how
+    many rungs a trial can stand, the last one being the whole evaluation; 1 where it is not there. `fixed` are params
+    that a family's candidates get in any case.
     """
 
     portfolio: Sequence[Candidate]
     spaces: Mapping[str, Space]
     seed: int
     limit: int | None = None
-    sampler: Sampler = field(default_factory=SAMPLERS["random"])
-    history: list[Trial] = field(default_factory=list)
+    samplers: Mapping[str, Sampler] = field(default_factory=dict)
+    pruner: Pruner = field(default_factory=NoPruner)
+    rungs: Mapping[str, int] = field(default_factory=dict)
+    fixed: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    lag: int = 1
+    _steps: list[Step | None] = field(default_factory=list)  # None: nothing could be decided yet
+    _trials: dict[int, Trial] = field(default_factory=dict)  # as far as they may be seen
+    _results: dict[tuple[int, int], Result] = field(default_factory=dict)
+    _seen: int = 0  # steps whose results are in `_trials`
 
-    def ask(self) -> Iterator[tuple[int, Candidate]]:
-        """Numbered candidates, drawn one by one."""
-        return islice(self._endless(), self.limit)
+    def ask(self) -> Iterator[Step | NotYet]:
+        """The steps, decided one by one; `NOT_YET` where the results of earlier ones have to be told first."""
+        while True:
+            if not self._look():
+                yield NOT_YET
+                continue
+            step = self._decide()
+            if step is None and not (self.learns and self._under_way()):
+                return
+            self._steps.append(step)
+            if step is not None:
+                if step.number not in self._trials:
+                    self._trials[step.number] = Trial(
+                        number=step.number, family=step.candidate.family, params=step.candidate.params, done=False
+                    )
+                yield step
 
-    def tell(self, candidate: Candidate, loss: float) -> None:
-        self.history.append({**candidate.to_json(), "loss": loss})
+    def tell(self, step: Step, result: Result) -> None:
+        self._results[step.number, step.rung] = result
 
-    def _endless(self) -> Iterator[tuple[int, Candidate]]:
-        yield from enumerate(self.portfolio)
-        families = sorted(self.spaces)
-        if not families:
-            return
-        for number in count(len(self.portfolio)):
-            family = families[number % len(families)]
-            seed = derive_seed(self.seed, "tune", number)
-            yield number, Candidate(family=family, params=self.sampler.suggest(self.spaces[family], self.history, seed))
+    @property
+    def trials(self) -> list[Trial]:
+        """All that were begun, with everything that was told of them, by number."""
+        found = dict(self._trials)
+        for step in self._steps[self._seen :]:
+            if step is not None and (step.number, step.rung) in self._results:
+                found[step.number] = _reached(found[step.number], step, self._results[step.number, step.rung])
+        return [found[number] for number in sorted(found)]
+
+    @property
+    def learns(self) -> bool:
+        """Whether what comes next depends on what was found."""
+        several = len(self.spaces) > 1
+        return several or self.pruner.prunes or any(sampler.learns for sampler in self.samplers.values())
+
+    def _look(self) -> bool:
+        """Take in the results that the next step may see; whether they are all there."""
+        while self.learns and self._seen < len(self._steps) - self.lag:
+            step = self._steps[self._seen]
+            if step is not None:
+                result = self._results.get((step.number, step.rung))
+                if result is None:
+                    return False
+                self._trials[step.number] = _reached(self._trials[step.number], step, result)
+            self._seen += 1
+        return True
+
+    def _under_way(self) -> set[int]:
+        """Trials of the last steps, whose results may not be seen yet."""
+        return {step.number for step in self._steps[self._seen :] if step is not None}
+
+    def _decide(self) -> Step | None:
+        """None when there is nothing to do before more is seen, or at all."""
+        under_way = self._under_way() if self.learns else set()
+        if (going_on := self._promoted(under_way)) is not None:
+            return going_on
+        number = len(self._trials)
+        if (self.limit is None or number < self.limit) and (new := self._new(number)) is not None:
+            return new
+        return None if under_way or not self.learns else self._winner()
+
+    def _promoted(self, under_way: set[int]) -> Step | None:
+        if not self.pruner.prunes:
+            return None
+        known = [trial for trial in self._trials.values() if trial.losses]
+        paused = [trial for trial in known if not trial.done and trial.number not in under_way]
+        for trial in sorted(paused, key=lambda trial: (-trial.rung, trial.loss, trial.number)):
+            if not self.pruner.should_stop(trial, known):
+                return self._next_rung(trial)
+        return None
+
+    def _winner(self) -> Step | None:
+        """The best trial is trained to its end, if it is not."""
+        usable = [trial for trial in self._trials.values() if trial.losses and not trial.failed]
+        best = min(usable, key=lambda trial: (trial.loss, trial.number), default=None)
+        return None if best is None or best.done else self._next_rung(best)
+
+    def _next_rung(self, trial: Trial) -> Step:
+        rung = trial.rung + 1
+        candidate = Candidate(family=trial.family, params=trial.params)
+        return Step(
+            number=trial.number, candidate=candidate, rung=rung, last=rung == self._rungs(trial.family) - 1,
+            below=tuple(below for below, loss in enumerate(trial.losses) if loss == loss),
+            proposed=trial.number >= len(self.portfolio),
+        )  # fmt: skip
+
+    def _rungs(self, family: str) -> int:
+        return self.rungs.get(family, 1) if self.pruner.prunes else 1
+
+    def _new(self, number: int) -> Step | None:
+        if number < len(self.portfolio):
+            candidate = self.portfolio[number]
+        elif self.spaces:
+            candidate = self._proposed(number)
+        else:
+            return None
+        rungs = self._rungs(candidate.family)
+        first = self.pruner.first_rung(number, rungs)
+        return Step(
+            number=number, candidate=candidate, rung=first, last=first == rungs - 1,
+            proposed=number >= len(self.portfolio),
+        )  # fmt: skip
+
+    def _proposed(self, number: int) -> Candidate:
+        seed = derive_seed(self.seed, "tune", number)
+        trials = [self._trials[known] for known in sorted(self._trials)]
+        family = choose_family(sorted(self.spaces), trials, seed)
+        own = [trial for trial in trials if trial.family == family]
+        tried = [dict(trial.params) for trial in own]
+        sampler = self.samplers.get(family) or SAMPLERS["random"]()
+        params: dict[str, object] = {}
+        for attempt in range(TRIES):
+            drawn = seed if not attempt else derive_seed(seed, "again", attempt)
+            params = {**sampler.suggest(self.spaces[family], own, drawn), **self.fixed.get(family, {})}
+            if params not in tried:
+                break
+        return Candidate(family=family, params=params)
+
+
+def _reached(trial: Trial, step: Step, result: Result) -> Trial:
+    """The trial with what a step found; rungs that it did not stand on count as NaN."""
+    losses = trial.losses + (float("nan"),) * (step.rung - len(trial.losses)) + (result.loss,)
+    done = result.done or step.last or result.loss != result.loss
+    return replace(trial, losses=losses, curve=result.curve, cost_s=trial.cost_s + result.cost_s, done=done)

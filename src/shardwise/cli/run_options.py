@@ -1,0 +1,105 @@
+"""The options of a run, which `train` and `tune` share, and the config that they make."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import yaml
+
+from shardwise.cli.options import pairs, words
+from shardwise.core.config import RunConfig, load_config
+from shardwise.core.errors import ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_OPTIONS = (
+    click.option("--target", help="The column to predict."),
+    click.option("--out", help="Folder of the package; else inside the run's folder."),
+    click.option("--time", "time", help="Ceiling on working time, like 5m; +5m goes on with a finished run."),
+    click.option("--memory", help="Ceiling on memory, like 2GB."),
+    click.option("--disk", help="Ceiling on what the run's folder takes, like 20GB."),
+    click.option("--trials", type=int, help="Number of candidates: a budget in work, whose result is the same bytes."),
+    click.option("--workers", type=int, help="Worker processes, or tasks at a time on a cluster."),
+    click.option("--engine", help="local, ray, dask or spark: what runs the tasks."),
+    click.option("--address", help="Where the engine's cluster listens; else its own default, else it runs here."),
+    click.option("--device", help="Where neural models are trained: auto, cpu, cuda or mps."),
+    click.option("--seed", type=int, help="Root of all seeds; 0 unless given."),
+    click.option("--run", "run", help="Name of the run; else made from the target, the config and the data."),
+    click.option("--runs-folder", help="Where runs lie; runs/ unless given."),
+    click.option("--config", "config_file", help="YAML file with options; those given here win."),
+    click.option("--strict", is_flag=True, default=None, help="A leak stops the run."),
+    click.option("--task", help="binary, multiclass, regression, count or quantile; else told by the target."),
+    click.option("--metric", help="What to optimise, by scikit-learn's name."),
+    click.option("--quantile", type=float, help="Which quantile, for --task quantile."),
+    click.option("--weight", help="Column of sample weights."),
+    click.option("--class-weight", multiple=True, help="balanced, or CLASS=WEIGHT."),
+    click.option("--key", multiple=True, help="Columns that identify a row; else its content."),
+    click.option("--group", help="Column whose groups never straddle folds."),
+    click.option("--time-column", help="Column by which the test lies in the future."),
+    click.option("--folds", type=int, help="Number of folds; else by the number of rows."),
+    click.option("--test-share", type=float, help="Share of the sealed test fold."),
+    click.option("--drop", multiple=True, metavar="COL,...", help="Columns to leave out."),
+    click.option("--kind", "kinds", multiple=True, metavar="COL=KIND", help="number, category, text, date or ignore."),
+    click.option("--type", "types", multiple=True, metavar="COL=TYPE", help="Arrow type of a column of a text file."),
+    click.option("--families", multiple=True, help="Model families to try: baseline, linear, trees, neural."),
+    click.option(
+        "--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family."
+    ),
+    click.option("--aggregate", "aggregates", multiple=True, metavar="LINE", help="'mean,count(X) by K over 7d of T'."),
+    click.option("--join", "joins", multiple=True, metavar="LINE", help="'PATH on KEY [at TIME] [prefix P]'."),
+    click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped."),
+)
+
+
+def run_options(command: Command) -> Command:
+    """What a run is asked for, but for the data and how they are read."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def make_config(
+    config_file: str | None, given: dict[str, Any], usual: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> RunConfig:
+    """Options of the command line over those of the file; `usual` fills in what neither of them says."""
+    content = load_config(config_file) if config_file else {}
+    for name, option in (("kinds", "kind"), ("types", "type"), ("storage", "storage")):
+        given[name] = pairs(given[name], option)
+    for name in ("key", "drop", "families"):
+        given[name] = words(given[name])
+    given["params"] = _params(given["params"], "param")
+    given["space"] = _params(given.get("space", ()), "space")
+    weights = given.pop("class_weight")
+    given["class_weight"] = _class_weight(weights)
+    content = {str(key).replace("-", "_"): value for key, value in content.items()}
+    defaults = {"encoding": "utf8", "on_bad_row": "error"}
+    asked = {key: value for key, value in given.items() if value not in (None, (), {}) and value != defaults.get(key)}
+    return RunConfig.from_mapping(usual({**content, **asked}))
+
+
+def _params(given: tuple[str, ...], option: str) -> dict[str, dict[str, Any]]:
+    """`trees.n_estimators=100` as `{"trees": {"n_estimators": 100}}`.
+
+    >>> _params(("trees.num_leaves=[16, 64]",), "space")
+    {'trees': {'num_leaves': [16, 64]}}
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, text in pairs(given, option).items():
+        family, dot, param = name.partition(".")
+        if not dot:
+            hint = f"Write it like --{option} trees.n_estimators={'100' if option == 'param' else '[100, 500]'}."
+            raise ConfigError(f"--{option} {name!r} names no family", hint=hint)
+        try:
+            found.setdefault(family, {})[param] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--{option} {name}={text!r} is no value", hint="Close what is open.") from error
+    return found
+
+
+def _class_weight(given: tuple[str, ...]) -> Any:
+    if not given:
+        return None
+    if given == ("balanced",):
+        return "balanced"
+    return {label: float(weight) for label, weight in pairs(given, "class-weight").items()}

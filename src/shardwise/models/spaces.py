@@ -1,0 +1,46 @@
+"""The search space that each model family declares: types, ranges, conditions, defaults, and what a value costs.
+
+Ranges are those of AutoGluon's and FLAML's searches and of LightGBM's tuning guide. A `cost` is the exponent by which
+the seconds of a fit grow with a value, as the laws of `plan.training` have it: rounds go with 1 / learning rate,
+histograms with rows and features, trees with leaves.
+"""
+
+from collections.abc import Collection
+
+from shardwise.core.schema import FeatureKind
+from shardwise.core.space import Choice, Float, Int, Space
+
+SPACES: dict[str, Space] = {
+    "trees": {
+        "learning_rate": Float(0.02, 0.15, log=True, default=0.05, cost=-0.8),
+        "num_leaves": Int(12, 255, log=True, default=31, cost=0.4),
+        "min_child_samples": Int(3, 150, log=True, default=20),
+        "feature_fraction": Float(0.4, 1.0, default=1.0, cost=0.8),
+        "subsample": Float(0.6, 1.0, default=1.0, cost=0.6),
+        "reg_lambda": Float(1e-3, 30.0, log=True, default=0.0),
+        "extra_trees": Choice((False, False, True), default=False),
+        "categorical": Choice(("native", "ordinal"), default="native"),
+        "cat_smooth": Float(1.0, 100.0, log=True, default=10.0, when=("categorical", ("native",))),
+        "use_encoded": Choice((True, True, False), default=True),
+    },
+    "linear": {
+        "l1": Float(1e-7, 1e-2, log=True, default=1e-6),
+        "l2": Float(1e-7, 1e-1, log=True, default=1e-5),
+    },
+}
+_NEEDS = {
+    "categorical": FeatureKind.CODE, "cat_smooth": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED,
+}  # fmt: skip
+
+
+def spaces_for(kinds: Collection[FeatureKind], families: Collection[str] = ()) -> dict[str, Space]:
+    """The spaces of the `families` (all that have one, if none is named) without params that no feature would heed.
+
+    >>> sorted(spaces_for({FeatureKind.NUMBER}, ("linear",))["linear"])
+    ['l1', 'l2']
+    """
+    return {
+        family: {name: dimension for name, dimension in space.items() if _NEEDS.get(name) in (None, *kinds)}
+        for family, space in SPACES.items()
+        if not families or family in families
+    }

@@ -1,0 +1,126 @@
+"""What earlier studies found: tasks with their meta-features, and the losses of the params that were tried on them.
+
+One archive is shipped with the package, made by `benchmarks/make_archive.py` on generated data; the journals of the
+runs on this machine are another, which grows with every run. Losses are compared within a task only, by rank.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from shardwise.core.errors import ConfigError, ShardwiseError, context
+from shardwise.store.journal import SqliteJournal
+
+FORMAT = 1
+SHIPPED = "archive.json"
+LEAST_TRIALS = 5  # of a family, from which a task tells something
+MOST_RUNS = 60  # of this machine, the newest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastTask:
+    """A data set with its meta-features by name, and what was tried: `family`, `params`, `loss`."""
+
+    name: str
+    features: Mapping[str, float]
+    trials: Sequence[Mapping[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "features": dict(self.features), "trials": [dict(trial) for trial in self.trials]}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Tasks, by name."""
+
+    tasks: tuple[PastTask, ...] = ()
+
+    def of(self, family: str) -> "Archive":
+        """The tasks on which enough of a model family was tried, with nothing else."""
+        found = []
+        for task in self.tasks:
+            trials = [trial for trial in task.trials if trial["family"] == family and trial["loss"] is not None]
+            if len(trials) >= LEAST_TRIALS:
+                found.append(PastTask(name=task.name, features=task.features, trials=trials))
+        return Archive(tuple(found))
+
+    def merged(self, other: "Archive") -> "Archive":
+        """Both; of tasks of the same name that of the other one."""
+        names = {task.name for task in other.tasks}
+        kept = [task for task in self.tasks if task.name not in names]
+        return Archive(tuple(sorted((*kept, *other.tasks), key=lambda task: task.name)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "tasks": [task.to_json() for task in self.tasks]}
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Raises `ConfigError` for what is no archive, or one of another format version."""
+        if not isinstance(content, dict) or "format" not in content:
+            raise ConfigError("this is no archive of trials", hint="Make one with shardwise tune --export FILE.")
+        if content["format"] != FORMAT:
+            raise ConfigError(
+                f"the archive has the format {content['format']!r}, this version of shardwise reads {FORMAT}",
+                hint="Make it again from the runs: shardwise tune --export FILE.",
+            )
+        return cls(tuple(PastTask(**task) for task in content["tasks"]))
+
+    def digest(self) -> str:
+        """Hash of the content."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def shipped() -> Archive:
+    """The archive that comes with the package."""
+    return Archive.from_json(json.loads(resources.files("shardwise.tune").joinpath(SHIPPED).read_text("utf8")))
+
+
+def read_archive(path: str | Path) -> Archive:
+    """An archive from a file; raises `ConfigError`."""
+    with context(path=str(path)):
+        try:
+            return Archive.from_json(json.loads(Path(path).read_text(encoding="utf8")))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            hint = "Make one with shardwise tune --export FILE."
+            raise ConfigError("this is no archive of trials", hint=hint) from error
+
+
+def of_runs(folder: str | Path, *, without: str = "") -> tuple[Archive, list[str]]:
+    """The tasks of the newest runs below a folder by their journals, and which of these could not be read, and why.
+
+    `without` names a run that is left out: the one that asks.
+    """
+    paths = sorted(Path(folder).glob("*/journal.db"), key=lambda path: (-path.stat().st_mtime_ns, path))[:MOST_RUNS]
+    tasks, refused = [], []
+    for path in sorted(paths):
+        if path.parent.name == without:
+            continue
+        try:
+            with SqliteJournal(path, read_only=True) as journal:
+                task = task_of(path.parent.name, list(journal.read()))
+        except (ShardwiseError, KeyError, TypeError) as error:
+            refused.append(f"{path.parent.name}: {error}")
+            continue
+        if task is not None:
+            tasks.append(task)
+    return Archive(tuple(tasks)), refused
+
+
+def task_of(name: str, records: Sequence[Mapping[str, Any]]) -> PastTask | None:
+    """From the journal of a run: of each trial what was found at its highest rung; None where there is nothing."""
+    features: Mapping[str, float] | None = None
+    best: dict[int, Mapping[str, Any]] = {}
+    for record in records:
+        if record["kind"] == "task":
+            features = record["features"]
+        elif record["kind"] == "trial" and record.get("loss") is not None:
+            best[record["number"]] = {"family": record["family"], "params": record["params"], "loss": record["loss"]}
+    if features is None or not best:
+        return None
+    return PastTask(name=name, features=features, trials=[best[number] for number in sorted(best)])

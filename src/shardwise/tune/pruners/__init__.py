@@ -1,0 +1,42 @@
+"""Pruners: which trials may go on from the rung that they have reached."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
+from shardwise.tune.pruners.base import Pruner
+from shardwise.tune.pruners.curves import CurvePruner, MedianPruner
+from shardwise.tune.pruners.halving import ASHAPruner, HyperbandPruner
+from shardwise.tune.trial import Trial
+
+__all__ = ["PRUNERS", "NoPruner", "Pruner", "make_pruner"]
+
+
+@dataclass(frozen=True)
+class NoPruner:
+    """Every trial is evaluated in full at once."""
+
+    prunes: bool = False
+
+    def should_stop(self, trial: Trial, trials: Sequence[Trial]) -> bool:  # noqa: ARG002 - the plug point
+        return False
+
+    def first_rung(self, number: int, rungs: int) -> int:  # noqa: ARG002
+        return rungs - 1
+
+
+PRUNERS: dict[str, Callable[[], Pruner]] = {
+    "none": NoPruner,
+    "asha": ASHAPruner,
+    "hyperband": HyperbandPruner,
+    "median": MedianPruner,
+    "curve": CurvePruner,
+}
+
+
+def make_pruner(name: str) -> Pruner:
+    """Raises `ConfigError` for an unknown name."""
+    if name not in PRUNERS:
+        raise ConfigError(f"there is no pruner {name!r}", hint=nearest(name, PRUNERS))
+    return PRUNERS[name]()

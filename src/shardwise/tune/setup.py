@@ -1,0 +1,45 @@
+"""A study from a config: samplers, pruner, the spaces as the user narrowed them, and how far steps may overlap."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from shardwise.core.candidate import Candidate
+from shardwise.core.config import RunConfig
+from shardwise.core.space import Space
+from shardwise.tune.archive import Archive
+from shardwise.tune.pruners import make_pruner
+from shardwise.tune.samplers import make_sampler
+from shardwise.tune.spaces import narrowed
+from shardwise.tune.study import Study
+
+UNITS_UNDER_WAY = 4  # fits that may be under way before one of them is waited for
+
+
+def make_study(
+    config: RunConfig,
+    portfolio: Sequence[Candidate],
+    spaces: Mapping[str, Space],
+    *,
+    folds: int,
+    rung_count: Callable[[str], int],
+    archive: Archive,
+    features: Mapping[str, float],
+) -> Study:
+    """Raises `ConfigError` for an unknown sampler or pruner, and for a space without a point.
+
+    The lag depends on the number of folds alone, never on the number of workers, as it decides what is proposed.
+    """
+    searched = narrowed(spaces, config.space)
+    limit = config.trials or (len(portfolio) if config.time is None else None)
+    samplers = {
+        family: make_sampler(
+            config.sampler, per_second=config.per_second, archive=archive.of(family), features=features
+        )
+        for family in searched
+    }
+    families = {*searched, *(candidate.family for candidate in portfolio)}
+    return Study(
+        portfolio, searched, config.seed, limit, samplers=samplers, pruner=make_pruner(config.pruner),
+        rungs={family: rung_count(family) for family in families}, fixed=config.params,
+        lag=max(1, math.ceil(UNITS_UNDER_WAY / folds) - 1),
+    )  # fmt: skip

@@ -1,0 +1,263 @@
+"""Between a run and its study: what is searched, from which past, and what a step means for who fits models."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shardwise.core.candidate import Candidate
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError, TaskFailed
+from shardwise.core.findings import Finding
+from shardwise.core.names import nearest
+from shardwise.core.target import Task
+from shardwise.models.families import build
+from shardwise.models.portfolio import portfolio
+from shardwise.models.rungs import SHARES, progress, resumed_at, rounds_on, rung_count
+from shardwise.models.spaces import spaces_for
+from shardwise.plan.knowledge import defaults
+from shardwise.plan.learn import Law
+from shardwise.plan.sizes import Sizes
+from shardwise.plan.training import unit_terms
+from shardwise.stats.metrics import METRICS
+from shardwise.store.blobs import FolderBlobs
+from shardwise.store.journal import SqliteJournal
+from shardwise.store.ledger import unit_key
+from shardwise.train.forecast import note_trial, sizes_of
+from shardwise.train.meta import meta_features
+from shardwise.train.passes import keep_blob
+from shardwise.train.prepare import Prepared
+from shardwise.train.result import FoldResult, TrialResult
+from shardwise.train.run import FORMAT, Run
+from shardwise.train.trainer import FitUnit
+from shardwise.tune.archive import Archive, of_runs, read_archive, shipped
+from shardwise.tune.setup import make_study
+from shardwise.tune.spaces import Cube
+from shardwise.tune.study import Result, Step, Study
+
+SEARCHED = ("trees",)  # families that are searched when none are named
+CAUSES = 3  # reasons of failed trials that are told
+
+
+class Tuning:
+    """The study of a run, and the keys under which its steps are journalled."""
+
+    def __init__(self, run: Run, prepared: Prepared, metric: str) -> None:
+        self._run = run
+        self._prepared = prepared
+        self._metric = metric
+        features = meta_features(prepared)
+        if not run.records("task"):
+            run.note("task", features=features, metric=metric)
+        self.study = self._study(features)
+        self.failures: list[tuple[int, str]] = []  # (trial, reason)
+
+    def _study(self, features: Mapping[str, float]) -> Study:
+        run, prepared, config = self._run, self._prepared, self._run.config
+        lowest = prepared.opened.columns[prepared.target.column].minimum
+        candidates = portfolio(
+            prepared.target, prepared.recipe.features, prepared.train_rows, config.families,
+            positive=prepared.target.task is Task.REGRESSION and lowest is not None and float(lowest) >= 0,
+            held=config.params,
+        )  # fmt: skip
+        kinds = {feature.kind for feature in prepared.recipe.features}
+        spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
+        study = make_study(
+            config, candidates, spaces, folds=len(prepared.splitter.folds()),
+            rung_count=lambda family: rung_count(family, config.rungs),
+            archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
+        )  # fmt: skip
+        for family, space in study.spaces.items():  # a param that the family does not have is refused here
+            build(family, prepared.target, prepared.recipe.features, Cube(space).default())
+        return study
+
+    def key(self, step: Step, fold: int) -> str:
+        """Of the work unit of a step on a fold; one that rests on a rung, or goes on from one, has its own."""
+        parts = (self._prepared.rows.name, step.candidate.to_json(), step.number, fold, self._metric)
+        path = [self.rest(replace(step, rung=rung, last=False)) for rung in step.below] + [self.rest(step)]
+        return unit_key(FORMAT, "fit", *parts, *([path] if path != [(None, 1.0)] else []))
+
+    def unit(self, step: Step, fold: int, deadline: float) -> FitUnit:
+        """The work of a step on a fold."""
+        rounds, share = self.rest(step)
+        return FitUnit(
+            trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
+            rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, rounds=rounds,
+            share=share, since=self._begins_at(step), lineage=self._lineage(step, fold), forgiving=step.proposed,
+        )  # fmt: skip
+
+    def rest(self, step: Step) -> tuple[int | None, float]:
+        """(rounds after which the training of a step rests, None: at its end; share of the partitions)."""
+        if step.last:
+            return None, 1.0
+        if self._run.config.rungs == "partitions":
+            return None, SHARES[step.rung]
+        return rounds_on(step.candidate, step.rung), 1.0
+
+    def _begins_at(self, step: Step) -> int:
+        """Rounds that a step has already, as it goes on from the rung below."""
+        by_rounds = step.below and self._run.config.rungs == "rounds"
+        return resumed_at(step.candidate, step.below[-1]) if by_rounds else 0
+
+    def _lineage(self, step: Step, fold: int) -> str:
+        """What the units of a trial's rungs have in common; empty in a search without rungs."""
+        if not self.study.pruner.prunes or self._run.config.rungs != "rounds":
+            return ""
+        return self.key(replace(step, rung=0, below=(), last=True), fold)
+
+    def tell(self, step: Step, trial: TrialResult) -> bool:
+        """Hand the study what a step found, and journal it; whether the trial is there to be used.
+
+        A failure on one fold is one of the trial. What the clock has cut decides nothing in a search that learns.
+        """
+        reason = next((fold.failed for fold in trial.folds if fold.failed), "")
+        if reason:
+            self.failures.append((step.number, reason))
+            self._run.say(f"Trial {step.number} failed: {reason}", level="warning")
+        loss = math.nan if reason else trial.loss
+        cost_s = self.rest(step)[1] * sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
+        rung = step.rung if self.study.pruner.prunes else None
+        note_trial(self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason)
+        if self.study.learns and any(fold.cut for fold in trial.folds):
+            return not reason
+        curve = tuple((progress(step.candidate, at), value) for at, value in trial.folds[0].curve)
+        done = not any(fold.rests for fold in trial.folds)
+        self.study.tell(step, Result(loss=loss, cost_s=cost_s, curve=curve, done=done))
+        return not reason
+
+    def _cost_s(self, candidate: Candidate, fold: FoldResult) -> float:
+        """By the laws that are shipped: the same on every machine, as the next step depends on it."""
+        name, terms = unit_terms(candidate, self._sizes, float(fold.rounds), steps=float(fold.steps))
+        law = self._laws.get(name)
+        return law(terms) if law is not None else 0.0
+
+    @cached_property
+    def _laws(self) -> Mapping[str, Law]:
+        return defaults().time
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return sizes_of(self._prepared)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What is told of proposals that could not be trained; raises `TaskFailed` when only the baseline could."""
+        if not self.failures:
+            return ()
+        text = grouped(self.failures)
+        if all(trial.failed or trial.pending for trial in self.study.trials if trial.family != "baseline"):
+            raise TaskFailed(f"all trials failed: {text}", hint="Narrow the --space, or leave params out.")
+        return (
+            Finding(
+                code="failed_trials", severity="warning", text=f"{len(self.failures)} trials failed: {text}",
+                evidence={"trials": [number for number, _ in self.failures]},
+                hint="They are left out; narrow the --space.",
+            ),
+        )  # fmt: skip
+
+
+def grouped(failures: Sequence[tuple[int, str]]) -> str:
+    """The most frequent reasons with how often they came.
+
+    >>> grouped([(3, "no memory"), (4, "no memory"), (5, "no split")])
+    'no memory (2 times), no split'
+    """
+    counts = Counter(reason for _, reason in failures).most_common()
+    told = [f"{reason} ({count} times)" if count > 1 else reason for reason, count in counts[:CAUSES]]
+    return ", ".join(told) + (f" and {len(counts) - CAUSES} other reasons" if len(counts) > CAUSES else "")
+
+
+def archive_of(run: Run) -> Archive:
+    """The past from which a run learns, as it was when the run began: kept with it, as results depend on it."""
+    kept = run.records("archive")
+    blobs = FolderBlobs(run.blobs)
+    if kept:
+        return Archive.from_json(json.loads(blobs.read(kept[0]["blob"])))
+    found, refused = past(run.config, without=run.folder.name)
+    for reason in refused:
+        run.say(f"A run tells nothing: {reason}", level="warning")
+    content = json.dumps(found.to_json(), sort_keys=True).encode()
+    run.note("archive", blob=keep_blob(run.blobs, content), digest=found.digest(), tasks=len(found.tasks))
+    return found
+
+
+def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
+    """The archive that a config names, and which runs could not be read; raises `ConfigError`."""
+    if config.archive == "none":
+        return Archive(), []
+    if config.archive == "shipped":
+        return shipped(), []
+    if config.archive == "auto":
+        runs, refused = of_runs(config.runs_folder, without=without)
+        return shipped().merged(runs), refused
+    try:
+        return read_archive(config.archive), []
+    except ConfigError as error:
+        error.hint = f"{error.hint} Allowed: auto, shipped, none, or a file."
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The trials of a run, each as far as it got, by number: `score` (None: it failed) and whether it was the best so
+    far, `rung` (None in a search without), `rounds`, `seconds` of this machine, `cost_s` by the cost model."""
+
+    run: str
+    metric: str
+    trials: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"run": self.run, "metric": self.metric, "trials": [dict(trial) for trial in self.trials]}
+
+
+def read_history(runs_folder: Path, name: str | None) -> History:
+    """Of the run of that name, else of the newest; raises `ConfigError` where there is none."""
+    paths = {path.parent.name: path for path in runs_folder.glob("*/journal.db")}
+    if not paths or (name is not None and name not in paths):
+        what = f"there is no run {name!r} below {runs_folder}" if name else f"there is no run below {runs_folder}"
+        hint = nearest(name, paths, "Runs") if name and paths else "Give --runs-folder, or tune first."
+        raise ConfigError(what, hint=hint)
+    run = name or max(paths, key=lambda found: (paths[found].stat().st_mtime_ns, found))
+    with SqliteJournal(paths[run], read_only=True) as journal:
+        return history_of(run, list(journal.read()))
+
+
+def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
+    """From the records of a journal."""
+    metric = next((record["metric"] for record in records if record["kind"] == "task"), None)
+    if metric is None:
+        raise ConfigError(f"the run {run!r} has no trials yet", hint="Wait until its data are prepared.")
+    latest: dict[tuple[int, int], Mapping[str, Any]] = {}  # after a kill, a record may come twice
+    for record in records:
+        if record["kind"] == "trial":
+            latest[record["number"], record.get("rung") or 0] = record
+    trials: list[dict[str, Any]] = []
+    sign = -1.0 if METRICS[metric].greater_is_better else 1.0
+    best = math.inf
+    for number in sorted({number for number, _ in latest}):
+        steps = [latest[key] for key in sorted(latest) if key[0] == number]
+        top, loss = steps[-1], steps[-1]["loss"]
+        trials.append({
+            "trial": number, "family": top["family"], "params": top["params"], "rung": top["rung"],
+            "score": None if loss is None else sign * loss, "best_so_far": loss is not None and loss < best,
+            "rounds": max((fold["rounds"] for fold in top["folds"]), default=0),
+            "seconds": round(sum(fold["seconds"] for step in steps for fold in step["folds"]), 3),
+            "cost_s": sum(step["cost_s"] for step in steps), "failed": top["failed"],
+        })  # fmt: skip
+        best = min(best, math.inf if loss is None else loss)
+    return History(run=run, metric=metric, trials=tuple(trials))
+
+
+TUNED = {"sampler": "tpe", "pruner": "asha"}
+TRIALS = 50  # of a search for which neither trials nor time were given
+
+
+def tuned(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `tune` asks for where nothing else is said: it searches, where `train` tries the default candidates."""
+    found = {**given, **{name: value for name, value in TUNED.items() if given.get(name) is None}}
+    if found.get("trials") is None and found.get("time") is None:
+        found["trials"] = TRIALS
+    return found

@@ -1,0 +1,221 @@
+"""A search end to end: the same bytes whatever happens, a history that goes on, and what is told of failures."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import shardwise
+from shardwise.cli import run as cli
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError
+from shardwise.core.events import Event, Events, Said, Scored
+from shardwise.store.journal import SqliteJournal
+from shardwise.testing.tables import people
+from shardwise.tune.archive import Archive, of_runs
+from shardwise.tuning import grouped, read_history
+from shardwise.workflow import TrainResult, train
+
+DROP = ("id", "weight", "spent", "visits")
+QUICK = {"trees": {"n_estimators": 60, "early_stopping_rounds": 10, "patience": 0.0}}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "people.parquet"
+    pq.write_table(people(400), path)
+    return path
+
+
+def config(data: Path, **changes: Any) -> RunConfig:
+    asked = {
+        "trials": 9, "folds": 2, "drop": DROP, "runs_folder": str(data.parent / "runs"), "target": "bought",
+        "families": ("trees",), "params": QUICK, "sampler": "gp", "pruner": "asha", "report": False,
+    }  # fmt: skip
+    return RunConfig.from_mapping({"data": str(data), **asked, **changes})
+
+
+def run(data: Path, **changes: Any) -> TrainResult:
+    return train(config(data, **changes))
+
+
+def records(data: Path, name: str, kind: str) -> list[dict[str, Any]]:
+    with SqliteJournal(data.parent / "runs" / name / "journal.db", read_only=True) as journal:
+        return [dict(record) for record in journal.read() if record["kind"] == kind]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "rungs"),
+    [("gp", "asha", "rounds"), ("rl", "hyperband", "rounds"), ("gp", "asha", "partitions")],
+)
+def test_the_same_bytes_on_one_worker_or_two_and_after_being_stopped(
+    data: Path, sampler: str, pruner: str, rungs: str
+) -> None:
+    how = {"sampler": sampler, "pruner": pruner, "rungs": rungs, "trials": 12}
+    hashes = {run(data, **how, workers=workers, run=f"w{workers}").package_hash for workers in (1, 2)}
+
+    class Stop(Exception):
+        pass
+
+    for moment in (1, 5, 8):
+
+        def stop(event: Event, moment: int = moment) -> None:
+            if isinstance(event, Scored) and event.trial == moment:
+                raise Stop
+
+        with pytest.raises(Stop):
+            train(config(data, **how, run="stopped"), Events([stop]))
+    hashes.add(run(data, **how, run="stopped").package_hash)
+    assert len(hashes) == 1
+    histories = [read_history(data.parent / "runs", name).trials for name in ("w1", "w2", "stopped")]
+    tried = [[(t["params"], t["score"], t["rung"]) for t in trials] for trials in histories]
+    assert tried[0] == tried[1] == tried[2]
+    assert len(tried[0]) == 12
+
+
+def test_more_trials_go_on_with_a_search_and_end_as_if_asked_for_at_once(data: Path) -> None:
+    run(data, run="long")
+    longer = run(data, run="long", trials=15)
+    assert longer.package_hash == run(data, run="direct", trials=15).package_hash
+
+
+def test_trials_are_given_up_and_the_best_is_trained_to_its_end(data: Path) -> None:
+    run(data, run="a", trials=14)
+    rungs = [trial["rung"] for trial in read_history(data.parent / "runs", "a").trials if trial["family"] == "trees"]
+    assert rungs.count(0) > len(rungs) / 3
+    best = [trial for trial in read_history(data.parent / "runs", "a").trials if trial["best_so_far"]][-1]
+    assert best["rung"] > 0
+
+
+KILLED = "import sys; from shardwise.cli import main; main(sys.argv[1:])"
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(data: Path) -> None:
+    whole = run(data, run="whole")
+    words = [
+        "tune", str(data), "--target", "bought", "--trials", "9", "--folds", "2", "--run", "killed", "--drop",
+        ",".join(DROP), "--families", "trees", "--sampler", "gp", "--pruner", "asha",
+        *(part for name, value in QUICK["trees"].items() for part in ("--param", f"trees.{name}={value}")),
+    ]  # fmt: skip
+    moments = random.Random(1)
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, *words], cwd=data.parent, start_new_session=True,
+            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(2.0 + 3.0 * moments.random())
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert run(data, run="killed").package_hash == whole.package_hash
+
+
+def test_all_proposals_failing_is_told_with_the_reasons(data: Path) -> None:
+    heard: list[Event] = []
+    space = {"trees": {"target_transform": ["log1p"]}}  # not for two classes
+    with pytest.raises(ConfigError, match="target_transform"):  # no point of the space can be built
+        train(config(data, space=space), Events([heard.append]))
+    mixed = {"trees": {"objective": {"values": [None, "l1"], "default": None}}}  # l1 is not for two classes
+    result = train(
+        config(data, space=mixed, trials=16, sampler="random", pruner="none", run="mixed"), Events([heard.append])
+    )
+    told = [finding for finding in result.findings if finding["code"] == "failed_trials"]
+    assert "objective='l1'" in told[0]["text"]
+    assert any(isinstance(event, Said) and "failed" in event.text for event in heard)
+    history = read_history(data.parent / "runs", "mixed").trials
+    assert any(trial["failed"] for trial in history)
+    assert not all(trial["failed"] for trial in history)
+
+
+def test_reasons_are_grouped_the_most_frequent_first() -> None:
+    reasons = [(n, reason) for n, reason in enumerate(["a", "b", "b", "c", "d", "e"])]
+    assert grouped(reasons) == "b (2 times), a, c and 2 other reasons"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sampler": "tep"}, "'tpe'"),
+        ({"pruner": "ash"}, "'asha'"),
+        ({"space": {"trees": {"num_leaves": [9, 3]}}}, "no point"),
+        ({"space": {"trees": {"num_leafs": [3, 9]}}}, "'num_leaves'"),
+        ({"space": {"linear": {"l1": [0.1, 0.2]}}}, "linear"),
+        ({"sampler": "meta", "archive": "nowhere.json"}, r"nowhere.json|no such file"),
+        ({"sampler": "random", "per_second": True}, "seconds"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(data: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError if "archive" not in changes else shardwise.ShardwiseError, match=words):
+        run(data, **changes)
+
+
+def test_meta_learning_keeps_the_past_that_it_began_with(data: Path) -> None:
+    how = {"sampler": "meta", "pruner": "none", "trials": 10, "run": "meta"}
+    run(data, run="earlier", sampler="random", pruner="none", trials=14)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(data, **how), Events([_interrupt_at(8)]))
+    known = records(data, "meta", "archive")
+    run(data, run="later", sampler="random", pruner="none", trials=12, seed=3)  # the past is longer now
+    run(data, **how)
+    assert records(data, "meta", "archive") == known
+    assert of_runs(data.parent / "runs")[0].of("trees").tasks
+
+
+def _interrupt_at(trial: int) -> Any:
+    def stop(event: Event) -> None:
+        if isinstance(event, Scored) and event.trial == trial:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_the_command_line_tunes_shows_and_exports(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(data.parent)
+    words = [
+        "tune", str(data), "--target", "bought", "--drop", ",".join(DROP), "--folds", "2", "--trials", "10", "--run",
+        "mine", "--families", "trees", "--param", "trees.n_estimators=40", "--sampler", "rl", "--space",
+        "trees.num_leaves=[4, 15]",
+    ]  # fmt: skip
+    assert cli(["tune", "--history"]) == 2
+    assert "no run" in capsys.readouterr().err
+    assert cli(words) == 0
+    assert "shardwise tune --history --run mine" in capsys.readouterr().out
+    assert cli(["tune", "--history", "--run", "mine"]) == 0
+    shown = capsys.readouterr().out
+    assert "10 trials" in shown
+    assert "best: trial" in shown
+    assert cli(["tune", "--history", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["metric"], len(found["trials"])) == ("mine", "roc_auc", 10)
+    proposed = [trial["params"]["num_leaves"] for trial in found["trials"][8:]]
+    assert all(4 <= leaves <= 15 for leaves in proposed)
+    assert cli(["tune", "--export", "past.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"] == 1
+    assert len(Archive.from_json(json.loads(Path("past.json").read_text())).tasks) == 1
+    assert cli(["tune", "--history", "--run", "mien"]) == 2
+    assert "'mine'" in capsys.readouterr().err
+
+
+def test_python_tunes_too_and_a_config_file_wins_over_what_is_usual(data: Path, tmp_path: Path) -> None:
+    result = shardwise.tune(
+        str(data), "bought", drop=DROP, folds=2, trials=3, families=("trees",), params=QUICK, report=False,
+        runs_folder=str(tmp_path / "runs"), sampler="random",
+    )  # fmt: skip
+    assert result.trials == 3
+    assert shardwise.load(result.package).package.manifest.lineage["trial"] >= 0
+
+
+def test_a_param_that_is_held_and_not_there_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match="'num_leaves'"):
+        run(data, params={"trees": {"num_leafs": 3}}, run="none")

@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from shardwise.core.errors import ConfigError
+from shardwise.store.journal import SqliteJournal
+from shardwise.tune.archive import Archive, PastTask, of_runs, read_archive, shipped
+
+TRIALS = [{"family": "trees", "params": {"num_leaves": n}, "loss": float(n)} for n in range(6)]
+TASK = PastTask(name="t", features={"log_rows": 3.0}, trials=TRIALS)
+
+
+def test_an_archive_survives_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(Archive((TASK,)).to_json()))
+    again = read_archive(path)
+    assert again == Archive((TASK,))
+    assert again.digest() == Archive((TASK,)).digest()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"format": 99, "tasks": []}', r"99.*reads 1.*--export"),
+        ('{"tasks": []}', "no archive"),
+        ("[]", "no archive"),
+        ("{", "no archive"),
+        ('{"format": 1}', "no archive"),
+        ('{"format": 1, "tasks": [{"name": "x"}]}', "no archive"),
+    ],
+)
+def test_what_is_no_archive_or_of_another_version_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=words):
+        read_archive(path)
+
+
+def test_tasks_with_too_few_trials_of_a_family_tell_nothing() -> None:
+    few = PastTask(name="few", features={}, trials=TRIALS[:3])
+    mixed = PastTask(name="mixed", features={}, trials=[*TRIALS, {"family": "linear", "params": {}, "loss": 1.0}])
+    archive = Archive((TASK, few, mixed)).of("trees")
+    assert [task.name for task in archive.tasks] == ["t", "mixed"]
+    assert all(trial["family"] == "trees" for task in archive.tasks for trial in task.trials)
+
+
+def test_the_newer_of_two_tasks_of_a_name_counts() -> None:
+    other = PastTask(name="t", features={}, trials=[])
+    more = PastTask(name="a", features={}, trials=[])
+    assert Archive((TASK,)).merged(Archive((other, more))).tasks == (more, other)
+
+
+def test_journals_of_runs_become_tasks_and_damaged_ones_are_told(tmp_path: Path) -> None:
+    for name in ("one", "two", "empty"):
+        (tmp_path / name).mkdir()
+        with SqliteJournal(tmp_path / name / "journal.db") as journal:
+            if name != "empty":
+                journal.append([{"kind": "task", "features": {"log_rows": 2.0}, "metric": "rmse"}])
+                for rung, loss in ((0, 9.0), (1, 5.0)):
+                    journal.append([
+                        {"kind": "trial", "number": 0, "family": "trees", "params": {}, "loss": loss, "rung": rung}
+                    ])  # fmt: skip
+                journal.append([{"kind": "trial", "number": 1, "family": "trees", "params": {}, "loss": None}])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "journal.db").write_bytes(b"no journal at all")
+    archive, refused = of_runs(tmp_path, without="two")
+    assert [task.name for task in archive.tasks] == ["one"]
+    assert archive.tasks[0].trials == [{"family": "trees", "params": {}, "loss": 5.0}]
+    assert len(refused) == 1
+    assert "bad" in refused[0]
+
+
+def test_the_shipped_archive_can_be_read_and_is_of_generated_data() -> None:
+    tasks = shipped().of("trees").tasks
+    assert len(tasks) >= 10
+    assert all(task.name.startswith("generated-") for task in tasks)
