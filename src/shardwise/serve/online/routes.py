@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from shardwise.serve.cache.base import Cache
 from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns, read_arrow
@@ -19,7 +20,9 @@ from shardwise.serve.online.openapi import document
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.rows import answer_json, check_rows, read_json, rows_of
 from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.online.watch import Watching
 
+PREDICTIONS = ("predict", "infer")  # endpoints
 Handler = Callable[[Request], Awaitable[Response]]
 _JSON_TYPES = ("", JSON, "application/x-www-form-urlencoded")  # the last is what curl says without being asked
 
@@ -30,6 +33,7 @@ class Routes:
     def __init__(self, models: Models, config: ServeConfig, metrics: Metrics, cache: Cache | None = None) -> None:
         self.models, self.config, self.metrics, self.cache = models, config, metrics, cache
         self.ready = True
+        self.watching: Watching | None = None
         remote = cache is not None and any(not name.startswith("memory") for name in config.cache)
         self._lanes = {name: Lane(config, metrics, inline=not remote) for name in models.names}
         self._bulk = Bulk(metrics)
@@ -39,6 +43,7 @@ class Routes:
             ("GET", "/v2"): ("server", self.server),
             ("GET", "/v2/models"): ("models", self.list_models),
             ("POST", "/predict"): ("predict", self.predict),
+            ("GET", "/monitor"): ("monitor", self.show_monitor),
             ("GET", "/metrics"): ("metrics", self.show_metrics),
             ("GET", "/openapi.json"): ("openapi", self.show_openapi),
         }
@@ -111,6 +116,12 @@ class Routes:
             self.metrics.count_cache(self.cache.counters)
         return Response(self.metrics.text(), CONTENT_TYPE)
 
+    async def show_monitor(self, request: Request) -> Response:  # noqa: ARG002
+        if self.watching is None:
+            raise Problem(404, "not_watched", "this server does not watch its traffic",
+                          hint="Start it with --monitor.")  # fmt: skip
+        return _json(self.watching.to_json())
+
     async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
         return _json(document(self.models))
 
@@ -149,8 +160,11 @@ class Routes:
             rows = infer.as_rows()
             scores = await self._scores(served, rows, request) if rows else served.predictor.no_scores()
         else:
-            work = partial(served.predictor.predict, infer.as_batch())
+            batch = infer.as_batch()
+            work = partial(served.predictor.predict, batch)
             scores = await self._bulk.run(self._timed(work, infer.rows), request.left_s)
+            if self.watching is not None:
+                self.watching.record_table(served, pa.Table.from_batches([batch]), scores)
         return infer.answer(served, scores)
 
     async def _predict_arrow(self, request: Request) -> Response:
@@ -160,17 +174,23 @@ class Routes:
         def work() -> Response:
             table = read_arrow(body)
             check_columns(table, served, extra=self.config.extra)
-            answer = self._timed(partial(served.predictor.answer, table), table.num_rows)()
-            return answer_arrow(answer, served)
+            scores = self._timed(partial(served.predictor.predict, table), table.num_rows)()
+            if self.watching is not None:
+                self.watching.record_table(served, table, scores)
+            return answer_arrow(served.predictor.answer_of(scores), served)
 
         return await self._bulk.run(work, request.left_s)
 
     async def _scores(self, served: Served, rows: list[dict[str, Any]], request: Request) -> Any:
         """Few rows by the lane, many by the thread for large requests."""
         if len(rows) <= GROUP_ROWS:
-            return await self._lanes[served.name].scores(served, rows, request.left_s)
-        work = partial(served.predictor.scores_of_rows, rows)
-        return await self._bulk.run(self._timed(work, len(rows)), request.left_s)
+            scores = await self._lanes[served.name].scores(served, rows, request.left_s)
+        else:
+            work = partial(served.predictor.scores_of_rows, rows)
+            scores = await self._bulk.run(self._timed(work, len(rows)), request.left_s)
+        if self.watching is not None:
+            self.watching.record(served, rows, scores)
+        return scores
 
     def _timed(self, work: Callable[[], Any], rows: int) -> Callable[[], Any]:
         def timed() -> Any:

@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 
 from shardwise.core.errors import ConfigError
+from shardwise.monitor.alerts import open_alerts
 from shardwise.registry.package import Package
 from shardwise.registry.registry import Registry
 from shardwise.serve.cache.base import Cache
@@ -29,6 +30,7 @@ from shardwise.serve.online.protocol import PatientProtocol
 from shardwise.serve.online.routes import Routes
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.signals import ENDING, handled
+from shardwise.serve.online.watch import Watching
 from shardwise.serve.predictor import Predictor
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client
@@ -85,16 +87,22 @@ def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None
         models, config.poll_s, swapped=partial(_swapped, routes, journal), failed=partial(_refused, routes, journal),
         also=partial(_each_round, server, os.getppid()),
     )  # fmt: skip
+    if config.monitor:
+        routes.watching = Watching(models, config, metrics, open_alerts(config.alerts, journal.tell))
     metrics.show(models)
     gc.freeze()  # what is loaded stays: it need not be looked through again and again
     listening = listen(config.host, config.port, shared=config.workers > 1)
     listening.listen(_BACKLOG)  # who hears that it serves can connect
     _announce(journal, models, listening)
     watcher.start()
+    if routes.watching is not None:
+        routes.watching.start()
     try:
         server.run(sockets=[listening])
     finally:
         watcher.stop()
+        if routes.watching is not None:
+            routes.watching.stop()
         routes.close()
         if cache is not None:
             cache.close()
