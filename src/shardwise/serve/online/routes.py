@@ -11,6 +11,8 @@ import pyarrow as pa
 from shardwise.serve.cache.base import Cache
 from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns, read_arrow
 from shardwise.serve.online.bulk import Bulk
+from shardwise.serve.online.canary import KEY_HEADER, Canaries
+from shardwise.serve.online.feedback import Labelled, Memory, read_feedback
 from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response
 from shardwise.serve.online.inference import Infer, head_length, model_metadata, server_metadata
 from shardwise.serve.online.lane import GROUP_ROWS, Lane
@@ -34,6 +36,8 @@ class Routes:
         self.models, self.config, self.metrics, self.cache = models, config, metrics, cache
         self.ready = True
         self.watching: Watching | None = None
+        self.canaries = Canaries(models, lambda *_, **__: None)
+        self.memory = Memory()
         remote = cache is not None and any(not name.startswith("memory") for name in config.cache)
         self._lanes = {name: Lane(config, metrics, inline=not remote) for name in models.names}
         self._bulk = Bulk(metrics)
@@ -43,6 +47,8 @@ class Routes:
             ("GET", "/v2"): ("server", self.server),
             ("GET", "/v2/models"): ("models", self.list_models),
             ("POST", "/predict"): ("predict", self.predict),
+            ("POST", "/feedback"): ("feedback", self.feedback),
+            ("GET", "/rollout"): ("rollout", self.show_rollout),
             ("GET", "/monitor"): ("monitor", self.show_monitor),
             ("GET", "/metrics"): ("metrics", self.show_metrics),
             ("GET", "/openapi.json"): ("openapi", self.show_openapi),
@@ -122,6 +128,22 @@ class Routes:
                           hint="Start it with --monitor.")  # fmt: skip
         return _json(self.watching.to_json())
 
+    async def show_rollout(self, request: Request) -> Response:  # noqa: ARG002
+        return _json(self.canaries.to_json())
+
+    async def feedback(self, request: Request) -> Response:
+        content = read_json(await request.body(self.config.max_json_bytes))
+        labelled, unknown = read_feedback(content, self.memory, self.models)
+        for each in labelled:
+            work = partial(self._labelled, each)
+            await self._bulk.run(work, request.left_s)
+        return _json({"accepted": len(labelled), "unknown": unknown})
+
+    def _labelled(self, each: Labelled) -> None:
+        self.canaries.label(each.served, each.rows, each.scores, each.y)
+        if self.watching is not None:
+            self.watching.label(each.served, each.y, each.scores)
+
     async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
         return _json(document(self.models))
 
@@ -147,7 +169,7 @@ class Routes:
         return response
 
     async def infer(self, request: Request, name: str, version: str | None) -> Response:
-        served = self.models.find(name, version)
+        served = self._chosen(request, name, version)
         started = time.perf_counter()
         length = head_length(request.headers)
         if length is None and request.content_type not in (*_JSON_TYPES, OCTETS):
@@ -190,6 +212,10 @@ class Routes:
             scores = await self._bulk.run(self._timed(work, len(rows)), request.left_s)
         if self.watching is not None:
             self.watching.record(served, rows, scores)
+        if request.turn is not None:
+            request.turn.canary.answered(rows, scores)
+        if self.watching is not None or request.turn is not None:
+            self.memory.remember(request.id, served, rows, scores)
         return scores
 
     def _timed(self, work: Callable[[], Any], rows: int) -> Callable[[], Any]:
@@ -203,7 +229,18 @@ class Routes:
         return timed
 
     def _asked(self, request: Request) -> Served:
-        return self.models.find(request.parameter("model"), request.parameter("version"))
+        return self._chosen(request, request.parameter("model"), request.parameter("version"))
+
+    def _chosen(self, request: Request, name: str | None, version: str | None) -> Served:
+        """The version that is asked for; without one the champion or, for its share, the candidate of a rollout."""
+        if not self.canaries.running:
+            return self.models.find(name, version)
+        if version is not None:
+            return self.canaries.find(name, version) or self.models.find(name, version)
+        key = request.headers.get(KEY_HEADER)
+        served = self.models.find(name, None)
+        served, request.turn = self.canaries.turn(served, request.id if key is None else key.decode("latin1"))
+        return served
 
 
 async def _named(
