@@ -21,6 +21,7 @@ import xxhash
 from shardwise.core.errors import ShardwiseError
 from shardwise.monitor.canary import ADVANCE, FINISH, ROLL_BACK, Arm, RolloutRules, Tally, decide
 from shardwise.monitor.concept import losses_of
+from shardwise.monitor.windows import Reference
 from shardwise.registry.rollouts import PASSED, PROMOTED, ROLLED_BACK, Rollout, Rollouts
 from shardwise.serve.online.live import Models, RegistrySource, Served, Slot
 from shardwise.stats.sequential import Mean
@@ -57,6 +58,8 @@ class Canary:
         self.rules = RolloutRules.from_json(rollout.rules)
         self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.share = self.rules.steps[rollout.step]
+        reference = Reference.of(slot.live.predictor.package)
+        self._spread = 1.0 if reference is None else reference.spread  # one scale for both
         self._tally, self._lock = Tally(), threading.Lock()
         self._since_s = time.monotonic()
         self._shadow = _Shadow(self) if self.share == 0 else None
@@ -96,16 +99,20 @@ class Canary:
         mine = served.identity == self.candidate.identity
         if not mine and served.identity != champion.identity:
             return
-        own = _losses(served, scores, y)
+        own = self._losses(served, scores, y)
         other = champion if mine else self.candidate
         try:
-            theirs = _losses(other, other.predictor.computed(rows), y)
+            theirs = self._losses(other, other.predictor.computed(rows), y)
         except ShardwiseError:
             theirs = None  # its requests fail, which is counted there
         with self._lock:
             (self._tally.candidate if mine else self._tally.champion).loss.add(own)
             if theirs is not None:
                 self._tally.paired.add(own - theirs if mine else theirs - own)
+
+    def _losses(self, served: Served, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+        predictor = served.predictor
+        return losses_of(predictor.target, y, scores if predictor.labels else scores.reshape(-1), self._spread)
 
     # -- what the thread that watches calls ----------------------------------------------------------------------------
 
@@ -120,12 +127,6 @@ def _count(arm: Arm, failed: bool, seconds: float) -> None:
     arm.requests.failures += failed
     if not failed:
         arm.log_s.merge(Mean(1.0, float(np.log(max(seconds, 1e-9)))))
-
-
-def _losses(served: Served, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    predictor = served.predictor
-    shaped = scores if predictor.labels else scores.reshape(-1)
-    return losses_of(predictor.target, y, shaped, 1.0)
 
 
 class _Shadow:

@@ -87,8 +87,8 @@ class Watch:
     def close(self) -> list[Finding]:
         """Judge what came since the last window, and begin the next."""
         buffer, self._buffer = self._buffer, _Buffer()
-        window = self._sketched(buffer)
         self.windows += 1
+        window = None if self._drift is None else self._sketched(buffer)
         if window is None or self._drift is None:
             return []
         self.rows += window.rows
