@@ -75,7 +75,12 @@ def rows_of(rows: int, seed: int, change: Change) -> pa.RecordBatch:
     rng = np.random.default_rng([seed, rows])
     columns: dict[str, pa.Array] = {}
     for place in range(NUMBERS):
-        kinds = (rng.normal, rng.lognormal, lambda size: rng.standard_t(4, size), lambda size: rng.poisson(3.0, size) * 1.0)
+        kinds = (
+            rng.normal,
+            rng.lognormal,
+            lambda size: rng.standard_t(4, size),
+            lambda size: rng.poisson(3.0, size) * 1.0,
+        )
         values = kinds[place % 4](size=rows)
         mask = rng.random(rows) < (0.05 if place % 5 == 1 else 0.0) + (change.missing if place == 0 else 0.0)
         columns[f"n{place}"] = pa.array(values + (change.move if place == 0 else 0.0), mask=mask)

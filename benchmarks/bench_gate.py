@@ -6,7 +6,7 @@ too; and so is a model as good that is called worse, on all rows, on one of ten 
 the percentile interval of a paired bootstrap of rows, on the same pairs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,12 +17,13 @@ from common import Results, chosen, make_parser, verdict
 from shardwise.core.target import Target, Task
 from shardwise.stats.calibration import compare_calibration
 from shardwise.stats.metrics import METRICS, Metric, Pairs
-from shardwise.stats.paired import gain, holm
+from shardwise.stats.paired import Gain, gain, holm
 
 NOMINAL, MOST = 0.025, 0.04
 TRUTH_ROWS = 2_000_000
 GROUP_ROWS = 10
 SLICES = 10
+MOST_PEER_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Case:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--peer-draws", type=int, default=300)
+    parser.add_argument("--peer-draws", type=int, default=200)
     parser.add_argument("--rows", type=int, nargs="*", default=[300, 1000, 5000])
     args = parser.parse_args()
     results = Results("gate", args.results)
@@ -45,17 +46,19 @@ def main() -> None:
     for name in chosen(args.only, [*known, "slices", "calibration"]):
         for rows in args.rows:
             rates = named_rates(name, known, rows, args.draws, args.peer_draws)
-            ours = max(rate for key, rate in rates.items() if not key.startswith("bootstrap") and key != "caught")
+            ours = max(rates[key] or 0.0 for key in ("false pass", "false better", "false worse"))
             worst = max(worst, ours)
-            results.add(f"{name}, {rows:,} rows", {**rates, "verdict": verdict(ours, MOST)}, nominal=NOMINAL, limit=MOST,
-                        draws=args.draws)  # fmt: skip
+            results.add(f"{name}, {rows:,} rows", {**rates, "verdict": verdict(ours, MOST)}, nominal=NOMINAL,
+                        limit=MOST, draws=args.draws)  # fmt: skip
     results.print_table()
     print(f"largest rate of errors {worst:.3f}, nominal {NOMINAL}, limit {MOST}: {verdict(worst, MOST)}")
 
 
-def named_rates(name: str, known: Mapping[str, Case], rows: int, draws: int, peer_draws: int) -> dict[str, float]:
+def named_rates(
+    name: str, known: Mapping[str, Case], rows: int, draws: int, peer_draws: int
+) -> dict[str, float | None]:
     columns = ("false pass", "false better", "false worse", "caught", "bootstrap false pass", "bootstrap false better")
-    empty = dict.fromkeys(columns, 0.0)
+    empty: dict[str, float | None] = dict.fromkeys(columns)
     if name == "slices":
         return empty | {"false worse": slice_blocks(known["two classes: log_loss"], rows, draws)}
     if name == "calibration":
@@ -63,14 +66,15 @@ def named_rates(name: str, known: Mapping[str, Case], rows: int, draws: int, pee
     return empty | rates_of(known[name], rows, draws, peer_draws)
 
 
-def rates_of(case: Case, rows: int, draws: int, peer_draws: int) -> dict[str, float]:
+def rates_of(case: Case, rows: int, draws: int, peer_draws: int) -> dict[str, float | None]:
     """`caught`: how often a model that is worse by the margin is called worse."""
     sign = 1 if case.metric.greater_is_better else -1
     first, second, _ = case.draw(TRUTH_ROWS, -1, 0.6)
     truth = sign * (case.metric.of(second) - case.metric.of(first))
     worse = [_gain(case, rows, seed, 0.6) for seed in range(draws)]
     equal = [_gain(case, rows, seed, 0.0) for seed in range(draws, 2 * draws)]
-    peers = [[bootstrap(case, rows, seed, noise) for seed in range(start, start + peer_draws)]
+    few = peer_draws if rows <= MOST_PEER_ROWS else 0  # which costs 400 evaluations a draw
+    peers = [[bootstrap(case, rows, seed, noise) for seed in range(start, start + few)]
              for start, noise in ((0, 0.6), (draws, 0.0))]  # fmt: skip
     return {
         "false pass": _share(each.interval()[0] >= truth for each in worse),
@@ -82,7 +86,7 @@ def rates_of(case: Case, rows: int, draws: int, peer_draws: int) -> dict[str, fl
     }
 
 
-def _gain(case: Case, rows: int, seed: int, worse: float):  # type: ignore[no-untyped-def]
+def _gain(case: Case, rows: int, seed: int, worse: float) -> Gain:
     first, second, groups = case.draw(rows, seed, worse)
     return gain(case.metric, first, second, units=groups)
 
@@ -102,7 +106,7 @@ def bootstrap(case: Case, rows: int, seed: int, worse: float, resamples: int = 2
     return float(np.quantile(found, NOMINAL))
 
 
-def slice_blocks(case: Case, rows: int, draws: int) -> float:
+def slice_blocks(case: Case, rows: int, draws: int) -> float | None:
     """How often a model as good is called worse on one of ten slices."""
     blocked = []
     for seed in range(draws):
@@ -114,7 +118,7 @@ def slice_blocks(case: Case, rows: int, draws: int) -> float:
     return _share(blocked)
 
 
-def calibration_blocks(rows: int, draws: int) -> float:
+def calibration_blocks(rows: int, draws: int) -> float | None:
     """How often a model as well calibrated is called worse, with nothing allowed beyond the champion's error."""
     target = Target(column="y", task=Task.BINARY, classes=(0, 1))
     blocked = []
@@ -124,8 +128,9 @@ def calibration_blocks(rows: int, draws: int) -> float:
     return _share(blocked)
 
 
-def _share(flags) -> float:  # type: ignore[no-untyped-def]
-    return round(float(np.mean(list(flags))), 4)
+def _share(flags: Iterable[bool]) -> float | None:
+    found = list(flags)
+    return round(float(np.mean(found)), 4) if found else None
 
 
 # -- pairs ---------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""Rollouts of 10,000 simulated versions: good ones that are rolled back, bad ones that are caught, users that are exposed.
+"""Rollouts of 10,000 simulated versions: good ones rolled back, bad ones caught, users exposed.
 
-Each request is answered by champion or candidate, takes a log-normal time and fails now and then; labels arrive for all. The
-champion is right in 90 % of the rows. A candidate "2 % worse" is right in 2 % fewer of them (88.2 %), which is the margin.
-Users exposed are requests that the candidate answered until it was rolled back; the peer is a test with a fixed horizon, of
-as many rows as find the margin with a chance of 95 % at the same false alarms.
+Each request is answered by champion or candidate, takes a log-normal time and fails now and then; labels arrive for
+all. The champion is right in 90 % of the rows. A candidate "2 % worse" is right in 2 % fewer of them (88.2 %), which
+is the margin. Users exposed are requests that the candidate answered until it was rolled back; the peer is a test
+with a fixed horizon, of as many rows as find the margin with a chance of 95 % at the same false alarms.
 """
 
 from dataclasses import dataclass

@@ -314,7 +314,8 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], 
     digest = write_package(
         run.package,
         recipe=prepared.recipe.sealed(), models=members, target=prepared.target, schema=prepared.dataset.schema,
-        profile_state=prepared.opened.state() | ({ANSWERS: answers} if answers else {}), golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
+        profile_state=prepared.opened.state() | ({ANSWERS: answers} if answers else {}),
+        golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
         metrics={"valid": {search.metric.name: _score(search.metric, ensemble.loss)}, "test": dict(test)},
         lineage={
             "data": prepared.dataset.fingerprint, "config": run.config.identity(), "rows": prepared.profile.rows,

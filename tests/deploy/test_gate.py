@@ -15,7 +15,7 @@ from shardwise.deploy.verdict import Status
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.metrics import METRICS, default_metric
 
-CHEAP = {"latency_ratio": 1000.0, "memory_ratio": 1000.0}  # what a busy machine does is not tested here
+CHEAP = {"costs": False}  # see test_costs
 
 
 def judged(challenger, champion, dataset, tests=(), **options):
@@ -33,7 +33,7 @@ def test_a_model_may_take_its_own_place(task, folders, save):
     verdict = judged(same, same, save(make_table(300, task, seed=5)), slices=("town",))
     assert verdict.passed, verdict.words()
     assert verdict.rows == 300
-    assert {check.group for check in verdict.checks} == {"quality", "slices", "calibration", "schema", "cost", "drift"}
+    assert {check.group for check in verdict.checks} == {"quality", "slices", "calibration", "schema", "drift"}
     assert verdict.words().startswith("Yes")
 
 
@@ -65,25 +65,25 @@ def test_few_rows_tell_nothing_and_it_is_said_how_many_would(folders, changed, s
 
 
 def test_a_slice_that_is_worse_stops(folders, changed, save):
-    def broken_in_ulm(scores, batch):
+    def broken_in_bonn(scores, batch):
         towns = batch.column("town").combine_chunks() if isinstance(batch, pa.Table) else batch.column("town")
-        ulm = pc.fill_null(pc.equal(towns, "Ulm"), False).to_numpy(zero_copy_only=False)
-        return np.where(ulm[:, None], 0.5, scores)
+        bonn = pc.fill_null(pc.equal(towns, "Bonn"), False).to_numpy(zero_copy_only=False)
+        return np.where(bonn[:, None], 0.5, scores)
 
-    good, bad = Predictor.load(folders[Task.BINARY]), changed(broken_in_ulm)
+    good, bad = Predictor.load(folders[Task.BINARY]), changed(broken_in_bonn)
     data = save(make_table(3000, seed=8))
     verdict = judged(bad, good, data, slices=("town",), metric="accuracy", margin=0.5)
     assert status(verdict, "quality") is Status.PASS
-    assert status(verdict, "slices", "town = Ulm") is Status.FAIL
-    assert status(verdict, "slices", "town = Bonn") is Status.PASS
+    assert status(verdict, "slices", "town = Bonn") is Status.FAIL
+    assert status(verdict, "slices", "town = Ulm") is Status.PASS
 
 
 def test_lost_calibration_stops_where_the_ranking_is_the_same(folders, changed, save):
-    def sharper(scores, _):
-        odds = (scores[:, 1] / scores[:, 0]) ** 6
+    def flatter(scores, _):
+        odds = (scores[:, 1] / scores[:, 0]) ** 0.2
         return np.column_stack([1 / (1 + odds), odds / (1 + odds)])
 
-    good, bad = Predictor.load(folders[Task.BINARY]), changed(sharper)
+    good, bad = Predictor.load(folders[Task.BINARY]), changed(flatter)
     verdict = judged(bad, good, save(make_table(4000, seed=9)), calibration_margin=0.01)
     assert status(verdict, "quality") is Status.PASS
     found = next(check for check in verdict.checks if check.group == "calibration")
@@ -123,8 +123,7 @@ def test_the_result_depends_on_no_thread(folders, changed, save):
     pair = changed(noisy(0.5)), Predictor.load(folders[Task.BINARY])
     data = save(make_table(700, seed=12))
     first, second = (judged(*pair, data, slices=("town", "x")).to_json()["checks"] for _ in range(2))
-    timed = {"cost"}
-    assert [c for c in first if c["group"] not in timed] == [c for c in second if c["group"] not in timed]
+    assert first == second
 
 
 def test_what_cannot_be_judged_is_said(folders, save):

@@ -1,4 +1,4 @@
-"""Decisions of a rollout: forward where nothing speaks against it, back where something does, from each kind of evidence."""
+"""Decisions of a rollout: forward where nothing speaks against it, back where something does."""
 
 import numpy as np
 import pytest

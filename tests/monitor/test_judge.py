@@ -63,7 +63,9 @@ def test_answers_that_moved_are_found_where_inputs_did_not(reference):
 
 def test_a_slow_drift_shows_in_merged_windows_alone(reference):
     rng, monitor = np.random.default_rng(4), DriftMonitor(reference)
-    spans = [f.evidence["windows"] for _ in range(16) for f in monitor.close(window(rng, move=0.12)) if f.columns == ("a",)]
+    spans = [
+        f.evidence["windows"] for _ in range(16) for f in monitor.close(window(rng, move=0.12)) if f.columns == ("a",)
+    ]
     assert spans
     assert min(spans) > 1
 

@@ -86,7 +86,9 @@ def test_a_relation_that_turns_is_concept_drift(watched, save):
 
 def test_the_result_depends_on_neither_threads_nor_batches(watched, save):
     data = save(a=make_table(1200, seed=9), b=moved(make_table(700, seed=10), 0.4))
-    results = [monitor(watched, data, QUIET, options=PredictOptions(threads=t, batch_rows=r)) for t, r in ((1, 500), (3, 77))]
+    results = [
+        monitor(watched, data, QUIET, options=PredictOptions(threads=t, batch_rows=r)) for t, r in ((1, 500), (3, 77))
+    ]
     windows = [[{**w, "findings": [f["code"] for f in w["findings"]]} for w in result["windows"]] for result in results]
     assert windows[0] == windows[1]
 

@@ -94,5 +94,5 @@ def test_holm_is_between_the_raw_and_bonferroni():
     adjusted = holm(raw)
     assert (adjusted >= raw).all()
     assert (adjusted <= np.minimum(1.0, raw * 9) + 1e-12).all()
-    assert np.array_equal(np.argsort(raw), np.argsort(adjusted, kind="stable"))
+    assert (np.diff(adjusted[np.argsort(raw)]) >= 0).all()
     assert len(holm(np.empty(0))) == 0

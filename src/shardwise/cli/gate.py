@@ -34,6 +34,7 @@ from shardwise.store.files import write_atomic
 @click.option("--latency-ratio", type=float, help="Challenger over champion, at most; else 1.5.")
 @click.option("--size-ratio", type=float, help="The same for bytes on disk; else 3.")
 @click.option("--memory-ratio", type=float, help="The same for memory; else 2.")
+@click.option("--costs/--no-costs", default=None, help="Measure latency, size and memory; else yes.")
 @click.option("--new-columns", is_flag=True, default=None, help="The challenger may read further columns.")
 @click.option("--strict", is_flag=True, default=None, help="Warnings stop as well.")
 @click.option("--seed", type=int, help="Of resampling; else 0.")
@@ -48,8 +49,8 @@ def command(
 ) -> int:  # fmt: skip
     """May CHALLENGER take the place of CHAMPION? Both are folders, NAME@3 or NAME@alias.
 
-    Exit code 0: yes; 1: no; 2: bad input. Compared on the same rows: the metric, slices, calibration, behavioural tests,
-    schema, latency, size, memory, drift.
+    Exit code 0: yes; 1: no; 2: bad input. Compared on the same rows: the metric, slices, calibration, behavioural
+    tests, schema, latency, size, memory, drift.
     """
     options = read_options(given)
     asked = {name: value for name, value in given.items() if value is not None and value != ()}
@@ -58,8 +59,8 @@ def command(
     content = load_config(config_file) if config_file else {}
     with context(**({"path": config_file} if config_file else {})):
         config, tests = read_gate({str(key).replace("-", "_"): value for key, value in content.items()} | asked)
-    pair = [Named(name, Predictor(open_package(name, registry))) for name in (challenger, champion)]
-    verdict = gate(*pair, open_dataset(data, options=options), config, tests=tests)
+    new, old = (Named(name, Predictor(open_package(name, registry))) for name in (challenger, champion))
+    verdict = gate(new, old, open_dataset(data, options=options), config, tests=tests)
     if junit:
         write_atomic(Path(junit), verdict.junit())
     if out:

@@ -76,7 +76,11 @@ def _rules(content: dict[str, Any]) -> RolloutRules:
     for key in content:
         if key not in known:
             raise ConfigError(f"there is no option {key!r} of a rollout", hint=nearest(key, known))
-    shares = RolloutRules().steps if steps is None else tuple(map(_share, words((steps,)) if isinstance(steps, str) else steps))
+    shares = (
+        RolloutRules().steps
+        if steps is None
+        else tuple(map(_share, words((steps,)) if isinstance(steps, str) else steps))
+    )
     if shadow and 0.0 not in shares:
         shares = (0.0, *shares)
     return RolloutRules(**content, steps=shares)
@@ -106,8 +110,8 @@ def status(name: str, *, registry: str | None, as_json: bool) -> int:
         rules = RolloutRules.from_json(rollout.rules)
         decision = decide(rules, [_merged(told) for told in rollouts.tallies(name, rollout)])
         content["running"] = {**vars(rollout), "share": rules.steps[rollout.step], "next": vars(decision)}
-        lines.append(f"version {rollout.candidate} answers {rules.steps[rollout.step]:.0%} of the requests, in the place of "
-                     f"version {rollout.champion}; {decision.action}: {decision.reason}")  # fmt: skip
+        lines.append(f"version {rollout.candidate} answers {rules.steps[rollout.step]:.0%} of the requests, in the place "
+                     f"of version {rollout.champion}; {decision.action}: {decision.reason}")  # fmt: skip
     if as_json:
         print_json(content)
     else:

@@ -116,9 +116,7 @@ def _check_values(kind: str, given: Mapping[str, Any]) -> None:
         raise ConfigError(f"expect is {given['expect']!r}", hint=nearest(str(given["expect"]), _EXPECT))
 
 
-def behaviour_checks(
-    tests: Sequence[BehaviourTest], predictor: Predictor, rows: pa.Table
-) -> Iterator[Check]:
+def behaviour_checks(tests: Sequence[BehaviourTest], predictor: Predictor, rows: pa.Table) -> Iterator[Check]:
     """Run the tests on a predictor; `rows` are raw rows with the target, in random order."""
     for test in tests:
         with context(test=test.name):
@@ -160,7 +158,9 @@ def _changed(change: Mapping[str, Any], rows: pa.Table) -> Iterator[tuple[pa.Tab
     """The rows with the columns changed, for each value that is to be tried, and which rows are another than before."""
     for column in change:
         if column not in rows.column_names:
-            raise ConfigError(f"the data has no column {column!r} to change", hint=nearest_column(column, rows.column_names))
+            raise ConfigError(
+                f"the data has no column {column!r} to change", hint=nearest_column(column, rows.column_names)
+            )
     lists = {name: value if isinstance(value, list) else [value] for name, value in change.items()}
     for turn in range(max(map(len, lists.values()))):
         table, touched = rows, np.zeros(len(rows), bool)
@@ -188,7 +188,9 @@ def _moved(column: pa.Array, value: Any) -> pa.Array:
     try:
         return pa.array([value], column.type).take(pa.array(np.zeros(len(column), np.int64)))
     except (pa.ArrowException, OverflowError) as error:
-        raise ConfigError(f"a column of {column.type} cannot hold {value!r}", hint="Change it to another value.") from error
+        raise ConfigError(
+            f"a column of {column.type} cannot hold {value!r}", hint="Change it to another value."
+        ) from error
 
 
 def _cases(test: BehaviourTest, predictor: Predictor) -> Check:
@@ -239,5 +241,6 @@ def _metric(test: BehaviourTest, predictor: Predictor, rows: pa.Table) -> Check:
 def _judged(test: BehaviourTest, holds: np.ndarray, what: str, evidence: Mapping[str, Any]) -> Check:
     share = float(holds.mean()) if len(holds) else 1.0
     status = Status.PASS if share >= test.share else Status.FAIL
-    return Check(group="behaviour", name=test.name, status=status, evidence={"rows": len(holds), "share": share, **evidence},
-                 text=f"{test.name}: {what} in {share:.1%} of {len(holds):,} rows, {test.share:.1%} are asked for")  # fmt: skip
+    text = f"{test.name}: {what} in {share:.1%} of {len(holds):,} rows, {test.share:.1%} are asked for"
+    told = {"rows": len(holds), "share": share, **evidence}
+    return Check(group="behaviour", name=test.name, status=status, text=text, evidence=told)

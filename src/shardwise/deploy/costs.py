@@ -1,4 +1,4 @@
-"""What an answer costs: seconds of a single row and of a batch, bytes on disk and in memory, of both models in turns."""
+"""What an answer costs: seconds of a single row and of a batch, bytes on disk and in memory."""
 
 import json
 import subprocess
@@ -66,7 +66,11 @@ def median_interval(values: np.ndarray, level: float) -> tuple[float, float, flo
     """
     ordered = np.sort(values)
     away = int(binom.ppf((1 - level) / 2, len(values), 0.5))
-    return float(np.median(values)), float(ordered[max(away - 1, 0)]), float(ordered[min(len(values) - away, len(values) - 1)])
+    return (
+        float(np.median(values)),
+        float(ordered[max(away - 1, 0)]),
+        float(ordered[min(len(values) - away, len(values) - 1)]),
+    )
 
 
 def _latency(name: str, seconds: np.ndarray, config: GateConfig) -> Check:

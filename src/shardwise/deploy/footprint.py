@@ -2,8 +2,8 @@
 
     python -m shardwise.deploy.footprint PACKAGE ROWS.arrow
 
-prints `{"before", "loaded", "predicted"}`: the most resident memory, in bytes, before the package was loaded, after, and
-after a batch of rows was predicted.
+prints `{"before", "loaded", "predicted"}`: the most resident memory, in bytes, before the package was loaded, after,
+and after a batch of rows was predicted.
 """
 
 import json
@@ -17,7 +17,10 @@ from shardwise.serve.predictor import Predictor
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had."""
+    """The most memory that this process has had, as the program that it is now: `getrusage` counts that of before."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -59,10 +59,13 @@ def gate(
     sample = rows.profile.sample()
     checks = (
         quality_check(rows, metric, config), *slice_checks(rows, metric, config), calibration_check(rows, config),
-        *behaviour_checks(tests, challenger.predictor, sample), *schema, *cost_checks(pair, _inputs(sample, pair), config),
+        *behaviour_checks(tests, challenger.predictor, sample), *schema,
+        *(cost_checks(pair, _inputs(sample, pair), config) if config.costs else ()),
         *drift_checks(pair, rows.profile),
     )  # fmt: skip
-    return Verdict(champion=champion.name, challenger=challenger.name, checks=checks, rows=rows.rows, strict=config.strict)
+    return Verdict(
+        champion=champion.name, challenger=challenger.name, checks=checks, rows=rows.rows, strict=config.strict
+    )
 
 
 def _inputs(sample: pa.Table, pair: tuple[Predictor, Predictor]) -> pa.Table:
@@ -84,9 +87,12 @@ def schema_checks(champion: Predictor, challenger: Predictor, config: GateConfig
         text = f"the challenger reads columns that the champion does not: {', '.join(added)}"
     yield Check(group="schema", name="columns", text=text, evidence={"added": added, "removed": removed},
                 status=Status.FAIL if fail else Status.WARN if added else Status.PASS)  # fmt: skip
-    changed = {name: [before[name], after[name]] for name in before.keys() & after.keys() if before[name] != after[name]}
+    changed = {
+        name: [before[name], after[name]] for name in before.keys() & after.keys() if before[name] != after[name]
+    }
     told = ", ".join(f"{name} {old} is now {new}" for name, (old, new) in sorted(changed.items()))
-    yield Check(group="schema", name="types", text=f"types of columns: {told or 'unchanged'}", evidence={"changed": changed},
+    text = f"types of columns: {told or 'unchanged'}"
+    yield Check(group="schema", name="types", text=text, evidence={"changed": changed},
                 status=Status.WARN if changed else Status.PASS)  # fmt: skip
 
 

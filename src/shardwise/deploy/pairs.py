@@ -124,9 +124,7 @@ class _Job:
                     evaluation.update(scored.y, prediction, scored.weight, cut)
                 profile.update(scored.batch)
                 self.events.emit(Advanced(stage="gate", rows=len(scored.y)))
-        return PairedRows(
-            champion=first, challenger=second, profile=profile, group=self.group, slices=self.slices
-        )
+        return PairedRows(champion=first, challenger=second, profile=profile, group=self.group, slices=self.slices)
 
     def _score(self, piece: tuple[int, pa.RecordBatch]) -> _Scored:
         batch, target = piece[1], self.predictors[0].target

@@ -23,6 +23,7 @@ class GateConfig:
     group, weight        columns: rows of one group belong together; how much a row counts
     calibration_margin   by how much the calibration error may grow (`stats.calibration`)
     latency_ratio, size_ratio, memory_ratio   challenger over champion, at most
+    costs                whether latency, size and memory are measured
     new_columns          whether the challenger may read columns that the champion does not
     strict               warnings stop as well
     seed                 of resampling and of the rows that are drawn
@@ -40,6 +41,7 @@ class GateConfig:
     latency_ratio: float = 1.5
     size_ratio: float = 3.0
     memory_ratio: float = 2.0
+    costs: bool = True
     new_columns: bool = False
     strict: bool = False
     seed: int = 0

@@ -46,8 +46,14 @@ class RolloutRules:
     quality: str = "paired"
 
     def __post_init__(self) -> None:
-        if not self.steps or list(self.steps) != sorted(set(self.steps)) or not 0 <= self.steps[0] <= self.steps[-1] < 1:
-            raise ConfigError(f"steps are {self.steps}", hint="Give rising shares from 0 to below 1, such as 1%,5%,25%.")
+        if (
+            not self.steps
+            or list(self.steps) != sorted(set(self.steps))
+            or not 0 <= self.steps[0] <= self.steps[-1] < 1
+        ):
+            raise ConfigError(
+                f"steps are {self.steps}", hint="Give rising shares from 0 to below 1, such as 1%,5%,25%."
+            )
         if self.labels not in LABELS:
             raise ConfigError(f"labels is {self.labels!r}", hint=nearest(self.labels, LABELS))
         if self.quality not in PAIRING:
@@ -68,7 +74,9 @@ class RolloutRules:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         known = {item.name for item in fields(cls)}
-        return cls(**{**{key: value for key, value in content.items() if key in known}, "steps": tuple(content["steps"])})
+        return cls(
+            **{**{key: value for key, value in content.items() if key in known}, "steps": tuple(content["steps"])}
+        )
 
 
 @dataclass
@@ -89,13 +97,18 @@ class Arm:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return cls(Rate.from_json(content["requests"]), Mean.from_json(content["log_s"]), Mean.from_json(content["loss"]))
+        return cls(
+            Rate.from_json(content["requests"]), Mean.from_json(content["log_s"]), Mean.from_json(content["loss"])
+        )
 
 
 @dataclass
 class Tally:
-    """Both arms in a step. `paired`: candidate's loss less the champion's on the same rows; `apart`: how far answers to the
-    same rows differ; `seconds` since the step began. Mergeable."""
+    """Both arms in a step. Mergeable.
+
+    `paired`: the candidate's loss less the champion's on the same rows; `apart`: how far answers to the same rows differ;
+    `seconds` since the step began.
+    """
 
     champion: Arm = field(default_factory=Arm)
     candidate: Arm = field(default_factory=Arm)
@@ -116,8 +129,9 @@ class Tally:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        arms = (Arm.from_json(content[name]) for name in ("champion", "candidate"))
-        return cls(*arms, *(Mean.from_json(content[name]) for name in ("paired", "apart")), float(content["seconds"]))
+        champion, candidate = (Arm.from_json(content[name]) for name in ("champion", "candidate"))
+        paired, apart = (Mean.from_json(content[name]) for name in ("paired", "apart"))
+        return cls(champion, candidate, paired, apart, float(content["seconds"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +146,12 @@ class Decision:
 def decide(rules: RolloutRules, tallies: Sequence[Tally]) -> Decision:
     """By what was seen in each step up to the present one, which is the last of `tallies`."""
     failing = evidence_of_more((t.champion.requests, t.candidate.requests) for t in tallies)
-    slow = difference(((t.champion.log_s, t.candidate.log_s) for t in tallies), alpha=rules.alpha / 4, tuned=rules.slower)
+    slow = difference(
+        ((t.champion.log_s, t.candidate.log_s) for t in tallies), alpha=rules.alpha / 4, tuned=rules.slower
+    )
     worse = _quality(rules, tallies)
-    evidence = {"failures": {"e_value": failing, **_shares(tallies)}, "slower": slow.to_json(), "worse": worse.to_json(),
-                "step": len(tallies) - 1, "requests": tallies[-1].candidate.requests.trials,
+    evidence = {"failures": {"e_value": failing, **_shares(tallies)}, "slower": slow.to_json(),
+                "worse": worse.to_json(), "step": len(tallies) - 1, "requests": tallies[-1].candidate.requests.trials,
                 "labels": _labels(rules, tallies)}  # fmt: skip
     against = None
     if failing >= 4 / rules.alpha:
@@ -160,7 +176,9 @@ def _quality(rules: RolloutRules, tallies: Sequence[Tally]) -> Bounds:
     if rules.labels == "ignored":
         return Bounds(0.0, float("-inf"), float("inf"))
     if rules.quality == "arms":
-        return difference(((t.champion.loss, t.candidate.loss) for t in tallies), alpha=rules.alpha / 2, tuned=rules.margin)
+        return difference(
+            ((t.champion.loss, t.candidate.loss) for t in tallies), alpha=rules.alpha / 2, tuned=rules.margin
+        )
     together = Mean()
     for tally in tallies:
         together.merge(tally.paired)
@@ -191,4 +209,8 @@ def _waits_for(rules: RolloutRules, tallies: Sequence[Tally], worse: Bounds) -> 
     if rules.labels == "ignored" or (rules.labels == "auto" and not labels):
         return ""
     allowed = rules.allowed(len(tallies) - 1)
-    return "" if worse.high < allowed else f"{labels} labels do not show yet that its loss is higher by less than {allowed:.3g}"
+    return (
+        ""
+        if worse.high < allowed
+        else f"{labels} labels do not show yet that its loss is higher by less than {allowed:.3g}"
+    )

@@ -28,13 +28,15 @@ _LEAST = 300  # losses before anything is said
 class Detector(Protocol):
     """What river's detectors offer."""
 
-    drift_detected: bool
+    @property
+    def drift_detected(self) -> bool: ...
 
     def update(self, x: float) -> Any: ...
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
-    "adwin": lambda: ADWIN(delta=1e-5, grace_period=_LEAST),
+    "adwin": lambda: ADWIN(  # type: ignore[no-untyped-call]
+        delta=1e-5, grace_period=_LEAST),
     "page-hinkley": lambda: PageHinkley(min_instances=_LEAST, delta=0.02, threshold=20.0, alpha=1.0, mode="up"),
 }
 

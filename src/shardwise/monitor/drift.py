@@ -4,19 +4,20 @@ Both sides are profiles, so that any number of rows, windows and replicas is com
 
 | size | of | meaning |
 |---|---|---|
-| psi | bins or categories | population stability index: sum (b - a) ln(b / a), half a row added to each cell; 0.1 and 0.25 are the usual limits |
+| psi | bins or categories | population stability index: sum (b - a) ln(b / a), half a row added to each cell |
 | js  | the same | Jensen-Shannon distance, base 2: 0 = equal, 1 = nothing in common (Lin 1991) |
 | ks  | numbers | greatest distance of the distribution functions |
 
 A test gives the chance of so much difference where nothing has changed:
 
-    distribution   of numbers Kolmogorov-Smirnov on the sketches, whose own error is taken off; of categories chi-square of
-                   homogeneity, cells with few expected rows joined
+    distribution   of numbers Kolmogorov-Smirnov on the sketches, whose own error is taken off; of categories
+                   chi-square of homogeneity, cells with few expected rows joined
     missing        shares of missing cells: Fisher's exact test
     new            values that training did not have, against the chance of such a value (Good 1953: values seen once)
     outside        numbers beyond the extremes of training, against 2 in rows + 1
 
-Times go on, so that of times only missing cells are compared; of texts whose values hardly repeat, only missing cells too.
+Times go on, so that of times only missing cells are compared; of texts whose values hardly repeat, only missing cells
+too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -150,7 +151,9 @@ def _categories(
         tests["new"] = float(binom.sf(rows - 1, after.present, rate)) if rows else 1.0
         facts |= {"new_values": unseen[:_SHOWN], "new_rows": rows}
     expected = {value: count * after.present / before.present for value, count in before.top[:MOST_CATEGORIES]}
-    facts["vanished_values"] = [value for value, rows in expected.items() if rows >= LEAST_EXPECTED and value not in new][:_SHOWN]
+    facts["vanished_values"] = [
+        value for value, rows in expected.items() if rows >= LEAST_EXPECTED and value not in new
+    ][:_SHOWN]
     return sizes_of(*_cells(before, old, new, before.present, after.present))
 
 

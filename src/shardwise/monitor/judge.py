@@ -1,8 +1,8 @@
 """Windows one after the other: which drift is more than chance, at a rate of false alarms that is kept.
 
 All tests of a window, of every column, share its chance of a false alarm (Holm), so that more columns do not mean more
-alarms. Windows are judged alone, and merged by 4 and by 16, where a slow drift shows that one window cannot; each span has
-its part of the chance. What chance does not explain is still no alarm where it is too small to matter.
+alarms. Windows are judged alone, and merged by 4 and by 16, where a slow drift shows that one window cannot; each
+span has its part of the chance. What chance does not explain is still no alarm where it is too small to matter.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ def _matters(drift: ColumnDrift, test: str, config: DriftConfig) -> bool:
 def _share(drift: ColumnDrift, test: str) -> float:
     if test == "missing":
         before, after = drift.facts["missing"]
-        return abs(after - before)
+        return float(abs(after - before))
     return float(drift.facts[f"{test}_rows"] / drift.rows)
 
 
@@ -67,7 +67,8 @@ def _finding(what: str, drift: ColumnDrift, test: str, p_value: float) -> Findin
         "distribution": lambda: f"{what} {drift.column!r} is distributed differently ({_sizes(drift)})",
         "missing": lambda: "{} {!r} is missing in {:.1%} of the rows, {:.1%} in training".format(
             what, drift.column, *reversed(drift.facts["missing"])),
-        "new": lambda: f"{what} {drift.column!r} has values that training had not: {', '.join(drift.facts['new_values'])}",
+        "new": lambda: "{} {!r} has values that training had not: {}".format(
+            what, drift.column, ", ".join(drift.facts["new_values"])),
         "outside": lambda: "{} {!r} lies outside the range of training in {:.1%} of the rows".format(
             what, drift.column, _share(drift, test)),
     }  # fmt: skip

@@ -157,7 +157,9 @@ class _Watched:
         window, self._window = self._window, None
         assert window is not None
         findings = (*self._drift.close(window), *self._about_labels)
-        closed = Closed(number=len(self._windows) + 1, rows=window.rows, partitions=tuple(self._places), findings=findings)
+        closed = Closed(
+            number=len(self._windows) + 1, rows=window.rows, partitions=tuple(self._places), findings=findings
+        )
         self._windows.append(closed)
         self._places, self._about_labels = [], []
         if self._total is None:

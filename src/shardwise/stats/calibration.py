@@ -1,10 +1,10 @@
-"""How far predictions are from what happens, over bins of the prediction, and whether one model is further than another.
+"""How far predictions are from what happens, over bins of the prediction; is one model further than another?
 
-The error is the root of the weighted mean over bins of (mean residual)^2, less what chance alone gives (Kumar, Liang and
-Ma 2019, "Verified uncertainty calibration", section 4). Residuals, by task: of two classes y - p; of several whether the
-likeliest is right, less its probability; of numbers y - p in standard deviations of y; of quantiles whether y lies at
-or below, less the quantile. Its spread comes from resampling rows, or groups of rows, with Poisson(1) weights, as in
-`stats.intervals`.
+The error is the root of the weighted mean over bins of (mean residual)^2, less what chance alone gives (Kumar, Liang
+and Ma 2019, "Verified uncertainty calibration", section 4). Residuals, by task: of two classes y - p; of several
+whether the likeliest is right, less its probability; of numbers y - p in standard deviations of y; of quantiles
+whether y lies at or below, less the quantile. Its spread comes from resampling rows, or groups of rows, with
+Poisson(1) weights, as in `stats.intervals`.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """How a metric changes with the weight of each row, to first order: what intervals and paired comparisons are made of.
 
-The influences of all rows sum to 0, and the sum of their squares over independent rows (or groups of rows) estimates the
-variance of the metric (the infinitesimal jackknife; Efron 1982, "The jackknife, the bootstrap and other resampling
+The influences of all rows sum to 0, and the sum of their squares over independent rows (or groups of rows) estimates
+the variance of the metric (the infinitesimal jackknife; Efron 1982, "The jackknife, the bootstrap and other resampling
 plans", chapter 6). For the AUC they are the placements of DeLong, DeLong and Clarke-Pearson (1988).
 
 | symbol | meaning                                                                    |

@@ -99,7 +99,10 @@ def interval_around(
         moved = draws + (value - metric.of(pairs, quantile))
         found = spread(metric, value, moved, rows, np.sqrt(share))
         if metric.name == "roc_auc" and 0.0 < min(value, 1.0 - value) * rows < 1.0:
-            sides = [effective_rows(pairs.weight[pairs.y > 0.5]) / share, effective_rows(pairs.weight[pairs.y <= 0.5]) / share]
+            sides = [
+                effective_rows(pairs.weight[pairs.y > 0.5]) / share,
+                effective_rows(pairs.weight[pairs.y <= 0.5]) / share,
+            ]
             low, high = auc_ends(value, *sides)
             found = Interval(value, float(np.fmin(found.low, low)), float(np.fmax(found.high, high)))
         return found

@@ -119,7 +119,9 @@ def summed(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
 def units_of(groups: np.ndarray) -> np.ndarray:
     """Codes `(rows,)` of group labels as `slice_values` gives them; each missing label is a group of its own."""
     missing = np.isnan(groups) if groups.dtype.kind == "f" else np.array([label is None for label in groups], bool)
-    _, codes = np.unique(groups[~missing].astype(groups.dtype if groups.dtype.kind == "f" else str), return_inverse=True)
+    _, codes = np.unique(
+        groups[~missing].astype(groups.dtype if groups.dtype.kind == "f" else str), return_inverse=True
+    )
     units = np.empty(len(groups), np.int64)
     units[~missing] = codes
     units[missing] = (codes.max(initial=-1) + 1) + np.arange(missing.sum())

@@ -1,10 +1,10 @@
 """Tests that may be looked at all the time, and stopped at any time, without more false alarms than were agreed to.
 
 Confidence sequences: at every moment at once they hold the true value with the chance that was asked for. Of means the
-asymptotic one of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024, "Time-uniform central limit theory and asymptotic
-confidence sequences"), whose boundary is Robbins' normal mixture (1970); of rates of failures an e-process, exact also
-where failures are few: a beta mixture of binomials (Ville 1939; Ramdas et al. 2023, "Game-theoretic statistics and safe
-anytime-valid inference").
+asymptotic one of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024, "Time-uniform central limit theory and
+asymptotic confidence sequences"), whose boundary is Robbins' normal mixture (1970); of rates of failures an
+e-process, exact also where failures are few: a beta mixture of binomials (Ville 1939; Ramdas et al. 2023,
+"Game-theoretic statistics and safe anytime-valid inference").
 
 | symbol | meaning                                                                                        |
 |--------|------------------------------------------------------------------------------------------------|
@@ -34,7 +34,9 @@ class Mean:
 
     def add(self, values: np.ndarray) -> None:
         if len(values):
-            self.merge(type(self)(float(len(values)), float(values.mean()), float(((values - values.mean()) ** 2).sum())))
+            self.merge(
+                type(self)(float(len(values)), float(values.mean()), float(((values - values.mean()) ** 2).sum()))
+            )
 
     def merge(self, other: Self) -> None:
         total = self.count + other.count
@@ -120,8 +122,8 @@ class Rate:
 
 
 def evidence_of_more(strata: Iterable[tuple[Rate, Rate]]) -> float:
-    """E-value that the second of each pair fails more often: reaches 1 / alpha at any time with a chance of at most alpha
-    where it does not. A failure is then the second's with the share of trials that are its own."""
+    """E-value that the second of each pair fails more often: reaches 1 / alpha at any time with a chance of at most
+    alpha where it does not. A failure is then the second's with the share of trials that are its own."""
     total = 0.0
     more = 0.0
     for first, second in strata:

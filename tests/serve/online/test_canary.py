@@ -1,4 +1,4 @@
-"""Rollouts in real servers: sticky shares, shadow, promotion and rollback by themselves, two replicas, no failed request."""
+"""Rollouts in real servers: sticky shares, shadow, promotion and rollback by themselves, two replicas."""
 
 import pytest
 from tests.registry.parts import make_package, make_table
@@ -18,8 +18,8 @@ QUICK = {"least_requests": 40, "least_s": 0.1, "slower": 50.0, "margin": 0.1}
 def made(tmp_path_factory):
     """A good package, one as good, and one that has learned nothing."""
     folder = tmp_path_factory.mktemp("made")
-    return [make_package(folder / name, families=(family,), rows=rows)
-            for name, family, rows in (("a", "trees", 2000), ("b", "trees", 2200), ("c", "baseline", 2000))]  # fmt: skip
+    kinds = (("a", "trees", 2000), ("b", "trees", 2200), ("c", "baseline", 2000))
+    return [make_package(folder / name, families=(family,), rows=rows) for name, family, rows in kinds]
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """A rollout in a server: who is answered by the candidate, what both do, and the next step.
 
-A caller belongs to the candidate's share by the hash of its key (header `x-rollout-key`), so that it stays there while the
-share grows. In step 0, shadow, nobody is answered by it: a thread asks it the same rows. Each process writes what it has
-seen to the registry, reads what all have seen, and judges (`monitor.canary`).
+A caller belongs to the candidate's share by the hash of its key (header `x-rollout-key`), so that it stays there
+while the share grows. In step 0, shadow, nobody is answered by it: a thread asks it the same rows. Each process
+writes what it has seen to the registry, reads what all have seen, and judges (`monitor.canary`).
 """
 
 import os
@@ -35,7 +35,7 @@ Tell = Callable[..., None]
 
 def share_of(key: str, rollout: str) -> float:
     """Where a key lies in [0, 1): the same in all processes, another for another rollout."""
-    return xxhash.xxh3_64_intdigest(f"{rollout}\x1f{key}") / 2.0**64
+    return xxhash.xxh3_64_intdigest(f"{rollout}\x1f{key}".encode()) / 2.0**64
 
 
 @dataclass(slots=True)
@@ -50,8 +50,8 @@ class Turn:
 
 
 class Canary:
-    """The step of a rollout in this process. Requests and labels are counted by the thread of the event loop; the thread
-    that watches reads, and the shadow has a thread of its own."""
+    """The step of a rollout in this process. Requests and labels are counted by the thread of the event loop; the
+    thread that watches reads, and the shadow has a thread of its own."""
 
     def __init__(self, slot: Slot, candidate: Served, rollout: Rollout) -> None:
         self.slot, self.candidate, self.rollout = slot, candidate, rollout

@@ -52,11 +52,15 @@ class Memory:
 
 
 def read_feedback(content: Any, memory: Memory, models: Models) -> tuple[list[Labelled], list[str]]:
-    """What the body of `POST /feedback` says, and the ids that are not known; raises `Problem` for what is no feedback."""
+    """What the body of `POST /feedback` says, and ids that are not known; raises `Problem` for other content."""
     items = content if isinstance(content, list) else [content]
     labelled, unknown = [], []
     for number, item in enumerate(items):
-        if not isinstance(item, Mapping) or ("id" in item) == ("row" in item) or ("label" in item) == ("labels" in item):
+        if (
+            not isinstance(item, Mapping)
+            or ("id" in item) == ("row" in item)
+            or ("label" in item) == ("labels" in item)
+        ):
             raise Problem(422, "not_feedback", f"item {number} is no feedback", hint=_EXAMPLE)
         found = _known(item, memory) if "id" in item else _asked_again(item, models)
         if found is None:
@@ -95,5 +99,7 @@ def _encoded(served: Served, labels: Any, rows: int) -> np.ndarray:
     strange = [label for label, code in zip(labels, y.tolist(), strict=True) if label is not None and code != code]
     if strange:
         shown = ", ".join(served.predictor.class_names[:10]) or "numbers"
-        raise Problem(422, "wrong_labels", f"{strange[0]!r} is no label of {served.name!r}", hint=f"There are: {shown}.")
+        raise Problem(
+            422, "wrong_labels", f"{strange[0]!r} is no label of {served.name!r}", hint=f"There are: {shown}."
+        )
     return y

@@ -65,7 +65,8 @@ def _predict(models: Models, rows: list[str], answers: list[str]) -> dict[str, A
 def _feedback() -> dict[str, Any]:
     label = {"type": ["string", "number", "boolean", "null"]}
     item = {"type": "object", "properties": {
-        "id": {"type": "string", "description": "x-request-id of the answer"}, "row": {"type": "object"}, "label": label,
+        "id": {"type": "string", "description": "x-request-id of the answer"}, "label": label,
+        "row": {"type": "object"},
         "labels": {"type": "array", "items": label}, "model": {"type": "string"}, "version": {"type": "string"},
     }}  # fmt: skip
     told = {"type": "object", "required": ["accepted", "unknown"], "properties": {

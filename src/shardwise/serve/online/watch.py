@@ -1,7 +1,7 @@
 """Live monitoring: what the server reads and answers, in windows, against the training of the version that answered.
 
-Requests only append to lists, which are bounded; a thread of its own makes sketches of them and judges, so that the loop
-that answers waits for the interpreter's lock at most. Each process watches what it answers itself.
+Requests only append to lists, which are bounded; a thread of its own makes sketches of them and judges, so that the
+loop that answers waits for the interpreter's lock at most. Each process watches what it answers itself.
 """
 
 import threading
@@ -142,9 +142,7 @@ def sizes_of(reference: Reference, window: Window) -> dict[str, float]:
 class Watching:
     """The watches of all models, and the thread that closes their windows and sends what they find."""
 
-    def __init__(
-        self, models: Models, config: ServeConfig, metrics: Told, alerts: Sequence[Alerts]
-    ) -> None:
+    def __init__(self, models: Models, config: ServeConfig, metrics: Told, alerts: Sequence[Alerts]) -> None:
         self._models, self._config, self._metrics, self._alerts = models, config, metrics, alerts
         self._watches: dict[str, Watch] = {slot.live.identity: Watch(slot.live, config) for slot in models.slots}
         self._service = ServiceMonitor()
