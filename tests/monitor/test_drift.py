@@ -61,8 +61,8 @@ def test_new_and_vanished_values_are_named():
 
 
 def test_missing_cells_and_the_range_are_seen():
-    before = [*range(1000), None]
-    found = drift(before, [None] * 20 + list(range(900, 1100)))
+    before = [*np.arange(1000) + 0.5, None]
+    found = drift(before, [None] * 20 + list(np.arange(900, 1100) + 0.5))
     assert found.facts["missing"] == [pytest.approx(1 / 1001), pytest.approx(20 / 220)]
     assert found.p_values["missing"] < 1e-9
     assert found.facts["outside_rows"] == 100

@@ -45,7 +45,7 @@ def reference():
 
 def test_null_windows_are_silent(reference):
     rng, monitor = np.random.default_rng(1), DriftMonitor(reference)
-    assert [f.text for _ in range(150) for f in monitor.close(window(rng))] == []
+    assert [f.text for _ in range(64) for f in monitor.close(window(rng))] == []
 
 
 def test_a_moved_column_is_named_with_its_sizes(reference):

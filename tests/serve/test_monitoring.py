@@ -4,11 +4,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from tests.registry.parts import make_table
+from tests.registry.parts import make_package, make_table
 from tests.serve.profiled import make_profiled
 
 from shardwise.core.errors import ConfigError, PackageError, SchemaError
-from shardwise.core.target import Task
 from shardwise.data.dataset import open_dataset
 from shardwise.serve.batch import PredictOptions
 from shardwise.serve.monitoring import MonitorConfig, monitor
@@ -97,9 +96,9 @@ def test_rows_without_labels_have_no_quality(watched, save):
     assert monitor(watched, save(a=make_table(600).drop_columns(["y"])), QUIET)["quality"] == {}
 
 
-def test_what_cannot_be_watched_is_said(watched, predictors, save):
+def test_what_cannot_be_watched_is_said(watched, save, tmp_path):
     with pytest.raises(PackageError, match="no profile"):
-        monitor(predictors[Task.BINARY], save(a=make_table(50)))
+        monitor(Predictor.load(make_package(tmp_path)), save(a=make_table(50)))
     with pytest.raises(SchemaError, match="lacks 1 column"):
         monitor(watched, save(a=make_table(50).drop_columns(["x"])))
     with pytest.raises(ConfigError, match="window of 3 rows"):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from tests.registry.parts import make_package
 
-from shardwise.core.target import Task
 from shardwise.serve.online.feedback import MOST_ROWS, Memory, read_feedback
 from shardwise.serve.online.live import FolderSource, Models, Slot
 from shardwise.serve.online.problems import Problem
@@ -12,9 +12,14 @@ from shardwise.serve.predictor import Predictor
 ROW = {"x": 0.25, "z": 0.5, "town": "Ulm", "day": None}
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return make_package(tmp_path_factory.mktemp("served"))
+
+
 @pytest.fixture
-def models(packages):
-    return Models([Slot(FolderSource("m", packages[Task.BINARY]), Predictor)])
+def models(place):
+    return Models([Slot(FolderSource("m", place), Predictor)])
 
 
 @pytest.fixture

@@ -87,13 +87,14 @@ class Watch:
     def close(self) -> list[Finding]:
         """Judge what came since the last window, and begin the next."""
         buffer, self._buffer = self._buffer, _Buffer()
-        self.windows += 1
+        findings: list[Finding] = []
         window = None if self._drift is None else self._sketched(buffer)
-        if window is None or self._drift is None:
-            return []
-        self.rows += window.rows
-        findings = self._drift.close(window)
-        self.last = {"rows": window.rows, "sizes": sizes_of(self._drift.reference, window)}
+        if window is not None and self._drift is not None:
+            findings = self._drift.close(window)
+            self.rows += window.rows
+            self.last = {"rows": window.rows, "sizes": sizes_of(self._drift.reference, window)}
+            self.findings.extend(finding.to_json() for finding in findings)
+        self.windows += 1  # last: who sees it sees the rest as well
         return findings
 
     def label(self, y: np.ndarray, scores: np.ndarray) -> list[Finding]:
@@ -101,7 +102,9 @@ class Watch:
         if self._labels is None:
             spread = 1.0 if self.reference is None else self.reference.spread
             self._labels = ConceptMonitor(self.served.predictor.target, spread)
-        return self._labels.add(y, scores)
+        findings = self._labels.add(y, scores)
+        self.findings.extend(finding.to_json() for finding in findings)
+        return findings
 
     def _sketched(self, buffer: _Buffer) -> Window | None:
         predictor = self.served.predictor
@@ -215,8 +218,6 @@ class Watching:
         name = "server" if watch is None else watch.served.name
         told = [finding.to_json() for finding in findings]
         self._metrics.found(name, findings)
-        if watch is not None:
-            watch.findings.extend(told)
         alert = {"model": name, "version": "" if watch is None else watch.served.version, "findings": told,
                  "suggestion": "" if watch is None else suggested(findings)}  # fmt: skip
         for place in self._alerts:
