@@ -1,5 +1,6 @@
 """A server that watches: windows of live rows are judged, findings are told, counted and shown."""
 
+import datetime
 import shutil
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ from tests.registry.parts import make_table
 from tests.serve.online.servers import serving, until
 from tests.serve.profiled import make_profiled
 
+from shardwise.serve.online.watch import batch_of
 from shardwise.store.files import staged_folder
 
 httpx = pytest.importorskip("httpx")
@@ -47,6 +49,15 @@ def ask(client, rows, size=20):
         assert client.post("/predict", json=rows[start : start + size]).status_code == 200
     until(lambda: state(client)["windows"] > before, "the window was not closed")
     return state(client)
+
+
+def test_values_of_json_become_those_of_training_and_others_are_missing():
+    schema = pa.schema([("day", pa.date32()), ("n", pa.int64()), ("town", pa.dictionary(pa.int8(), pa.string()))])
+    rows = [{"day": "2024-05-06", "n": 3, "town": "Ulm"}, {"day": "soon", "n": 2**70, "town": None},
+            {"day": None, "n": "7", "town": 4}]  # fmt: skip
+    assert batch_of(rows, schema).to_pydict() == {
+        "day": [datetime.date(2024, 5, 6), None, None], "n": [3, None, 7], "town": ["Ulm", None, "4"],
+    }  # fmt: skip
 
 
 def test_windows_of_live_rows_are_judged(client, server):

@@ -109,9 +109,10 @@ class Watch:
     def _sketched(self, buffer: _Buffer) -> Window | None:
         predictor = self.served.predictor
         window = None
-        batches = [(predictor.rows_batch(rows), scores) for rows, scores in _joined(buffer.rows)]
+        inputs = predictor.package.inputs
+        batches = [(batch_of(rows, inputs), scores) for rows, scores in _joined(buffer.rows)]
         tables = [(table.select(predictor.columns).combine_chunks(), scores) for table, scores in buffer.tables]
-        batches += [(_as_trained(table, predictor.package.inputs), scores) for table, scores in tables]
+        batches += [(_as_trained(table, inputs), scores) for table, scores in tables]
         for batch, scores in batches:
             if batch is None or not batch.num_rows:
                 continue
@@ -126,6 +127,29 @@ def _joined(parts: Sequence[tuple[Sequence[Row], np.ndarray]]) -> list[tuple[Seq
     if not parts:
         return []
     return [([row for rows, _ in parts for row in rows], np.concatenate([scores for _, scores in parts]))]
+
+
+def batch_of(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of Python values in the types of training; a value that cannot be read as its column's type is missing."""
+    columns = [_column([row[field.name] for row in rows], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # such as a date that JSON has as text
+        return pa.array([_cell(value, kind) for value in values], kind)
+
+
+def _cell(value: Any, kind: pa.DataType) -> Any:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    for read in (lambda: pa.scalar(value, plain), lambda: pa.scalar(value).cast(plain)):
+        try:
+            return read().as_py()
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError, ValueError):
+            continue
+    return None
 
 
 def _as_trained(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch | None:
