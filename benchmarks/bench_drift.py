@@ -1,8 +1,8 @@
 """False alarms per 1,000 windows of traffic that has not changed, and windows until a change is found, of 30 columns.
 
-Ours are all tests of all columns with one rate per window, on windows alone and merged by 4 and 16. The peers look at the
-same profiles: an alarm where any column's PSI is above 0.1 or 0.25, where any Kolmogorov-Smirnov test is below 0.05 as it
-stands, and the same divided by the number of columns (Bonferroni).
+Ours are all tests of all columns with one rate per window, on windows alone and merged by 4 and 16. The peers look at
+the same profiles: an alarm where any column's PSI is above 0.1 or 0.25, where any Kolmogorov-Smirnov test is below
+0.05 as it stands, and the same divided by the number of columns (Bonferroni).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ EMPTY = pa.record_batch({"prediction": pa.array([], pa.float64())})
 
 @dataclass(frozen=True)
 class Change:
-    """What is added to the first number, in standard deviations; how much more often the first category comes; missing."""
+    """What is added to the first number, in deviations; how much more often the first category comes; missing."""
 
     move: float = 0.0
     more: float = 0.0

@@ -1,9 +1,9 @@
 """The gate's errors: how often it lets a model pass that is worse by the margin, and stops one that is as good.
 
-Pairs of models are simulated whose true gain is computed from two million rows. The margin is set to the true loss, so that
-a pass is an error with a nominal chance of 2.5 %; with `--require better` and models that are equally good a pass is one,
-too; and so is a model as good that is called worse, on all rows, on one of ten slices, or in its calibration. The peer is
-the percentile interval of a paired bootstrap of rows, on the same pairs.
+Pairs of models are simulated whose true gain is computed from two million rows. The margin is set to the true loss,
+so that a pass is an error with a nominal chance of 2.5 %; with `--require better` and models that are equally good a
+pass is one, too; and so is a model as good that is called worse, on all rows, on one of ten slices, or in its
+calibration. The peer is the percentile interval of a paired bootstrap of rows, on the same pairs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

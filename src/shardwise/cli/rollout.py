@@ -110,8 +110,8 @@ def status(name: str, *, registry: str | None, as_json: bool) -> int:
         rules = RolloutRules.from_json(rollout.rules)
         decision = decide(rules, [_merged(told) for told in rollouts.tallies(name, rollout)])
         content["running"] = {**vars(rollout), "share": rules.steps[rollout.step], "next": vars(decision)}
-        lines.append(f"version {rollout.candidate} answers {rules.steps[rollout.step]:.0%} of the requests, in the place "
-                     f"of version {rollout.champion}; {decision.action}: {decision.reason}")  # fmt: skip
+        lines.append(f"version {rollout.candidate} answers {rules.steps[rollout.step]:.0%} of the requests, in the "
+                     f"place of version {rollout.champion}; {decision.action}: {decision.reason}")  # fmt: skip
     if as_json:
         print_json(content)
     else:

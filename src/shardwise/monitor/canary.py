@@ -106,8 +106,8 @@ class Arm:
 class Tally:
     """Both arms in a step. Mergeable.
 
-    `paired`: the candidate's loss less the champion's on the same rows; `apart`: how far answers to the same rows differ;
-    `seconds` since the step began.
+    `paired`: the candidate's loss less the champion's on the same rows; `apart`: how far answers to the same rows
+    differ; `seconds` since the step began.
     """
 
     champion: Arm = field(default_factory=Arm)

@@ -36,7 +36,8 @@ class Detector(Protocol):
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
     "adwin": lambda: ADWIN(  # type: ignore[no-untyped-call]
-        delta=1e-5, grace_period=_LEAST),
+        delta=1e-5, grace_period=_LEAST
+    ),
     "page-hinkley": lambda: PageHinkley(min_instances=_LEAST, delta=0.02, threshold=20.0, alpha=1.0, mode="up"),
 }
 

@@ -69,8 +69,7 @@ def _finding(what: str, drift: ColumnDrift, test: str, p_value: float) -> Findin
             what, drift.column, *reversed(drift.facts["missing"])),
         "new": lambda: "{} {!r} has values that training had not: {}".format(
             what, drift.column, ", ".join(drift.facts["new_values"])),
-        "outside": lambda: "{} {!r} lies outside the range of training in {:.1%} of the rows".format(
-            what, drift.column, _share(drift, test)),
+        "outside": lambda: f"{what} {drift.column!r} is outside the range of training in {_share(drift, test):.1%} of rows",
     }  # fmt: skip
     return Finding(
         code=f"drift_{test}", severity="warning", text=texts[test](), columns=(drift.column,),
