@@ -69,7 +69,7 @@ def _finding(what: str, drift: ColumnDrift, test: str, p_value: float) -> Findin
             what, drift.column, *reversed(drift.facts["missing"])),
         "new": lambda: "{} {!r} has values that training had not: {}".format(
             what, drift.column, ", ".join(drift.facts["new_values"])),
-        "outside": lambda: f"{what} {drift.column!r} is outside the range of training in {_share(drift, test):.1%} of rows",
+        "outside": lambda: f"{what} {drift.column!r} is outside its range of training in {_share(drift, test):.1%}",
     }  # fmt: skip
     return Finding(
         code=f"drift_{test}", severity="warning", text=texts[test](), columns=(drift.column,),
