@@ -11,6 +11,7 @@ from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
 from shardwise.plan.memory import trees_bytes
 from shardwise.plan.training import fit_threads, side_by_side
+from shardwise.split.base import TEST
 from shardwise.train.ladder import Ladder, make_ladder
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
@@ -63,7 +64,8 @@ class Fitting:
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
             seed=run.config.seed, threads=fit_threads(sizes.cells, cpu_quota() // self.slots),
-            memory_bytes=run.memory_bytes, stop=run.stop_file, device=run.config.device,
+            memory_bytes=run.memory_bytes, test_rows=prepared.fold_rows.get(TEST, 0),
+            stop=run.stop_file, device=run.config.device,
         )  # fmt: skip
         for finding in self.findings:
             run.say(finding.text, level="warning")
