@@ -129,7 +129,7 @@ def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, sha
     deviation = np.sqrt(variance * share * rows / (rows - 1))
     reach = student.isf(TAIL, rows - 1)
     middle = float(to_mean(value))
-    ends = [from_mean(max(middle - deviation * without_skewness(z, skewness), 0.0)) for z in (reach, -reach)]
+    ends = [from_mean(max(middle - deviation * _without_skewness(z, skewness), 0.0)) for z in (reach, -reach)]
     return Interval(value, min(*ends, value), max(*ends, value))
 
 
@@ -145,7 +145,7 @@ def wilson(value: float, rows: float) -> tuple[float, float]:
     return middle - reach, middle + reach
 
 
-def without_skewness(z: float, a: float) -> float:
+def _without_skewness(z: float, a: float) -> float:
     """H(z); its limit where a is 0."""
     return float(3.0 / a * (np.cbrt(1.0 + a * (z - a / 6.0)) - 1.0)) if abs(a) > 1e-6 else z
 

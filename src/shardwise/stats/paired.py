@@ -2,15 +2,14 @@
 
 Both metrics move together from sample to sample, since the rows are the same: the influence of a row on the difference
 is the difference of its influences (`stats.influence`), summed over the rows of a group where rows are not independent.
-From its moments comes Hall's interval, as for a single metric (`stats.intervals`). `benchmarks/bench_gate.py` compares
-it with the bootstrap of rows: docs/decisions/0019-gate.md.
+The sum of their squares gives Student's interval. `benchmarks/bench_gate.py` compares it with the bootstrap of rows,
+and docs/decisions/0019-gate.md says why skewness is left in, unlike in `stats.intervals`.
 
 | symbol | meaning                                                                                            |
 |--------|----------------------------------------------------------------------------------------------------|
 | g      | gain: challenger minus champion, with the sign that makes better positive                          |
-| u      | influence of a unit (a row, or a group of rows) on g; d = (sum u^2)^(1/2), a = sum u^3 / d^3         |
-| n      | units: effective number by weight                                                                  |
-| T      | (g - margin) / d; T + a T^2 / 3 + a^2 T^3 / 27 + a / 6 is nearly Student's t with n - 1 degrees     |
+| u      | influence of a unit (a row, or a group of rows) on g; d^2 = n / (n - 1) sum u^2                    |
+| n      | units: effective number by weight; (g - margin) / d is nearly Student's t with n - 1 degrees       |
 
 Where two classifiers differ on few rows, their accuracies' difference is nearly discrete: its variance is that of
 Agresti and Min (2005, "Simple improved confidence intervals for comparing matched proportions"), half a row added to
@@ -25,7 +24,7 @@ from scipy.stats import t as student
 
 from shardwise.core.errors import ConfigError
 from shardwise.stats.influence import influence
-from shardwise.stats.intervals import PROPORTIONS, effective_rows, without_skewness
+from shardwise.stats.intervals import PROPORTIONS, effective_rows
 from shardwise.stats.metrics import Metric, Pairs
 
 LEVEL = 0.95
@@ -35,24 +34,22 @@ LEVEL = 0.95
 class Gain:
     """How much better the challenger is than the champion, in units of the metric: above 0 is better.
 
-    `deviation` is the standard error of `value`, `skewness` that of its distribution, `units` the number of rows or
-    groups behind it. Ends that are not known are NaN.
+    `deviation` is the standard error of `value`, `units` the number of rows or groups behind it. Ends that are not
+    known are NaN.
     """
 
     champion: float
     challenger: float
     value: float
     deviation: float
-    skewness: float
     units: float
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Both ends, each passed with a chance of (1 - level) / 2 if the model of the errors holds."""
         if not self.is_known:
             return float("nan"), float("nan")
-        reach = student.isf((1.0 - level) / 2, self.units - 1)
-        low, high = (self.value - self.deviation * without_skewness(z, self.skewness) for z in (reach, -reach))
-        return min(low, self.value), max(high, self.value)
+        reach = float(student.isf((1.0 - level) / 2, self.units - 1)) * self.deviation
+        return self.value - reach, self.value + reach
 
     @property
     def is_known(self) -> bool:
@@ -73,8 +70,7 @@ class Gain:
         away = self.value - margin
         if not self.deviation > 0:
             return 0.5 + 0.5 * float(np.sign(away))
-        z, a = away / self.deviation, self.skewness
-        return float(student.cdf(z + a * z**2 / 3 + a**2 * z**3 / 27 + a / 6, self.units - 1))
+        return float(student.cdf(away / self.deviation, self.units - 1))
 
     def to_json(self, level: float = LEVEL) -> dict[str, Any]:
         """`{"champion", "challenger", "gain", "low", "high", "units"}`; what is not known is None."""
@@ -99,16 +95,15 @@ def gain(
     first, second = values or (metric.of(champion, quantile), metric.of(challenger, quantile))
     found = {"champion": first, "challenger": second, "value": sign * (second - first)}
     if not np.isfinite(found["value"]) or not len(champion):
-        return Gain(**found, deviation=np.nan, skewness=0.0, units=0.0)
+        return Gain(**found, deviation=np.nan, units=0.0)
     each = sign * (influence(metric, challenger, quantile) - influence(metric, champion, quantile))
     sums, weight = summed(each, units), summed(champion.weight, units)
     n = effective_rows(weight) / share
     variance = float((sums**2).sum())
-    skewness = float((sums**3).sum() / variance**1.5 * np.sqrt(share)) if variance > 0 else 0.0
     variance = variance * share * (n / (n - 1) if n > 1 else np.nan)
     if metric.name in PROPORTIONS and not np.array_equal(champion.prediction, challenger.prediction):
-        variance, skewness = variance + 1.0 / n**2, 0.0
-    return Gain(**found, deviation=float(np.sqrt(variance)), skewness=skewness, units=n)
+        variance += 1.0 / n**2
+    return Gain(**found, deviation=float(np.sqrt(variance)), units=n)
 
 
 def summed(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
