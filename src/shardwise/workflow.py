@@ -18,11 +18,13 @@ from shardwise.compute.ceiling import crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
+from shardwise.core.state import State
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.models.families import load_model
+from shardwise.monitor.windows import ANSWERS, answers_profile
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.report.page import write_report
@@ -307,8 +309,8 @@ def _out_of_fold(run: Run, fold: FoldResult) -> np.ndarray:
     return np.asarray(np.load(run.folder / "models" / fold.folder / "valid.npy"))
 
 
-def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any]) -> str:
-    """Write the package, replacing the one before in one step; its hash."""
+def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], answers: State | None = None) -> str:
+    """Write the package, replacing the one before in one step; its hash. `answers`: profile of those to the test."""
     started = time.perf_counter()
     prepared = search.prepared
     members = [
@@ -319,7 +321,8 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any]) 
     digest = write_package(
         run.package,
         recipe=prepared.recipe.sealed(), models=members, target=prepared.target, schema=prepared.dataset.schema,
-        profile_state=prepared.opened.state(), golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
+        profile_state=prepared.opened.state() | ({ANSWERS: answers} if answers else {}),
+        golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
         metrics={"valid": {search.metric.name: _score(search.metric, ensemble.loss)}, "test": dict(test)},
         lineage={
             "data": prepared.dataset.fingerprint, "config": run.config.identity(), "rows": prepared.profile.rows,
@@ -339,7 +342,8 @@ def conclude(run: Run, search: Search) -> TrainResult:
         test = open_test(run, search.prepared, members, left_s)
         stage["rows"] = len(test.y)
     with run.stage("package"):
-        digest = seal(run, search, chosen, test.metrics)
+        answers = answers_profile(search.prepared.target, test.prediction).state() if len(test.y) else None
+        digest = seal(run, search, chosen, test.metrics, answers)
     ending = Ending(
         metric=search.metric, trials=search.trials, members=chosen.members, y=test.y, prediction=test.prediction,
         test_metrics=test.metrics, package_hash=digest,

@@ -94,3 +94,16 @@ def test_values_are_values_of_the_column():
 def test_without_values_there_is_no_answer():
     assert np.isnan(Quantiles("x").at(RANKS)).all()
     assert len(Quantiles("x").values()) == 0
+
+
+def test_shares_are_those_of_the_rows_within_the_error():
+    rng = np.random.default_rng(5)
+    values = np.sort(np.round(rng.normal(size=50_000), 2))
+    sketch = Quantiles(capacity=128)
+    for part in np.array_split(rng.permutation(values), 40):
+        sketch.add_sorted(np.sort(part))
+    places = np.array([-9.0, -1.0, 0.0, 0.005, 2.0, values[-1], 9.0])
+    exact = np.searchsorted(values, places, side="right") / len(values)
+    assert np.abs(sketch.shares(places) - exact).max() <= sketch.rank_error()
+    assert sketch.shares(places)[[0, -2, -1]].tolist() == [0.0, 1.0, 1.0]
+    assert np.isnan(Quantiles().shares(places)).all()

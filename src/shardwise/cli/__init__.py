@@ -22,6 +22,9 @@ VERBS = {
     "evaluate": "Score a package on new labelled data, with intervals and slices.",
     "predict": "Predict files of any size, in input order.",
     "serve": "HTTP: rows, Arrow, the Open Inference Protocol; new versions are followed.",
+    "monitor": "Is new data like the data of training? Drift, quality, and what to retrain on.",
+    "gate": "May a challenger take the place of the champion? Quality, behaviour, cost; yes or no.",
+    "rollout": "Let a version go live step by step, and take it back by itself.",
     "models": "The registry: names, versions and aliases of packages; promote, roll back.",
 }
 

@@ -42,6 +42,10 @@ __all__ = ["command", "light"]  # `light` is imported for its effect, before wha
 @click.option("--drain", default="30s", show_default=True, help="For requests that are under way then.")
 @click.option("--cache", multiple=True, metavar="NAME", help="memory:256MB, redis://..., memcached://...; repeatable.")
 @click.option("--cache-ttl", help="How long an answer is kept, such as 1h.")
+@click.option("--monitor", is_flag=True, help="Compare windows of rows and answers with those of training.")
+@click.option("--window", default="5m", show_default=True, help="A window ends after so long ...")
+@click.option("--window-rows", default=5_000, show_default=True, help="... or with so many rows.")
+@click.option("--alert", multiple=True, metavar="log|URL", help="Where findings go; else log.")
 @click.option("--worker", is_flag=True, hidden=True)  # one of the processes of --workers
 def command(packages: tuple[str, ...], *, registry: str | None, worker: bool, **given: Any) -> int:
     """Serve packages over HTTP: folders, NAME (its champion, whatever that is), NAME@3, NAME@alias, or name=FOLDER.
@@ -64,11 +68,12 @@ def _config(given: dict[str, Any]) -> ServeConfig:
         host=given["host"], port=given["port"], workers=given["workers"], queue_rows=given["queue"],
         max_rows=given["max_rows"], max_json_bytes=parse_size(given["max_json"]),
         max_arrow_bytes=parse_size(given["max_arrow"]), extra=given["extra"], cache=given["cache"],
+        monitor=given["monitor"], window_rows=given["window_rows"], alerts=given["alert"] or ("log",),
         **_seconds(given),
     )  # fmt: skip
 
 
 def _seconds(given: dict[str, Any]) -> dict[str, Any]:
     """Fields of the config that are durations."""
-    times = {name: given[name] for name in ("deadline", "wait", "poll", "drain_delay", "drain", "cache_ttl")}
+    times = {name: given[name] for name in ("deadline", "wait", "poll", "drain_delay", "drain", "cache_ttl", "window")}
     return {f"{name}_s": parse_duration(time) for name, time in times.items() if time is not None}

@@ -153,7 +153,7 @@ class Registry:
             same = (told, merged) == (version.note, dict(version.tags))
             return None if same else events.described(version.number, told, merged)
 
-        return _find(self._commit(name, decide), name, which)
+        return _find(self.commit(name, decide), name, which)
 
     def promote(self, reference: str, alias: str = CHAMPION, *, expect: int | None = None) -> Version:
         """Let an alias point at a version: `NAME@3`, `NAME@alias`, or `NAME` for its challenger.
@@ -171,7 +171,7 @@ class Registry:
                 raise ConfigError(message, hint="Somebody else has moved it: look at `shardwise models show`.")
             return None if now == version.number else events.pointed(alias, version.number)
 
-        state = self._commit(name, decide)
+        state = self.commit(name, decide)
         return state.versions[state.aliases[alias]]
 
     def rollback(self, name: str) -> Version:
@@ -182,7 +182,7 @@ class Registry:
                 raise ConfigError(f"{name!r} had no champion before this one", hint="Promote a version instead.")
             return events.rolled_back(state.champions[-2])
 
-        state = self._commit(name, decide)
+        state = self.commit(name, decide)
         return state.versions[state.champions[-1]]
 
     def remove_alias(self, name: str, alias: str) -> None:
@@ -193,7 +193,7 @@ class Registry:
                 raise _no_version(state, name, alias)
             return events.unpointed(alias)
 
-        self._commit(name, decide)
+        self.commit(name, decide)
 
     def delete(self, reference: str) -> Version:
         """Delete a version and its files; raises `ConfigError` when an alias points at it.
@@ -211,7 +211,7 @@ class Registry:
                 raise ConfigError(f"{gone[0].reference} is {' and '.join(named)}", hint=hint)
             return events.deleted(gone[0].number)
 
-        state = self._commit(name, decide)
+        state = self.commit(name, decide)
         self.shelf.remove_folder(f"{name}/{gone[0].folder}")
         self._sweep(name, state)
         return gone[0]
@@ -224,8 +224,8 @@ class Registry:
     def _folders(self) -> list[str]:
         return [name for name in self.shelf.names("") if events.is_name(name)]
 
-    def _commit(self, name: str, decide: Decide) -> NameState:
-        """Append an event to the log of a name that is there."""
+    def commit(self, name: str, decide: Decide) -> NameState:
+        """Append an event to the log of a name that is there, decided as in `Log.commit`; the state after it."""
 
         def checked(state: NameState) -> events.Event | None:
             if not state.last:

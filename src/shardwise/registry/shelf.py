@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from shardwise.core.errors import context
-from shardwise.store.files import create_atomic, list_files, remove_leftovers, staged_folder
+from shardwise.store.files import (
+    create_atomic,
+    list_files,
+    make_folder,
+    remove_leftovers,
+    staged_folder,
+    write_atomic,
+)
 
 ATOMIC = "atomic"  # the file system or the store decides which writer wins
 LEASE = "lease"  # a lock object with an end decides: see `registry.leases`
@@ -37,6 +44,10 @@ class Shelf(Protocol):
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a file that is not there yet; False, and nothing written, where one stands."""
+        ...
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a file, whatever stood there; a reader sees the old content or the new."""
         ...
 
     def add_folder(self, path: str, source: Path) -> None:
@@ -80,6 +91,11 @@ class FolderShelf:
     def create(self, path: str, content: bytes) -> bool:
         remove_leftovers((self.folder / path).parent)
         return create_atomic(self.folder / path, content)
+
+    def replace(self, path: str, content: bytes) -> None:
+        with context(path=str(self.folder / path)):
+            make_folder((self.folder / path).parent)
+        write_atomic(self.folder / path, content)
 
     def add_folder(self, path: str, source: Path) -> None:
         with staged_folder(self.folder / path) as temp, context(path=str(source)):

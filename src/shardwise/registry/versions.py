@@ -58,13 +58,15 @@ class Version:
 class NameState:
     """All versions of a name that were not deleted, by number; aliases; the champions in their order, the last one now.
 
-    `last` is the greatest number that was ever given.
+    `last` is the greatest number that was ever given; `rollout` what is being rolled out (`registry.rollouts`), if
+    anything is.
     """
 
     versions: Mapping[int, Version] = field(default_factory=dict)
     aliases: Mapping[str, int] = field(default_factory=dict)
     champions: tuple[int, ...] = ()
     last: int = 0
+    rollout: Mapping[str, Any] | None = None
 
     def aliases_of(self, number: int) -> list[str]:
         """Aliases that point at a version, sorted."""
@@ -76,8 +78,9 @@ class NameState:
 
     def to_json(self) -> dict[str, Any]:
         versions = [version.to_json() for version in self.versions.values()]
-        return {"versions": versions, "aliases": dict(self.aliases), "champions": list(self.champions),
-                "last": self.last}  # fmt: skip
+        content = {"versions": versions, "aliases": dict(self.aliases), "champions": list(self.champions),
+                   "last": self.last}  # fmt: skip
+        return content if self.rollout is None else {**content, "rollout": dict(self.rollout)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "NameState":
@@ -85,6 +88,7 @@ class NameState:
         return cls(
             versions={version.number: version for version in versions},
             aliases=content["aliases"], champions=tuple(content["champions"]), last=content["last"],
+            rollout=content.get("rollout"),
         )  # fmt: skip
 
 
@@ -112,6 +116,20 @@ def rolled_back(number: int) -> Event:
 
 def deleted(number: int) -> Event:
     return {"kind": "deleted", "number": number}
+
+
+def rollout_started(rollout: Mapping[str, Any]) -> Event:
+    """`id`, `candidate` (a number), `champion`, `step` and `rules`; the candidate becomes challenger."""
+    return {"kind": "rollout_started", "rollout": dict(rollout)}
+
+
+def rollout_moved(step: int, reason: str, evidence: Mapping[str, Any]) -> Event:
+    return {"kind": "rollout_moved", "step": step, "reason": reason, "evidence": dict(evidence)}
+
+
+def rollout_ended(outcome: str, reason: str, evidence: Mapping[str, Any]) -> Event:
+    """`outcome`: promoted (the candidate is champion from now on), passed, rolled_back or stopped."""
+    return {"kind": "rollout_ended", "outcome": outcome, "reason": reason, "evidence": dict(evidence)}
 
 
 def is_name(text: str) -> bool:
@@ -155,6 +173,7 @@ def _point(state: NameState, alias: str, number: int) -> NameState:
         return replace(state, aliases={**state.aliases, alias: number})
     if state.aliases.get(CHAMPION) == number:
         return state
+    state = replace(state, rollout=None)  # what was compared with the old champion is over
     return _crown(state, (*state.champions, number))
 
 
@@ -180,6 +199,21 @@ def _deleted(state: NameState, event: Event) -> NameState:
     return replace(state, versions=versions, champions=_without_repeats(champions))
 
 
+def _rollout_started(state: NameState, event: Event) -> NameState:
+    rollout = event["rollout"]
+    return replace(_point(state, CHALLENGER, rollout["candidate"]), rollout=rollout)
+
+
+def _rollout_moved(state: NameState, event: Event) -> NameState:
+    return replace(state, rollout={**(state.rollout or {}), "step": event["step"]})
+
+
+def _rollout_ended(state: NameState, event: Event) -> NameState:
+    rollout = state.rollout or {}
+    ended = replace(state, rollout=None)
+    return _point(ended, CHAMPION, rollout["candidate"]) if event["outcome"] == "promoted" else ended
+
+
 def _without_repeats(numbers: tuple[int, ...]) -> tuple[int, ...]:
     """A champion that follows itself, since the one between was deleted, counts once."""
     return tuple(number for place, number in enumerate(numbers) if place == 0 or numbers[place - 1] != number)
@@ -190,6 +224,9 @@ _APPLY = {
     "described": _described,
     "pointed": lambda state, event: _point(state, event["alias"], event["number"]),
     "unpointed": _unpointed,
-    "rolled_back": lambda state, event: _crown(state, state.champions[:-1]),  # noqa: ARG005
+    "rolled_back": lambda state, event: _crown(replace(state, rollout=None), state.champions[:-1]),  # noqa: ARG005
     "deleted": _deleted,
+    "rollout_started": _rollout_started,
+    "rollout_moved": _rollout_moved,
+    "rollout_ended": _rollout_ended,
 }

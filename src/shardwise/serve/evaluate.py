@@ -99,7 +99,7 @@ class _Job:
 
     def run(self, dataset: Dataset) -> tuple[Evaluation, _Tally]:
         more = [*self.slices, *([] if self.weight is None else [self.weight])]
-        columns = _columns(self.predictor, dataset.schema, more)
+        columns = columns_needed(self.predictor, dataset.schema, more)
         gathered, tally = Evaluation(self.predictor.target), _Tally()
         pieces = read_pieces(dataset, columns, self.options.batch_rows)
         threads = self.options.threads
@@ -113,17 +113,18 @@ class _Job:
     def _score(self, piece: tuple[int, pa.RecordBatch]) -> _Scored:
         batch, target = piece[1], self.predictor.target
         labels = batch.column(target.column)
-        y = _encode(target, labels)
+        y = encode_labels(target, labels)
         return _Scored(
             y=y,
             prediction=self.predictor.predict(batch),
-            weight=None if self.weight is None else _weights(batch.column(self.weight), self.weight),
+            weight=None if self.weight is None else read_weights(batch.column(self.weight), self.weight),
             slices={name: batch.column(name) for name in self.slices},
-            unknown=_unknown(labels, y) if target.task.is_classification else _NONE,
+            unknown=unknown_labels(labels, y) if target.task.is_classification else _NONE,
         )
 
 
-def _columns(predictor: Predictor, schema: pa.Schema, more: Sequence[str]) -> list[str]:
+def columns_needed(predictor: Predictor, schema: pa.Schema, more: Sequence[str]) -> list[str]:
+    """Columns to read: inputs, target and `more`, in the order of the data; raises where one is missing."""
     target = predictor.target.column
     if target not in schema.names:
         message = f"the data has no column {target!r}, which is the target"
@@ -136,13 +137,14 @@ def _columns(predictor: Predictor, schema: pa.Schema, more: Sequence[str]) -> li
     return [name for name in schema.names if name in needed]
 
 
-def _unknown(labels: pa.Array, y: np.ndarray) -> pa.Array:
+def unknown_labels(labels: pa.Array, y: np.ndarray) -> pa.Array:
     """The labels that are no class of the target, as text."""
     lost = np.isnan(y)
     return canonical(labels.filter(pa.array(lost))).drop_null() if lost.any() else _NONE
 
 
-def _encode(target: Target, labels: pa.Array) -> np.ndarray:
+def encode_labels(target: Target, labels: pa.Array) -> np.ndarray:
+    """As `Target.encode`; raises `TargetError` for labels that are no numbers where numbers are needed."""
     try:
         return target.encode(labels)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -150,7 +152,7 @@ def _encode(target: Target, labels: pa.Array) -> np.ndarray:
         raise TargetError(message, hint="Is this the right column?", column=target.column) from error
 
 
-def _weights(column: pa.Array, name: str) -> np.ndarray:
+def read_weights(column: pa.Array, name: str) -> np.ndarray:
     """Float64 `(rows,)`; a row without a weight does not count."""
     with context(column=name):
         weight = pc.fill_null(pc.cast(column, pa.float64()), 0.0).to_numpy(zero_copy_only=False)

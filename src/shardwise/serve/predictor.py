@@ -13,12 +13,13 @@ from shardwise.core.errors import BadInput, SchemaError, foreign
 from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical_label
 from shardwise.features.row import RowEncoder
+from shardwise.registry.answers import PREDICTION, PROBABILITY, answer_batch, probability_names
 from shardwise.registry.package import Package, load_package
+
+__all__ = ["BATCH_ROWS", "MANY_ROWS", "PREDICTION", "PROBABILITY", "Predictor", "to_array"]
 
 BATCH_ROWS = 65_536
 MANY_ROWS = 64  # from here a batch is made of rows of Python values: docs/decisions/0017-online.md
-PREDICTION = "prediction"
-PROBABILITY = "probability_"
 
 
 class Predictor:
@@ -33,8 +34,8 @@ class Predictor:
         if self.target.task.is_classification:
             self.labels = self.target.decode(np.arange(len(self.target.classes))).to_pylist()
         self.class_names = [canonical_label(label) for label in self.target.classes]
-        self._names = [f"{PROBABILITY}{name}" for name in self.class_names]
-        self.answer_schema = self._answer(np.empty((0, self.target.outputs))).schema
+        self._names = probability_names(self.target)
+        self.answer_schema = self.answer_of(np.empty((0, self.target.outputs))).schema
 
     @classmethod
     def load(cls, folder: Path | str) -> "Predictor":
@@ -71,7 +72,7 @@ class Predictor:
 
     def answer(self, batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
         """Columns `prediction` (a label in its own type, or a number) and, for classes, `probability_<class>`."""
-        return self._answer(self.predict(batch))
+        return self.answer_of(self.predict(batch))
 
     def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The answer for one row of Python values; raises `SchemaError` for columns that are missing."""
@@ -135,11 +136,9 @@ class Predictor:
         arrays = [to_array(row[field.name], field) for field in self.package.inputs]
         return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
 
-    def _answer(self, scores: np.ndarray) -> pa.RecordBatch:
-        if not self.target.task.is_classification:
-            return pa.RecordBatch.from_arrays([pa.array(scores.reshape(-1))], names=[PREDICTION])
-        labels = self.target.decode(scores.argmax(axis=1))
-        return pa.RecordBatch.from_arrays([labels, *map(pa.array, scores.T)], names=[PREDICTION, *self._names])
+    def answer_of(self, scores: np.ndarray) -> pa.RecordBatch:
+        """`answer` for scores that were computed before, `(rows, classes)` or `(rows,)`."""
+        return answer_batch(self.target, scores)
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         """Raise `SchemaError` for columns that a row lacks."""

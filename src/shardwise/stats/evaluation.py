@@ -111,6 +111,23 @@ class Evaluation:
         """All rows as long as the evaluation is exact, else a uniform sample of them, by priority."""
         return self._ordered().pairs()
 
+    def sliced(self) -> dict[str, np.ndarray]:
+        """The columns to slice by, of the rows of `sample` and in their order."""
+        columns = self._ordered().columns
+        return {name.removeprefix("slice:"): values for name, values in columns.items() if name.startswith("slice:")}
+
+    @property
+    def share(self) -> float:
+        """The share of all rows that the sample holds."""
+        return len(self._ordered()) / max(self.rows, 1)
+
+    def value(self, metric: Metric) -> float:
+        """The metric of all rows, without an interval."""
+        with np.errstate(all="ignore"):
+            if self._totals is None:
+                return metric.of(self.sample(), self.target.quantile)
+            return _from_totals(metric, self._totals)
+
     def _ordered(self) -> "_Table":
         """The sample in an order that does not depend on how it came together."""
         table = self._kept.take(self._kept.columns["priority"] <= self._threshold) if self.rows else self._kept
@@ -127,20 +144,15 @@ class Evaluation:
         return {"rows": self.rows, "metrics": scores}
 
     def _score(self, metric: Metric, pairs: Pairs, resamples: int, seed: int) -> Interval:
-        quantile = self.target.quantile
-        with np.errstate(all="ignore"):
-            value = metric.of(pairs, quantile) if self._totals is None else _from_totals(metric, self._totals)
+        quantile, value = self.target.quantile, self.value(metric)
         share = len(pairs) / max(self.rows, 1)
         return interval_around(metric, value, pairs, share=share, resamples=resamples, seed=seed, quantile=quantile)
 
     def slices(self, metric: str | None = None, config: SliceConfig | None = None) -> list[Slice]:
         """The metric for the parts of each column that was given to `update`."""
         chosen = metric_named(metric or metrics_for(self.target.task)[0], self.target.task)
-        table = self._ordered()
-        columns = {
-            name.removeprefix("slice:"): values for name, values in table.columns.items() if name.startswith("slice:")
-        }
-        return evaluate_slices(chosen, table.pairs(), columns, quantile=self.target.quantile, config=config)
+        pairs, columns = self.sample(), self.sliced()
+        return evaluate_slices(chosen, pairs, columns, quantile=self.target.quantile, config=config)
 
     def _sums(self, pairs: Pairs) -> dict[str, np.ndarray]:
         """What ranked and additive metrics of the task are computed from."""

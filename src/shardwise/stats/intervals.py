@@ -47,6 +47,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from shardwise.core.seeds import derive_seed
+from shardwise.stats.influence import gradient, mean_auc_influence
 from shardwise.stats.metrics import Additive, Metric, OneVsRest, Pairs, Ranked
 
 GROUPS = 4096
@@ -98,7 +99,10 @@ def interval_around(
         moved = draws + (value - metric.of(pairs, quantile))
         found = spread(metric, value, moved, rows, np.sqrt(share))
         if metric.name == "roc_auc" and 0.0 < min(value, 1.0 - value) * rows < 1.0:
-            sides = [_effective(pairs.weight[pairs.y > 0.5]) / share, _effective(pairs.weight[pairs.y <= 0.5]) / share]
+            sides = [
+                effective_rows(pairs.weight[pairs.y > 0.5]) / share,
+                effective_rows(pairs.weight[pairs.y <= 0.5]) / share,
+            ]
             low, high = auc_ends(value, *sides)
             found = Interval(value, float(np.fmin(found.low, low)), float(np.fmax(found.high, high)))
         return found
@@ -111,10 +115,11 @@ def _is_share(metric: Metric) -> bool:
 
 def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, share: float) -> Interval:
     """Hall's interval of a loss or of r2."""
-    rows = _effective(pairs.weight) / share
+    rows = effective_rows(pairs.weight) / share
     grouped = _grouped(metric, pairs, quantile, np.random.default_rng(derive_seed(0, "groups", metric.name)))
     to_mean, from_mean = _mean_scale(metric)
-    influence = grouped @ _gradient(lambda sums: float(to_mean(metric.finish(sums))), grouped)
+    sums, size = grouped.sum(axis=0), np.abs(grouped).sum(axis=0)
+    influence = grouped @ gradient(lambda total: float(to_mean(metric.finish(total))), sums, size)
     variance = float((influence**2).sum())
     if rows <= 1 or not np.isfinite(variance):
         return Interval(value, np.nan, np.nan)
@@ -152,17 +157,6 @@ def _mean_scale(metric: Metric) -> tuple[Callable[[Any], Any], Callable[[float],
     if metric.name == "r2":
         return (lambda v: 1.0 - v), lambda h: 1.0 - h
     return (lambda v: v), float
-
-
-def _gradient(function: Callable[[np.ndarray], float], grouped: np.ndarray) -> np.ndarray:
-    """Central differences of a function of sums, at the sums of all groups."""
-    total, size = grouped.sum(axis=0), np.abs(grouped).sum(axis=0)
-    gradient = np.zeros(len(total))
-    for place in np.flatnonzero(size > 0):
-        step = np.zeros(len(total))
-        step[place] = 1e-5 * size[place]
-        gradient[place] = (function(total + step) - function(total - step)) / (2 * step[place])
-    return gradient
 
 
 def auc_ends(value: float, positives: float, negatives: float) -> tuple[float, float]:
@@ -217,11 +211,12 @@ def informing_rows(metric: Metric, pairs: Pairs) -> float:
     """Effective number of rows that decide the metric: of the rarest class that counts, where classes are compared."""
     if isinstance(metric, Ranked):
         sides = [pairs.weight[pairs.y > 0.5], pairs.weight[pairs.y <= 0.5]]
-        return min(_effective(side) for side in sides)
-    return _effective(pairs.weight)
+        return min(effective_rows(side) for side in sides)
+    return effective_rows(pairs.weight)
 
 
-def _effective(weight: np.ndarray) -> float:
+def effective_rows(weight: np.ndarray) -> float:
+    """How many rows of equal weight are worth as much: (sum w)^2 / sum w^2."""
     return float(weight.sum() ** 2 / (weight**2).sum()) if len(weight) else 0.0
 
 
@@ -234,7 +229,7 @@ def replicates(
         grouped = _grouped(metric, pairs, quantile, rng)
         return np.asarray(metric.finish(_poisson_ones(rng, (resamples, len(grouped))) @ grouped))
     if isinstance(metric, OneVsRest):
-        influence = _influence(pairs)
+        influence = mean_auc_influence(pairs)
         sums = np.bincount(_groups(len(pairs), rng), weights=influence)
         weights = _poisson_ones(rng, (resamples, len(sums)))
         return np.asarray(metric.of(pairs) + weights @ sums - influence.sum())
@@ -261,29 +256,6 @@ def _grouped(metric: Additive, pairs: Pairs, quantile: float, rng: np.random.Gen
         total = total + np.stack(columns, axis=1)
         start += len(block)
     return np.asarray(total)
-
-
-def _influence(pairs: Pairs) -> np.ndarray:
-    """First-order change of the mean of the classes' AUC with the weight of each row, `(rows,)`."""
-    total, defined = np.zeros(len(pairs)), 0
-    for k, score in enumerate(pairs.prediction.T):
-        own = pairs.y == k
-        if own.any() and not own.all():
-            total += _auc_influence(own, score, pairs.weight)
-            defined += 1
-    return total / max(defined, 1)
-
-
-def _auc_influence(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """weight * (placement - AUC) / weight of the own class; a placement is the share of the others ranked right."""
-    _, cell = np.unique(score, return_inverse=True)
-    up = np.bincount(cell, weights=weight * positive)
-    down = np.bincount(cell, weights=weight * ~positive)
-    below = (np.cumsum(down) - down / 2) / down.sum()  # of the negatives, for a positive
-    above = 1.0 - (np.cumsum(up) - up / 2) / up.sum()  # of the positives, for a negative
-    area = (up * below).sum() / up.sum()
-    own = np.where(positive, below[cell] / up.sum(), above[cell] / down.sum())
-    return np.asarray(weight * (own - area / np.where(positive, up.sum(), down.sum())))
 
 
 def _ranked(metric: Ranked, pairs: Pairs, resamples: int, rng: np.random.Generator) -> np.ndarray:

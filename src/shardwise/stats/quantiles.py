@@ -107,6 +107,16 @@ class Quantiles:
         found: np.ndarray = np.interp(np.asarray(ranks, dtype=np.float64) * self.count, positions, heights)
         return found
 
+    def shares(self, values: np.ndarray) -> np.ndarray:
+        """Share of the rows at or below each of `values`, float64 `(values,)`; NaN without rows. See `rank_error`."""
+        if not self.count:
+            return np.full(len(values), np.nan)
+        kept, weights = self.weighted()
+        below = np.concatenate([[0.0], np.cumsum(weights)])
+        found: np.ndarray = below[np.searchsorted(kept, values, side="right")] / self.count
+        found[values < self.minimum], found[values >= self.maximum] = 0.0, 1.0
+        return found
+
     def rank_error(self) -> float:
         """Bound on how far the rank of an answer can be off, as a share of the rows."""
         coarsest = (1 << (len(self._levels) - 1)) / 2 if len(self._levels) > 1 else 0.0

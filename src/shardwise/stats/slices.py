@@ -85,14 +85,14 @@ def evaluate_slices(
     config = config or SliceConfig()
     found = []
     for column, values in columns.items():
-        for label, rows in _parts(values, config):
+        for label, rows in slice_parts(values, config):
             part = pairs.take(rows)
             score = interval(metric, part, resamples=config.resamples, seed=config.seed, quantile=quantile)
             found.append(Slice(column=column, value=label, rows=len(part), score=score))
     return found
 
 
-def _parts(values: np.ndarray, config: SliceConfig) -> Iterator[tuple[str, np.ndarray]]:
+def slice_parts(values: np.ndarray, config: SliceConfig) -> Iterator[tuple[str, np.ndarray]]:
     """Labels, and the numbers of the rows that have them; small parts are merged into one."""
     codes, labels = _coded(values, config)
     counts = np.bincount(codes, minlength=len(labels))

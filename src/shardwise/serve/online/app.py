@@ -16,7 +16,7 @@ from shardwise.core.errors import ShardwiseError
 from shardwise.serve.online.http import Disconnected, Receive, Request, Response, Scope, Send
 from shardwise.serve.online.journal import Journal
 from shardwise.serve.online.problems import Problem, overloaded, problem_of
-from shardwise.serve.online.routes import Routes
+from shardwise.serve.online.routes import PREDICTIONS, Routes
 
 DEADLINE_HEADER = b"x-deadline-ms"
 ID_HEADER = b"x-request-id"
@@ -40,7 +40,7 @@ class App:
         came_s = now()
         headers = dict(scope["headers"])
         request_id = self._id(headers)
-        endpoint, response = "none", None
+        endpoint, response, request = "none", None, None
         try:
             request = self._request(scope, headers, receive, request_id, came_s)
             endpoint, handler = self.routes.find(request.method, request.path)
@@ -59,6 +59,11 @@ class App:
             response = self._failed(error, endpoint, request_id)
         await _send(send, response, request_id)
         self.routes.metrics.request(endpoint, response.status, now() - came_s)
+        if endpoint in PREDICTIONS:
+            if self.routes.watching is not None:
+                self.routes.watching.request(response.status, now() - came_s)
+            if request is not None and request.turn is not None:
+                request.turn.ended(response.status, now() - came_s)
 
     def _id(self, headers: Mapping[bytes, bytes]) -> str:
         """That of the client, if it is a plain word, else one of ours."""

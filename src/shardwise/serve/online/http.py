@@ -32,6 +32,7 @@ class Request:
     id: str
     came_s: float  # on the clock of the event loop
     deadline_s: float
+    turn: Any = None  # of a rollout: see `canary.Turn`
 
     @property
     def left_s(self) -> float:

@@ -140,7 +140,10 @@ class Slot:
         return self.live
 
     def _loaded(self) -> Served:
-        package, version = self.source.load()
+        return self.loaded(*self.source.load())
+
+    def loaded(self, package: Package, version: str) -> Served:
+        """A version, ready to answer, beside the one that is live."""
         served = Served(self.name, version, package.hash, self._make(package))
         served.warm_up()
         return served

@@ -1,10 +1,12 @@
 """What a server tells Prometheus (https://prometheus.io/docs/concepts/data_model/), and nothing of single rows."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from shardwise.core.findings import Finding
 from shardwise.serve.cache.base import Counters
 from shardwise.serve.online.live import Models, Served
 
@@ -36,6 +38,8 @@ class Metrics:
         self._live = self._gauge("live", "1 for the versions that answer", "livemax", "model", "version", "package")
         self._cache = {name: self._counter(f"cache_{name}", f"Cache: {text}") for name, text in _CACHE.items()}
         self._cached: dict[str, int] = {}
+        self._psi = self._gauge("drift_psi", "PSI of the last window against training", "livemax", "model", "column")
+        self._findings = self._counter("findings", "Findings of the monitoring", "model", "code")
         self._ready: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._shown: dict[str, list[tuple[str, str, str]]] = {}
 
@@ -89,6 +93,15 @@ class Metrics:
             for labels in now:
                 self._live.labels(*labels).set(1)
             self._shown[name] = list(dict.fromkeys([*self._shown.get(name, []), *now]))
+
+    def drifted(self, model: str, sizes: Mapping[str, float]) -> None:
+        """Tell the population stability index of each column in the last window."""
+        for column, psi in sizes.items():
+            self._psi.labels(model, column).set(psi)
+
+    def found(self, model: str, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            self._findings.labels(model, finding.code).inc()
 
     def count_cache(self, counters: Counters) -> None:
         """Add what happened in a cache since the last call."""

@@ -28,6 +28,7 @@ def document(models: Models) -> dict[str, Any]:
         "info": {"title": "shardwise", "version": version("shardwise"), "description": "Predictions of packages."},
         "paths": {
             "/predict": {"post": _predict(models, list(rows), list(answers))},
+            "/feedback": {"post": _feedback()},
             "/v2/health/live": {"get": _health("Whether the process answers")},
             "/v2/health/ready": {"get": _health("Whether requests are wanted", not_ready=True)},
         },
@@ -58,6 +59,26 @@ def _predict(models: Models, rows: list[str], answers: list[str]) -> dict[str, A
             "200": {"description": "The answer", "content": {JSON: {"schema": {"anyOf": [answer, many]}}, **binary}},
             **_problems(),
         },
+    }  # fmt: skip
+
+
+def _feedback() -> dict[str, Any]:
+    label = {"type": ["string", "number", "boolean", "null"]}
+    item = {"type": "object", "properties": {
+        "id": {"type": "string", "description": "x-request-id of the answer"}, "label": label,
+        "row": {"type": "object"},
+        "labels": {"type": "array", "items": label}, "model": {"type": "string"}, "version": {"type": "string"},
+    }}  # fmt: skip
+    told = {"type": "object", "required": ["accepted", "unknown"], "properties": {
+        "accepted": {"type": "integer"}, "unknown": {"type": "array", "items": {"type": "string"}},
+    }}  # fmt: skip
+    return {
+        "summary": "Labels of rows that were answered",
+        "operationId": "feedback",
+        "requestBody": {"required": True, "content": {
+            JSON: {"schema": {"oneOf": [item, {"type": "array", "items": item}]}},
+        }},
+        "responses": {"200": {"description": "How many count", "content": {JSON: {"schema": told}}}, **_problems()},
     }  # fmt: skip
 
 

@@ -6,10 +6,13 @@ from functools import partial
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from shardwise.serve.cache.base import Cache
 from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns, read_arrow
 from shardwise.serve.online.bulk import Bulk
+from shardwise.serve.online.canary import KEY_HEADER, Canaries
+from shardwise.serve.online.feedback import Labelled, Memory, read_feedback
 from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response
 from shardwise.serve.online.inference import Infer, head_length, model_metadata, server_metadata
 from shardwise.serve.online.lane import GROUP_ROWS, Lane
@@ -19,7 +22,9 @@ from shardwise.serve.online.openapi import document
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.rows import answer_json, check_rows, read_json, rows_of
 from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.online.watch import Watching
 
+PREDICTIONS = ("predict", "infer")  # endpoints
 Handler = Callable[[Request], Awaitable[Response]]
 _JSON_TYPES = ("", JSON, "application/x-www-form-urlencoded")  # the last is what curl says without being asked
 
@@ -30,6 +35,9 @@ class Routes:
     def __init__(self, models: Models, config: ServeConfig, metrics: Metrics, cache: Cache | None = None) -> None:
         self.models, self.config, self.metrics, self.cache = models, config, metrics, cache
         self.ready = True
+        self.watching: Watching | None = None
+        self.canaries = Canaries(models, lambda *_, **__: None)
+        self.memory = Memory()
         remote = cache is not None and any(not name.startswith("memory") for name in config.cache)
         self._lanes = {name: Lane(config, metrics, inline=not remote) for name in models.names}
         self._bulk = Bulk(metrics)
@@ -39,6 +47,9 @@ class Routes:
             ("GET", "/v2"): ("server", self.server),
             ("GET", "/v2/models"): ("models", self.list_models),
             ("POST", "/predict"): ("predict", self.predict),
+            ("POST", "/feedback"): ("feedback", self.feedback),
+            ("GET", "/rollout"): ("rollout", self.show_rollout),
+            ("GET", "/monitor"): ("monitor", self.show_monitor),
             ("GET", "/metrics"): ("metrics", self.show_metrics),
             ("GET", "/openapi.json"): ("openapi", self.show_openapi),
         }
@@ -111,6 +122,28 @@ class Routes:
             self.metrics.count_cache(self.cache.counters)
         return Response(self.metrics.text(), CONTENT_TYPE)
 
+    async def show_monitor(self, request: Request) -> Response:  # noqa: ARG002
+        if self.watching is None:
+            raise Problem(404, "not_watched", "this server does not watch its traffic",
+                          hint="Start it with --monitor.")  # fmt: skip
+        return _json(self.watching.to_json())
+
+    async def show_rollout(self, request: Request) -> Response:  # noqa: ARG002
+        return _json(self.canaries.to_json())
+
+    async def feedback(self, request: Request) -> Response:
+        content = read_json(await request.body(self.config.max_json_bytes))
+        labelled, unknown = read_feedback(content, self.memory, self.models)
+        for each in labelled:
+            work = partial(self._labelled, each)
+            await self._bulk.run(work, request.left_s)
+        return _json({"accepted": len(labelled), "unknown": unknown})
+
+    def _labelled(self, each: Labelled) -> None:
+        self.canaries.label(each.served, each.rows, each.scores, each.y)
+        if self.watching is not None:
+            self.watching.label(each.served, each.y, each.scores)
+
     async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
         return _json(document(self.models))
 
@@ -136,7 +169,7 @@ class Routes:
         return response
 
     async def infer(self, request: Request, name: str, version: str | None) -> Response:
-        served = self.models.find(name, version)
+        served = self._chosen(request, name, version)
         started = time.perf_counter()
         length = head_length(request.headers)
         if length is None and request.content_type not in (*_JSON_TYPES, OCTETS):
@@ -149,8 +182,11 @@ class Routes:
             rows = infer.as_rows()
             scores = await self._scores(served, rows, request) if rows else served.predictor.no_scores()
         else:
-            work = partial(served.predictor.predict, infer.as_batch())
+            batch = infer.as_batch()
+            work = partial(served.predictor.predict, batch)
             scores = await self._bulk.run(self._timed(work, infer.rows), request.left_s)
+            if self.watching is not None:
+                self.watching.record_table(served, pa.Table.from_batches([batch]), scores)
         return infer.answer(served, scores)
 
     async def _predict_arrow(self, request: Request) -> Response:
@@ -160,17 +196,27 @@ class Routes:
         def work() -> Response:
             table = read_arrow(body)
             check_columns(table, served, extra=self.config.extra)
-            answer = self._timed(partial(served.predictor.answer, table), table.num_rows)()
-            return answer_arrow(answer, served)
+            scores = self._timed(partial(served.predictor.predict, table), table.num_rows)()
+            if self.watching is not None:
+                self.watching.record_table(served, table, scores)
+            return answer_arrow(served.predictor.answer_of(scores), served)
 
         return await self._bulk.run(work, request.left_s)
 
     async def _scores(self, served: Served, rows: list[dict[str, Any]], request: Request) -> Any:
         """Few rows by the lane, many by the thread for large requests."""
         if len(rows) <= GROUP_ROWS:
-            return await self._lanes[served.name].scores(served, rows, request.left_s)
-        work = partial(served.predictor.scores_of_rows, rows)
-        return await self._bulk.run(self._timed(work, len(rows)), request.left_s)
+            scores = await self._lanes[served.name].scores(served, rows, request.left_s)
+        else:
+            work = partial(served.predictor.scores_of_rows, rows)
+            scores = await self._bulk.run(self._timed(work, len(rows)), request.left_s)
+        if self.watching is not None:
+            self.watching.record(served, rows, scores)
+        if request.turn is not None:
+            request.turn.canary.answered(rows, scores)
+        if self.watching is not None or request.turn is not None:
+            self.memory.remember(request.id, served, rows, scores)
+        return scores
 
     def _timed(self, work: Callable[[], Any], rows: int) -> Callable[[], Any]:
         def timed() -> Any:
@@ -183,7 +229,18 @@ class Routes:
         return timed
 
     def _asked(self, request: Request) -> Served:
-        return self.models.find(request.parameter("model"), request.parameter("version"))
+        return self._chosen(request, request.parameter("model"), request.parameter("version"))
+
+    def _chosen(self, request: Request, name: str | None, version: str | None) -> Served:
+        """The version that is asked for; without one the champion or, for its share, the candidate of a rollout."""
+        if not self.canaries.running:
+            return self.models.find(name, version)
+        if version is not None:
+            return self.canaries.find(name, version) or self.models.find(name, version)
+        key = request.headers.get(KEY_HEADER)
+        served = self.models.find(name, None)
+        served, request.turn = self.canaries.turn(served, request.id if key is None else key.decode("latin1"))
+        return served
 
 
 async def _named(

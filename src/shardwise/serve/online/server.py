@@ -16,12 +16,14 @@ from types import FrameType
 import uvicorn
 
 from shardwise.core.errors import ConfigError
+from shardwise.monitor.alerts import open_alerts
 from shardwise.registry.package import Package
 from shardwise.registry.registry import Registry
 from shardwise.serve.cache.base import Cache
 from shardwise.serve.cache.opening import open_cache
 from shardwise.serve.cache.predictions import CachedPredictor
 from shardwise.serve.online.app import App
+from shardwise.serve.online.canary import Canaries
 from shardwise.serve.online.journal import Journal
 from shardwise.serve.online.live import Models, Served, Slot, Watcher, source_of
 from shardwise.serve.online.metrics import Metrics
@@ -29,6 +31,7 @@ from shardwise.serve.online.protocol import PatientProtocol
 from shardwise.serve.online.routes import Routes
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.signals import ENDING, handled
+from shardwise.serve.online.watch import Watching
 from shardwise.serve.predictor import Predictor
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client
@@ -83,18 +86,26 @@ def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None
     server = _server(routes, journal, config)
     watcher = Watcher(
         models, config.poll_s, swapped=partial(_swapped, routes, journal), failed=partial(_refused, routes, journal),
-        also=partial(_each_round, server, os.getppid()),
+        also=partial(_each_round, server, routes, os.getppid()),
     )  # fmt: skip
+    if config.monitor:
+        routes.watching = Watching(models, config, metrics, open_alerts(config.alerts, journal.tell))
+    routes.canaries = Canaries(models, journal.tell)
     metrics.show(models)
     gc.freeze()  # what is loaded stays: it need not be looked through again and again
     listening = listen(config.host, config.port, shared=config.workers > 1)
     listening.listen(_BACKLOG)  # who hears that it serves can connect
     _announce(journal, models, listening)
     watcher.start()
+    if routes.watching is not None:
+        routes.watching.start()
     try:
         server.run(sockets=[listening])
     finally:
         watcher.stop()
+        if routes.watching is not None:
+            routes.watching.stop()
+        routes.canaries.stop()
         routes.close()
         if cache is not None:
             cache.close()
@@ -139,8 +150,9 @@ def _announce(journal: Journal, models: Models, listening: socket.socket) -> Non
     journal.tell("serving", url=f"http://{shown}:{port}", models=told)
 
 
-def _each_round(server: OnlineServer, parent: int) -> None:
-    """A worker whose watching process has died ends, too."""
+def _each_round(server: OnlineServer, routes: Routes, parent: int) -> None:
+    """Follow rollouts; a worker whose watching process has died ends, too."""
+    routes.canaries.look()
     if server.is_worker and os.getppid() != parent and not server.should_exit:
         server.drain()
 

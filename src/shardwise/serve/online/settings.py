@@ -27,6 +27,9 @@ class ServeConfig:
     header_s           the longest that the head of a request may take to come
     most_connections   beyond which requests are refused with 429
     cache, cache_ttl_s names of `serve.cache.opening`, and how long an answer is kept
+    monitor            whether rows and answers are compared with those of training, in windows
+    window_s, window_rows   a window ends after so long, or with so many rows (or requests)
+    alerts             where findings go: `log`, URLs of webhooks
     """
 
     host: str = "127.0.0.1"
@@ -47,6 +50,10 @@ class ServeConfig:
     most_connections: int = 2_000
     cache: tuple[str, ...] = ()
     cache_ttl_s: float | None = None
+    monitor: bool = False
+    window_s: float = 300.0
+    window_rows: int = 5_000
+    alerts: tuple[str, ...] = ("log",)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
@@ -54,10 +61,10 @@ class ServeConfig:
         if self.extra not in EXTRA:
             raise ConfigError(f"extra is {self.extra!r}", hint=f"Give one of: {', '.join(EXTRA)}.")
         whole = ("workers", "queue_rows", "max_rows", "max_json_bytes", "max_arrow_bytes", "max_text_bytes",
-                 "most_connections")  # fmt: skip
+                 "most_connections", "window_rows")  # fmt: skip
         for name in whole:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="Give a whole number of at least 1.")
-        for name in ("deadline_s", "poll_s", "header_s"):
+        for name in ("deadline_s", "poll_s", "header_s", "window_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="Give a time above 0.")

@@ -1,0 +1,1 @@
+"""Is the challenger better; and how a version goes live."""

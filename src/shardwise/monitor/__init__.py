@@ -1,0 +1,1 @@
+"""Live data against the data of training: drift, quality, latency; alerts."""

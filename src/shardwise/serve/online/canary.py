@@ -1,0 +1,254 @@
+"""A rollout in a server: who is answered by the candidate, what both do, and the next step.
+
+A caller belongs to the candidate's share by the hash of its key (header `x-rollout-key`), so that it stays there
+while the share grows. In step 0, shadow, nobody is answered by it: a thread asks it the same rows. Each process
+writes what it has seen to the registry, reads what all have seen, and judges (`monitor.canary`).
+"""
+
+import os
+import queue
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from shardwise.core.errors import ShardwiseError
+from shardwise.monitor.canary import ADVANCE, FINISH, ROLL_BACK, Arm, RolloutRules, Tally, decide
+from shardwise.monitor.concept import losses_of
+from shardwise.monitor.windows import Reference
+from shardwise.registry.rollouts import PASSED, PROMOTED, ROLLED_BACK, Rollout, Rollouts
+from shardwise.serve.online.live import Models, RegistrySource, Served, Slot
+from shardwise.stats.sequential import Mean
+
+KEY_HEADER = b"x-rollout-key"
+_WAITING = 256  # requests that wait for the shadow; more are not copied
+_UNFIT, _FAILED = 422, 500  # a row that the version cannot read counts as a failure of the version
+Row = Mapping[str, Any]
+Tell = Callable[..., None]
+
+
+def share_of(key: str, rollout: str) -> float:
+    """Where a key lies in [0, 1): the same in all processes, another for another rollout."""
+    return xxhash.xxh3_64_intdigest(f"{rollout}\x1f{key}".encode()) / 2.0**64
+
+
+@dataclass(slots=True)
+class Turn:
+    """A request that takes part: whose answer it gets."""
+
+    canary: "Canary"
+    is_candidate: bool
+
+    def ended(self, status: int, seconds: float) -> None:
+        self.canary.ended(self.is_candidate, status, seconds)
+
+
+class Canary:
+    """The step of a rollout in this process. Requests and labels are counted by the thread of the event loop; the
+    thread that watches reads, and the shadow has a thread of its own."""
+
+    def __init__(self, slot: Slot, candidate: Served, rollout: Rollout) -> None:
+        self.slot, self.candidate, self.rollout = slot, candidate, rollout
+        self.rules = RolloutRules.from_json(rollout.rules)
+        self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.share = self.rules.steps[rollout.step]
+        reference = Reference.of(slot.live.predictor.package)
+        self._spread = 1.0 if reference is None else reference.spread  # one scale for both
+        self._tally, self._lock = Tally(), threading.Lock()
+        self._since_s = time.monotonic()
+        self._shadow = _Shadow(self) if self.share == 0 else None
+
+    def stop(self) -> None:
+        if self._shadow is not None:
+            self._shadow.stop()
+
+    # -- what requests call --------------------------------------------------------------------------------------------
+
+    def turn(self, key: str) -> Turn:
+        return Turn(self, share_of(key, self.rollout.id) < self.share)
+
+    def ended(self, is_candidate: bool, status: int, seconds: float) -> None:
+        failed = status == _UNFIT or status >= _FAILED
+        with self._lock:
+            arm = self._tally.candidate if is_candidate else self._tally.champion
+            _count(arm, failed, seconds)
+
+    def answered(self, rows: Sequence[Row], scores: np.ndarray) -> None:
+        """The champion's answer, which the shadow repeats."""
+        if self._shadow is not None:
+            self._shadow.put(rows, scores)
+
+    def repeated(self, scores: np.ndarray, other: np.ndarray | None) -> None:
+        """The candidate's answer in the shadow; None where it failed."""
+        with self._lock:
+            arm = self._tally.candidate
+            arm.requests.trials += 1
+            arm.requests.failures += other is None
+            if other is not None and other.shape == scores.shape:
+                self._tally.apart.add(np.abs(other - scores).reshape(len(scores), -1).max(axis=1))
+
+    def label(self, served: Served, rows: Sequence[Row], scores: np.ndarray, y: np.ndarray) -> None:
+        """Labels of rows that one of the two has answered; the other is asked as well."""
+        champion = self.slot.live
+        mine = served.identity == self.candidate.identity
+        if not mine and served.identity != champion.identity:
+            return
+        own = self._losses(served, scores, y)
+        other = champion if mine else self.candidate
+        try:
+            theirs = self._losses(other, other.predictor.computed(rows), y)
+        except ShardwiseError:
+            theirs = None  # its requests fail, which is counted there
+        with self._lock:
+            (self._tally.candidate if mine else self._tally.champion).loss.add(own)
+            if theirs is not None:
+                self._tally.paired.add(own - theirs if mine else theirs - own)
+
+    def _losses(self, served: Served, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+        predictor = served.predictor
+        return losses_of(predictor.target, y, scores if predictor.labels else scores.reshape(-1), self._spread)
+
+    # -- what the thread that watches calls ----------------------------------------------------------------------------
+
+    def tally(self) -> dict[str, Any]:
+        with self._lock:
+            self._tally.seconds = time.monotonic() - self._since_s
+            return self._tally.to_json()
+
+
+def _count(arm: Arm, failed: bool, seconds: float) -> None:
+    arm.requests.trials += 1
+    arm.requests.failures += failed
+    if not failed:
+        arm.log_s.merge(Mean(1.0, float(np.log(max(seconds, 1e-9)))))
+
+
+class _Shadow:
+    """Asks the candidate what the champion was asked; what does not fit the queue is left out."""
+
+    def __init__(self, canary: Canary) -> None:
+        self._canary = canary
+        self._queue: queue.Queue[tuple[Sequence[Row], np.ndarray] | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+        self._thread.start()
+
+    def put(self, rows: Sequence[Row], scores: np.ndarray) -> None:
+        if not self._queue.full():
+            self._queue.put_nowait((rows, scores))
+
+    def stop(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            rows, scores = item
+            try:
+                other = self._canary.candidate.predictor.computed(rows)
+            except ShardwiseError:
+                other = None
+            self._canary.repeated(scores, other)
+
+
+class Canaries:
+    """The rollouts of all names that a server serves from a registry."""
+
+    def __init__(self, models: Models, tell: Tell) -> None:
+        self._models, self._tell = models, tell
+        self.running: dict[str, Canary] = {}
+
+    def turn(self, served: Served, key: str) -> tuple[Served, Turn | None]:
+        """Who answers a request that asked for no version."""
+        canary = self.running.get(served.name)
+        if canary is None or served is not canary.slot.live:
+            return served, None
+        turn = canary.turn(key)
+        return (canary.candidate if turn.is_candidate else served), turn
+
+    def label(self, served: Served, rows: Sequence[Row], scores: np.ndarray, y: np.ndarray) -> None:
+        canary = self.running.get(served.name)
+        if canary is not None:
+            canary.label(served, rows, scores, y)
+
+    def find(self, name: str | None, version: str | None) -> Served | None:
+        """The candidate, where it is the version that is asked for."""
+        for canary in list(self.running.values()):
+            if version == canary.candidate.version and name in (None, canary.candidate.name):
+                return canary.candidate
+        return None
+
+    def stop(self) -> None:
+        for canary in self.running.values():
+            canary.stop()
+
+    def look(self) -> None:
+        """One round: follow the registry, tell it what was seen, judge."""
+        for slot in self._models.slots:
+            if isinstance(slot.source, RegistrySource):
+                try:
+                    self._follow(slot, slot.source)
+                except Exception as error:  # a store can raise anything; the champion goes on
+                    self._tell("rollout_failed", model=slot.name, error=str(error))
+
+    def _follow(self, slot: Slot, source: RegistrySource) -> None:
+        rollouts = Rollouts(source.registry)
+        rollout = rollouts.running(source.name)
+        canary = self.running.get(source.name)
+        if canary is not None and canary.rollout != rollout:
+            del self.running[source.name]
+            canary.stop()
+            self._tell("rollout_left", model=source.name, version=canary.candidate.version, step=canary.rollout.step)
+        if rollout is None or slot.live.version != str(rollout.champion):
+            return
+        if source.name not in self.running:
+            self._begin(slot, source, rollout, canary)
+            return
+        self._judge(self.running[source.name], rollouts)
+
+    def _begin(self, slot: Slot, source: RegistrySource, rollout: Rollout, before: Canary | None) -> None:
+        """Load the candidate, or take over the one of the step before."""
+        if before is not None and before.rollout.id == rollout.id:
+            candidate = before.candidate
+        else:
+            version = source.registry.version(f"{source.name}@{rollout.candidate}")
+            candidate = slot.loaded(source.registry.load(version), str(version.number))
+        canary = Canary(slot, candidate, rollout)
+        self.running[source.name] = canary
+        self._tell("rollout_step", model=source.name, version=candidate.version, step=rollout.step, share=canary.share)
+
+    def _judge(self, canary: Canary, rollouts: Rollouts) -> None:
+        name, rollout = canary.slot.name, canary.rollout
+        rollouts.put_tally(name, rollout, canary.replica, canary.tally())
+        tallies = []
+        for told in rollouts.tallies(name, rollout):
+            together = Tally()
+            for content in told:
+                together.merge(Tally.from_json(content))
+            tallies.append(together)
+        decision = decide(canary.rules, tallies)
+        if decision.action == ADVANCE:
+            done = rollouts.move(name, rollout, rollout.step + 1, decision.reason, decision.evidence)
+        elif decision.action in (FINISH, ROLL_BACK):
+            good = PROMOTED if canary.rules.promote else PASSED
+            outcome = ROLLED_BACK if decision.action == ROLL_BACK else good
+            done = rollouts.end(name, rollout, outcome, decision.reason, decision.evidence)
+        else:
+            return
+        if done:
+            self._tell("rollout_decided", model=name, version=canary.candidate.version, action=decision.action,
+                       reason=decision.reason, evidence=decision.evidence)  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """What goes on now, for people and pages."""
+        return {"rollouts": [
+            {"name": name, "id": canary.rollout.id, "champion": canary.slot.live.version,
+             "candidate": canary.candidate.version, "step": canary.rollout.step, "share": canary.share,
+             "rules": canary.rules.to_json(), "seen": canary.tally()}
+            for name, canary in list(self.running.items())
+        ]}  # fmt: skip

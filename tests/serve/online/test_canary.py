@@ -1,0 +1,147 @@
+"""Rollouts in real servers: sticky shares, shadow, promotion and rollback by themselves, two replicas."""
+
+import pytest
+from tests.registry.parts import make_package, make_table
+from tests.serve.online.servers import serving, until
+
+from shardwise.core.target import Task
+from shardwise.monitor.canary import RolloutRules
+from shardwise.registry.registry import Registry
+from shardwise.registry.rollouts import Rollouts, ended_rollouts
+from shardwise.serve.online.canary import share_of
+
+httpx = pytest.importorskip("httpx")
+QUICK = {"least_requests": 40, "least_s": 0.1, "slower": 50.0, "margin": 0.1}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A good package, one as good, and one that has learned nothing."""
+    folder = tmp_path_factory.mktemp("made")
+    kinds = (("a", "trees", 2000), ("b", "trees", 2200), ("c", "baseline", 2000))
+    return [make_package(folder / name, families=(family,), rows=rows) for name, family, rows in kinds]
+
+
+@pytest.fixture
+def registry(tmp_path, made):
+    opened = Registry(tmp_path / "registry")
+    for package in made:
+        opened.register("m", package)
+    opened.promote("m@1")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    table = make_table(1500, Task.BINARY, seed=31)
+    rows = table.drop_columns(["y", "row"]).to_pylist()
+    return [({**row, "day": row["day"] and row["day"].isoformat()}, label)
+            for row, label in zip(rows, table["y"].to_pylist(), strict=True)]  # fmt: skip
+
+
+def replica(registry):
+    return serving("m", "--registry", registry.place, "--poll", "100ms")
+
+
+def ask(url, labelled, start, count, feedback=True):
+    """Versions that answered; labels follow."""
+    versions = []
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for number in range(start, start + count):
+            row, label = labelled[number % len(labelled)]
+            answer = client.post("/predict", json=row, headers={"x-rollout-key": f"user{number % 97}"})
+            assert answer.status_code == 200, answer.text
+            versions.append(answer.headers["x-model-version"])
+            if feedback:
+                told = client.post("/feedback", json={"id": answer.headers["x-request-id"], "label": label}).json()
+                assert told["accepted"] + len(told["unknown"]) == 1
+    return versions
+
+
+def keep_asking(urls, labelled, ended):
+    """Until a rollout has ended; all versions that answered."""
+    seen, number = [], 0
+    while not ended():
+        assert number < 6000, "the rollout does not end"
+        for url in urls:
+            seen += ask(url, labelled, number, 25)
+            number += 25
+    return seen
+
+
+def begin(registry, reference, **rules):
+    return Rollouts(registry).start(reference, RolloutRules(**{**QUICK, **rules}).to_json())
+
+
+def over(registry):
+    return lambda: Rollouts(registry).running("m") is None
+
+
+def last(registry):
+    return ended_rollouts(registry.history("m"))[-1]["event"]
+
+
+def test_a_good_version_goes_live_by_itself_over_two_replicas(registry, labelled):
+    with replica(registry) as first, replica(registry) as second:
+        begin(registry, "m@2", steps=(0.2, 0.5))
+        for server in (first, second):
+            server.wait_for("rollout_step")
+        seen = keep_asking([first.url, second.url], labelled, over(registry))
+        assert {"1", "2"} == set(seen)
+        assert registry.aliases("m")["champion"] == 2
+        event = last(registry)
+        assert (event["kind"], event["outcome"]) == ("rollout_ended", "promoted")
+        assert event["evidence"]["labels"] > 40
+        for server in (first, second):
+            until(lambda server=server: set(ask(server.url, labelled, 0, 5, feedback=False)) == {"2"}, "not promoted")
+
+
+def test_a_bad_version_is_taken_back_by_itself(registry, labelled):
+    with replica(registry) as server:
+        begin(registry, "m@3", steps=(0.2, 0.5))
+        server.wait_for("rollout_step")
+        keep_asking([server.url], labelled, over(registry))
+        assert (last(registry)["outcome"], registry.aliases("m")["champion"]) == ("rolled_back", 1)
+        assert "worse" in last(registry)["reason"]
+        server.wait_for("rollout_left")
+        assert set(ask(server.url, labelled, 0, 30, feedback=False)) == {"1"}
+
+
+def test_callers_keep_their_version_and_can_ask_for_one(registry, labelled):
+    with replica(registry) as server:
+        rollout = begin(registry, "m@2", steps=(0.3,), least_requests=10**6)
+        server.wait_for("rollout_step")
+        mine = {number: share_of(f"user{number}", rollout.id) < 0.3 for number in range(97)}
+        assert 10 < sum(mine.values()) < 50
+        versions = ask(server.url, labelled, 0, 194, feedback=False)
+        assert versions == ["2" if mine[number % 97] else "1" for number in range(194)]
+        row = labelled[0][0]
+        for version in ("1", "2"):
+            answer = httpx.post(f"{server.url}/predict", params={"version": version}, json=row)
+            assert answer.json()["version"] == version
+        state = httpx.get(f"{server.url}/rollout").json()["rollouts"][0]
+        assert (state["champion"], state["candidate"], state["share"]) == ("1", "2", 0.3)
+        assert state["seen"]["candidate"]["requests"] == [versions.count("2"), 0]
+
+
+def test_a_shadow_answers_nobody_and_is_compared(registry, labelled):
+    with replica(registry) as server:
+        begin(registry, "m@3", steps=(0.0, 0.5), least_requests=10**6)
+        server.wait_for("rollout_step")
+        assert set(ask(server.url, labelled, 0, 60, feedback=False)) == {"1"}
+
+        def seen():
+            return httpx.get(f"{server.url}/rollout").json()["rollouts"][0]["seen"]
+
+        until(lambda: seen()["candidate"]["requests"][0] == 60, "the shadow was not asked")
+        assert seen()["apart"][0] == 60
+        assert seen()["apart"][1] > 0.05
+
+
+def test_a_person_decides(registry, labelled):
+    with replica(registry) as server:
+        begin(registry, "m@2", least_requests=10**6)
+        server.wait_for("rollout_step")
+        Rollouts(registry).override("m", "promoted", "by hand")
+        server.wait_for("swapped")
+        assert set(ask(server.url, labelled, 0, 10, feedback=False)) == {"2"}
