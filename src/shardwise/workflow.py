@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shardwise.compute.base import NotYet
+from shardwise.compute.ceiling import crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
@@ -44,7 +45,7 @@ BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs late
 BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
-REPORT_S, REPORT_COLUMN_S = 2.5, 0.003  # what the sealed test's intervals and the report take, at most
+REPORT_S, REPORT_COLUMN_S = 3.0, 0.003  # what the sealed test's intervals and the report take, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,15 +206,13 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
 
 
 def _report_s(search: Search) -> float:
-    return REPORT_S + REPORT_COLUMN_S * len(search.prepared.dataset.schema)
+    return crowd() * (REPORT_S + REPORT_COLUMN_S * len(search.prepared.dataset.schema))
 
 
 def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:
     """Take in what a step found; when its trial is the best, it becomes the package."""
     step = done[0][0]
-    folds = tuple(
-        fold for _, fold in done if fold.folder or fold.failed
-    )  # of those that came too late nothing is there
+    folds = tuple(fold for _, fold in done if fold.folder or fold.failed)  # what came too late is not there
     before = next((trial for trial in search.trials if trial.number == step.number), None)
     complete = len(folds) == search.folds
     if not folds or (before is not None and not complete):  # cut on its way up: what it was on the rung below stands

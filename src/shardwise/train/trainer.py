@@ -31,6 +31,7 @@ PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many tha
 LEAF_S = 6e-6  # seconds that a leaf takes once the trees are learned: written, read again, packed
 TESTED_ROWS = 50_000  # for so many rows of the sealed test there is time at the end of a run
 LONG_STEP_S = 2.0
+LEAST_WORK_S = 1.0  # of work before it tells how much there is to wait
 _RESULT = "result.json"
 
 
@@ -192,8 +193,9 @@ def _failed(unit: FitUnit, error: ShardwiseError) -> FoldResult:
 class _Watch:
     """Keeps the curve, and says when the time is up, the rung is reached or the user asked to stop.
 
-    Each step adds `step_s` to what comes after the fit, which has to end in time too.
-    So has the next step, if it takes as long as the last one; of long steps that are looked into on the way, 2 s count.
+    Each step adds `step_s` to what comes after the fit, which has to end in time too; as many times as much as the
+    process has waited for others on the machine. So has the next step, if it takes as long as the last one; of long
+    steps that are looked into on the way, 2 s count.
     """
 
     deadline: float
@@ -205,6 +207,7 @@ class _Watch:
     looked_s: float = 0.0
     rounds: int | None = None
     rests: bool = False
+    began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def report(self, step: int, score: float) -> bool:
         now = time.monotonic()
@@ -218,12 +221,17 @@ class _Watch:
         """Whether there is time for `ahead_s` more."""
         step = self.points[-1][0] if self.points else 0
         now = time.monotonic()
-        if now + ahead_s + step * self.step_s > self.deadline:
+        if now + ahead_s + step * self.step_s * self._slowness(now) > self.deadline:
             self.cut = True
         elif self.stop is not None and now - self.looked_s > 0.2:  # a look at the disk is cheap, but not free
             self.looked_s = now
             self.cut = self.cut or self.stop.exists()
         return not self.cut
+
+    def _slowness(self, now: float) -> float:
+        """Seconds that have passed for each one that this process has worked; 1 where it worked on several threads."""
+        worked_s = time.process_time() - self.began[1]
+        return max(1.0, (now - self.began[0]) / max(worked_s, LEAST_WORK_S))
 
     @property
     def best_step(self) -> int:
