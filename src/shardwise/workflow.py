@@ -214,9 +214,7 @@ def _report_s(search: Search) -> float:
 def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:
     """Take in what a step found; when its trial is the best, it becomes the package."""
     step = done[0][0]
-    folds = tuple(
-        fold for _, fold in done if fold.folder or fold.failed
-    )  # of those that came too late nothing is there
+    folds = tuple(fold for _, fold in done if fold.folder or fold.failed)  # what came too late is not there
     before = next((trial for trial in search.trials if trial.number == step.number), None)
     complete = len(folds) == search.folds
     if not folds or (before is not None and not complete):  # cut on its way up: what it was on the rung below stands

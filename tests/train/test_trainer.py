@@ -46,6 +46,15 @@ def test_of_a_long_step_some_seconds_count(clock):
     assert not watch.report(3, 0.3)
 
 
+def test_on_a_rung_training_rests_and_is_not_cut(clock):
+    watch = _Watch(deadline=2000.0, stop=None, rounds=3)
+    assert watch.report(1, 0.5)
+    assert watch.report(2, 0.4)
+    assert not watch.report(3, 0.3)
+    assert watch.rests
+    assert not watch.cut
+
+
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 500), (2.0, 500), (0.25, 200)])
 def test_what_comes_after_the_fit_takes_longer_where_others_work_too(clock, share, expected):
     watch = _Watch(deadline=1100.0, stop=None, step_s=0.1)  # a step takes 0.1 s, and as much afterwards
@@ -55,12 +64,3 @@ def test_what_comes_after_the_fit_takes_longer_where_others_work_too(clock, shar
         clock["s"] += 0.1
         clock["worked_s"] += 0.1 * share
     assert abs(steps - expected) <= 2
-
-
-def test_on_a_rung_training_rests_and_is_not_cut(clock):
-    watch = _Watch(deadline=2000.0, stop=None, rounds=3)
-    assert watch.report(1, 0.5)
-    assert watch.report(2, 0.4)
-    assert not watch.report(3, 0.3)
-    assert watch.rests
-    assert not watch.cut

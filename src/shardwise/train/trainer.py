@@ -205,9 +205,9 @@ class _Watch:
     points: list[tuple[int, float]] = field(default_factory=list)
     cut: bool = False
     looked_s: float = 0.0
-    began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
     rounds: int | None = None
     rests: bool = False
+    began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def report(self, step: int, score: float) -> bool:
         now = time.monotonic()
