@@ -26,7 +26,7 @@ def step(tmp_path):
     scripts = Path(sys.executable).parent
     environment = {
         **os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "MODEL": "m", "TARGET": "y",
-        "TRAIN_DATA": "train.parquet", "NEW_DATA": "new.parquet", "BUDGET": "--trials 1", "GITHUB_RUN_ID": "7",
+        "TRAIN_DATA": "train.parquet", "NEW_DATA": "new.parquet", "BUDGET": "--trials 1 --families linear", "GITHUB_RUN_ID": "7",
         "SHARDWISE_REGISTRY": "registry", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
     }  # fmt: skip
 
@@ -39,6 +39,7 @@ def step(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_the_first_model_becomes_champion_and_the_next_passes_the_gate(step, tmp_path):
     pq.write_table(make_table(600, seed=40), tmp_path / "new.parquet")
     (tmp_path / "gate.yaml").write_text(GATE)

@@ -10,7 +10,7 @@ from shardwise.stats.sequential import Mean, Rate
 RULES = RolloutRules(least_requests=100, least_s=10.0)
 
 
-def tally(rng, candidate=400, failures=0, slower=1.0, worse=None, seconds=60.0, rows=4000):
+def tally(rng, *, candidate=400, failures=0, slower=1.0, worse=None, seconds=60.0, rows=4000):
     made = Tally(seconds=seconds)
     made.champion.requests.merge(Rate(rows, 0))
     made.candidate.requests.merge(Rate(candidate, failures))
