@@ -1,6 +1,6 @@
 """The boosting loop: one round, one look at the validation rows, one report; when to stop, and which round was best."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightgbm as lgb
@@ -106,25 +106,39 @@ class Boosting:
         self._curve = curve
         self._report = report
         self._done = 0
+        self.points: list[tuple[float, float]] = []  # (loss, what is watched) of each round
 
     @property
     def best_round(self) -> int:
         return self._curve.best_round if self._metrics is not None else self._done
 
-    def run(self, rounds: int) -> None:
+    def resume(self, rounds: int, points: Sequence[tuple[float, float]]) -> bool:
+        """Take over what is known of rounds that the booster has already, and report them; False if they end it."""
+        self._done = rounds
+        going = True
+        for step, (loss, watched) in enumerate(points, start=1):
+            going = self._point(step, loss, watched)
+        return going
+
+    def run(self, rounds: int, segment: int, begin: Callable[[int], None]) -> None:
+        """Up to so many rounds in all; `begin(rounds)` is called after every `segment` of them, before the next one."""
         idle = 0
-        for _ in range(rounds):
+        for _ in range(rounds - self._done):
             idle = idle + 1 if self._booster.update() else 0
+            before = self._done
             if not self._look() or idle == _IDLE_ROUNDS:
                 return
+            if self._done > before and self._done % segment == 0:
+                begin(self._done)
 
     def _look(self) -> bool:
         step = self._booster.current_iteration()
         if step == self._done:  # nothing was added
             return True
         self._done = step
-        if self._metrics is None:
-            return True
-        loss, watched = self._metrics(self._booster)
+        return self._metrics is None or self._point(step, *self._metrics(self._booster))
+
+    def _point(self, step: int, loss: float, watched: float) -> bool:
+        self.points.append((loss, watched))
         improving = self._curve.add(step, watched)
         return self._report(step, loss) and improving

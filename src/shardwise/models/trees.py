@@ -28,6 +28,7 @@ from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors
+from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_row import SingleRow
 from shardwise.models.trees_text import on_raw_values
 
@@ -134,31 +135,49 @@ class Trees:
             self._label(train_set, train)
             if valid is not None and valid_set is not None:
                 self._label(valid_set, valid)
-            booster = lgb.Booster(self._booster_params(train, run), train_set)
+            keeper = Keeper(run.checkpoint)
+            before = keeper.found()
+            with started(before, (train_set, train), (valid_set, valid), threads=run.threads):
+                booster = make_booster(self._booster_params(train, run), train_set, before)
+                if valid_set is not None:
+                    booster.add_valid(valid_set, "valid")
             try:
-                self._boost(booster, valid, valid_set, run)
+                self._boost(booster, valid, run, keeper, before)
             finally:
                 if self.rounds:
-                    text = booster.model_to_string(num_iteration=self.rounds, importance_type="gain")
+                    text = booster.model_to_string(num_iteration=self.rounds)
                     self._use(on_raw_values(text, train.binner, self.features))
+            keeper.end()
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
         dataset.set_label(self._scale.apply(rows.target()).astype(np.float32))
         dataset.label = None  # LightGBM has a copy of its own
 
     def _boost(
-        self, booster: lgb.Booster, valid: BinnedRows | None, valid_set: lgb.Dataset | None, run: FitRun
+        self, booster: lgb.Booster, valid: BinnedRows | None, run: FitRun, keeper: Keeper, before: Progress | None
     ) -> None:
-        metrics = None
-        if valid is not None and valid_set is not None:
-            booster.add_valid(valid_set, "valid")
-            metrics = Metrics(self.target, self._scale, valid, self.params.stop_metric)
+        metrics = None if valid is None else Metrics(self.target, self._scale, valid, self.params.stop_metric)
         curve = Curve(self.params.early_stopping_rounds, self.params.patience)
         boosting = Boosting(booster, metrics, curve, run.report)
+        sampling = self._sampling(run)
+
+        def begin(rounds: int) -> None:
+            reseed(booster, sampling, rounds)
+            keeper.keep(booster, boosting.points)
+
         try:
-            boosting.run(self.params.n_estimators)
+            if before is not None:
+                going = boosting.resume(before.rounds, before.curve.tolist())
+                reseed(booster, sampling, before.rounds)
+                if not going:
+                    return
+            boosting.run(self.params.n_estimators, SEGMENT_ROUNDS, begin)
         finally:
             self.rounds = boosting.best_round
+
+    def _sampling(self, run: FitRun) -> Sampling:
+        params = self.params
+        return Sampling(run.seed, params.subsample, params.feature_fraction, params.extra_trees)
 
     def _use(self, text: str) -> None:
         self._text = text

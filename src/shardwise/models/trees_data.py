@@ -94,7 +94,7 @@ def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any])
 def _reference(rows: BinnedRows, categorical: list[int], params: Mapping[str, Any]) -> lgb.Dataset:
     """LightGBM's own bins, one for each code of a sample; all features may be missing in rows to come."""
     step = -(-rows.n_rows // SAMPLE_ROWS)
-    parts = [_floats(rows.block(number).X[::step]) for number, size in enumerate(rows.block_rows()) if size]
+    parts = [code_floats(rows.block(number).X[::step]) for number, size in enumerate(rows.block_rows()) if size]
     sample = np.concatenate([*parts, np.full((1, len(rows.features)), np.nan, np.float32)])
     dataset = lgb.Dataset(
         sample, label=np.zeros(len(sample), np.float32), feature_name=column_names(rows.binner),
@@ -124,7 +124,7 @@ class _Block(lgb.Sequence):
         return self._size
 
     def __getitem__(self, place: int | slice | list[int]) -> np.ndarray:
-        floats = _floats(self._rows.block(self._number).X[place])
+        floats = code_floats(self._rows.block(self._number).X[place])
         self._rows.release(self._number)
         return floats
 
@@ -133,6 +133,6 @@ _CODES = np.arange(256, dtype=np.float32)
 _CODES[MISSING] = np.nan
 
 
-def _floats(codes: np.ndarray) -> np.ndarray:
+def code_floats(codes: np.ndarray) -> np.ndarray:
     """Float32 `(rows, features)`, row-major, NaN where missing, of codes uint8 of any order."""
     return np.take(_CODES, np.ascontiguousarray(codes))

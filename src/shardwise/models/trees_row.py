@@ -59,6 +59,11 @@ def _opened(booster: lgb.Booster, features: int) -> ctypes.c_void_p:
     return handle
 
 
+def call(name: str, *arguments: Any) -> None:
+    """Call a function of LightGBM's C interface; raises LightGBM's own error."""
+    _check(getattr(_LIB, name)(*arguments))
+
+
 def _check(code: int) -> None:
     if code != 0:
         raise lgb.basic.LightGBMError(ctypes.string_at(_LIB.LGBM_GetLastError()).decode())

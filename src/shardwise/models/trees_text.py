@@ -15,6 +15,7 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data.bins import Binner
 
 _PARAMETERS = re.compile(r"\nparameters:\n.*?\nend of parameters\n", re.DOTALL)
+_IMPORTANCES = re.compile(r"\nfeature_importances:\n(?:[^\n]+\n)*")
 _TREE = "Tree="
 _END = "end of trees"
 _CATEGORICAL = 1  # bit of a decision type
@@ -26,8 +27,12 @@ def column_names(binner: Binner) -> list[str]:
 
 
 def without_parameters(text: str) -> str:
-    """The model without the section of parameters, which tells of the machine (threads) and of defaults."""
-    return _PARAMETERS.sub("\n", text)
+    """The model without the section of parameters, which tells of the machine (threads) and of defaults.
+
+    Nor has it that of importances, which LightGBM takes from the trees: of trees that were read from a checkpoint it
+    would write other digits.
+    """
+    return _IMPORTANCES.sub("", _PARAMETERS.sub("\n", text))
 
 
 def on_raw_values(text: str, binner: Binner, features: Sequence[Feature]) -> str:

@@ -1,0 +1,189 @@
+"""Boosting that goes on where it was stopped: checkpoints of trees, and a booster that continues from one.
+
+What is promised: rounds that are boosted after a checkpoint are, to the bit, those of a fit that was never stopped.
+
+- Scores. LightGBM writes leaf values with 17 digits and predicts by adding them up in float64, round by round, as
+  training does (the first tree holds the average from which boosting starts). So the scores that a model predicts for
+  the rows that it was trained on are those with which training would go on.
+- Chance. The state of LightGBM's random numbers (bagging, columns, random thresholds) cannot be saved. So a fit that
+  samples begins them anew after every `SEGMENT_ROUNDS` rounds, from a seed of (seed, rounds): `reseed`. A checkpoint of
+  such a fit is one of those rounds; without sampling it may be any.
+
+The model in a checkpoint is LightGBM's text on codes, as it was learned, not the one on raw values that is served.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from shardwise.core.errors import DataError
+from shardwise.core.seeds import derive_seed
+from shardwise.core.state import dump_state, load_state
+from shardwise.data.rows import BinnedRows
+from shardwise.models.trees_data import PUSH_ROWS, code_floats
+from shardwise.models.trees_row import call
+from shardwise.store.files import write_atomic
+
+SEGMENT_ROUNDS = 50
+KEEP_S = 20.0  # between two checkpoints: a lost worker costs that, and a segment
+_FILE = "trees.state"
+_NEARLY = 1e-9  # from a share of rows: LightGBM seeds its bags anew when the share changes, and not for a new seed
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Trees so far: `text` of all rounds, and float64 `(rounds, 2)` of their (loss, what early stopping watches); there
+    is no row of the curve where there was no validation."""
+
+    text: str
+    rounds: int
+    curve: np.ndarray
+
+    @classmethod
+    def of(cls, booster: lgb.Booster, curve: list[tuple[float, float]]) -> "Progress":
+        rounds = booster.current_iteration()
+        text = booster.model_to_string(num_iteration=-1)
+        return cls(text, rounds, np.array(curve, np.float64).reshape(len(curve), 2))
+
+    def to_bytes(self) -> bytes:
+        text = self.text.encode()
+        digest = hashlib.sha256(text).hexdigest()
+        return dump_state({"text": text, "sha256": digest, "rounds": self.rounds, "curve": self.curve})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Progress":
+        """Raises `DataError` for what is damaged: LightGBM itself does not survive that."""
+        state = load_state(content)
+        if hashlib.sha256(state["text"]).hexdigest() != state["sha256"]:
+            raise DataError("the checkpoint of trees is damaged")
+        return cls(state["text"].decode(), state["rounds"], state["curve"])
+
+
+def write_progress(folder: Path, progress: Progress) -> None:
+    """Whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / _FILE, progress.to_bytes())
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """What was written last; None when there is nothing, or nothing that can be read."""
+    if not (folder / _FILE).exists():
+        return None
+    try:
+        return Progress.from_bytes((folder / _FILE).read_bytes())
+    except DataError:
+        return None  # of a disk that lost power: the fit begins anew
+
+
+def drop_progress(folder: Path) -> None:
+    """Remove what was written."""
+    (folder / _FILE).unlink(missing_ok=True)
+    if folder.exists():
+        os.rmdir(folder)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What of a fit is left to chance."""
+
+    seed: int
+    bagging: float = 1.0  # share of the rows, 1 for all
+    columns: float = 1.0
+    thresholds: bool = False
+    seed_offset: int = 0  # of the first row's block of 1024 rows: members of a gang draw the bags that one alone would
+
+    @property
+    def any(self) -> bool:
+        return self.bagging < 1.0 or self.columns < 1.0 or self.thresholds
+
+    def seed_at(self, rounds: int) -> int:
+        """The seed with which a segment begins after so many rounds."""
+        return derive_seed(self.seed, "segment", rounds) if rounds else self.seed
+
+
+def reseed(booster: lgb.Booster, sampling: Sampling, rounds: int) -> None:
+    """Begin LightGBM's random numbers anew, as a fit does after so many rounds; nothing where nothing is sampled."""
+    if not sampling.any:
+        return
+    seed = sampling.seed_at(rounds)
+    seeds: dict[str, Any] = {"feature_fraction_seed": seed, "extra_seed": seed}
+    if sampling.bagging < 1.0:
+        seeds |= {"bagging_seed": seed % 2**30 + sampling.seed_offset, "bagging_fraction": sampling.bagging - _NEARLY}
+    booster.reset_parameter(seeds)
+    booster.reset_parameter({"bagging_fraction": sampling.bagging})
+
+
+def scores(text: str, rows: BinnedRows, threads: int = 0) -> np.ndarray:
+    """Raw scores of rows by a model on codes, float64 `(rows,)` or `(rows, outputs)`, as training has them."""
+    booster = lgb.Booster(model_str=text)
+    return np.concatenate(list(_scored(booster, rows, threads)))
+
+
+def _scored(booster: lgb.Booster, rows: BinnedRows, threads: int) -> Iterator[np.ndarray]:
+    for number, size in enumerate(rows.block_rows()):
+        X = rows.block(number).X
+        for start in range(0, size, PUSH_ROWS):
+            floats = code_floats(X[start : start + PUSH_ROWS])
+            yield np.asarray(booster.predict(floats, raw_score=True, num_threads=threads))
+        rows.release(number)
+
+
+def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, progress: Progress | None) -> lgb.Booster:
+    """A booster for rounds after those of `progress`, which it holds; the train set needs `started` scores."""
+    booster = lgb.Booster(dict(params), train_set)
+    if progress is not None:
+        before = lgb.Booster(model_str=progress.text)
+        call("LGBM_BoosterMerge", booster._handle, before._handle)
+    return booster
+
+
+@contextmanager
+def started(
+    progress: Progress | None, *pairs: tuple[lgb.Dataset | None, BinnedRows | None], threads: int = 0
+) -> Iterator[None]:
+    """Datasets whose rows begin with the scores of `progress`, until boosters have been made from them."""
+    if progress is None:
+        yield
+        return
+    there = [(dataset, rows) for dataset, rows in pairs if dataset is not None and rows is not None]
+    for dataset, rows in there:
+        dataset.set_field("init_score", np.ravel(scores(progress.text, rows, threads), order="F"))
+    try:
+        yield
+    finally:
+        for dataset, _ in there:
+            dataset.set_field("init_score", None)
+
+
+@dataclass
+class Keeper:
+    """Writes checkpoints of a fit into a folder, at most one in `KEEP_S` seconds; without a folder none.
+
+    When it writes has no say in what is learned.
+    """
+
+    folder: Path | None
+    _last_s: float = field(default_factory=time.monotonic)
+
+    def found(self) -> Progress | None:
+        """What an earlier fit has left."""
+        return None if self.folder is None else read_progress(self.folder)
+
+    def keep(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
+        """Write where trees and curve have come to, if it is time."""
+        if self.folder is not None and time.monotonic() - self._last_s >= KEEP_S:
+            write_progress(self.folder, Progress.of(booster, curve))
+            self._last_s = time.monotonic()
+
+    def end(self) -> None:
+        """The fit is at its end: remove what was written."""
+        if self.folder is not None:
+            drop_progress(self.folder)

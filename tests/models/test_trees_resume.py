@@ -1,0 +1,95 @@
+"""A fit that is ended and begun again gives the bytes of one that was never ended."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shardwise.core.target import Task
+from shardwise.models import trees, trees_resume
+from shardwise.models.base import FitRun
+from shardwise.models.trees import Trees
+from shardwise.models.trees_resume import Progress, read_progress, write_progress
+from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
+
+SAMPLED = {"subsample": 0.7, "feature_fraction": 0.6}
+CASES: list[tuple[Task, dict[str, Any]]] = [
+    *[(task, {}) for task in Task],
+    (Task.BINARY, SAMPLED),
+    (Task.MULTICLASS, SAMPLED),
+    (Task.REGRESSION, {"objective": "l1"}),
+    (Task.REGRESSION, {"extra_trees": True}),
+    (Task.REGRESSION, {"target_transform": "log1p"}),
+]
+
+
+class Killed(BaseException):
+    """In the place of a signal."""
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "SEGMENT_ROUNDS", 5)
+    monkeypatch.setattr(trees_resume, "KEEP_S", 0.0)
+
+
+def fit(rows: Pair, task: Task, params: dict[str, Any], **run: Any) -> Trees:
+    given = {"n_estimators": 33, "num_leaves": 7, "min_child_samples": 5, "learning_rate": 0.2, "patience": 3.0}
+    model = Trees(tiny_target(task), FEATURES, **{**given, **params})
+    model.fit(*rows, FitRun(**{"seed": 1, "threads": 2, **run}))
+    return model
+
+
+@pytest.mark.parametrize("threads", ["one", "many"])
+@pytest.mark.parametrize(("task", "params"), CASES)
+def test_a_killed_fit_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task, params: dict[str, Any], threads: str
+) -> None:
+    if threads == "many":
+        monkeypatch.setattr(trees, "ONE_THREAD_CELLS", 0)
+    rows = on_disk(tmp_path / "rows", tiny_table(task, 3000), reads="bins")
+    curves: dict[str, list[tuple[int, float]]] = {"whole": [], "again": []}
+    whole = fit(rows, task, params, report=lambda *point: curves["whole"].append(point) or True)
+
+    def kill_at(round_: int) -> None:
+        def report(step: int, _loss: float) -> bool:
+            if step == round_:
+                raise Killed
+            return True
+
+        with pytest.raises(Killed):
+            fit(rows, task, params, report=report, checkpoint=tmp_path / "kept")
+
+    for round_ in (8, 17):
+        kill_at(round_)
+        kept = read_progress(tmp_path / "kept")
+        assert kept is not None
+        assert kept.rounds == round_ // 5 * 5
+    again = fit(
+        rows, task, params, report=lambda *point: curves["again"].append(point) or True, checkpoint=tmp_path / "kept"
+    )
+    assert again.rounds == whole.rounds > 20
+    assert curves["again"] == curves["whole"]
+    assert again._text == whole._text
+    assert not (tmp_path / "kept").exists()
+
+
+def test_without_validation_rows(tmp_path: Path) -> None:
+    train, _ = on_disk(tmp_path / "rows", tiny_table(Task.BINARY, 2000), reads="bins")
+    whole = fit((train, None), Task.BINARY, SAMPLED)  # type: ignore[arg-type]
+    part = fit((train, None), Task.BINARY, {**SAMPLED, "n_estimators": 20})  # type: ignore[arg-type]
+    assert whole.rounds == 33
+    assert part.rounds == 20
+    assert whole._text.count("Tree=") == 33
+
+
+def test_a_damaged_checkpoint_begins_anew(tmp_path: Path) -> None:
+    rows = on_disk(tmp_path / "rows", tiny_table(Task.BINARY), reads="bins")
+    whole = fit(rows, Task.BINARY, {})
+    write_progress(tmp_path / "kept", Progress(whole._text, 33, np.zeros((33, 2))))
+    file = tmp_path / "kept" / "trees.state"
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(bytes(content))
+    assert fit(rows, Task.BINARY, {}, checkpoint=tmp_path / "kept")._text == whole._text
