@@ -127,7 +127,7 @@ class Desk:
     def serve(self, futures: Sequence["Future[Any]"], answer: Call, watch: Watch) -> list[Any]:
         """What the members return, by rank. Raises the error that ended the gang."""
         begun_s = time.monotonic()
-        while not all(future.done() for future in futures) or self._suspect is not None:
+        while not all(future.done() and future.exception() is None for future in futures):
             self._listen(answer)
             self._check_futures(futures)
             self._check_silence(begun_s)

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -20,9 +21,11 @@ from shardwise.compute.gang.base import GangBroken, share_of
 from shardwise.core.errors import TaskFailed
 
 SMALL_BYTES = 16_384  # arrays up to this are sent whole
-_HEAD = struct.Struct("<QQ")
+_HEAD = struct.Struct("<IIQ")  # number of the exchange, what is done in it, bytes of the body
 _PIECE = 2**20  # bytes handed to the kernel at once
 Buffer = bytes | bytearray | memoryview
+_Step = tuple[int, int]
+_GATHER, _BROADCAST, _SUM, _BARRIER = range(4)
 
 
 @dataclass
@@ -59,8 +62,8 @@ class _Sending:
 
 
 class _Receiving:
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, step: _Step) -> None:
+        self.step = step
         self.head = memoryview(bytearray(_HEAD.size))
         self.body: memoryview | None = None
         self.left = self.head
@@ -78,9 +81,9 @@ class _Receiving:
                 self.left = self.left[got:]
             if self.body is not None:
                 return True
-            number, size = _HEAD.unpack(self.head)
-            if number != self.number:
-                raise TaskFailed(f"members are out of step: exchange {number} came in the place of {self.number}")
+            *step, size = _HEAD.unpack(self.head)
+            if tuple(step) != self.step:
+                raise TaskFailed(f"members are out of step: exchange {tuple(step)} came in the place of {self.step}")
             self.body = self.left = memoryview(bytearray(size))
 
 
@@ -96,28 +99,24 @@ class Mesh:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link.setblocking(False)
 
-    def close(self) -> None:
-        """Hang up, also for a thread that waits in an exchange. Called from any thread."""
+    def hang_up(self) -> None:
+        """End an exchange that a thread waits in: it raises `GangBroken`. Called from any thread."""
         for link in self._links.values():
-            try:
+            with suppress(OSError):  # it is closed already
                 link.shutdown(socket.SHUT_RDWR)
-            except OSError:  # it is closed already
-                continue
 
-    def release(self) -> None:
-        """Close the sockets."""
+    def close(self) -> None:
+        """Close the connections."""
         for link in self._links.values():
             link.close()
 
-    def exchange(self, out: Mapping[int, Buffer], sources: Iterable[int]) -> dict[int, memoryview]:
+    def exchange(self, kind: int, out: Mapping[int, Buffer], sources: Iterable[int]) -> dict[int, memoryview]:
         """Send to peers and receive from peers, all at once. Raises `GangBroken` when one is gone."""
         began = time.monotonic()
-        self._number += 1
-        sending = {
-            rank: _Sending(_HEAD.pack(self._number, memoryview(body).nbytes), memoryview(body).cast("B"))
-            for rank, body in out.items()
-        }
-        receiving = {rank: _Receiving(self._number) for rank in sources}
+        self._number = (self._number + 1) % 2**32
+        step = (self._number, kind)
+        sending = {rank: _Sending(_HEAD.pack(*step, len(body)), memoryview(body)) for rank, body in out.items()}
+        receiving = {rank: _Receiving(step) for rank in sources}
         got: dict[int, memoryview] = {}
         wait_s = self._transfer(sending, receiving, got)
         self.clock.wait_s += wait_s
@@ -162,9 +161,13 @@ class Mesh:
 
     # -- collectives ------------------------------------------------------------------------------------------------
 
-    def gather(self, content: Buffer) -> list[Buffer]:
+    def barrier(self) -> None:
+        """Wait until all are here."""
+        self.gather(b"", _BARRIER)
+
+    def gather(self, content: bytes, kind: int = _GATHER) -> list[Buffer]:
         """What each member gave, by rank."""
-        got = self.exchange(dict.fromkeys(self._links, content), self._links)
+        got = self.exchange(kind, dict.fromkeys(self._links, content), self._links)
         return [content if rank == self.rank else got[rank] for rank in range(self.size)]
 
     def broadcast(self, content: bytes | None) -> bytes:
@@ -172,9 +175,9 @@ class Mesh:
         if self.rank == 0:
             if content is None:
                 raise TaskFailed("member 0 has nothing to broadcast")
-            self.exchange(dict.fromkeys(self._links, content), ())
+            self.exchange(_BROADCAST, dict.fromkeys(self._links, content), ())
             return content
-        return bytes(self.exchange({}, (0,))[0])
+        return bytes(self.exchange(_BROADCAST, {}, (0,))[0])
 
     def all_reduce(self, values: np.ndarray) -> np.ndarray:
         """The sum over members in the order of their ranks."""
@@ -207,16 +210,16 @@ class Mesh:
         if self.size == 1:
             return join(mine)
         if length * cell.itemsize <= SMALL_BYTES:
-            got = self.gather(_bytes_of(mine))
+            got = self.gather(_bytes_of(mine), _SUM)
             return join([row for body, count in zip(got, counts, strict=True) for row in _rows(body, count, cell)])
         ends = [length * rank // self.size for rank in range(self.size + 1)]
         pieces = [slice(ends[rank], ends[rank + 1]) for rank in range(self.size)]
         out = {rank: _bytes_of([row[pieces[rank]] for row in mine]) for rank in self._links}
-        parts = dict(self.exchange(out, self._links))
-        parts[self.rank] = memoryview(_bytes_of([row[pieces[self.rank]] for row in mine]))
+        parts: dict[int, Buffer] = dict(self.exchange(_SUM, out, self._links))
+        parts[self.rank] = _bytes_of([row[pieces[self.rank]] for row in mine])
         piece = join([row for rank, count in enumerate(counts) for row in _rows(parts[rank], count, cell)])
         total = np.empty(length, cell)
-        for rank, body in enumerate(self.gather(piece.tobytes())):
+        for rank, body in enumerate(self.gather(piece.tobytes(), _SUM)):
             total[pieces[rank]] = np.frombuffer(body, cell)
         return total
 

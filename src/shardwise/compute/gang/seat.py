@@ -39,9 +39,7 @@ def sit(seat: Seat) -> Any:
     except OSError as error:
         raise GangBroken(f"the caller of the gang does not answer at {seat.desk[0]}:{seat.desk[1]}") from error
     with closing(line), _joined(seat, line) as member:
-        result = seat.worker(member)
-        member.leave()
-        return result
+        return seat.worker(member)
 
 
 @contextmanager
@@ -49,20 +47,21 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
     line.settimeout(None)
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host = line.getsockname()[0]
-    with socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
+    with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
         hello = {"rank": seat.rank, "port": door.getsockname()[1], "place": f"{socket.gethostname()}:{os.getpid()}"}
-        hello |= {"token": seat.token.hex(), "host": host}
-        line.sendall(frame(HELLO, json.dumps(hello).encode()))
-        kind, table = receive(line)
-        if kind != TABLE:
-            raise GangBroken("the caller of the gang has closed it")
-        links = _links(seat, door, [(host, port) for host, port in json.loads(table)])
-    mesh = Mesh(seat.rank, seat.size, links)
-    member = SeatedMember(mesh, line, host)
-    try:
-        yield member
-    finally:
-        member.stop()
+        heart.begin({**hello, "token": seat.token.hex(), "host": host})
+        with heart.ending():
+            try:
+                kind, table = receive(line)
+            except OSError as error:
+                raise GangBroken("the caller of the gang has ended it") from error
+            assert kind == TABLE
+            links = _links(seat, door, [(host, port) for host, port in json.loads(table)])
+            heart.mesh = Mesh(seat.rank, seat.size, links)
+            try:
+                yield SeatedMember(heart.mesh, heart, host)
+            finally:
+                heart.mesh.close()
 
 
 def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dict[int, socket.socket]:
@@ -90,17 +89,64 @@ def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dic
     return links
 
 
+class _Heart:
+    """Says on the line that this process lives, from a thread, and whatever else is said there."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.mesh: Mesh | None = None
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def begin(self, hello: Mapping[str, Any]) -> None:
+        self.say(HELLO, json.dumps(hello).encode())
+        self._thread.start()
+
+    def __enter__(self) -> "_Heart":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def say(self, kind: bytes, body: bytes) -> None:
+        with self._lock:
+            self.line.sendall(frame(kind, body))
+
+    def beat(self) -> None:
+        told = [0.0, 0.0, 0.0, 0.0] if self.mesh is None else self.mesh.clock.told()
+        self.say(BEAT, json.dumps(told).encode())
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Tells the caller at the end, also after an error, that it is no loss; what it was the answer tells."""
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self.beat()
+                self.say(DONE, b"")
+
+    def _beat(self) -> None:
+        """Until the end; when the caller is gone, a worker that waits for a peer is woken by an error."""
+        while not self._stopped.wait(BEAT_S):
+            try:
+                self.beat()
+            except OSError:
+                if self.mesh is not None:
+                    self.mesh.hang_up()
+                return
+
+
 class SeatedMember:
     """A member that has joined; see `base.Member`."""
 
-    def __init__(self, mesh: Mesh, line: socket.socket, host: str) -> None:
+    def __init__(self, mesh: Mesh, heart: _Heart, host: str) -> None:
         self._mesh = mesh
-        self._line = line
+        self._heart = heart
         self._host = host
-        self._lock = threading.Lock()  # of what is said on the line
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._thread.start()
 
     @property
     def rank(self) -> int:
@@ -123,7 +169,7 @@ class SeatedMember:
         return self._mesh.broadcast(content)
 
     def barrier(self) -> None:
-        self._mesh.gather(b"")
+        self._mesh.barrier()
 
     def address(self) -> str:
         return self._host
@@ -136,33 +182,7 @@ class SeatedMember:
 
     def _asked(self, question: Any) -> bytes:
         try:
-            self._say(ASK, pickle.dumps(question, pickle.HIGHEST_PROTOCOL))
-            return receive(self._line)[1]
+            self._heart.say(ASK, pickle.dumps(question, pickle.HIGHEST_PROTOCOL))
+            return receive(self._heart.line)[1]
         except OSError as error:
             raise GangBroken("the caller of the gang is gone") from error
-
-    def leave(self) -> None:
-        """Tell the caller that the worker has ended."""
-        with suppress(OSError):  # the result tells it as well
-            self._say(BEAT, json.dumps(self._mesh.clock.told()).encode())
-            self._say(DONE, b"")
-
-    def stop(self) -> None:
-        """Hang up on the peers, and stop beating."""
-        self._stopped.set()
-        self._mesh.close()
-        self._thread.join()
-        self._mesh.release()
-
-    def _beat(self) -> None:
-        """Until the end; when the caller is gone, a worker that waits for a peer is woken by an error."""
-        while not self._stopped.wait(BEAT_S):
-            try:
-                self._say(BEAT, json.dumps(self._mesh.clock.told()).encode())
-            except OSError:
-                self._mesh.close()
-                return
-
-    def _say(self, kind: bytes, body: bytes) -> None:
-        with self._lock:
-            self._line.sendall(frame(kind, body))
