@@ -281,6 +281,11 @@ class BinnedRows(DiskRows):
         self.share = share
         super().__init__(folder, self.binner.features(features), folds)
 
+    @property
+    def source(self) -> "BinnedRows":
+        """The rows of which these are a part, as far as bins are concerned."""
+        return self
+
     def sampled(self, share: float) -> "BinnedRows":
         """About that share of the rows."""
         return self if share >= 1.0 else BinnedRows(self.folder, self.all_features, self.folds, share=share)

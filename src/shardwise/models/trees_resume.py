@@ -24,6 +24,7 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
+from shardwise.compute.gang.base import Member
 from shardwise.core.errors import DataError
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import dump_state, load_state
@@ -98,7 +99,7 @@ class Sampling:
     bagging: float = 1.0  # share of the rows, 1 for all
     columns: float = 1.0
     thresholds: bool = False
-    seed_offset: int = 0  # of the first row's block of 1024 rows: members of a gang draw the bags that one alone would
+    first_bag: int = 0  # block of 1024 rows with which the own rows begin: members draw the bags that one alone would
 
     @property
     def any(self) -> bool:
@@ -108,6 +109,14 @@ class Sampling:
         """The seed with which a segment begins after so many rounds."""
         return derive_seed(self.seed, "segment", rounds) if rounds else self.seed
 
+    def bagging_seed(self, rounds: int) -> int:
+        """LightGBM adds to it the number of the block of rows."""
+        return self.seed_at(rounds) % 2**30 + self.first_bag
+
+    def params(self) -> dict[str, Any]:
+        """What a booster is begun with beside its `seed`."""
+        return {"bagging_seed": self.bagging_seed(0)} if self.bagging < 1.0 else {}
+
 
 def reseed(booster: lgb.Booster, sampling: Sampling, rounds: int) -> None:
     """Begin LightGBM's random numbers anew, as a fit does after so many rounds; nothing where nothing is sampled."""
@@ -116,7 +125,7 @@ def reseed(booster: lgb.Booster, sampling: Sampling, rounds: int) -> None:
     seed = sampling.seed_at(rounds)
     seeds: dict[str, Any] = {"feature_fraction_seed": seed, "extra_seed": seed}
     if sampling.bagging < 1.0:
-        seeds |= {"bagging_seed": seed % 2**30 + sampling.seed_offset, "bagging_fraction": sampling.bagging - _NEARLY}
+        seeds |= {"bagging_seed": sampling.bagging_seed(rounds), "bagging_fraction": sampling.bagging - _NEARLY}
     booster.reset_parameter(seeds)
     booster.reset_parameter({"bagging_fraction": sampling.bagging})
 
@@ -167,23 +176,33 @@ def started(
 class Keeper:
     """Writes checkpoints of a fit into a folder, at most one in `KEEP_S` seconds; without a folder none.
 
-    When it writes has no say in what is learned.
+    When it writes has no say in what is learned. Of several members the first one reads and writes, for all.
     """
 
     folder: Path | None
+    sampling: Sampling
+    member: Member | None = None
     _last_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def _leads(self) -> bool:
+        return self.member is None or self.member.rank == 0
 
     def found(self) -> Progress | None:
         """What an earlier fit has left."""
-        return None if self.folder is None else read_progress(self.folder)
+        progress = read_progress(self.folder) if self.folder is not None and self._leads else None
+        if self.member is None or self.folder is None:
+            return progress
+        content = self.member.broadcast(b"" if progress is None else progress.to_bytes())
+        return Progress.from_bytes(content) if content else None
 
     def keep(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
         """Write where trees and curve have come to, if it is time."""
-        if self.folder is not None and time.monotonic() - self._last_s >= KEEP_S:
+        if self.folder is not None and self._leads and time.monotonic() - self._last_s >= KEEP_S:
             write_progress(self.folder, Progress.of(booster, curve))
             self._last_s = time.monotonic()
 
     def end(self) -> None:
         """The fit is at its end: remove what was written."""
-        if self.folder is not None:
+        if self.folder is not None and self._leads:
             drop_progress(self.folder)

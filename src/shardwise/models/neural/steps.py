@@ -76,7 +76,7 @@ class Steps:
 
         Raises `NotFinite` (on an accelerator up to 32 steps later), `OverBudget` when one row is too much.
         """
-        if self.slices.total == 1:
+        if self.slices.total == 1 and self.slices.member is None:
             total = self._gradients(batch)
         else:
             total, stopped = self._shared(batch, number, going)
