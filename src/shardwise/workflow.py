@@ -8,6 +8,7 @@ of a model, and only ever cuts: what comes next never depends on it.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -157,9 +158,8 @@ def run_trials(run: Run, search: Search) -> None:
     spaces = {name: SPACES[name] for name in ("trees",) if name in (run.config.families or SPACES)}
     limit = run.config.trials or (len(candidates) if run.config.time is None else None)
     study = Study(candidates, spaces, run.config.seed, limit)
-    fitting = Fitting(run, prepared, search.metric.name)
     fitted: list[tuple[FitUnit, FoldResult]] = []  # of one trial
-    with run.stage("train") as stage:
+    with closing(Fitting(run, prepared, search.metric.name)) as fitting, run.stage("train") as stage:
         for unit, result in fitting.results(_units(run, search, study, fitting.slots)):
             if fitted and fitted[0][0].trial != unit.trial:
                 _told(run, search, study, fitted)

@@ -24,6 +24,7 @@ from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
 from shardwise.train.ladder import Rung
+from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
 
@@ -77,6 +78,8 @@ class FitTask:
     memory_bytes: int
     stop: Path | None = None
     device: str = "auto"
+    slices: int = 1
+    shared: SharedFits | None = None  # where models are fitted by several workers; such a task stays in this process
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
@@ -88,18 +91,15 @@ class FitTask:
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
         step_s = PREDICT_S * valid.n_rows * self.target.outputs / self.threads
         watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s)
-        model = self._build(unit)
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         notes: list[str] = []
         run = FitRun(
             seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on,
             note=notes.append, checkpoint=self.models / f".{unit.key}.part", device=self.device,
+            slices=self.slices,
         )  # fmt: skip
-        try:
-            self._free(unit)
-            model.fit(*self._rows(unit, model.traits.reads, valid), run)
-        except Pruned:
-            watch.cut = True
+        model, pruned = self._learned(unit, valid, run)
+        watch.cut = watch.cut or pruned
         fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
         predict_s = time.perf_counter() - fitted
@@ -114,10 +114,30 @@ class FitTask:
             notes=tuple(notes),
         )  # fmt: skip
 
-    def _build(self, unit: FitUnit) -> Model:
+    def _learned(self, unit: FitUnit, valid: DiskRows, run: FitRun) -> tuple[Model, bool]:
+        """The fitted model, and whether the trial was ended early."""
+        self._free(unit)
         family, params = unit.candidate.family, unit.candidate.params
-        held = unit.rung.held_down(params) if family == "trees" else params
-        return build(family, self.target, self.features, held)
+        params = unit.rung.held_down(params) if family == "trees" else params
+        model = build(family, self.target, self.features, params)
+        train, valid = self._rows(unit, model.traits.reads, valid)
+        if self.shared is not None:
+            return self.shared.fit(self._job(unit, params, (train, valid), run), run)
+        try:
+            model.fit(train, valid, run)
+        except Pruned:
+            return model, True
+        return model, False
+
+    def _job(self, unit: FitUnit, params: Mapping[str, Any], rows: tuple[DiskRows, DiskRows], run: FitRun) -> Job:
+        assert self.shared is not None
+        family = unit.candidate.family
+        size = self.shared.size_for(family, params, self.target, rows[0].n_rows)
+        return Job(
+            family=family, params=params, target=self.target, features=self.features, train=rows[0], valid=rows[1],
+            seed=run.seed, threads=max(1, self.shared.cpus // size), memory_bytes=self.memory_bytes // size,
+            slices=self.slices, checkpoint=run.checkpoint, device=self.device, out=self.models / f".{unit.key}.gang",
+        )  # fmt: skip
 
     def _free(self, unit: FitUnit) -> None:
         """On a low rung what is kept for the next candidate goes."""

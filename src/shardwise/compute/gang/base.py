@@ -56,6 +56,10 @@ class Member(Protocol):
         """The caller's answer to the question of rank 0; all members get the same one. Small and picklable."""
         ...
 
+    def call(self, question: Any) -> Any:
+        """The caller's answer to this member alone; no collective. Small and picklable."""
+        ...
+
     def address(self) -> str:
         """The host under which the others reach this member."""
         ...

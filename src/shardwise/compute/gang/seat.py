@@ -177,6 +177,9 @@ class SeatedMember:
     def saw(self, rows: int) -> None:
         self._mesh.clock.rows += rows
 
+    def call(self, question: Any) -> Any:
+        return pickle.loads(self._asked(question))  # noqa: S301 - our caller's
+
     def ask(self, question: Any) -> Any:
         return pickle.loads(self.broadcast(self._asked(question) if self.rank == 0 else None))  # noqa: S301 - our own
 
