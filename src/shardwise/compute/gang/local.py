@@ -22,6 +22,10 @@ class ProcessLauncher:
     def launch(self, messages: list[tuple[Callable[[Any], Any], Any]]) -> "list[Future[Any]]":
         return [self._executor.submit(task, item) for task, item in messages]
 
+    def pids(self) -> list[int]:
+        """Processes of the members that run."""
+        return self._executor.busy_pids()
+
     def end(self) -> None:
         """Kill the processes that run something; new ones take their place."""
         self._executor.interrupt()
