@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from shardwise.compute.gang.base import Gang, Member, View, share_of
+from shardwise.compute.gang.base import Gang, Member, share_of
 from shardwise.core.errors import ConfigError, MemberLost, SchemaError, TaskFailed
+from shardwise.core.events import WorkerView
 
 NAMED_S = 10.0  # within which a lost member is to be named
 SLICES = 8
@@ -148,7 +149,7 @@ class GangConformance:
             assert set(gang.run(SumSlices(shape), size)) == {wanted}
 
     def test_many_exchanges_and_the_view_of_them(self, gang: Gang) -> None:
-        views: list[list[View]] = []
+        views: list[list[WorkerView]] = []
         assert gang.run(Many(300), 3, watch=views.append) == [300] * 3
         assert [view.rank for view in views[-1]] == [0, 1, 2]
         assert [view.rows for view in views[-1]] == [3000] * 3

@@ -1,7 +1,7 @@
 """Where and how models are fitted: side by side or one at a time, in this process or a confined one, on which rung."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from shardwise.compute.base import Executor
@@ -9,6 +9,7 @@ from shardwise.compute.ceiling import cpu_quota
 from shardwise.compute.engines import Asked
 from shardwise.compute.gang.engines import make_gang
 from shardwise.core.errors import OverBudget
+from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
@@ -140,7 +141,11 @@ class Fitting:
         )  # fmt: skip
         run.executor.retire()  # workers that the passes have left idle
         cpus = cpu_quota() if run.config.engine == "local" else choice.size
-        return SharedFits(partial(make_gang, run.config.engine, asked), choice, cpus)
+        return SharedFits(
+            partial(make_gang, run.config.engine, asked), choice, cpus,
+            show=lambda workers: run.events.emit(Working(workers=tuple(workers))),
+            ended=lambda workers: run.note("workers", workers=[asdict(worker) for worker in workers]),
+        )  # fmt: skip
 
     def close(self) -> None:
         """End the workers that fit models together."""

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shardwise.compute.gang.base import Gang, Member, View
+from shardwise.compute.gang.base import Gang, Member
 from shardwise.compute.gang.desk import ignore
 from shardwise.compute.gang.elastic import Elastic
 from shardwise.core.errors import Pruned
+from shardwise.core.events import WorkerView
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Model, Rows
@@ -160,7 +161,8 @@ class SharedFits:
     make: Callable[[], Gang]
     choice: Choice
     cpus: int
-    show: Callable[[list[View]], None] = ignore
+    show: Callable[[list[WorkerView]], None] = ignore
+    ended: Callable[[list[WorkerView]], None] = ignore  # told what the workers of a fit did in all
     _gang: Gang | None = field(default=None, init=False)
 
     def size_for(self, family: str, params: Mapping[str, Any], target: Target, rows: int) -> int:
@@ -175,7 +177,14 @@ class SharedFits:
         self._gang = self._gang or self.make()
         elastic = Elastic(self._gang, run.note)
         size = self.size_for(job.family, job.params, job.target, job.train.n_rows)
-        told = elastic.run(job, size, answer=_Answers(run, elastic.stepped), watch=self.show)
+        last: list[WorkerView] = []
+
+        def watch(workers: list[WorkerView]) -> None:
+            last[:] = workers
+            self.show(workers)
+
+        told = elastic.run(job, size, answer=_Answers(run, elastic.stepped), watch=watch)
+        self.ended(last)
         for text in told["notes"]:
             run.note(text)
         model = load_model(job.out)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from shardwise.core.errors import TaskFailed
+from shardwise.core.events import WorkerView
 
 R = TypeVar("R")
 Call = Callable[[int, Any], Any]  # (rank, what a member asks) -> the answer
@@ -110,20 +110,7 @@ class Launcher(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """What a member did since it began: rows, and seconds of work, of talking, and of waiting for others."""
-
-    rank: int
-    place: str  # host and process
-    rows: int = 0
-    work_s: float = 0.0
-    talk_s: float = 0.0
-    wait_s: float = 0.0
-    rows_s: float = 0.0  # rows per second, of late
-
-
-Watch = Callable[[list[View]], None]
+Watch = Callable[[list[WorkerView]], None]
 
 
 def share_of(rank: int, size: int, total: int) -> range:

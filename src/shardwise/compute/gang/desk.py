@@ -16,10 +16,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, View, Watch
+from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, Watch
 from shardwise.compute.gang.lines import ANSWER, ASK, BEAT, DONE, HELLO, TABLE, Frames, frame
 from shardwise.compute.gang.seat import Seat, sit
 from shardwise.core.errors import ConfigError, MemberLost, ShardwiseError, TaskFailed, WorkerLost
+from shardwise.core.events import WorkerView
 
 SILENT_S = 8.0
 COME_S = 120.0  # for all members to come
@@ -29,7 +30,7 @@ VIEW_S = 1.0
 _PIECE = 2**16
 
 
-def ignore(_views: list[View]) -> None:
+def ignore(_views: list[WorkerView]) -> None:
     """Nobody watches."""
 
 
@@ -90,12 +91,12 @@ class _Line:
     rated: tuple[float, float] = (0.0, 0.0)  # (seconds, rows) when the rate was last worked out
     done: bool = False
 
-    def view(self, now: float) -> View:
+    def view(self, now: float) -> WorkerView:
         rows, work_s, talk_s, wait_s = self.told
         since_s, before = self.rated
         if now > since_s:
             self.rate, self.rated = (rows - before) / (now - since_s) if since_s else 0.0, (now, rows)
-        return View(
+        return WorkerView(
             rank=self.rank, place=self.place, rows=int(rows), work_s=work_s, talk_s=talk_s, wait_s=wait_s,
             rows_s=self.rate,
         )  # fmt: skip
