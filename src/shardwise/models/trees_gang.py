@@ -52,7 +52,7 @@ def network(member: Member | None, threads: int) -> Iterator[dict[str, Any]]:
         port = door.getsockname()[1]
     places = [json.loads(place) for place in member.gather(json.dumps([member.address(), port]).encode())]
     machines = ",".join(f"{host}:{port}" for host, port in places)
-    params = {"tree_learner": "data", "num_machines": member.size, "pre_partition": True, "num_threads": threads}
+    params = {"tree_learner": "data", "num_machines": member.size, "num_threads": threads}
     call("LGBM_NetworkInit", machines.encode(), port, _LISTEN_MINUTES, member.size)
     try:
         yield params

@@ -76,7 +76,7 @@ class StarGang:
         self.close()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Line:
     """The connection of one who may be a member; `rank` is known from its first frame on."""
 
@@ -136,6 +136,7 @@ class Desk:
             if now - self._viewed_s >= VIEW_S and len(self._members) == self.size:
                 watch([self._members[rank].view(now) for rank in range(self.size)])
                 self._viewed_s = now
+        self._hear_the_rest(answer)
         watch([line.view(time.monotonic()) for _, line in sorted(self._members.items())])
         return [future.result() for future in futures]
 
@@ -157,6 +158,12 @@ class Desk:
                 self._strangers.append(_Line(link))
             else:
                 self._read(lines[ready], answer)
+
+    def _hear_the_rest(self, answer: Call) -> None:
+        """What members said last may not be read yet, though their results are here."""
+        until = time.monotonic() + BLAME_S
+        while time.monotonic() < until and not all(line.done for line in self._members.values()):
+            self._listen(answer)
 
     def _read(self, line: _Line, answer: Call) -> None:
         try:
