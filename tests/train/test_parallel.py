@@ -25,8 +25,8 @@ from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_t
 from shardwise.train.parallel import SLICES, Choice, Job, SharedFits, choose_parallel
 
 PARAMS: dict[str, dict[str, Any]] = {
-    "linear": {"epochs": 4, "batch_rows": 64},
-    "neural": {"epochs": 3, "width": 16, "members": 2, "batch_rows": 64, "knots": 4},
+    "linear": {"epochs": 3, "batch_rows": 500},
+    "neural": {"epochs": 3, "width": 16, "members": 2, "batch_rows": 512, "knots": 4},
     "trees": {"n_estimators": 24, "num_leaves": 7, "min_child_samples": 5, "learning_rate": 0.2},
 }
 ROWS = 9000
@@ -66,7 +66,7 @@ class QuickJob(Job):
 
     def __call__(self, member: Member) -> dict[str, Any]:
         sgd.KEEP_S = trees_resume.KEEP_S = 0.0
-        sgd.ROUND_ROWS = 1500
+        sgd.ROUND_ROWS = 4000
         trees.SEGMENT_ROUNDS = 5
         return super().__call__(member)
 
@@ -106,7 +106,7 @@ def test_any_number_of_members_learns_the_same_bits(gang: Gang, folder: Path, fa
     needs(family)
     wanted = job(folder, family, task)
     expected = answer(alone(wanted), task)
-    for size in (1, 2, 3):
+    for size in (2, 3):
         np.testing.assert_array_equal(answer(together(gang, size, wanted)[0], task), expected)
 
 
