@@ -26,6 +26,7 @@ from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Metrics
 from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.links import LINKS
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
@@ -37,6 +38,7 @@ from shardwise.models.trees_text import on_raw_values
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
 ONE_THREAD_CELLS = 2**23  # up to here a second thread brings less than models side by side
+_SOME = 1e-30  # a count that is as good as none
 _MODEL = "model.txt"
 _OBJECTIVES: dict[Task, dict[str | None, str]] = {
     Task.BINARY: {None: "binary"},
@@ -131,21 +133,27 @@ class Trees:
             self._constant = best_constant(self.target, y, weight)
             return
         self._scale = TargetScale.of(y, self.params.target_transform) if self._is_scaled else TargetScale()
+        member, start = run.member, None
+        if member is not None and member.size > 1:  # LightGBM would start each member from its own rows' average
+            constant = best_constant(self.target, self._scale.apply(y), weight)
+            start = LINKS[self.target.task](self.target, constant).start
         del y, weight  # as large as the labels that LightGBM keeps
-        self._learn(train, valid if valid is not None and valid.n_rows else None, run)
+        self._learn(train, valid if valid is not None and valid.n_rows else None, run, start)
 
-    def _learn(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun) -> None:
+    def _learn(
+        self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, start: np.ndarray | None
+    ) -> None:
         member = run.member
         own, own_valid = own_rows(train, member), None if valid is None else self._own_valid(valid, member)
         kept = DATASETS.open(own, own_valid, self._dataset_params(train, run), run.memory_bytes)
-        keeper = Keeper(run.checkpoint, self._sampling(own, run), member)
+        keeper = Keeper(run.checkpoint, self._sampling(own, run), member, start)
         params = self._booster_params(train, run) | keeper.sampling.params()
         with lightgbm_errors(), kept as (train_set, valid_set), network(member, params["num_threads"]) as shared:
             self._label(train_set, own)
             if own_valid is not None and valid_set is not None:
                 self._label(valid_set, own_valid)
             before = keeper.found()
-            with started(before, (train_set, own), (valid_set, own_valid), threads=run.threads):
+            with started(before, keeper.start, (train_set, own), (valid_set, own_valid), threads=run.threads):
                 booster = make_booster(params | shared, train_set, before)
                 if valid_set is not None:
                     booster.add_valid(valid_set, "valid")
@@ -157,8 +165,7 @@ class Trees:
                 self._boost(booster, metrics, run, keeper, before)
             finally:
                 if self.rounds:
-                    text = booster.model_to_string(num_iteration=self.rounds)
-                    self._use(on_raw_values(text, train.binner, self.features))
+                    self._use(on_raw_values(keeper.text(booster, self.rounds), train.binner, self.features))
             keeper.end()
 
     def _own_valid(self, valid: BinnedRows, member: Member | None) -> BinnedRows:
@@ -167,7 +174,10 @@ class Trees:
         return valid if alone else own_rows(valid, member)
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
-        dataset.set_label(self._scale.apply(rows.target()).astype(np.float32))
+        label = self._scale.apply(rows.target()).astype(np.float32)
+        if self.target.task is Task.COUNT and not label.any():
+            label[:1] = _SOME  # LightGBM refuses a member whose counts are all zero
+        dataset.set_label(label)
         dataset.label = None  # LightGBM has a copy of its own
 
     def _boost(

@@ -31,6 +31,7 @@ from shardwise.core.state import dump_state, load_state
 from shardwise.data.rows import BinnedRows
 from shardwise.models.trees_data import PUSH_ROWS, code_floats
 from shardwise.models.trees_row import call
+from shardwise.models.trees_text import shifted
 from shardwise.store.files import write_atomic
 
 SEGMENT_ROUNDS = 50
@@ -47,12 +48,6 @@ class Progress:
     text: str
     rounds: int
     curve: np.ndarray
-
-    @classmethod
-    def of(cls, booster: lgb.Booster, curve: list[tuple[float, float]]) -> "Progress":
-        rounds = booster.current_iteration()
-        text = booster.model_to_string(num_iteration=-1)
-        return cls(text, rounds, np.array(curve, np.float64).reshape(len(curve), 2))
 
     def to_bytes(self) -> bytes:
         text = self.text.encode()
@@ -156,15 +151,19 @@ def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, progress: Pr
 
 @contextmanager
 def started(
-    progress: Progress | None, *pairs: tuple[lgb.Dataset | None, BinnedRows | None], threads: int = 0
-) -> Iterator[None]:
-    """Datasets whose rows begin with the scores of `progress`, until boosters have been made from them."""
-    if progress is None:
-        yield
-        return
+    progress: Progress | None, start: np.ndarray | None, *pairs: tuple[lgb.Dataset | None, BinnedRows | None],
+    threads: int = 0,
+) -> Iterator[None]:  # fmt: skip
+    """Datasets whose rows begin with the scores of `progress`, until boosters have been made from them.
+
+    Without progress they begin with `start` `(scores,)`, or with what LightGBM finds by itself.
+    """
     there = [(dataset, rows) for dataset, rows in pairs if dataset is not None and rows is not None]
     for dataset, rows in there:
-        dataset.set_field("init_score", np.ravel(scores(progress.text, rows, threads), order="F"))
+        if progress is not None:
+            dataset.set_field("init_score", np.ravel(scores(progress.text, rows, threads), order="F"))
+        elif start is not None:
+            dataset.set_field("init_score", np.repeat(start, rows.n_rows))
     try:
         yield
     finally:
@@ -182,6 +181,7 @@ class Keeper:
     folder: Path | None
     sampling: Sampling
     member: Member | None = None
+    start: np.ndarray | None = None  # scores from which boosting starts, where it is given them
     _last_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -191,15 +191,23 @@ class Keeper:
     def found(self) -> Progress | None:
         """What an earlier fit has left."""
         progress = read_progress(self.folder) if self.folder is not None and self._leads else None
-        if self.member is None or self.folder is None:
-            return progress
-        content = self.member.broadcast(b"" if progress is None else progress.to_bytes())
-        return Progress.from_bytes(content) if content else None
+        if self.member is not None and self.folder is not None:
+            content = self.member.broadcast(b"" if progress is None else progress.to_bytes())
+            progress = Progress.from_bytes(content) if content else None
+        if progress is not None:
+            self.start = None  # its trees hold it
+        return progress
+
+    def text(self, booster: lgb.Booster, rounds: int = -1) -> str:
+        """The model of so many rounds (-1: all), with the scores from which it started."""
+        text = booster.model_to_string(num_iteration=rounds)
+        return text if self.start is None else shifted(text, self.start.tolist())
 
     def keep(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
         """Write where trees and curve have come to, if it is time."""
         if self.folder is not None and self._leads and time.monotonic() - self._last_s >= KEEP_S:
-            write_progress(self.folder, Progress.of(booster, curve))
+            points = np.array(curve, np.float64).reshape(len(curve), 2)
+            write_progress(self.folder, Progress(self.text(booster), booster.current_iteration(), points))
             self._last_s = time.monotonic()
 
     def end(self) -> None:
