@@ -16,7 +16,7 @@ from shardwise.compute.gang.local import ProcessLauncher
 from shardwise.core.errors import Pruned
 from shardwise.core.target import Task
 from shardwise.data.rows import BinnedRows, DiskRows
-from shardwise.models import sgd, trees, trees_resume
+from shardwise.models import sgd, trees, trees_gang, trees_resume
 from shardwise.models.base import FitRun, Model
 from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
@@ -27,9 +27,14 @@ from shardwise.train.parallel import SLICES, Choice, Job, SharedFits, choose_par
 PARAMS: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 3, "batch_rows": 500},
     "neural": {"epochs": 3, "width": 16, "members": 2, "batch_rows": 512, "knots": 4},
-    "trees": {"n_estimators": 24, "num_leaves": 7, "min_child_samples": 5, "learning_rate": 0.2},
+    "trees": {"n_estimators": 24, "num_leaves": 7, "learning_rate": 0.2},
 }
-ROWS = 9000
+ROWS = {Task.MULTICLASS: 45_000}  # else 9000
+
+
+@pytest.fixture(autouse=True)
+def small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees_gang, "LEAST_ROWS", 1024)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows_of(folder: Path, task: Task, reads: str) -> Pair:
     """Sorted by the target, so that members see unlike rows; two partitions and an empty one."""
     place = folder / f"{task}-{reads}"
-    table = tiny_table(task, ROWS)
+    table = tiny_table(task, ROWS.get(task, 9000) if reads == "bins" else 9000)
     order = np.argsort(table.y, kind="stable")
     if not place.exists():
         return on_disk(place, type(table)(table.X[order], table.y[order], None, table.folds), reads=reads)
@@ -115,17 +120,12 @@ def test_any_number_of_members_learns_the_same_bits(gang: Gang, folder: Path, fa
 def test_members_grow_the_trees_of_one(gang: Gang, folder: Path, task: Task, params: dict[str, Any]) -> None:
     wanted = job(folder, "trees", task, **params)
     one = alone(wanted)
-    X, y = floats(folder, task)
+    chunk = rows_of(folder, task, "floats")[1].in_memory(2**40)
     for size in (2, 3):
         model, _ = together(gang, size, wanted)
         assert model.rounds == one.rounds  # type: ignore[attr-defined]
-        losses = [task_loss(wanted.target, y, each.predict(X), None) for each in (one, model)]
+        losses = [task_loss(wanted.target, chunk.y, each.predict(chunk.X), None) for each in (one, model)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-
-
-def floats(folder: Path, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    chunk = rows_of(folder, task, "floats")[1].in_memory(2**40)
-    return chunk.X, chunk.y
 
 
 @pytest.mark.parametrize("family", ["linear", "neural", "trees"])
@@ -179,6 +179,7 @@ def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
     assert shared.size_for("trees", {}, number, 3000) == 2
     assert shared.size_for("trees", {}, quantile, 100_000) == 1
     assert shared.size_for("trees", {"objective": "l1"}, number, 100_000) == 1
+    assert shared.size_for("trees", {"extra_trees": True}, number, 100_000) == 1
     assert shared.size_for("linear", {}, quantile, 100) == 4
     assert shared.size_for("baseline", {}, number, 100) == 1
 

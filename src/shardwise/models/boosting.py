@@ -81,7 +81,9 @@ class Metrics:
         return self._joint({"offset": mean}, self._total)["offset"]
 
 
-Joint = Callable[[Mapping[str, float], float], Mapping[str, float]]  # means over some rows, and their weight -> over all
+Joint = Callable[
+    [Mapping[str, float], float], Mapping[str, float]
+]  # means over some rows, and their weight -> over all
 
 
 def _alone(values: Mapping[str, float], _weight: float) -> Mapping[str, float]:

@@ -22,6 +22,7 @@ from shardwise.core.errors import ConfigError, PackageError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
+from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Metrics
@@ -31,7 +32,7 @@ from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors
-from shardwise.models.trees_gang import first_bag, joined, most_members, network, own_rows
+from shardwise.models.trees_gang import first_bag, joined, network, own_rows
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_row import SingleRow
 from shardwise.models.trees_text import on_raw_values
@@ -140,9 +141,7 @@ class Trees:
         del y, weight  # as large as the labels that LightGBM keeps
         self._learn(train, valid if valid is not None and valid.n_rows else None, run, start)
 
-    def _learn(
-        self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, start: np.ndarray | None
-    ) -> None:
+    def _learn(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, start: np.ndarray | None) -> None:
         member = run.member
         own, own_valid = own_rows(train, member), None if valid is None else self._own_valid(valid, member)
         kept = DATASETS.open(own, own_valid, self._dataset_params(train, run), run.memory_bytes)
@@ -170,7 +169,7 @@ class Trees:
 
     def _own_valid(self, valid: BinnedRows, member: Member | None) -> BinnedRows:
         """The validation rows that this member scores: all of them where a share does not tell, or is nothing."""
-        alone = member is None or self.params.stop_metric == "roc_auc" or most_members(valid.n_rows) < member.size
+        alone = member is None or self.params.stop_metric == "roc_auc" or valid.n_rows < ALIGNED_ROWS * member.size
         return valid if alone else own_rows(valid, member)
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:

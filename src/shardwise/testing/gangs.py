@@ -188,5 +188,3 @@ class GangConformance:
     def test_where_there_is_no_room_it_is_said(self, gang: Gang, size: int) -> None:
         with pytest.raises(ConfigError, match=f"{size} members were asked for, there is room for"):
             gang.run(who, size)
-
-

@@ -167,8 +167,8 @@ class SharedFits:
 
     def size_for(self, family: str, params: Mapping[str, Any], target: Target, rows: int) -> int:
         """How many members fit a model together."""
-        percentiles = target.task is Task.QUANTILE or params.get("objective") == "l1"
-        if family not in self.choice.families or (family == "trees" and percentiles):
+        alone = target.task is Task.QUANTILE or params.get("objective") == "l1" or params.get("extra_trees")
+        if family not in self.choice.families or (family == "trees" and alone):
             return 1
         return min(self.choice.size, most_members(rows) if family == "trees" else SLICES)
 

@@ -76,9 +76,7 @@ class Gang(Protocol):
         """How many members can be started together now."""
         ...
 
-    def run(
-        self, worker: Callable[[Member], R], size: int, *, answer: Call = ..., watch: "Watch" = ...
-    ) -> list[R]:
+    def run(self, worker: Callable[[Member], R], size: int, *, answer: Call = ..., watch: "Watch" = ...) -> list[R]:
         """Run `worker(member)` in `size` members at once; what they return, by rank.
 
         The worker is picklable, by reference to its module. `answer(rank, question)` is called in this thread for what

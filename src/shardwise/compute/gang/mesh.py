@@ -136,9 +136,7 @@ class Mesh:
             self._wait(sending, receiving)
             wait_s += time.monotonic() - began
 
-    def _move(
-        self, sending: dict[int, _Sending], receiving: dict[int, _Receiving], got: dict[int, memoryview]
-    ) -> None:
+    def _move(self, sending: dict[int, _Sending], receiving: dict[int, _Receiving], got: dict[int, memoryview]) -> None:
         rank = self.rank
         try:
             for rank, outgoing in list(sending.items()):
