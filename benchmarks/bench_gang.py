@@ -73,7 +73,7 @@ def campaigns(folder: Path, count: int) -> dict[str, Any]:
     launcher = ProcessLauncher(2, threads=1)
     try:
         for number in range(count):
-            counts, killed = campaign(launcher, folder, random.Random(number))  # noqa: S311 - reproducible
+            counts, killed = campaign(launcher, folder, random.Random(number))
             right += bool((counts == EPOCHS).all())
             kills += killed
     finally:
@@ -89,7 +89,7 @@ def campaign(launcher: ProcessLauncher, folder: Path, chance: random.Random) -> 
     shutil.rmtree(checkpoint, ignore_errors=True)
     gang, work = StarGang(launcher), Count(folder / "rows", checkpoint, EPOCHS)
     for killed, size in enumerate((1, 2)):
-        with _killer(launcher, chance):
+        with _Killer(launcher, chance):
             try:
                 return gang.run(work, size)[0], killed
             except MemberLost:
@@ -97,7 +97,7 @@ def campaign(launcher: ProcessLauncher, folder: Path, chance: random.Random) -> 
     return gang.run(work, 1)[0], 2
 
 
-class _killer:
+class _Killer:
     """Kills a member at a random instant after all have begun, unless the work has ended before."""
 
     def __init__(self, launcher: ProcessLauncher, chance: random.Random) -> None:

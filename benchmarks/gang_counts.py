@@ -6,6 +6,7 @@ gradient is another one (ones in the places of the rows), and a step adds it to 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def write_rows(folder: Path, rows: int) -> None:
     """Rows whose target is their number, in uneven partitions, one of them empty."""
     writer = RowsWriter(folder, 1)
     ends = [0, rows // 7, rows // 7, rows // 2, rows]
-    for index, (start, stop) in enumerate(zip(ends, ends[1:], strict=False)):
+    for index, (start, stop) in enumerate(pairwise(ends)):
         y = np.arange(start, stop, dtype=np.float64)
         writer.write(index, np.zeros((stop - start, 1), np.float32), y, None, np.zeros(stop - start, np.int8))
 

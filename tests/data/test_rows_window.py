@@ -32,7 +32,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def codes(rows: BinnedRows) -> np.ndarray:
-    return np.concatenate([rows.block(number).X for number in range(len(rows.block_rows()))])
+    parts = [rows.block(number).X for number in range(len(rows.block_rows()))]
+    return np.concatenate([np.empty((0, len(FEATURES)), np.uint8), *parts])
 
 
 @pytest.mark.parametrize("share", [1.0, 0.6])

@@ -84,9 +84,10 @@ def test_without_validation_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise Killed
 
     write = Keeper.keep
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Keeper, "keep", keep_and_die)
+    monkeypatch.setattr(Keeper, "keep", keep_and_die)
+    with pytest.raises(Killed):
         fit((train, None), Task.BINARY, SAMPLED, checkpoint=tmp_path / "kept")  # type: ignore[arg-type]
+    monkeypatch.setattr(Keeper, "keep", write)
     again = fit((train, None), Task.BINARY, SAMPLED, checkpoint=tmp_path / "kept")  # type: ignore[arg-type]
     assert again.rounds == whole.rounds == 33
     assert again._text == whole._text

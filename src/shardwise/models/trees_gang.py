@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-
 from shardwise.compute.gang.base import Member
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow, window_of

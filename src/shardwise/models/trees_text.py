@@ -59,10 +59,10 @@ def shifted(text: str, start: Sequence[float]) -> str:
 
 def _moved(tree: str, score: float) -> str:
     fields = dict(line.split("=", 1) for line in tree.splitlines() if "=" in line)
-    moved = {
+    moved: dict[str, str] = {
         name: " ".join(repr(float(value) + score) for value in fields[name].split())
-        for name in ("leaf_value", "internal_value")
-        if name in fields
+        for name in fields
+        if name in ("leaf_value", "internal_value")
     }
     return _replaced(tree, moved)
 

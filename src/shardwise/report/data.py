@@ -43,7 +43,7 @@ class ReportData:
     test          y `(n,)`, prediction `(n,)` or `(n, classes)`, metrics `{name: {value, low, high}}`
     slices        dicts: column, value, rows, score, low, high
     stages        dicts: stage, seconds, rows, peak_bytes
-    workers       dicts, one for each model that workers fitted together: workers `[{rank, rows, work_s, talk_s, wait_s}]`
+    workers       dicts, one per model that workers fitted together: workers `[{rank, rows, work_s, talk_s, wait_s}]`
     reading       dicts, one per partition: partition, path, accesses, rows, seconds
     ceilings      memory_bytes `{limit, peak}`, time_s `{limit, used}`, samples `[(t_s, bytes)]`
     package       path, hash, size_bytes

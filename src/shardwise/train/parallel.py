@@ -56,7 +56,8 @@ def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, familie
             size=workers, families=wanted, text=f"Each model ({names}) is fitted by {workers} workers, as asked."
         )
     if rows < LARGE_ROWS:
-        text = f"Each model is fitted by one worker: with {rows:,} rows (below {LARGE_ROWS:,}) many side by side gain more."
+        few = f"with {rows:,} rows (below {LARGE_ROWS:,}) many side by side gain more"
+        text = f"Each model is fitted by one worker: {few}."
         return Choice(size=1, text=text)
     if engine in CLUSTERS:
         text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."

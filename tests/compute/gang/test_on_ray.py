@@ -7,7 +7,7 @@ from shardwise.testing.gangs import GangConformance
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
-from shardwise.compute.gang.on_ray import ray_gang  # noqa: E402
+from shardwise.compute.gang.on_ray import ray_gang
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 

@@ -1,4 +1,4 @@
-"""A gang that goes on without those it has lost: begun again from the worker's own checkpoint, smaller if it must be."""
+"""A gang that goes on after a loss: begun again from the worker's own checkpoint, smaller if it must be."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

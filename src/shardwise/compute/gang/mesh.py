@@ -267,4 +267,5 @@ def _added(known: Mapping[_Span, np.ndarray], start: int, stop: int) -> np.ndarr
     if (start, stop) in known:
         return known[start, stop]
     middle = (start + stop) // 2
-    return _added(known, start, middle) + _added(known, middle, stop)
+    total: np.ndarray = _added(known, start, middle) + _added(known, middle, stop)
+    return total

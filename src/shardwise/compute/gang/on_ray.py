@@ -15,7 +15,7 @@ _PLACE_S = 60.0  # for Ray to find room for all members
 
 
 class RayLauncher:
-    """Starts members as actors of one CPU each, anew for each run; see `RayExecutor` for the session and the address."""
+    """Starts members as actors of one CPU each, anew for each run; `RayExecutor` has the session and the address."""
 
     def __init__(self, workers: int | None = None, *, address: str | None = None) -> None:
         self._ray = library("ray", "ray")
