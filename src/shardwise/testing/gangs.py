@@ -53,11 +53,13 @@ def wide_range(shape: tuple[int, ...], number: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SumSlices:
-    shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
 
-    def __call__(self, member: Member) -> bytes:
+    def __call__(self, member: Member) -> tuple[bytes, ...]:
         mine = share_of(member.rank, member.size, SLICES)
-        return member.sum_slices({i: wide_range(self.shape, i) for i in mine}, SLICES).tobytes()
+        return tuple(
+            member.sum_slices({i: wide_range(shape, i) for i in mine}, SLICES).tobytes() for shape in self.shapes
+        )
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,10 @@ class GangConformance:
             np.testing.assert_array_equal(result["sum"], np.full((2, 3), sum(range(1, size + 1))))
             assert result["asked"] == 42
 
-    @pytest.mark.parametrize("shape", [(), (5,), (30, 41), (200_003,)])
-    def test_slices_sum_to_the_same_bits_on_any_number_of_members(self, gang: Gang, shape: tuple[int, ...]) -> None:
-        wanted = plain_sum(shape)
-        for size in (1, 2, 3):
-            assert set(gang.run(SumSlices(shape), size)) == {wanted}
+    @pytest.mark.parametrize("size", [1, 2, 3])
+    def test_slices_sum_to_the_same_bits_on_any_number_of_members(self, gang: Gang, size: int) -> None:
+        shapes = ((), (5,), (0, 3), (30, 41), (200_003,))
+        assert set(gang.run(SumSlices(shapes), size)) == {tuple(map(plain_sum, shapes))}
 
     def test_many_exchanges_and_the_view_of_them(self, gang: Gang) -> None:
         views: list[list[WorkerView]] = []
