@@ -129,7 +129,7 @@ def findings(table: pd.DataFrame, target: str, drop: tuple[str, ...] = ()) -> li
         except _EnoughError:
             with SqliteJournal(folder / "bench" / "journal.db") as journal:
                 noted = [record for record in journal.read() if record["kind"] == "findings"]
-            return list(noted[-1]["findings"])
+            return list(noted[-1]["findings"]) if noted else []  # nothing is noted where nothing was found
     raise RuntimeError("the run ended before the leak tests")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from shardwise.compute.ceiling import crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
@@ -46,7 +47,7 @@ BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs late
 BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
-REPORT_S = 4.0  # what the sealed test's intervals and the report take, at most
+REPORT_S, REPORT_COLUMN_S = 3.0, 0.003  # what the sealed test's intervals and the report take, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +184,14 @@ def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUn
         candidate = with_held(proposed, run.config.params)
         for index, fold in enumerate(folds):
             key = unit_key(FORMAT, "fit", prepared.rows.name, candidate.to_json(), number, index, search.metric.name)
-            left_s = run.deadline.remaining_s() - _reserve_s(run, search)
+            left_s = run.deadline.remaining_s() - _reserve_s(run, search, first=number <= 1)
             first = number <= 1 and index == 0  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
                 if number == 0 and not run.interrupts.stop_requested:
                     break  # of the baseline one fold is enough; then comes the first real model
-                return
+                if not run.model(key).exists():
+                    return  # what was cut before counts as it is
             waves = -(-(len(folds) - index) // slots)  # what is left of the trial, `slots` folds at a time
             deadline = time.monotonic() + max(left_s, 0.0) / waves
             yield FitUnit(
@@ -198,14 +200,21 @@ def _units(run: Run, search: Search, study: Study, slots: int) -> Iterator[FitUn
             )  # fmt: skip
 
 
-def _reserve_s(run: Run, search: Search) -> float:
-    """Seconds to keep for the sealed test, the package and the report."""
+def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
+    """Seconds to keep for the sealed test of the models so far, the package and the report.
+
+    While none is trained the time for the test is what it may be; the first one keeps time for itself, see `FitTask`.
+    """
     test_rows = search.prepared.fold_rows.get(TEST, 0)
     most_s = TEST_SHARE * (run.deadline.limit_s or 0.0) if test_rows else 0.0
     trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:BLENDED_TRIALS]
-    test_s = 1.2 * test_rows * sum(slowest) if trained else most_s
-    return REPORT_S + search.seal_s + min(most_s, test_s)
+    test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
+    return _report_s(search) + search.seal_s + min(most_s, test_s)
+
+
+def _report_s(search: Search) -> float:
+    return crowd() * (REPORT_S + REPORT_COLUMN_S * len(search.prepared.dataset.schema))
 
 
 def _told(run: Run, search: Search, study: Study, fitted: Sequence[tuple[FitUnit, FoldResult]]) -> None:
@@ -328,7 +337,7 @@ def conclude(run: Run, search: Search) -> TrainResult:
     with run.stage("test") as stage:
         chosen = choose(run, search)
         members = [(fold, weight) for _, fold, weight in chosen.members]
-        left_s = run.deadline.remaining_s() - REPORT_S - 1.5 * search.seal_s
+        left_s = run.deadline.remaining_s() - _report_s(search) - 1.5 * search.seal_s
         test = open_test(run, search.prepared, members, left_s)
         stage["rows"] = len(test.y)
     with run.stage("package"):

@@ -16,6 +16,7 @@ from shardwise.compute.ceiling import (
     available_bytes,
     check_disk,
     cpu_quota,
+    crowd,
     disk_free,
     memory_limit_bytes,
     tree_memory_bytes,
@@ -202,3 +203,10 @@ def test_a_lap_has_the_peak_since_the_last_one() -> None:
     watch.sample()
     assert watch.lap() == 30
     assert watch.peak_bytes == 50
+
+
+@pytest.mark.parametrize(("load", "expected"), [(0.1, 1.0), (2.0, 1.0), (5.0, 2.5), (40.0, 3.0)])
+def test_a_crowded_machine_is_told(monkeypatch: pytest.MonkeyPatch, load: float, expected: float) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert crowd() == expected

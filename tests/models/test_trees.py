@@ -11,7 +11,7 @@ from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetE
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Task
 from shardwise.data.bins import MISSING, Binner
-from shardwise.models import trees
+from shardwise.models import trees, trees_scores
 from shardwise.models.base import FitRun
 from shardwise.models.boosting import Curve
 from shardwise.models.trees import Trees
@@ -44,10 +44,50 @@ class TestManyThreads(ModelConformance):
             yield
 
 
+class TestManyBlocks(ModelConformance):
+    """Of models with many leaves a block of trees after the other is predicted; here three trees at a time."""
+
+    family = "trees"
+    params: ClassVar[dict[str, Any]] = {"n_estimators": 20, "num_leaves": 7, "min_child_samples": 5}
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def blocks_are_small(cls) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trees_scores, "BLOCK_LEAVES", 21)
+            yield
+
+
 def fit(folder: Path, task: Task, table: Table | None = None, **params: Any) -> Trees:
     model = Trees(tiny_target(task), FEATURES, **{"n_estimators": 60, "min_child_samples": 5, **params})
     model.fit(*on_disk(folder, table or tiny_table(task), reads="bins"), FitRun(seed=1))
     return model
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+    table = tiny_table(task)
+    whole = fit(tmp_path / "rows", task, table, num_leaves=7)
+    whole.save(tmp_path / "model")
+    calls: list[tuple[int, int]] = []
+
+    def spy(self: lgb.Booster, *args: Any, **kwargs: Any) -> Any:
+        calls.append((kwargs["start_iteration"], kwargs["num_iteration"]))
+        return predict(self, *args, **kwargs)
+
+    predict = lgb.Booster.predict
+    monkeypatch.setattr(lgb.Booster, "predict", spy)
+    expected = whole.predict(table.X)
+    assert len(calls) == 1
+    calls.clear()
+    monkeypatch.setattr(trees_scores, "BLOCK_LEAVES", 7 * 4 * (len(expected.T) if task is Task.MULTICLASS else 1))
+    blocks = Trees.load(tmp_path / "model")
+    together = blocks.predict(table.X)
+    assert len(calls) == -(-whole.rounds // 4)
+    assert sum(count for _, count in calls) >= whole.rounds
+    np.testing.assert_allclose(together, expected, rtol=1e-10)
+    alone = np.concatenate([blocks.predict(row[None]) for row in table.X[:50]])
+    np.testing.assert_array_equal(alone, together[:50])
 
 
 @pytest.mark.parametrize("categorical", ["native", "ordinal"])

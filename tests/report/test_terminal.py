@@ -8,7 +8,7 @@ from shardwise.core.events import Advanced, Event, RunOpened, Said, Scored, Stag
 from shardwise.report.terminal import PlainLog, TerminalProgress, make_progress
 
 EVENTS: list[Event] = [
-    RunOpened(name="mine", folder="runs/mine", used_s=70.0, limit_s=300.0, memory_bytes=2 * 10**9),
+    RunOpened(name="mine", folder="runs/mine", used_s=70.0, limit_s=300.0, memory_bytes=2 * 10**9, again=True),
     StageStarted(stage="profile", total=3),
     Advanced(stage="profile", rows=1000),
     Said(text="look here", level="warning"),
@@ -35,6 +35,14 @@ def test_plain_lines_tell_stage_score_and_ceilings() -> None:
         "best",
     ):
         assert word in text
+
+
+def test_a_new_run_does_not_go_on_however_long_it_took_to_start() -> None:
+    stream = io.StringIO()
+    with make_progress(stream) as log:
+        log(RunOpened(name="mine", folder="runs/mine", used_s=9.0, limit_s=None, memory_bytes=None))
+    assert "mine" in stream.getvalue()
+    assert "goes on" not in stream.getvalue()
 
 
 def test_the_live_panel_shows_all_ceilings_against_use() -> None:

@@ -9,8 +9,9 @@ from shardwise.train.trainer import LONG_STEP_S, _Watch
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that goes on when it is told to: `clock["s"]`."""
-    now = {"s": 1000.0}
+    now = {"s": 1000.0, "worked_s": 0.0}
     monkeypatch.setattr(trainer.time, "monotonic", lambda: now["s"])
+    monkeypatch.setattr(trainer.time, "process_time", lambda: now["worked_s"])
     return now
 
 
@@ -43,3 +44,14 @@ def test_of_a_long_step_some_seconds_count(clock):
     clock["s"] += 10.0 - LONG_STEP_S / 2
     assert watch.go_on()
     assert not watch.report(3, 0.3)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 500), (2.0, 500), (0.25, 200)])
+def test_what_comes_after_the_fit_takes_longer_where_others_work_too(clock, share, expected):
+    watch = _Watch(deadline=1100.0, stop=None, step_s=0.1)  # a step takes 0.1 s, and as much afterwards
+    steps = 0
+    while watch.report(steps + 1, 0.5):
+        steps += 1
+        clock["s"] += 0.1
+        clock["worked_s"] += 0.1 * share
+    assert abs(steps - expected) <= 2

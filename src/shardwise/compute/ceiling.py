@@ -108,6 +108,13 @@ def number_in(path: Path, name: str) -> int:
     return next((int(words[1]) for words in lines if len(words) == 2 and words[0] == name), 0)
 
 
+def crowd(most: float = 3.0) -> float:
+    """Processes that want to run, per core, over the last minute: 1 where none has to wait, `most` at most."""
+    if not hasattr(os, "getloadavg"):  # not on Windows
+        return 1.0
+    return min(most, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+
+
 def tree_memory_bytes(pid: int | None = None, root: Path = ROOT) -> int:
     """Physical memory of a process (default: this one) and all its descendants.
 

@@ -270,7 +270,7 @@ class ColumnProfile:
     @property
     def distinct(self) -> float:
         """Distinct values, missing ones aside; an estimate beyond `limits.distinct`, see `distinct_error`."""
-        return float(len(self.counts.top())) if self.counts.is_exact else self.distincts.estimate
+        return float(len(self.counts)) if self.counts.is_exact else self.distincts.estimate
 
     @property
     def distinct_error(self) -> float:

@@ -34,7 +34,7 @@ from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors
 from shardwise.models.trees_gang import first_bag, joined, network, own_rows
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
-from shardwise.models.trees_row import SingleRow
+from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_text import on_raw_values
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
@@ -118,7 +118,7 @@ class Trees:
         self._scale = TargetScale()
         self._text = ""
         self._booster: lgb.Booster | None = None
-        self._single: SingleRow | None = None
+        self._scores: TreeScores | None = None
         self._constant: np.ndarray | None = None  # where there is nothing to split, float64 (outputs,)
 
     def fit(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun) -> None:
@@ -129,7 +129,7 @@ class Trees:
         self.threads = run.threads
         y, weight = labels(train)
         self._check_target(y)
-        self._booster, self._single, self._constant, self.rounds = None, None, None, 0
+        self._booster, self._scores, self._constant, self.rounds = None, None, None, 0
         if not train.features or (self.target.task is Task.COUNT and not y.any()):
             self._constant = best_constant(self.target, y, weight)
             return
@@ -205,7 +205,9 @@ class Trees:
 
     def _use(self, text: str) -> None:
         self._text = text
-        self._booster, self._single = lgb.Booster(model_str=text), None
+        self._booster = booster = lgb.Booster(model_str=text)
+        leaves = self.params.num_leaves
+        self._scores = TreeScores(booster, self.target.task, features=len(self.features), leaves=leaves)
 
     @property
     def _is_scaled(self) -> bool:
@@ -284,13 +286,8 @@ class Trees:
         return self._scale.invert(raw) if self._is_scaled else raw
 
     def _raw(self, X: np.ndarray) -> np.ndarray:
-        assert self._booster is not None
-        if len(X) == 1:
-            if self._single is None:
-                self._single = SingleRow(self._booster, len(self.features), self._booster.num_model_per_iteration())
-            return self._single(X).reshape(self._shape(1))
-        raw = np.asarray(self._booster.predict(X, num_threads=self.threads, verbosity=-1))
-        return raw.reshape(self._shape(len(X)))
+        assert self._scores is not None
+        return self._scores(X, self.threads).reshape(self._shape(len(X)))
 
     def _shape(self, n_rows: int) -> tuple[int, ...]:
         return (n_rows, self.target.outputs) if self.target.task is Task.MULTICLASS else (n_rows,)

@@ -8,20 +8,25 @@ takes the address of the row and does nothing else. The trees are summed in the 
 import ctypes
 import threading
 import weakref
+from functools import partial
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 
 _LIB: Any = vars(lgb.basic)["_LIB"]  # the library as LightGBM has loaded it
-_NORMAL, _FLOAT32 = 0, 0  # C_API_PREDICT_NORMAL, C_API_DTYPE_FLOAT32
+_NORMAL, _RAW, _FLOAT32 = 0, 1, 0  # C_API_PREDICT_NORMAL, C_API_PREDICT_RAW_SCORE, C_API_DTYPE_FLOAT32
 _PARAMETERS = b"num_threads=1 verbosity=-1"
 
 
 class SingleRow:
-    """Predicts a row of `features` float32 numbers into `outputs` float64 numbers. May be shared by threads."""
+    """Predicts a row of `features` float32 numbers into `outputs` float64 numbers. May be shared by threads.
 
-    def __init__(self, booster: lgb.Booster, features: int, outputs: int) -> None:
+    `raw` asks for the sums before the link. All rounds of the booster count: two handles on some rounds each of one
+    booster would not do, because LightGBM keeps one predictor per booster and does not look at the first round.
+    """
+
+    def __init__(self, booster: lgb.Booster, features: int, outputs: int, *, raw: bool = False) -> None:
         self._booster = booster  # which must outlive the handle
         self._shape = (1, features)
         self._row = np.empty(self._shape, np.float32)
@@ -30,7 +35,8 @@ class SingleRow:
         self._out_address = self._out.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
         self._length = ctypes.c_int64()
         self._length_address = ctypes.byref(self._length)
-        self._handle = _opened(booster, features)
+        self._raw = raw
+        self._handle = _opened(booster, features, raw=raw)
         self._lock = threading.Lock()
         self._end = weakref.finalize(self, _LIB.LGBM_FastConfigFree, self._handle)
 
@@ -47,14 +53,15 @@ class SingleRow:
             return self._out.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SingleRow, (self._booster, self._shape[1], len(self._out))
+        return partial(SingleRow, raw=self._raw), (self._booster, self._shape[1], len(self._out))
 
 
-def _opened(booster: lgb.Booster, features: int) -> ctypes.c_void_p:
+def _opened(booster: lgb.Booster, features: int, *, raw: bool) -> ctypes.c_void_p:
     handle = ctypes.c_void_p()
     code = _LIB.LGBM_BoosterPredictForMatSingleRowFastInit(
-        booster._handle, _NORMAL, 0, -1, _FLOAT32, ctypes.c_int32(features), _PARAMETERS, ctypes.byref(handle)
-    )
+        booster._handle, _RAW if raw else _NORMAL, 0, -1, _FLOAT32, ctypes.c_int32(features), _PARAMETERS,
+        ctypes.byref(handle),
+    )  # fmt: skip
     _check(code)
     return handle
 

@@ -39,7 +39,8 @@ def on_raw_values(text: str, binner: Binner, features: Sequence[Feature]) -> str
     """The text of a model that was learned on codes, for float32 rows `(rows, features)`."""
     head, *pieces = without_parameters(text).split(f"\n{_TREE}")
     last, tail = pieces[-1].split(_END, 1)
-    trees = [_tree(f"{_TREE}{piece}", binner) for piece in [*pieces[:-1], last.removesuffix("\n")]]
+    spelled = [[repr(float(bound)) for bound in bounds] for bounds in binner.bounds]
+    trees = [_tree(f"{_TREE}{piece}", binner, spelled) for piece in [*pieces[:-1], last.removesuffix("\n")]]
     sizes = " ".join(str(len(tree.encode()) + 1) for tree in trees)
     return "\n".join([_header(head, binner, features, sizes), *trees, _END]) + tail
 
@@ -90,22 +91,19 @@ def _infos(binner: Binner, features: Sequence[Feature]) -> list[str]:
     return infos
 
 
-def _tree(text: str, binner: Binner) -> str:
+def _tree(text: str, binner: Binner, spelled: Sequence[Sequence[str]]) -> str:
+    """A tree whose `code <= k` is `x <= bound k`; a split beyond the last bound parts the missing ones, and stays."""
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if not fields.get("split_feature"):
         return text
     split = np.array(fields["split_feature"].split(), np.int64)
     kinds = np.array(fields["decision_type"].split(), np.int64)
-    thresholds = fields["threshold"].split()
+    thresholds, numbers = fields["threshold"].split(), split.tolist()
     for i in np.flatnonzero((kinds & _CATEGORICAL) == 0).tolist():
-        thresholds[i] = repr(_bound(binner.bounds[split[i]], float(thresholds[i])))
+        bounds, code = spelled[numbers[i]], float(thresholds[i])
+        thresholds[i] = bounds[int(code)] if code < len(bounds) else repr(code)
     columns = " ".join(map(str, binner.columns[split].tolist()))
     return _replaced(text, {"split_feature": columns, "threshold": " ".join(thresholds)})
-
-
-def _bound(bounds: np.ndarray, threshold: float) -> float:
-    """The raw value up to which `code <= threshold` holds; a split beyond the last bound parts the missing ones off."""
-    return float(bounds[int(threshold)]) if threshold < len(bounds) else threshold
 
 
 def _replaced(text: str, values: Mapping[str, str]) -> str:

@@ -98,7 +98,7 @@ def _line(event: Event) -> str:
         case RunOpened():
             time_limit = "none" if event.limit_s is None else format_duration(event.limit_s)
             memory = "none" if event.memory_bytes is None else format_size(event.memory_bytes)
-            gone = f", goes on after {format_duration(event.used_s)}" if event.used_s > 5 else ""
+            gone = f", goes on after {format_duration(event.used_s)}" if event.again else ""
             return f"run {event.name}: ceilings time {time_limit}, memory {memory}{gone}"
         case StageStarted():
             return f"{event.stage}: {event.total} partitions" if event.total else event.stage

@@ -109,6 +109,11 @@ class Counts:
         """Whether all values are there with all of their rows."""
         return self.error == 0
 
+    def __len__(self) -> int:
+        """Values that are kept."""
+        self._settle()
+        return sum(map(len, self._counts))
+
     def values(self) -> tuple[pa.Array, np.ndarray]:
         """The values that are kept, in rising order, and the rows of each."""
         self._settle()

@@ -15,6 +15,7 @@ from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
+from shardwise.split.base import TEST
 from shardwise.train.ladder import Ladder, make_ladder
 from shardwise.train.parallel import SLICES, Choice, SharedFits, choose_parallel
 from shardwise.train.passes import BINS
@@ -70,7 +71,8 @@ class Fitting:
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
             seed=run.config.seed, threads=fit_threads(sizes.cells, cpu_quota() // self.slots),
-            memory_bytes=run.memory_bytes, stop=run.stop_file, device=run.config.device,
+            memory_bytes=run.memory_bytes, test_rows=prepared.fold_rows.get(TEST, 0),
+            stop=run.stop_file, device=run.config.device,
             slices=SLICES if run.config.parallel == "data" or sizes.rows >= LARGE_ROWS else 1, shared=self.shared,
         )  # fmt: skip
         for finding in self.findings:

@@ -1,5 +1,6 @@
 """The sealed test fold: opened once for the chosen models, and journalled before it is looked at."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import FORMAT, Run
+
+PACE_ROWS = 1024  # are predicted once to see how long all of them will take
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ def open_test(run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, 
     if not test_rows:
         return TestScore()
     _note_look(run, members)
-    per_row_s = sum(fold.predict_s / max(1, fold.valid_rows) for fold, _ in members)
-    step = max(1, int(np.ceil(min(test_rows, test_rows * per_row_s / max(left_s, 0.05)))))
+    rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
+    needed_s = _needed_s(run, members, rows)
+    step = max(1, int(np.ceil(min(test_rows, needed_s / max(left_s, 0.05)))))
     if step > 1:
         run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
-    rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
     chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
     y = np.concatenate([chunk.y for chunk in chunks])
     prediction = _predict(run, members, chunks)
@@ -51,6 +54,19 @@ def open_test(run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, 
     evaluation.update(y, prediction, np.concatenate(weights) if weights else None)
     metrics = evaluation.result(seed=derive_seed(run.config.seed, "bootstrap"))["metrics"]
     return TestScore(y, prediction, metrics)
+
+
+def _needed_s(run: Run, members: Sequence[tuple[FoldResult, float]], rows: DiskRows) -> float:
+    """Seconds that all test rows take: as in the trials, at the pace at which the first member goes here."""
+    row_s = [fold.predict_s / max(1, fold.valid_rows) for fold, _ in members]
+    if rows.n_rows < 2 * PACE_ROWS or not row_s[0]:
+        return rows.n_rows * sum(row_s)
+    model = load_model(run.model(members[0][0].folder))
+    few = next(iter(rows.chunks())).X[:PACE_ROWS]
+    started = time.perf_counter()
+    model.predict(few)
+    pace = (time.perf_counter() - started) / len(few) / row_s[0]
+    return rows.n_rows * sum(row_s) * min(pace, 1.0)
 
 
 def _note_look(run: Run, members: Sequence[tuple[FoldResult, float]]) -> None:

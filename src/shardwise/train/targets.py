@@ -65,12 +65,12 @@ def guess_task(column: ColumnFacts) -> Task:
     """Binary for two values, multiclass for few, count for whole numbers that look Poisson; else regression."""
     if column.group in ("boolean", "string"):
         return Task.BINARY if column.distinct < 2.5 else Task.MULTICLASS
+    if not column.top_exact or column.distinct > MAX_GUESSED_CLASSES:  # many values need not be spelled out
+        return Task.REGRESSION
     values = [value for value, _ in column.top]
-    if not column.top_exact or not all(_is_whole(value) for value in values):
-        return Task.BINARY if column.top_exact and len(values) == 2 else Task.REGRESSION
     if len(values) == 2:
         return Task.BINARY
-    if len(values) > MAX_GUESSED_CLASSES:
+    if not all(_is_whole(value) for value in values):
         return Task.REGRESSION
     return Task.COUNT if _looks_like_counts(column.top) else Task.MULTICLASS
 
@@ -90,7 +90,7 @@ def _check_learnable(name: str, column: ColumnFacts) -> None:
     if column.group in ("date", "timestamp", "time"):
         hint = "Turn it into a number first, such as the days until then."
         raise TargetError(f"target {name!r} is a {column.group}, which cannot be predicted", hint=hint)
-    if len(column.top) == 1 and column.top_exact:
+    if column.top_exact and column.distinct == 1:
         value = column.top[0][0]
         raise TargetError(f"target {name!r} has one value only: {value!r} in all {known} labelled rows")
 

@@ -28,8 +28,12 @@ from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
 
-PREDICT_S = 1.5e-7  # seconds that one tree takes for one row, rather too many than too few
+PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many than too few
+LEAF_S = 6e-6  # seconds that a leaf takes once the trees are learned: written, read again, packed
+TESTED_ROWS = 50_000  # for so many rows of the sealed test there is time at the end of a run
 LONG_STEP_S = 2.0
+LEAST_WORK_S = 1.0  # of work before it tells how much there is to wait
+_RESULT = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,7 @@ class FitTask:
     seed: int
     threads: int
     memory_bytes: int
+    test_rows: int = 0
     stop: Path | None = None
     device: str = "auto"
     slices: int = 1
@@ -83,14 +88,20 @@ class FitTask:
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
-            late = unit.trial > 1 and time.monotonic() > unit.deadline
-            return (_not_begun(unit) if late else self._fit(unit)).to_json()
+            earlier = self._earlier(unit)
+            if unit.trial > 1 and time.monotonic() > unit.deadline:
+                return (earlier or _not_begun(unit)).to_json()
+            return self._fit(unit, earlier).to_json()
 
-    def _fit(self, unit: FitUnit) -> FoldResult:
+    def _earlier(self, unit: FitUnit) -> FoldResult | None:
+        """What the unit came to before it was cut, in a run that is now gone on with."""
+        path = self.models / unit.key / _RESULT
+        return FoldResult.from_json(json.loads(path.read_text(encoding="utf8"))) if path.exists() else None
+
+    def _fit(self, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
         started = time.perf_counter()
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
-        step_s = PREDICT_S * valid.n_rows * self.target.outputs / self.threads
-        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s)
+        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=self._step_s(unit, valid.n_rows))
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         notes: list[str] = []
         run = FitRun(
@@ -105,21 +116,33 @@ class FitTask:
         predict_s = time.perf_counter() - fitted
         metric, quantile = METRICS[self.metric], self.target.quantile
         value = metric.compute(valid.target(), prediction, valid.weight(), quantile=quantile)
-        self._keep(unit, model, prediction)
-        return FoldResult(
+        result = FoldResult(
             trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
             notes=tuple(notes),
         )  # fmt: skip
+        if earlier is not None and result.cut and earlier.loss <= result.loss:
+            return earlier  # there was more time for it then
+        self._keep(unit, model, prediction, result)
+        return result
+
+    def _step_s(self, unit: FitUnit, valid_rows: int) -> float:
+        """Seconds that a step of the fit adds to what comes after it: to predict, to write, to test and to pack."""
+        rows = valid_rows + min(self.test_rows, TESTED_ROWS)
+        leaves: int = self._params(unit).get("num_leaves", 0)
+        return self.target.outputs * (PREDICT_S * rows / self.threads + LEAF_S * leaves)
+
+    def _params(self, unit: FitUnit) -> Mapping[str, Any]:
+        params = unit.candidate.params
+        return unit.rung.held_down(params) if unit.candidate.family == "trees" else params
 
     def _learned(self, unit: FitUnit, valid: DiskRows, run: FitRun) -> tuple[Model, bool]:
         """The fitted model, and whether the trial was ended early."""
         self._free(unit)
-        family, params = unit.candidate.family, unit.candidate.params
-        params = unit.rung.held_down(params) if family == "trees" else params
-        model = build(family, self.target, self.features, params)
+        params = self._params(unit)
+        model = build(unit.candidate.family, self.target, self.features, params)
         train, valid = self._rows(unit, model.traits.reads, valid)
         if self.shared is not None:
             return self.shared.fit(self._job(unit, params, (train, valid), run), run)
@@ -151,14 +174,14 @@ class FitTask:
             return train.sampled(unit.rung.share), valid
         return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
-    def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray) -> None:
+    def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray, result: FoldResult) -> None:
         """Leave the model and its out-of-fold predictions in a folder that appears as a whole."""
         temp = self.models / f".{unit.key}"
         shutil.rmtree(temp, ignore_errors=True)
         temp.mkdir(parents=True)
         save_model(unit.candidate.family, model, temp / "model")
         np.save(temp / "valid.npy", prediction)
-        (temp / "unit.json").write_text(json.dumps(unit.candidate.to_json()), encoding="utf8")
+        (temp / _RESULT).write_text(json.dumps(result.to_json()), encoding="utf8")
         shutil.rmtree(self.models / unit.key, ignore_errors=True)
         temp.rename(self.models / unit.key)
 
@@ -171,8 +194,9 @@ def _not_begun(unit: FitUnit) -> FoldResult:
 class _Watch:
     """Keeps the curve, and says when the time is up or the user asked to stop.
 
-    Each step adds `step_s` to what the prediction of the validation rows takes afterwards: it has to end in time too.
-    So has the next step, if it takes as long as the last one; of long steps that are looked into on the way, 2 s count.
+    Each step adds `step_s` to what comes after the fit, which has to end in time too; as many times as much as the
+    process has waited for others on the machine. So has the next step, if it takes as long as the last one; of long
+    steps that are looked into on the way, 2 s count.
     """
 
     deadline: float
@@ -182,6 +206,7 @@ class _Watch:
     points: list[tuple[int, float]] = field(default_factory=list)
     cut: bool = False
     looked_s: float = 0.0
+    began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def report(self, step: int, score: float) -> bool:
         now = time.monotonic()
@@ -194,12 +219,17 @@ class _Watch:
         """Whether there is time for `ahead_s` more."""
         step = self.points[-1][0] if self.points else 0
         now = time.monotonic()
-        if now + ahead_s + step * self.step_s > self.deadline:
+        if now + ahead_s + step * self.step_s * self._slowness(now) > self.deadline:
             self.cut = True
         elif self.stop is not None and now - self.looked_s > 0.2:  # a look at the disk is cheap, but not free
             self.looked_s = now
             self.cut = self.cut or self.stop.exists()
         return not self.cut
+
+    def _slowness(self, now: float) -> float:
+        """Seconds that have passed for each one that this process has worked; 1 where it worked on several threads."""
+        worked_s = time.process_time() - self.began[1]
+        return max(1.0, (now - self.began[0]) / max(worked_s, LEAST_WORK_S))
 
     @property
     def best_step(self) -> int:
