@@ -63,3 +63,23 @@ def test_an_engine_that_is_not_installed_is_named(
     assert answer.returncode == 2
     assert f"Run: pip install 'shardwise[{engine}]'." in answer.stderr
     assert not (data.parent / "runs" / f"without-{engine}").exists()
+
+
+LINEAR = ("--parallel", "data", "--families", "linear")
+
+
+def test_several_workers_on_one_model_give_the_package_of_one(data: Path) -> None:
+    one = package_hash(data, "linear-1", *LINEAR, "--workers", "1")
+    assert package_hash(data, "linear-2", *LINEAR, "--workers", "2") == one
+
+
+def test_an_engine_that_cannot_start_workers_together_is_said(data: Path) -> None:
+    answer = train(data, "together-on-dask", *LINEAR, "--engine", "dask")
+    assert answer.returncode == 2
+    assert "--engine dask cannot start workers together" in answer.stderr
+
+
+def test_a_kind_of_parallel_that_is_not_known_is_said(data: Path) -> None:
+    answer = train(data, "together-somehow", "--parallel", "dat")
+    assert answer.returncode == 2
+    assert "data" in answer.stderr

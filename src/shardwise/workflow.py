@@ -8,6 +8,7 @@ of a model, and only ever cuts: what comes next never depends on it.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -150,10 +151,9 @@ def train(
 def run_trials(run: Run, search: Search) -> None:
     """Try candidates until the budget is used; the best package so far is on disk at every moment."""
     tuning = Tuning(run, search.prepared, search.metric.name)
-    fitting = Fitting(run, search.prepared, search.metric.name)
     steps: dict[str, Step] = {}  # by the keys of their units
     fitted: list[tuple[Step, FoldResult]] = []  # of one step
-    with run.stage("train") as stage:
+    with closing(Fitting(run, search.prepared, search.metric.name)) as fitting, run.stage("train") as stage:
         for unit, result in fitting.results(_units(run, search, tuning, (steps, fitting.slots))):
             step = steps.pop(unit.key)
             if fitted and fitted[0][0] is not step:

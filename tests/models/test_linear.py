@@ -10,6 +10,7 @@ from sklearn.preprocessing import OneHotEncoder
 from shardwise.core.errors import PackageError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Task
+from shardwise.models import sgd
 from shardwise.models.base import FitRun
 from shardwise.models.design import Design
 from shardwise.models.linear import Linear
@@ -129,3 +130,41 @@ def test_unbounded_and_degenerate_features() -> None:
     features = [Feature(name="a", source="a", kind=FeatureKind.NUMBER, scale=0.0)]
     scores = Design(features, 10).scores(np.array([[np.inf], [np.nan], [2.0]], np.float32), np.array([[1.0], [0.5]]))
     np.testing.assert_array_equal(scores[:, 0], [0.5, 0.5, 2.5])
+
+
+class Killed(BaseException):
+    """In the place of a signal."""
+
+
+@pytest.mark.parametrize("slices", [1, 8])
+@pytest.mark.parametrize("memory_bytes", [2**40, 40_000], ids=["in memory", "streamed"])
+def test_a_killed_fit_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int, slices: int
+) -> None:
+    monkeypatch.setattr(sgd, "ROUND_ROWS", 500)  # in the middle of an epoch
+    monkeypatch.setattr(sgd, "KEEP_S", 0.0)
+    rows = on_disk(tmp_path / "rows", tiny_table(Task.BINARY, 3000))
+    table = tiny_table(Task.BINARY, 100, seed=5)
+
+    def fit_until(last: int, folder: str) -> tuple[Linear, list[tuple[int, float]]]:
+        curve: list[tuple[int, float]] = []
+
+        def report(step: int, loss: float) -> bool:
+            if step == last:
+                raise Killed
+            curve.append((step, loss))
+            return True
+
+        model = Linear(tiny_target(Task.BINARY), FEATURES, epochs=5, batch_rows=64)
+        settings = {"report": report, "checkpoint": tmp_path / folder, "memory_bytes": memory_bytes, "slices": slices}
+        model.fit(*rows, FitRun(seed=1, **settings))  # type: ignore[arg-type]
+        return model, curve
+
+    whole, curve = fit_until(0, "a")
+    for last in (4, 9):
+        with pytest.raises(Killed):
+            fit_until(last, "b")
+    again, curve_again = fit_until(0, "b")
+    assert curve_again == curve
+    np.testing.assert_array_equal(again.predict(table.X), whole.predict(table.X))
+    assert not (tmp_path / "b").exists()

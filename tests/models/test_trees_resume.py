@@ -10,7 +10,7 @@ from shardwise.core.target import Task
 from shardwise.models import trees, trees_resume
 from shardwise.models.base import FitRun
 from shardwise.models.trees import Trees
-from shardwise.models.trees_resume import Progress, read_progress, write_progress
+from shardwise.models.trees_resume import Keeper, Progress, read_progress, write_progress
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
 
 SAMPLED = {"subsample": 0.7, "feature_fraction": 0.6}
@@ -75,13 +75,22 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(
     assert not (tmp_path / "kept").exists()
 
 
-def test_without_validation_rows(tmp_path: Path) -> None:
+def test_without_validation_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, _ = on_disk(tmp_path / "rows", tiny_table(Task.BINARY, 2000), reads="bins")
     whole = fit((train, None), Task.BINARY, SAMPLED)  # type: ignore[arg-type]
-    part = fit((train, None), Task.BINARY, {**SAMPLED, "n_estimators": 20})  # type: ignore[arg-type]
-    assert whole.rounds == 33
-    assert part.rounds == 20
-    assert whole._text.count("Tree=") == 33
+
+    def keep_and_die(keeper: Keeper, *kept: Any) -> None:
+        write(keeper, *kept)
+        raise Killed
+
+    write = Keeper.keep
+    monkeypatch.setattr(Keeper, "keep", keep_and_die)
+    with pytest.raises(Killed):
+        fit((train, None), Task.BINARY, SAMPLED, checkpoint=tmp_path / "kept")  # type: ignore[arg-type]
+    monkeypatch.setattr(Keeper, "keep", write)
+    again = fit((train, None), Task.BINARY, SAMPLED, checkpoint=tmp_path / "kept")  # type: ignore[arg-type]
+    assert again.rounds == whole.rounds == 33
+    assert again._text == whole._text
 
 
 def test_a_damaged_checkpoint_begins_anew(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _OPTIONS = (
     click.option("--engine", help="local, ray, dask or spark: what runs the tasks."),
     click.option("--address", help="Where the engine's cluster listens; else its own default, else it runs here."),
     click.option("--device", help="Where neural models are trained: auto, cpu, cuda or mps."),
+    click.option("--parallel", help="auto, none or data: whether several workers fit one model together."),
     click.option("--seed", type=int, help="Root of all seeds; 0 unless given."),
     click.option("--run", "run", help="Name of the run; else made from the target, the config and the data."),
     click.option("--runs-folder", help="Where runs lie; runs/ unless given."),

@@ -38,7 +38,7 @@ class SparkExecutor(ClusterExecutor):
         session = session_class.getActiveSession()
         self._owned = session is None
         self._session = session or _start(session_class, address or os.environ.get("MASTER"), workers or cpu_quota())
-        context = self._session.sparkContext
+        self.context = context = self._session.sparkContext
         count = workers or max(1, context.defaultParallelism)
         self.threads = threads_per_worker(count) if str(context.master).startswith("local") else 1
         closed = threading.Event()
@@ -98,7 +98,7 @@ class _JobSlot(Slot):
             self.context.setJobGroup(self.group, "shardwise", interruptOnCancel=True)
             (reply,) = self.context.parallelize([message], 1).map(answer).collect()
         except Exception as error:  # py4j's, with all that Java has to say
-            raise _told(error) from error
+            raise told(error) from error
         finally:
             self.ended.set()
         return bytes(reply)
@@ -110,7 +110,8 @@ class _JobSlot(Slot):
             self.ended.wait(0.2)
 
 
-def _told(error: Exception) -> TaskFailed | ConfigError:
+def told(error: Exception) -> TaskFailed | ConfigError:
+    """What Spark's error means."""
     text = str(error)
     if _VERSION in text:
         line = next(line for line in text.splitlines() if _VERSION in line)

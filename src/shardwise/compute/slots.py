@@ -144,6 +144,17 @@ class SlotExecutor:
         largest = max(self._slots, key=Slot.memory_bytes)
         largest.end_for_memory(used_bytes, limit_bytes)
 
+    def interrupt(self) -> None:
+        """End the workers that run a task; their tasks become a `WorkerLost`, and new workers take their places."""
+        for slot in self._slots:
+            if slot.busy:
+                slot.kill()
+
+    def busy_pids(self) -> list[int]:
+        """Processes of this machine that run a task."""
+        pids = [slot.pid() for slot in self._slots if slot.busy]
+        return [pid for pid in pids if pid is not None]
+
     def retire(self) -> None:
         """End the workers that are idle, to free their memory; they are started again when they are needed."""
         for slot in self._slots:

@@ -19,6 +19,7 @@ from shardwise.core.units import parse_duration, parse_size
 
 SELECT = ("auto", "none", "strict")
 RUNGS = ("rounds", "partitions")
+PARALLEL = ("auto", "none", "data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class RunConfig:
     `types` the Arrow type in which it is read from text files. `aggregates` are group features (`core.aggregates`),
     each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
     `engine` runs the tasks (local, ray, dask, spark), at `address` where a cluster is there already.
+    `parallel` says whether one model is fitted by several workers: `data` (each has a share of the rows), `none`, or
+    `auto`, which chooses by the number of rows and the engine and says why.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing.
     `sampler` proposes what is tried after the default candidates, `pruner` says which trials are given up early, on
     `rungs` of boosting rounds or of partitions;
@@ -52,6 +55,7 @@ class RunConfig:
     engine: str = "local"
     address: str | None = None
     device: str = "auto"
+    parallel: str = "auto"
     seed: int = 0
     # the task
     task: str | None = None
@@ -177,6 +181,11 @@ def _check(config: RunConfig) -> None:
         raise ConfigError(f"there are no rungs of {config.rungs!r}", hint=nearest(config.rungs, RUNGS))
     if config.rungs == "partitions" and config.pruner == "curve":
         raise ConfigError("the pruner 'curve' needs rungs of rounds", hint="Choose another pruner, or other rungs.")
+    if config.parallel not in PARALLEL:
+        raise ConfigError(f"parallel is {config.parallel!r}", hint=nearest(config.parallel, PARALLEL))
+    if config.parallel == "data" and config.engine == "dask":
+        hint = "Give --engine local, ray or spark, or --parallel none."
+        raise ConfigError("--engine dask cannot start workers together, as --parallel data needs", hint=hint)
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
     if isinstance(config.class_weight, str) and config.class_weight != "balanced":

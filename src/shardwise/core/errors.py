@@ -14,6 +14,7 @@
         DiskFull                            disk
       TaskFailed                        4   a task failed on a worker for a reason of its own
         WorkerLost                          the worker died
+          MemberLost                        a member of a gang died, or is silent
       Interrupted                       130 the user asked to stop
 
 Expected outcomes that are no failures: `Pruned` (a trial was stopped early) and `RejectColumn` (a transformer does not
@@ -104,6 +105,10 @@ class TaskFailed(ShardwiseError):
 
 
 class WorkerLost(TaskFailed):
+    pass
+
+
+class MemberLost(WorkerLost):
     pass
 
 

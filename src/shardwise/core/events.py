@@ -52,7 +52,28 @@ class Said:
     level: str = "info"
 
 
-Event = RunOpened | StageStarted | Advanced | Scored | Said
+@dataclass(frozen=True, kw_only=True)
+class WorkerView:
+    """What a worker did since it began to fit a model with others: rows, and seconds of work, of talking to the others,
+    and of waiting for them; `rows_s` are rows per second of late, `place` its host and process."""
+
+    rank: int
+    place: str
+    rows: int = 0
+    work_s: float = 0.0
+    talk_s: float = 0.0
+    wait_s: float = 0.0
+    rows_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Working:
+    """Workers fit a model together; told about once a second."""
+
+    workers: tuple[WorkerView, ...]
+
+
+Event = RunOpened | StageStarted | Advanced | Scored | Said | Working
 Listener = Callable[[Event], None]
 
 

@@ -287,6 +287,11 @@ class BinnedRows(DiskRows):
         self.share = share
         super().__init__(folder, self.binner.features(features), folds, partitions=partitions)
 
+    @property
+    def source(self) -> "BinnedRows":
+        """The rows of which these are a part, as far as bins are concerned."""
+        return self
+
     def sampled(self, share: float) -> "BinnedRows":
         """About that share of the rows."""
         if share >= 1.0:

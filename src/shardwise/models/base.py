@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from shardwise.compute.gang.base import Member
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
 from shardwise.data.rows import Chunk, Rows
@@ -29,6 +30,11 @@ class FitRun:
 
     `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later:
     what it needs for that stays in `checkpoint`.
+
+    `member` is this process's place among those that fit the model together; all of them call `report` at the same
+    steps and get the same answer, and the one of rank 0 writes checkpoints. A minibatch is cut into `slices` pieces (a
+    power of two), whose gradients are added in the order of a binary tree: the same bits for any number of members, one
+    included.
     """
 
     seed: int
@@ -40,17 +46,28 @@ class FitRun:
     checkpoint: Path | None = None
     device: str = "auto"
     rests_at: int | None = None
+    member: Member | None = None
+    slices: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what all have learned."""
+        return self.member is None or self.member.rank == 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a family can do, and whether `fit` reads its rows as `floats` (`DiskRows`) or as `bins` (`BinnedRows`)."""
+    """What a family can do, and whether `fit` reads its rows as `floats` (`DiskRows`) or as `bins` (`BinnedRows`).
+
+    `parallel`: several members of a gang can fit one model together (`FitRun.member`).
+    """
 
     tasks: frozenset[str]
     reads: str = "floats"
     weights: bool = True
     missing_values: bool = True
     importance: bool = False
+    parallel: bool = False
 
 
 class Model(Protocol):

@@ -1,6 +1,6 @@
 """The boosting loop: one round, one look at the validation rows, one report; when to stop, and which round was best."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightgbm as lgb
@@ -25,10 +25,17 @@ _METRICS: dict[Task, dict[str, str]] = {
 
 
 class Metrics:
-    """Reads from a booster what is reported (the task's loss) and what early stopping watches; lower is better."""
+    """Reads from a booster what is reported (the task's loss) and what early stopping watches; lower is better.
 
-    def __init__(self, target: Target, scale: TargetScale, valid: Rows, stop_metric: str | None) -> None:
+    `joint` makes means over all validation rows of means over `valid`, where those are one member's.
+    """
+
+    def __init__(
+        self, target: Target, scale: TargetScale, valid: Rows, stop_metric: str | None, joint: "Joint | None" = None
+    ) -> None:
         self._target = target
+        self._joint = joint or _alone
+        self._total = _weight_of(valid)
         self._scale = scale
         self._stop = _METRICS[target.task][stop_metric] if stop_metric else None
         self._logarithmic = scale.transform is not None
@@ -51,7 +58,8 @@ class Metrics:
     def __call__(self, booster: lgb.Booster) -> tuple[float, float]:
         """(the task's loss, what is watched) on the validation rows."""
         results = booster.eval_valid(self._feval if self._logarithmic else None)
-        values = {result[1]: _rounded(result[2]) for result in results}
+        joint = self._joint({result[1]: result[2] for result in results}, self._total)
+        values = {name: _rounded(value) for name, value in joint.items()}
         if self._logarithmic:
             loss = values["raw_rmse"]
         else:
@@ -69,7 +77,22 @@ class Metrics:
     def _poisson_offset(self) -> float:
         """What LightGBM's Poisson likelihood lacks of half the deviance: mean(y ln y - y)."""
         terms = self._y * np.log(np.where(self._y > 0, self._y, 1.0)) - self._y
-        return float(np.average(terms, weights=self._weight))
+        mean = float(np.average(terms, weights=self._weight))
+        return self._joint({"offset": mean}, self._total)["offset"]
+
+
+Joint = Callable[
+    [Mapping[str, float], float], Mapping[str, float]
+]  # means over some rows, and their weight -> over all
+
+
+def _alone(values: Mapping[str, float], _weight: float) -> Mapping[str, float]:
+    return values
+
+
+def _weight_of(rows: Rows) -> float:
+    weight = rows.weight()
+    return float(rows.n_rows) if weight is None else float(weight.sum(dtype=np.float64))
 
 
 def _rounded(value: float) -> float:

@@ -57,7 +57,7 @@ class LinearParams:
 class Linear:
     """Logistic, multinomial, least squares, Poisson (log link) or quantile regression, with elastic net."""
 
-    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), importance=True)
+    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), importance=True, parallel=True)
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(LinearParams, "linear", params)

@@ -7,7 +7,9 @@ its steps (Polyak & Juditsky 1992), which takes the noise out of small batches.
 """
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,12 +22,15 @@ from shardwise.models.design import Block, Design
 from shardwise.models.links import Link, link
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
+from shardwise.models.sgd_resume import Progress, drop_progress, read_progress, write_progress
+from shardwise.models.slices import Slices
 
 ROUND_ROWS = 2**20  # rows between two looks at the validation rows, at most
 SCORED_ROWS = 2**18  # validation rows that are looked at, at most
 STREAM_ROWS = 16_384  # rows prepared at once when the data do not fit in memory
 MEMORY_SHARE = 4  # prepared rows are kept when they take at most a fourth of the memory ...
 MEMORY_BYTES = 2**31  # ... and at most this
+KEEP_S = 20.0  # between two checkpoints
 _VISITS = 6_000_000
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 
@@ -57,6 +62,18 @@ class Adam:
         self._square = np.zeros_like(weights)
         self._steps = 0
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Copies of all that the next step depends on."""
+        return {
+            "weights": self.weights.copy(), "mean": self._mean.copy(), "square": self._square.copy(),
+            "steps": np.array(self._steps),
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go back to a `state`."""
+        self.weights, self._mean, self._square = (state[name].copy() for name in ("weights", "mean", "square"))
+        self._steps = int(state["steps"])
+
     def step(self, gradient: np.ndarray, rate: float) -> None:
         self._steps += 1
         self._mean += np.float32(1 - _BETA1) * (gradient - self._mean)
@@ -87,74 +104,120 @@ class Descent:
 
     def run(self, train: Rows, valid: Rows | None, run: FitRun, target: Target) -> None:
         with threadpool_limits(limits=1, user_api="blas"):  # sums of threaded products depend on their number
-            self._run(train, valid, run, target)
+            self._slices = Slices(run.slices, run.member)
+            score = None if valid is None else Scorer(self._design, self._scale, valid, target, self._slices)
+            self._run(train, score, run)
+        if run.checkpoint is not None and run.leads:
+            drop_progress(run.checkpoint)
 
-    def _run(self, train: Rows, valid: Rows | None, run: FitRun, target: Target) -> None:
-        score = None if valid is None else Scorer(self._design, self._scale, valid, target)
-        best, best_round = math.inf, 0
-        for number, weights in enumerate(self._rounds(train, run), start=1):
-            if score is None:
-                self.best = weights
-                continue
-            loss = score(weights)
-            if loss < best:
-                self.best, best, best_round = weights, loss, number
-            if not run.report(number, loss) or number - best_round >= self._settings.patience:
+    def _run(self, train: Rows, score: "Scorer | None", run: FitRun) -> None:
+        progress = self._resumed(run)
+        for number, loss in enumerate(progress.losses, start=1):
+            if not run.report(number, loss):
                 return
+        if progress.waited >= self._settings.patience:
+            return
+        for weights in self._rounds(train, run, progress):
+            loss = 0.0 if score is None else score(weights)
+            if score is None or loss < min(progress.losses, default=math.inf):
+                self.best = progress.best = weights
+            if score is not None:
+                progress.losses.append(loss)
+                going = run.report(len(progress.losses), loss)
+                if not going or progress.waited >= self._settings.patience:
+                    return
+            if run.checkpoint is not None and run.leads and self._is_due():
+                progress.adam = self._adam.state()
+                write_progress(run.checkpoint, progress)
 
-    def _rounds(self, train: Rows, run: FitRun) -> Iterator[np.ndarray]:
-        """The averaged weights of each round."""
+    def _resumed(self, run: FitRun) -> Progress:
+        kept = None if run.checkpoint is None else read_progress(run.checkpoint)
+        self._kept_s = time.monotonic()
+        if kept is None:
+            return Progress()
+        self._adam.restore(kept.adam)
+        if kept.best is not None:
+            self.best = kept.best
+        return kept
+
+    def _is_due(self) -> bool:
+        """Whether it is time to write a checkpoint; when it is written has no say in what is learned."""
+        now = time.monotonic()
+        due = now - self._kept_s >= KEEP_S
+        self._kept_s = now if due else self._kept_s
+        return due
+
+    def _rounds(self, train: Rows, run: FitRun, progress: Progress) -> Iterator[np.ndarray]:
+        """The averaged weights of each round, from where `progress` is; it is moved on."""
         epochs = self._settings.epochs or min(60, max(3, math.ceil(_VISITS / train.n_rows)))
         batch_rows = min(self._settings.batch_rows, max(16, train.n_rows // 100))
         total, round_rows = epochs * train.n_rows, min(train.n_rows, ROUND_ROWS)
-        seen, rows, steps = 0, 0, 0
+        seen, rows, steps = progress.seen // train.n_rows * train.n_rows, 0, 0
         average = np.zeros(self._adam.weights.shape)
-        for block in self._blocks(train, run, epochs):
-            for start in range(0, len(block), batch_rows):
-                batch = block.take(slice(start, start + batch_rows))
-                rate = self._settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(seen / total, 1.0)))
-                self._adam.step(self._gradient(batch), rate)
-                seen, rows, steps = seen + len(batch), rows + len(batch), steps + 1
+        for size, take in self._blocks(train, run, range(progress.seen // train.n_rows, epochs)):
+            for start in range(0, size, batch_rows):
+                stop = min(start + batch_rows, size)
+                seen += stop - start
+                if seen <= progress.seen:
+                    continue  # learned before the checkpoint
+                rate = self._settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress.seen / total, 1.0)))
+                self._adam.step(self._gradient(take, start, stop), rate)
+                progress.seen, rows, steps = seen, rows + stop - start, steps + 1
                 average += self._adam.weights
                 if rows >= round_rows or seen == total:
                     yield average / steps
                     average[:], rows, steps = 0, 0, 0
 
-    def _blocks(self, train: Rows, run: FitRun, epochs: int) -> Iterator[Block]:
-        """Prepared rows of all epochs, shuffled in each by a seed of its own."""
+    def _blocks(self, train: Rows, run: FitRun, epochs: range) -> "Iterator[tuple[int, _Take]]":
+        """Rows of epochs, shuffled in each by a seed of its own: (how many, how to take some of them, prepared)."""
         fits = train.n_rows * self._design.row_bytes <= min(run.memory_bytes // MEMORY_SHARE, MEMORY_BYTES)
         whole = _join(list(self._prepared(train, None))) if fits else None
-        for epoch in range(epochs):
+        for epoch in epochs:
             seed = derive_seed(run.seed, "epoch", epoch)
             if whole is None:
-                yield from self._prepared(train, seed)
+                for block in self._prepared(train, seed):
+                    yield len(block), block.take
                 continue
             order = np.random.default_rng(seed).permutation(len(whole))
             for start in range(0, len(order), STREAM_ROWS):
-                yield whole.take(order[start : start + STREAM_ROWS])
+                drawn = order[start : start + STREAM_ROWS]
+                yield len(drawn), partial(_taken, whole, drawn)
 
     def _prepared(self, rows: Rows, seed: int | None) -> Iterator[Block]:
         for chunk in rows.batches(STREAM_ROWS, seed):
             yield self._design.prepare(chunk, self._scale.apply(chunk.y), self._mean_weight)
 
-    def _gradient(self, batch: Block) -> np.ndarray:
-        by_score = self._loss.gradient(batch.y, raw_scores(batch, self._adam.weights, self._design.numbers))
-        if batch.weight is not None:
-            by_score = by_score * batch.weight[:, None]
-        by_score = by_score / np.float32(len(batch))
+    def _gradient(self, take: "_Take", start: int, stop: int) -> np.ndarray:
+        """Of the batch that has these rows of a block."""
+        return self._slices.sum(lambda _, rows: self._of_rows(take(rows), stop - start), start, stop)
+
+    def _of_rows(self, rows: Block, batch_rows: int) -> np.ndarray:
+        """What some rows add to the gradient of a batch."""
+        by_score = self._loss.gradient(rows.y, raw_scores(rows, self._adam.weights, self._design.numbers))
+        if rows.weight is not None:
+            by_score = by_score * rows.weight[:, None]
+        by_score = by_score / np.float32(batch_rows)
         gradient = np.zeros_like(self._adam.weights)
-        gradient[: self._design.numbers] = batch.numbers.T @ by_score
-        if batch.slots.shape[1]:
-            _scatter(gradient, batch.slots, by_score)
+        gradient[: self._design.numbers] = rows.numbers.T @ by_score
+        if rows.slots.shape[1]:
+            _scatter(gradient, rows.slots, by_score)
         gradient[-1] = by_score.sum(axis=0)
         return gradient
+
+
+_Take = Callable[[slice], Block]
+
+
+def _taken(whole: Block, order: np.ndarray, rows: slice) -> Block:
+    return whole.take(order[rows])
 
 
 class Scorer:
     """The task's loss on (a fixed, evenly spaced part of) the validation rows."""
 
-    def __init__(self, design: Design, scale: TargetScale, valid: Rows, target: Target) -> None:
+    def __init__(self, design: Design, scale: TargetScale, valid: Rows, target: Target, slices: Slices) -> None:
         self._design, self._scale, self._valid, self._target = design, scale, valid, target
+        self._slices = slices
         self._stride = -(-valid.n_rows // SCORED_ROWS)
         self._y = np.concatenate([chunk.y[:: self._stride] for chunk in valid.chunks()])
         weight = valid.weight()
@@ -165,7 +228,9 @@ class Scorer:
             )
 
     def __call__(self, weights: np.ndarray) -> float:
-        parts = [self._design.scores(chunk.X[:: self._stride], weights) for chunk in self._valid.chunks()]
+        parts = self._slices.mapped(
+            lambda chunk: self._design.scores(chunk.X[:: self._stride], weights), self._valid.chunks()
+        )
         prediction = self._scale.invert(link(self._target.task, np.concatenate(parts)))
         return task_loss(self._target, self._y, prediction, self._weight)
 

@@ -10,30 +10,36 @@ standardised in float64 before LightGBM sees them as float32, so that huge or ti
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import lightgbm as lgb
 import numpy as np
 
+from shardwise.compute.gang.base import Member
 from shardwise.core.errors import ConfigError, PackageError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
+from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Metrics
 from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.links import LINKS
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors
+from shardwise.models.trees_gang import first_bag, joined, network, own_rows
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_text import on_raw_values
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
 ONE_THREAD_CELLS = 2**23  # up to here a second thread brings less than models side by side
+_SOME = 1e-30  # a count that is as good as none
 _MODEL = "model.txt"
 _OBJECTIVES: dict[Task, dict[str | None, str]] = {
     Task.BINARY: {None: "binary"},
@@ -97,7 +103,7 @@ class TreesParams:
 class Trees:
     """LightGBM behind the `Model` interface. `rounds` is the number of boosting rounds that were kept."""
 
-    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), reads="bins", importance=True)
+    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), reads="bins", importance=True, parallel=True)
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(TreesParams, "trees", params)
@@ -128,34 +134,53 @@ class Trees:
             self._constant = best_constant(self.target, y, weight)
             return
         self._scale = TargetScale.of(y, self.params.target_transform) if self._is_scaled else TargetScale()
+        member, start = run.member, None
+        if member is not None and member.size > 1:  # LightGBM would start each member from its own rows' average
+            constant = best_constant(self.target, self._scale.apply(y), weight)
+            start = LINKS[self.target.task](self.target, constant).start
         del y, weight  # as large as the labels that LightGBM keeps
-        valid = valid if valid is not None and valid.n_rows else None
-        kept = DATASETS.open(train, valid, self._dataset_params(train, run), run.memory_bytes)
-        with lightgbm_errors(), kept as (train_set, valid_set):
-            self._label(train_set, train)
-            if valid is not None and valid_set is not None:
-                self._label(valid_set, valid)
-            keeper = Keeper(run.checkpoint)
+        self._learn(train, valid if valid is not None and valid.n_rows else None, run, start)
+
+    def _learn(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, start: np.ndarray | None) -> None:
+        member = run.member
+        own, own_valid = own_rows(train, member), None if valid is None else self._own_valid(valid, member)
+        kept = DATASETS.open(own, own_valid, self._dataset_params(train, run), run.memory_bytes)
+        keeper = Keeper(run.checkpoint, self._sampling(own, run), member, start)
+        params = self._booster_params(train, run) | keeper.sampling.params()
+        with lightgbm_errors(), kept as (train_set, valid_set), network(member, params["num_threads"]) as shared:
+            self._label(train_set, own)
+            if own_valid is not None and valid_set is not None:
+                self._label(valid_set, own_valid)
             before = keeper.found()
-            with started(before, (train_set, train), (valid_set, valid), threads=run.threads):
-                booster = make_booster(self._booster_params(train, run), train_set, before)
+            with started(before, keeper.start, (train_set, own), (valid_set, own_valid), threads=run.threads):
+                booster = make_booster(params | shared, train_set, before)
                 if valid_set is not None:
                     booster.add_valid(valid_set, "valid")
+            metrics = None
+            if own_valid is not None:
+                joint = partial(joined, None if own_valid is valid else member)
+                metrics = Metrics(self.target, self._scale, own_valid, self.params.stop_metric, joint)
             try:
-                self._boost(booster, valid, run, keeper, before)
+                self._boost(booster, metrics, run, keeper, before)
             finally:
                 if self.rounds:
-                    text = booster.model_to_string(num_iteration=self.rounds)
-                    self._use(on_raw_values(text, train.binner, self.features))
+                    self._use(on_raw_values(keeper.text(booster, self.rounds), train.binner, self.features))
+
+    def _own_valid(self, valid: BinnedRows, member: Member | None) -> BinnedRows:
+        """The validation rows that this member scores: all of them where a share does not tell, or is nothing."""
+        alone = member is None or self.params.stop_metric == "roc_auc" or valid.n_rows < ALIGNED_ROWS * member.size
+        return valid if alone else own_rows(valid, member)
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
-        dataset.set_label(self._scale.apply(rows.target()).astype(np.float32))
+        label = self._scale.apply(rows.target()).astype(np.float32)
+        if self.target.task is Task.COUNT and not label.any():
+            label[:1] = _SOME  # LightGBM refuses a member whose counts are all zero
+        dataset.set_label(label)
         dataset.label = None  # LightGBM has a copy of its own
 
     def _boost(
-        self, booster: lgb.Booster, valid: BinnedRows | None, run: FitRun, keeper: Keeper, before: Progress | None
+        self, booster: lgb.Booster, metrics: Metrics | None, run: FitRun, keeper: Keeper, before: Progress | None
     ) -> None:
-        metrics = None if valid is None else Metrics(self.target, self._scale, valid, self.params.stop_metric)
         curve = Curve(self.params.early_stopping_rounds, self.params.patience)
         stopped = False
 
@@ -165,16 +190,17 @@ class Trees:
             return not stopped
 
         boosting = Boosting(booster, metrics, curve, report)
-        sampling = self._sampling(run)
+        sampling = keeper.sampling
 
         def begin(rounds: int) -> None:
             reseed(booster, sampling, rounds)
             keeper.keep(booster, boosting.points)
 
         try:
+            going = before is None or boosting.resume(before.rounds, before.curve.tolist())
             if before is not None:
                 reseed(booster, sampling, before.rounds)
-            if before is None or boosting.resume(before.rounds, before.curve.tolist()):
+            if going:
                 boosting.run(self.params.n_estimators, SEGMENT_ROUNDS, begin)
         finally:
             self.rounds = boosting.best_round
@@ -183,9 +209,9 @@ class Trees:
         elif not stopped:  # where the time was up, what is there serves who goes on
             keeper.end()
 
-    def _sampling(self, run: FitRun) -> Sampling:
+    def _sampling(self, own: BinnedRows, run: FitRun) -> Sampling:
         params = self.params
-        return Sampling(run.seed, params.subsample, params.feature_fraction, params.extra_trees)
+        return Sampling(run.seed, params.subsample, params.feature_fraction, params.extra_trees, first_bag(own))
 
     def _use(self, text: str) -> None:
         self._text = text

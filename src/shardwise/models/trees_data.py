@@ -87,7 +87,7 @@ def _key(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any])
 
 def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any]) -> Pair:
     params = {**params, "min_data_in_bin": 1}
-    bins = _reference(train, params.pop("categorical_feature"), params)
+    bins = _reference(train.source, params.pop("categorical_feature"), params)
     return _filled(train, bins, params), None if valid is None else _filled(valid, bins, params)
 
 

@@ -24,12 +24,14 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
+from shardwise.compute.gang.base import Member
 from shardwise.core.errors import DataError
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import dump_state, load_state
 from shardwise.data.rows import BinnedRows
 from shardwise.models.trees_data import PUSH_ROWS, code_floats
 from shardwise.models.trees_row import call
+from shardwise.models.trees_text import shifted
 from shardwise.store.files import write_atomic
 
 SEGMENT_ROUNDS = 50
@@ -46,12 +48,6 @@ class Progress:
     text: str
     rounds: int
     curve: np.ndarray
-
-    @classmethod
-    def of(cls, booster: lgb.Booster, curve: list[tuple[float, float]]) -> "Progress":
-        rounds = booster.current_iteration()
-        text = booster.model_to_string(num_iteration=-1)
-        return cls(text, rounds, np.array(curve, np.float64).reshape(len(curve), 2))
 
     def to_bytes(self) -> bytes:
         text = self.text.encode()
@@ -98,7 +94,7 @@ class Sampling:
     bagging: float = 1.0  # share of the rows, 1 for all
     columns: float = 1.0
     thresholds: bool = False
-    seed_offset: int = 0  # of the first row's block of 1024 rows: members of a gang draw the bags that one alone would
+    first_bag: int = 0  # block of 1024 rows with which the own rows begin: members draw the bags that one alone would
 
     @property
     def any(self) -> bool:
@@ -108,6 +104,14 @@ class Sampling:
         """The seed with which a segment begins after so many rounds."""
         return derive_seed(self.seed, "segment", rounds) if rounds else self.seed
 
+    def bagging_seed(self, rounds: int) -> int:
+        """LightGBM adds to it the number of the block of rows."""
+        return self.seed_at(rounds) % 2**30 + self.first_bag
+
+    def params(self) -> dict[str, Any]:
+        """What a booster is begun with beside its `seed`."""
+        return {"bagging_seed": self.bagging_seed(0)} if self.bagging < 1.0 else {}
+
 
 def reseed(booster: lgb.Booster, sampling: Sampling, rounds: int) -> None:
     """Begin LightGBM's random numbers anew, as a fit does after so many rounds; nothing where nothing is sampled."""
@@ -116,7 +120,7 @@ def reseed(booster: lgb.Booster, sampling: Sampling, rounds: int) -> None:
     seed = sampling.seed_at(rounds)
     seeds: dict[str, Any] = {"feature_fraction_seed": seed, "extra_seed": seed}
     if sampling.bagging < 1.0:
-        seeds |= {"bagging_seed": seed % 2**30 + sampling.seed_offset, "bagging_fraction": sampling.bagging - _NEARLY}
+        seeds |= {"bagging_seed": sampling.bagging_seed(rounds), "bagging_fraction": sampling.bagging - _NEARLY}
     booster.reset_parameter(seeds)
     booster.reset_parameter({"bagging_fraction": sampling.bagging})
 
@@ -147,15 +151,19 @@ def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, progress: Pr
 
 @contextmanager
 def started(
-    progress: Progress | None, *pairs: tuple[lgb.Dataset | None, BinnedRows | None], threads: int = 0
-) -> Iterator[None]:
-    """Datasets whose rows begin with the scores of `progress`, until boosters have been made from them."""
-    if progress is None:
-        yield
-        return
+    progress: Progress | None, start: np.ndarray | None, *pairs: tuple[lgb.Dataset | None, BinnedRows | None],
+    threads: int = 0,
+) -> Iterator[None]:  # fmt: skip
+    """Datasets whose rows begin with the scores of `progress`, until boosters have been made from them.
+
+    Without progress they begin with `start` `(scores,)`, or with what LightGBM finds by itself.
+    """
     there = [(dataset, rows) for dataset, rows in pairs if dataset is not None and rows is not None]
     for dataset, rows in there:
-        dataset.set_field("init_score", np.ravel(scores(progress.text, rows, threads), order="F"))
+        if progress is not None:
+            dataset.set_field("init_score", np.ravel(scores(progress.text, rows, threads), order="F"))
+        elif start is not None:
+            dataset.set_field("init_score", np.repeat(start, rows.n_rows))
     try:
         yield
     finally:
@@ -167,28 +175,47 @@ def started(
 class Keeper:
     """Writes checkpoints of a fit into a folder, at most one in `KEEP_S` seconds; without a folder none.
 
-    When it writes has no say in what is learned.
+    When it writes has no say in what is learned. Of several members the first one reads and writes, for all.
     """
 
     folder: Path | None
+    sampling: Sampling
+    member: Member | None = None
+    start: np.ndarray | None = None  # scores from which boosting starts, where it is given them
     _last_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def _leads(self) -> bool:
+        return self.member is None or self.member.rank == 0
 
     def found(self) -> Progress | None:
         """What an earlier fit has left."""
-        return None if self.folder is None else read_progress(self.folder)
+        progress = read_progress(self.folder) if self.folder is not None and self._leads else None
+        if self.member is not None and self.folder is not None:
+            content = self.member.broadcast(b"" if progress is None else progress.to_bytes())
+            progress = Progress.from_bytes(content) if content else None
+        if progress is not None:
+            self.start = None  # its trees hold it
+        return progress
+
+    def text(self, booster: lgb.Booster, rounds: int = -1) -> str:
+        """The model of so many rounds (-1: all), with the scores from which it started."""
+        text = booster.model_to_string(num_iteration=rounds)
+        return text if self.start is None else shifted(text, self.start.tolist())
 
     def keep(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
         """Write where trees and curve have come to, if it is time."""
-        if self.folder is not None and time.monotonic() - self._last_s >= KEEP_S:
-            write_progress(self.folder, Progress.of(booster, curve))
+        if time.monotonic() - self._last_s >= KEEP_S:
+            self.rest(booster, curve)
             self._last_s = time.monotonic()
 
     def rest(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
         """Write where trees and curve have come to, as the fit is to go on from there: chance begins anew there too."""
-        if self.folder is not None:
-            write_progress(self.folder, Progress.of(booster, curve))
+        if self.folder is not None and self._leads:
+            points = np.array(curve, np.float64).reshape(len(curve), 2)
+            write_progress(self.folder, Progress(self.text(booster), booster.current_iteration(), points))
 
     def end(self) -> None:
         """The fit is at its end: remove what was written."""
-        if self.folder is not None:
+        if self.folder is not None and self._leads:
             drop_progress(self.folder)

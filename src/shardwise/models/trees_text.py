@@ -45,6 +45,29 @@ def on_raw_values(text: str, binner: Binner, features: Sequence[Feature]) -> str
     return "\n".join([_header(head, binner, features, sizes), *trees, _END]) + tail
 
 
+def shifted(text: str, start: Sequence[float]) -> str:
+    """The text of a model whose first trees, one for each score, hold these scores too.
+
+    LightGBM does so with the average from which it starts by itself, and not with scores that it is given.
+    """
+    head, *pieces = text.split(f"\n{_TREE}")
+    last, tail = pieces[-1].split(_END, 1)
+    trees = [f"{_TREE}{piece}" for piece in [*pieces[:-1], last.removesuffix("\n")]]
+    trees[: len(start)] = [_moved(tree, score) for tree, score in zip(trees, start, strict=False)]
+    sizes = " ".join(str(len(tree.encode()) + 1) for tree in trees)
+    return "\n".join([_replaced(head, {"tree_sizes": sizes}), *trees, _END]) + tail
+
+
+def _moved(tree: str, score: float) -> str:
+    fields = dict(line.split("=", 1) for line in tree.splitlines() if "=" in line)
+    moved: dict[str, str] = {
+        name: " ".join(repr(float(value) + score) for value in fields[name].split())
+        for name in fields
+        if name in ("leaf_value", "internal_value")
+    }
+    return _replaced(tree, moved)
+
+
 def _header(head: str, binner: Binner, features: Sequence[Feature], sizes: str) -> str:
     return _replaced(
         head,

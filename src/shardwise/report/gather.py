@@ -41,7 +41,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         curves={trial.number: _curve(trial) for trial in ending.trials if trial.folds and trial.folds[0].curve},
         importance=_importance(ending.members),
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
-        stages=run.stages, ceilings=_ceilings(run), reading=_reading(run, prepared),
+        stages=run.stages, workers=run.records("workers"), ceilings=_ceilings(run), reading=_reading(run, prepared),
         versions=libraries(),
         package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size},
         commands=_commands(run, target.column),

@@ -12,6 +12,7 @@ from shardwise.core.errors import context
 from shardwise.report import evaluation, summary, tables, training, words
 from shardwise.report.columns import columns
 from shardwise.report.data import ReportData
+from shardwise.report.workers import workers
 from shardwise.store.files import write_atomic
 
 
@@ -73,6 +74,7 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "slices": tables.slices(data),
         "columns": columns(data),
         "stages": tables.stages(data),
+        "workers": workers(data),
         "reading": tables.reading(data),
         "gauges": tables.gauges(data),
         "memory": training.memory_chart(data),

@@ -12,8 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from shardwise.compute.ceiling import tree_memory_bytes
-from shardwise.core.events import Advanced, Event, RunOpened, Said, Scored, StageStarted
+from shardwise.core.events import Advanced, Event, RunOpened, Said, Scored, StageStarted, WorkerView, Working
 from shardwise.core.units import format_duration, format_size
+from shardwise.report.workers import worker_lines
+
+WORKERS_S = 30.0  # between two looks at the workers in plain lines
+MOST_WORKERS = 8  # on the panel
 
 
 @dataclass
@@ -26,6 +30,7 @@ class State:
     done: int = 0
     rows: int = 0
     best: str = ""
+    workers: tuple[WorkerView, ...] = ()
     limit_s: float | None = None
     memory_bytes: int | None = None
     clock: Callable[[], float] = time.monotonic
@@ -42,7 +47,9 @@ class State:
                 self.start_s = self.clock() - event.used_s
             case StageStarted():
                 self.stage, self.total, self.done, self.rows = event.stage, event.total, 0, 0
-                self.stage_start_s = self.clock()
+                self.stage_start_s, self.workers = self.clock(), ()
+            case Working():
+                self.workers = event.workers
             case Advanced():
                 self.done += event.done
                 self.rows += event.rows
@@ -64,6 +71,7 @@ class PlainLog:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._state = State()
+        self._workers_s = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -73,9 +81,16 @@ class PlainLog:
 
     def __call__(self, event: Event) -> None:
         self._state.hear(event)
-        line = _line(event)
-        if line:
+        for line in self._workers(event) if isinstance(event, Working) else filter(None, [_line(event)]):
             print(f"[{format_duration(self._state.used_s):>7}] {line}", file=self._stream, flush=True)
+
+    def _workers(self, event: Working) -> list[str]:
+        """Now and then."""
+        now = time.monotonic()
+        if now - self._workers_s < WORKERS_S:
+            return []
+        self._workers_s = now
+        return worker_lines(event.workers)
 
 
 def _line(event: Event) -> str:
@@ -92,7 +107,7 @@ def _line(event: Event) -> str:
             return f"trial {event.trial} {event.candidate}: {event.metric} {event.score:.5g}{mark}"
         case Said():
             return f"warning: {event.text}" if event.level == "warning" else event.text
-        case Advanced():
+        case Advanced() | Working():
             return ""
 
 
@@ -128,6 +143,9 @@ class TerminalProgress:
         table.add_row(Text(state.stage, style="bold"), done, speed, Text(state.best, style="green"))
         table.add_row("time", _against(format_duration(state.used_s), state.limit_s, format_duration))
         table.add_row("memory", _against(format_size(self._used_bytes()), state.memory_bytes, format_size))
+        for line in worker_lines(state.workers)[:MOST_WORKERS]:
+            name, _, told = line.partition(": ")
+            table.add_row(name, told)
         return table
 
     def _used_bytes(self) -> int:

@@ -1,18 +1,23 @@
 """Where and how models are fitted: side by side or one at a time, in this process or a confined one, on which rung."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from shardwise.compute.base import Executor, NotYet
 from shardwise.compute.ceiling import cpu_quota
+from shardwise.compute.engines import Asked
+from shardwise.compute.gang.engines import make_gang
 from shardwise.core.errors import OverBudget
+from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
-from shardwise.plan.memory import trees_bytes
-from shardwise.plan.training import fit_threads, side_by_side
+from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
+from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
 from shardwise.train.ladder import Ladder, make_ladder
+from shardwise.train.parallel import SLICES, Choice, SharedFits, choose_parallel
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
@@ -58,7 +63,9 @@ class Fitting:
     def __init__(self, run: Run, prepared: Prepared, metric: str) -> None:
         self._run = run
         sizes = sizes_of(prepared)
-        self.executor = self._choose_executor(sizes)
+        choice = self._choose_parallel(sizes)
+        self.shared = self._shared(choice) if choice.size > 1 else None
+        self.executor = run.inline if self.shared is not None else self._choose_executor(sizes)
         self.ladder = self._make_ladder(sizes)
         self._rung = max((record["rung"] for record in run.records("rung")), default=0)
         self._task = FitTask(
@@ -66,6 +73,7 @@ class Fitting:
             seed=run.config.seed, threads=fit_threads(sizes.cells, cpu_quota() // self.slots),
             memory_bytes=run.memory_bytes, test_rows=prepared.fold_rows.get(TEST, 0),
             stop=run.stop_file, device=run.config.device,
+            slices=SLICES if run.config.parallel == "data" or sizes.rows >= LARGE_ROWS else 1, shared=self.shared,
         )  # fmt: skip
         for finding in self.findings:
             run.say(finding.text, level="warning")
@@ -117,10 +125,42 @@ class Fitting:
         apart = side_by_side(sizes.cells, sizes.rows)
         return self._run.executor_for(side_by_side=apart, needed_bytes=sizes.fit_bytes)
 
+    def _choose_parallel(self, sizes: Sizes) -> Choice:
+        """By how many workers each model is fitted; said, where there was something to choose."""
+        config = self._run.config
+        local = config.engine == "local"
+        workers = config.workers or (cpu_quota() if local else self._run.executor.slots)
+        choice = choose_parallel(
+            config.parallel, engine=config.engine, workers=workers, rows=sizes.rows, families=config.families
+        )
+        if config.parallel == "data" or choice.size > 1:
+            self._run.say(choice.text)
+        return choice
+
+    def _shared(self, choice: Choice) -> SharedFits:
+        run, ceiling = self._run, self._run.config.memory_bytes
+        asked = Asked(
+            workers=choice.size, address=run.config.address,
+            memory_bytes=None if ceiling is None else max(PASS_BYTES, ceiling - MAIN_BYTES),
+        )  # fmt: skip
+        run.executor.retire()  # workers that the passes have left idle
+        cpus = cpu_quota() if run.config.engine == "local" else choice.size
+        return SharedFits(
+            partial(make_gang, run.config.engine, asked), choice, cpus,
+            show=lambda workers: run.events.emit(Working(workers=tuple(workers))),
+            ended=lambda workers: run.note("workers", workers=[asdict(worker) for worker in workers]),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End the workers that fit models together."""
+        if self.shared is not None:
+            self.shared.close()
+
     def _make_ladder(self, sizes: Sizes) -> Ladder:
         if self.slots == 1:
             self._run.executor.retire()  # workers that the passes have left idle
+        workers = 0 if self.executor is self._run.inline else self.slots
         return make_ladder(
             self._run.memory_bytes, sizes.rows, sizes.features, sizes.outputs, valid_rows=sizes.valid_rows,
-            at_once=self.slots, workers=0 if self.executor is self._run.inline else self.slots,
+            at_once=self.slots, workers=workers if self.shared is None else self.shared.choice.size,
         )  # fmt: skip

@@ -24,6 +24,7 @@ from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
 from shardwise.train.ladder import Rung
+from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
 
@@ -90,6 +91,8 @@ class FitTask:
     test_rows: int = 0
     stop: Path | None = None
     device: str = "auto"
+    slices: int = 1
+    shared: SharedFits | None = None  # where models are fitted by several workers; such a task stays in this process
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
@@ -111,21 +114,19 @@ class FitTask:
     def _fit(self, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
         started = time.perf_counter()
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
-        step_s = self._step_s(unit, valid.n_rows)
-        watch = _Watch(deadline=unit.deadline, stop=self.stop, step_s=step_s, rounds=unit.rounds)
-        model = self._build(unit)
+        watch = _Watch(
+            deadline=unit.deadline, stop=self.stop, step_s=self._step_s(unit, valid.n_rows), rounds=unit.rounds,
+            works_here=self.shared is None,
+        )  # fmt: skip
         seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         notes: list[str] = []
         run = FitRun(
             seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on,
             note=notes.append, checkpoint=self.models / f".{unit.lineage or unit.key}.part", device=self.device,
-            rests_at=unit.rounds,
+            rests_at=unit.rounds, slices=self.slices,
         )  # fmt: skip
-        try:
-            self._free(unit)
-            model.fit(*self._rows(unit, model.traits.reads, valid), run)
-        except Pruned:
-            watch.cut = True
+        model, pruned = self._learned(unit, valid, run)
+        watch.cut = watch.cut or pruned
         fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
         predict_s = time.perf_counter() - fitted
@@ -153,8 +154,30 @@ class FitTask:
         params = unit.candidate.params
         return unit.rung.held_down(params) if unit.candidate.family == "trees" else params
 
-    def _build(self, unit: FitUnit) -> Model:
-        return build(unit.candidate.family, self.target, self.features, self._params(unit))
+    def _learned(self, unit: FitUnit, valid: DiskRows, run: FitRun) -> tuple[Model, bool]:
+        """The fitted model, and whether the trial was ended early."""
+        self._free(unit)
+        params = self._params(unit)
+        model = build(unit.candidate.family, self.target, self.features, params)
+        train, valid = self._rows(unit, model.traits.reads, valid)
+        if self.shared is not None:
+            return self.shared.fit(self._job(unit, params, (train, valid), run), run)
+        try:
+            model.fit(train, valid, run)
+        except Pruned:
+            return model, True
+        return model, False
+
+    def _job(self, unit: FitUnit, params: Mapping[str, Any], rows: tuple[DiskRows, DiskRows], run: FitRun) -> Job:
+        assert self.shared is not None
+        family = unit.candidate.family
+        size = self.shared.size_for(family, params, self.target, rows[0].n_rows)
+        return Job(
+            family=family, params=params, target=self.target, features=self.features, train=rows[0], valid=rows[1],
+            seed=run.seed, threads=max(1, self.shared.cpus // size), memory_bytes=self.memory_bytes // size,
+            slices=self.slices, checkpoint=run.checkpoint, rests_at=run.rests_at, device=self.device,
+            out=self.models / f".{unit.key}.gang",
+        )  # fmt: skip
 
     def _free(self, unit: FitUnit) -> None:
         """On a low rung what is kept for the next candidate goes."""
@@ -207,6 +230,7 @@ class _Watch:
     looked_s: float = 0.0
     rounds: int | None = None
     rests: bool = False
+    works_here: bool = True  # and not in other processes
     began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
 
     def report(self, step: int, score: float) -> bool:
@@ -230,6 +254,8 @@ class _Watch:
 
     def _slowness(self, now: float) -> float:
         """Seconds that have passed for each one that this process has worked; 1 where it worked on several threads."""
+        if not self.works_here:
+            return 1.0
         worked_s = time.process_time() - self.began[1]
         return max(1.0, (now - self.began[0]) / max(worked_s, LEAST_WORK_S))
 

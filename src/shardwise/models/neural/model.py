@@ -74,7 +74,7 @@ class NeuralParams:
 class Neural:
     """Classification, regression, counts and quantiles by a network with several members that share weights."""
 
-    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task))
+    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), parallel=True)
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(NeuralParams, "neural", params)

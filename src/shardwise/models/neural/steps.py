@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from shardwise.core.errors import OverBudget
 from shardwise.models.neural.network import Tensors
 from shardwise.models.neural.shape import Weights
+from shardwise.models.slices import Slices
 
 CHECKED_STEPS = 32  # on an accelerator: to look at a number is to wait for it
 _PLAIN = ("w", "p", "h")  # first letters of the matrices, which decay; vectors and embeddings do not
@@ -43,7 +45,8 @@ class Steps:
     """AdamW over the tensors that learn.
 
     `loss` gives the sum over the rows of a part. `part_rows` is the most rows that go through at once: it is halved
-    when the device runs out of memory, and gradients are added up, so that a step is the same.
+    when the device runs out of memory, and gradients are added up, so that a step is the same. `slices` says which part
+    of a batch this process works on, where there are several; `begin(step, slice)` is called before each slice.
     """
 
     tensors: Tensors
@@ -52,6 +55,8 @@ class Steps:
     gradient_clip: float
     part_rows: int
     tell: Callable[[str], None]
+    slices: Slices = field(default_factory=lambda: Slices(1, None))
+    begin: Callable[[int, int], None] = lambda _step, _slice: None
     optimizer: torch.optim.AdamW = field(init=False)
     _unseen: list[tuple[int, torch.Tensor]] = field(init=False, default_factory=list)
 
@@ -66,9 +71,17 @@ class Steps:
         fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, fused=fused)
 
-    def step(self, batch: Batch, rate: float, number: int) -> None:
-        """Raises `NotFinite` (on an accelerator up to 32 steps later), `OverBudget` when one row is too much."""
-        total = self._gradients(batch)
+    def step(self, batch: Batch, rate: float, number: int, *, going: bool = True) -> bool:
+        """One step, unless a member is not `going`: then nothing is changed, and False comes back.
+
+        Raises `NotFinite` (on an accelerator up to 32 steps later), `OverBudget` when one row is too much.
+        """
+        if self.slices.total == 1 and self.slices.member is None:
+            total = self._gradients(batch)
+        else:
+            total, stopped = self._shared(batch, number, going)
+            if stopped:
+                return False
         norm = torch.nn.utils.clip_grad_norm_(self._learned.values(), self.gradient_clip)
         self._unseen.append((number, total + norm))
         if len(self._unseen) >= self._checked_steps:
@@ -76,6 +89,36 @@ class Steps:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        return True
+
+    def _shared(self, batch: Batch, number: int, going: bool) -> tuple[torch.Tensor, bool]:
+        """The batch's mean loss, and whether a member stops; its gradients, from all members, are left in the tensors.
+
+        Losses are weighted by 1 / rows of the batch, so that the slices' gradients are added and not averaged.
+        """
+        learned = list(self._learned.values())
+
+        def gradient(slice_: int, rows: slice) -> np.ndarray:
+            self.begin(number, slice_)
+            part = batch.part(rows.start, rows.stop)
+            loss = self._gradients(part, len(batch)) if len(part) else self._none()
+            flat = [tensor.grad.reshape(-1) if tensor.grad is not None else tensor.new_zeros(tensor.numel())
+                    for tensor in learned]  # fmt: skip
+            flag = loss.new_full((1,), float(not going))
+            return torch.cat([loss.reshape(1), flag, *flat]).cpu().numpy()
+
+        summed = torch.from_numpy(self.slices.sum(gradient, 0, len(batch)))
+        place = 2
+        for tensor in learned:
+            given = summed[place : place + tensor.numel()].reshape(tensor.shape)
+            tensor.grad = given.to(tensor.device)
+            place += tensor.numel()
+        return summed[0], bool(summed[1] > 0)
+
+    def _none(self) -> torch.Tensor:
+        """The loss of no rows."""
+        self.optimizer.zero_grad(set_to_none=True)
+        return torch.zeros(())
 
     def check(self) -> None:
         """Look at what was not looked at yet."""
@@ -86,21 +129,21 @@ class Steps:
         if not all(finite):
             raise NotFinite(unseen[finite.index(False)][0])
 
-    def _gradients(self, batch: Batch) -> torch.Tensor:
-        """The batch's mean loss; its gradients are left in the tensors."""
+    def _gradients(self, batch: Batch, of_rows: int | None = None) -> torch.Tensor:
+        """The loss of rows as a mean over `of_rows` (default: themselves); its gradients are left in the tensors."""
         while True:
             try:
-                return self._added(batch)
+                return self._added(batch, of_rows or len(batch))
             except torch.OutOfMemoryError as error:
                 self._halve(len(batch), error)
             if torch.cuda.is_available():  # after the error is gone, and with it what its frames held
                 torch.cuda.empty_cache()
 
-    def _added(self, batch: Batch) -> torch.Tensor:
+    def _added(self, batch: Batch, of_rows: int) -> torch.Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=batch.y.device)
         for start in range(0, len(batch), self.part_rows):
-            loss = self.loss(batch.part(start, start + self.part_rows)) / len(batch)
+            loss = self.loss(batch.part(start, start + self.part_rows)) / of_rows
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

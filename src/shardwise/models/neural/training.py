@@ -26,6 +26,7 @@ from shardwise.models.neural.order import Order, usual_batch, usual_epochs
 from shardwise.models.neural.shape import Shape, Weights
 from shardwise.models.neural.steps import Batch, NotFinite, Steps
 from shardwise.models.scaling import TargetScale
+from shardwise.models.slices import Slices
 
 SCORED_ROWS = 2**18  # validation rows that are looked at, at most
 SCORE_ROWS = 2048  # at once
@@ -77,17 +78,22 @@ class Training:
         """Raises `DataError` when the loss stays NaN or infinite however small the steps."""
         self._device = find_device(run.device)
         self._run = run
+        self._slices = Slices(run.slices, run.member)
         with settled(self._device):
             self._tensors = on_device(self.best, self._device)
             self._order = Order(train, self._settings.batch_rows or usual_batch(train.n_rows), run.seed)
             self._epochs = self._settings.epochs or usual_epochs(train.n_rows)
             self._steps = Steps(
                 self._tensors, self._sum, self._settings.weight_decay, self._settings.gradient_clip,
-                self._order.batch_rows, run.note,
+                self._order.batch_rows, run.note, self._slices, self._begin_slice,
             )  # fmt: skip
-            self._rounds(None if valid is None else Scorer(self, valid))
-        if run.checkpoint is not None:
+            self._rounds(None if valid is None else Scorer(self, valid, self._slices))
+        if run.checkpoint is not None and run.leads:
             drop_progress(run.checkpoint)
+
+    def _begin_slice(self, step: int, number: int) -> None:
+        """What a slice drops out depends on its place alone, not on who works on it."""
+        torch.manual_seed(derive_seed(self._run.seed, "dropout", self._first + step, number))
 
     def _rounds(self, score: "Scorer | None") -> None:
         progress = self._resumed()
@@ -97,7 +103,7 @@ class Training:
         while progress.rounds < self._epochs * self._order.rounds:
             if not self._round(progress) or not self._scored(progress, score):
                 return
-            if self._run.checkpoint is not None:
+            if self._run.checkpoint is not None and self._run.leads:
                 write_progress(self._run.checkpoint, progress)
 
     def _resumed(self) -> Progress:
@@ -147,12 +153,16 @@ class Training:
     def _descend(self, progress: Progress) -> bool:
         """The steps of a round; True when the time was up before its end."""
         torch.manual_seed(derive_seed(self._run.seed, "dropout", progress.rounds))
-        first = number = self._order.first_step(progress.rounds)
+        self._first = number = self._order.first_step(progress.rounds)
+        alone = self._run.member is None
         for chunk in self._order.round(progress.rounds):
             for batch in self._batches(chunk, self._order.batch_rows):
-                if not self._run.go_on():
+                going = self._run.go_on()
+                if alone and not going:
                     return True
-                self._steps.step(batch, self._rate(number, progress.lowered), number - first)
+                rate = self._rate(number, progress.lowered)
+                if not self._steps.step(batch, rate, number - self._first, going=going):
+                    return True
                 number += 1
         return False
 
@@ -223,16 +233,21 @@ class Training:
 class Scorer:
     """The task's loss on (a fixed, evenly spaced part of) the validation rows."""
 
-    def __init__(self, training: Training, valid: Rows) -> None:
-        self._training = training
+    def __init__(self, training: Training, valid: Rows, slices: Slices) -> None:
+        self._training, self._slices = training, slices
         stride = -(-valid.n_rows // SCORED_ROWS)
         self._chunks = [_thinned(chunk, stride) for chunk in valid.chunks() if len(chunk.y)]
         self._y = np.concatenate([chunk.y for chunk in self._chunks])
         weights = [chunk.weight for chunk in self._chunks if chunk.weight is not None]
         self._weight = np.concatenate(weights) if weights else None
+        self._pieces = [
+            Chunk(chunk.X[start : start + SCORE_ROWS], chunk.y[start : start + SCORE_ROWS])
+            for chunk in self._chunks
+            for start in range(0, len(chunk.y), SCORE_ROWS)
+        ]  # the same ones for any number of members: a product's bits depend on its rows
 
     def __call__(self) -> float:
-        prediction = np.concatenate([self._training.predict(chunk) for chunk in self._chunks])
+        prediction = np.concatenate(self._slices.mapped(self._training.predict, self._pieces))
         return task_loss(self._training.target, self._y, prediction, self._weight)
 
 

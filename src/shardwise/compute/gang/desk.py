@@ -1,0 +1,249 @@
+"""Where members of a gang come together: the caller's side of their lines, which also notices who is lost.
+
+A member is lost when its line breaks, when the engine says that its process died, or when it has been silent for
+`SILENT_S` although it beats every half second: a stopped process, a machine that hangs, a cut cable. Silence is
+measured on this process's own monotonic clock; time in which this process itself did not run does not count.
+"""
+
+import json
+import pickle
+import secrets
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, Watch
+from shardwise.compute.gang.lines import ANSWER, ASK, BEAT, DONE, HELLO, TABLE, Frames, frame
+from shardwise.compute.gang.seat import Seat, sit
+from shardwise.core.errors import ConfigError, MemberLost, ShardwiseError, TaskFailed, WorkerLost
+from shardwise.core.events import WorkerView
+
+SILENT_S = 8.0
+COME_S = 120.0  # for all members to come
+BLAME_S = 2.0  # after a member says that it misses another, for the one that is lost to be known
+LOOK_S = 0.1
+VIEW_S = 1.0
+_PIECE = 2**16
+
+
+def ignore(_views: list[WorkerView]) -> None:
+    """Nobody watches."""
+
+
+def refuse(rank: int, question: Any) -> Any:
+    """Nobody answers."""
+    raise TaskFailed(f"member {rank} asks what nobody answers: {question!r}")
+
+
+class StarGang:
+    """Gangs of an engine that can start tasks together; see `base.Gang`."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+
+    def room(self) -> int:
+        """How many members can be started together now."""
+        return self._launcher.room()
+
+    def run(
+        self, worker: Callable[[Member], Any], size: int, *, answer: Call = refuse, watch: Watch = ignore
+    ) -> list[Any]:
+        """Run the worker in `size` members; see `base.Gang`."""
+        room = self._launcher.room()
+        if not 1 <= size <= room:
+            raise ConfigError(f"{size} members were asked for, there is room for {room}", hint="Give fewer --workers.")
+        with Desk(self._launcher.host, size) as desk:
+            seats = [(sit, Seat(rank, size, desk.address, desk.token, worker)) for rank in range(size)]
+            futures = self._launcher.launch(list(seats))
+            try:
+                return desk.serve(futures, answer, watch)
+            except BaseException:
+                self._launcher.end()
+                raise
+
+    def close(self) -> None:
+        """End the members, and what was started for them."""
+        self._launcher.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(eq=False)
+class _Line:
+    """The connection of one who may be a member; `rank` is known from its first frame on."""
+
+    socket: socket.socket
+    frames: Frames = field(default_factory=Frames)
+    rank: int = -1
+    place: str = ""
+    address: tuple[str, int] = ("", 0)
+    heard_s: float = 0.0
+    told: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    rate: float = 0.0
+    rated: tuple[float, float] = (0.0, 0.0)  # (seconds, rows) when the rate was last worked out
+    done: bool = False
+
+    def view(self, now: float) -> WorkerView:
+        rows, work_s, talk_s, wait_s = self.told
+        since_s, before = self.rated
+        if now > since_s:
+            self.rate, self.rated = (rows - before) / (now - since_s) if since_s else 0.0, (now, rows)
+        return WorkerView(
+            rank=self.rank, place=self.place, rows=int(rows), work_s=work_s, talk_s=talk_s, wait_s=wait_s,
+            rows_s=self.rate,
+        )  # fmt: skip
+
+
+class Desk:
+    """Listens on `host` for `size` members, and serves them until all have ended. A context manager."""
+
+    def __init__(self, host: str, size: int) -> None:
+        self.size = size
+        self.token = secrets.token_bytes(16)
+        self._door = socket.create_server((host, 0), backlog=2 * size)
+        self._door.setblocking(False)
+        self.address: tuple[str, int] = self._door.getsockname()[:2]
+        self._strangers: list[_Line] = []
+        self._members: dict[int, _Line] = {}
+        self._suspect: tuple[float, BaseException] | None = None
+        self._looked_s = time.monotonic()
+        self._viewed_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in [*self._members.values(), *self._strangers]:
+            line.socket.close()
+        self._door.close()
+
+    def serve(self, futures: Sequence["Future[Any]"], answer: Call, watch: Watch) -> list[Any]:
+        """What the members return, by rank. Raises the error that ended the gang."""
+        begun_s = time.monotonic()
+        while not all(future.done() and future.exception() is None for future in futures):
+            self._listen(answer)
+            self._check_futures(futures)
+            self._check_silence(begun_s)
+            now = time.monotonic()
+            if now - self._viewed_s >= VIEW_S and len(self._members) == self.size:
+                watch([self._members[rank].view(now) for rank in range(self.size)])
+                self._viewed_s = now
+        self._hear_the_rest(answer)
+        watch([line.view(time.monotonic()) for _, line in sorted(self._members.items())])
+        return [future.result() for future in futures]
+
+    # -- lines -------------------------------------------------------------------------------------------------------
+
+    def _listen(self, answer: Call) -> None:
+        """Take what members say, waiting for it for a moment."""
+        lines = {line.socket: line for line in [*self._members.values(), *self._strangers] if not line.done}
+        readable, _, _ = select.select([self._door, *lines], [], [], LOOK_S)
+        now = time.monotonic()
+        if now - self._looked_s > 1.0 + LOOK_S:  # this process did not run: it cannot know who was silent meanwhile
+            for line in self._members.values():
+                line.heard_s += now - self._looked_s
+        self._looked_s = now
+        for ready in readable:
+            if ready is self._door:
+                link, _ = self._door.accept()
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._strangers.append(_Line(link))
+            else:
+                self._read(lines[ready], answer)
+
+    def _hear_the_rest(self, answer: Call) -> None:
+        """What members said last may not be read yet, though their results are here."""
+        until = time.monotonic() + BLAME_S
+        while time.monotonic() < until and not all(line.done for line in self._members.values()):
+            self._listen(answer)
+
+    def _read(self, line: _Line, answer: Call) -> None:
+        try:
+            content = line.socket.recv(_PIECE)
+            if not content:
+                raise ConnectionError("it hung up")
+            for kind, body in line.frames.feed(content):
+                self._take(line, kind, body, answer)
+        except (OSError, ValueError) as error:
+            line.socket.close()
+            if line in self._strangers:
+                self._strangers.remove(line)
+            elif not line.done:
+                line.done = True
+                self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
+
+    def _take(self, line: _Line, kind: bytes, body: bytes, answer: Call) -> None:
+        line.heard_s = time.monotonic()
+        if kind == HELLO:
+            self._welcome(line, json.loads(body))
+        elif line.rank < 0:
+            raise ValueError("no member")
+        elif kind == BEAT:
+            line.told = json.loads(body)
+        elif kind == DONE:
+            line.done = True
+        elif kind == ASK:
+            question = pickle.loads(body)  # noqa: S301 - from our own member, which has the token
+            reply = pickle.dumps(answer(line.rank, question), pickle.HIGHEST_PROTOCOL)
+            line.socket.sendall(frame(ANSWER, reply))
+
+    def _welcome(self, line: _Line, hello: dict[str, Any]) -> None:
+        if not secrets.compare_digest(str(hello.get("token")), self.token.hex()):
+            raise ValueError("a stranger")
+        line.rank, line.place, line.frames.trusted = int(hello["rank"]), str(hello["place"]), True
+        line.address = (str(hello["host"]), int(hello["port"]))
+        self._strangers.remove(line)
+        self._members[line.rank] = line
+        if len(self._members) == self.size:
+            table = json.dumps([self._members[rank].address for rank in range(self.size)]).encode()
+            for member in self._members.values():
+                member.socket.sendall(frame(TABLE, table))
+
+    # -- who is lost -------------------------------------------------------------------------------------------------
+
+    def _blame(self, error: BaseException, rank: int | None = None) -> None:
+        """Remember the first sign that something is wrong: what follows may name the cause."""
+        if rank is not None and not isinstance(error, MemberLost):
+            error = self._lost(rank, "its line broke", error)
+        if self._suspect is None or isinstance(self._suspect[1], GangBroken):
+            self._suspect = (time.monotonic() if self._suspect is None else self._suspect[0], error)
+
+    def _check_futures(self, futures: Sequence["Future[Any]"]) -> None:
+        """Raises the error that ended the gang, once it is known whose it is."""
+        for rank, future in enumerate(futures):
+            error = future.exception() if future.done() and not future.cancelled() else None
+            if error is None:
+                continue
+            if isinstance(error, WorkerLost):
+                raise self._lost(rank, error.message, error) from error
+            if not isinstance(error, GangBroken):
+                if isinstance(error, ShardwiseError):
+                    error.context = {"member": rank, **error.context}
+                raise error
+            self._blame(error)
+        if self._suspect is not None and time.monotonic() - self._suspect[0] > BLAME_S:
+            raise self._suspect[1]
+
+    def _check_silence(self, begun_s: float) -> None:
+        now = time.monotonic()
+        missing = [rank for rank in range(self.size) if rank not in self._members]
+        if missing and now - begun_s > COME_S:
+            what = f"of {self.size} members {', '.join(map(str, missing))} did not come in {COME_S:.0f} s"
+            raise TaskFailed(what, hint="Give fewer --workers, or see whether the workers reach this machine.")
+        for line in self._members.values():
+            if not line.done and now - line.heard_s > SILENT_S:
+                raise self._lost(line.rank, f"it has been silent for {now - line.heard_s:.0f} s")
+
+    def _lost(self, rank: int, why: str, cause: BaseException | None = None) -> MemberLost:
+        place = self._members[rank].place if rank in self._members else "a place that is not known"
+        error = MemberLost(f"member {rank} of {self.size} ({place}) is lost: {why}", member=rank)
+        error.__cause__ = cause
+        return error

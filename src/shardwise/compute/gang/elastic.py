@@ -1,0 +1,49 @@
+"""A gang that goes on after a loss: begun again from the worker's own checkpoint, smaller if it must be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from shardwise.compute.gang.base import Call, Gang, Member, Watch
+from shardwise.compute.gang.desk import ignore, refuse
+from shardwise.core.errors import MemberLost, WorkerLost
+
+TRIES = 2  # with the same number of members; then one fewer each time
+
+
+@dataclass
+class Elastic:
+    """Runs a worker that keeps checkpoints until it has ended.
+
+    A lost member ends the gang; it is begun again with as many members if there is room for them, and one fewer each
+    time that it was lost `TRIES` times in a row without a step forward (`stepped`). `tell(text)` says what is done.
+    Raises `MemberLost` when a single member is lost again and again, and what a worker raises.
+    """
+
+    gang: Gang
+    tell: Callable[[str], None]
+    losses: int = field(default=0, init=False)
+    _in_a_row: int = field(default=0, init=False)
+
+    def stepped(self) -> None:
+        """The work has come further than ever before: what was lost before does not count any more."""
+        self._in_a_row = 0
+
+    def run(self, worker: Callable[[Member], Any], size: int, *, answer: Call = refuse, watch: Watch = ignore) -> Any:
+        """What the member of rank 0 returns in the end."""
+        size = min(size, max(1, self.gang.room()))
+        while True:
+            try:
+                return self.gang.run(worker, size, answer=answer, watch=watch)[0]
+            except MemberLost as error:
+                size = self._next_size(size, error)
+
+    def _next_size(self, size: int, error: WorkerLost) -> int:
+        self.losses += 1
+        self._in_a_row += 1
+        if self._in_a_row >= TRIES and size == 1:
+            raise error
+        smaller = size - (self._in_a_row >= TRIES)
+        found = max(1, min(smaller, self.gang.room()))
+        self.tell(f"{error.message[0].upper()}{error.message[1:]}. Going on from the last checkpoint with {found}.")
+        return found

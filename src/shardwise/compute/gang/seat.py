@@ -1,0 +1,191 @@
+"""What runs in a member: join the others, run the worker, beat all the while."""
+
+import json
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shardwise.compute.gang.base import GangBroken, Member
+from shardwise.compute.gang.lines import ASK, BEAT, DONE, HELLO, TABLE, exactly, frame, receive
+from shardwise.compute.gang.mesh import Mesh
+
+BEAT_S = 0.5
+JOIN_S = 60.0  # for a peer to answer, when all have come to the desk
+_TOKEN_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A place in a gang: the task's item. `desk` is where the caller listens, `token` what members say to be let in."""
+
+    rank: int
+    size: int
+    desk: tuple[str, int]
+    token: bytes
+    worker: Callable[[Member], Any]
+
+
+def sit(seat: Seat) -> Any:
+    """The task: be the member of this seat. Raises what the worker raises, `GangBroken` when others are lost."""
+    try:
+        line = socket.create_connection(seat.desk, JOIN_S)
+    except OSError as error:
+        raise GangBroken(f"the caller of the gang does not answer at {seat.desk[0]}:{seat.desk[1]}") from error
+    with closing(line), _joined(seat, line) as member:
+        return seat.worker(member)
+
+
+@contextmanager
+def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
+    line.settimeout(None)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    host = line.getsockname()[0]
+    with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
+        hello = {"rank": seat.rank, "port": door.getsockname()[1], "place": f"{socket.gethostname()}:{os.getpid()}"}
+        heart.begin({**hello, "token": seat.token.hex(), "host": host})
+        with heart.ending():
+            try:
+                kind, table = receive(line)
+            except OSError as error:
+                raise GangBroken("the caller of the gang has ended it") from error
+            assert kind == TABLE
+            links = _links(seat, door, [(host, port) for host, port in json.loads(table)])
+            heart.mesh = Mesh(seat.rank, seat.size, links)
+            try:
+                yield SeatedMember(heart.mesh, heart, host)
+            finally:
+                heart.mesh.close()
+
+
+def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dict[int, socket.socket]:
+    """Connected sockets by rank: each member calls those of lower ranks, and is called by those of higher ones."""
+    links: dict[int, socket.socket] = {}
+    greeting = seat.token + seat.rank.to_bytes(4, "little")
+    try:
+        for rank in range(seat.rank):
+            links[rank] = socket.create_connection(table[rank], JOIN_S)
+            links[rank].sendall(greeting)
+        door.settimeout(JOIN_S)
+        while len(links) < seat.size - 1:
+            link, _ = door.accept()
+            link.settimeout(JOIN_S)
+            with suppress(OSError):  # a stranger hung up
+                said = exactly(link, len(greeting))
+                if said[:_TOKEN_BYTES] == seat.token:
+                    links[int.from_bytes(said[_TOKEN_BYTES:], "little")] = link
+                    continue
+            link.close()
+    except OSError as error:
+        for link in links.values():
+            link.close()
+        raise GangBroken(f"member {seat.rank} cannot reach the others: {error}") from error
+    return links
+
+
+class _Heart:
+    """Says on the line that this process lives, from a thread, and whatever else is said there."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.mesh: Mesh | None = None
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def begin(self, hello: Mapping[str, Any]) -> None:
+        self.say(HELLO, json.dumps(hello).encode())
+        self._thread.start()
+
+    def __enter__(self) -> "_Heart":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def say(self, kind: bytes, body: bytes) -> None:
+        with self._lock:
+            self.line.sendall(frame(kind, body))
+
+    def beat(self) -> None:
+        told = [0.0, 0.0, 0.0, 0.0] if self.mesh is None else self.mesh.clock.told()
+        self.say(BEAT, json.dumps(told).encode())
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Tells the caller at the end, also after an error, that it is no loss; what it was the answer tells."""
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self.beat()
+                self.say(DONE, b"")
+
+    def _beat(self) -> None:
+        """Until the end; when the caller is gone, a worker that waits for a peer is woken by an error."""
+        while not self._stopped.wait(BEAT_S):
+            try:
+                self.beat()
+            except OSError:
+                if self.mesh is not None:
+                    self.mesh.hang_up()
+                return
+
+
+class SeatedMember:
+    """A member that has joined; see `base.Member`."""
+
+    def __init__(self, mesh: Mesh, heart: _Heart, host: str) -> None:
+        self._mesh = mesh
+        self._heart = heart
+        self._host = host
+
+    @property
+    def rank(self) -> int:
+        return self._mesh.rank
+
+    @property
+    def size(self) -> int:
+        return self._mesh.size
+
+    def all_reduce(self, values: np.ndarray) -> np.ndarray:
+        return self._mesh.all_reduce(values)
+
+    def sum_slices(self, slices: Mapping[int, np.ndarray], total: int) -> np.ndarray:
+        return self._mesh.sum_slices(slices, total)
+
+    def gather(self, content: bytes) -> list[bytes]:
+        return [bytes(body) for body in self._mesh.gather(content)]
+
+    def broadcast(self, content: bytes | None) -> bytes:
+        return self._mesh.broadcast(content)
+
+    def barrier(self) -> None:
+        self._mesh.barrier()
+
+    def address(self) -> str:
+        return self._host
+
+    def saw(self, rows: int) -> None:
+        self._mesh.clock.rows += rows
+
+    def call(self, question: Any) -> Any:
+        return pickle.loads(self._asked(question))  # noqa: S301 - our caller's
+
+    def ask(self, question: Any) -> Any:
+        return pickle.loads(self.broadcast(self._asked(question) if self.rank == 0 else None))  # noqa: S301 - our own
+
+    def _asked(self, question: Any) -> bytes:
+        try:
+            self._heart.say(ASK, pickle.dumps(question, pickle.HIGHEST_PROTOCOL))
+            return receive(self._heart.line)[1]
+        except OSError as error:
+            raise GangBroken("the caller of the gang is gone") from error

@@ -1,0 +1,75 @@
+"""Going on after a loss: with the same number of members, then with fewer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shardwise.compute.gang.base import Member
+from shardwise.compute.gang.elastic import Elastic
+from shardwise.core.errors import MemberLost, SchemaError
+
+
+class Fragile:
+    """A gang that is lost as often as it is told."""
+
+    def __init__(self, losses: int, rooms: list[int]) -> None:
+        self.losses, self.rooms, self.sizes = losses, rooms, list[int]()
+
+    def room(self) -> int:
+        return self.rooms[min(len(self.sizes), len(self.rooms) - 1)]
+
+    def run(self, worker: Callable[[Member], Any], size: int, **_: Any) -> list[Any]:
+        self.sizes.append(size)
+        if len(self.sizes) <= self.losses:
+            raise MemberLost("member 0 is lost")
+        return [worker(None)] * size  # type: ignore[arg-type]
+
+    def close(self) -> None: ...
+
+
+def done(_member: Member) -> str:
+    return "done"
+
+
+@pytest.mark.parametrize(
+    ("losses", "rooms", "sizes"),
+    [
+        (0, [4], [4]),
+        (1, [4], [4, 4]),
+        (2, [4], [4, 4, 3]),
+        (3, [4], [4, 4, 3, 2]),
+        (1, [4, 2], [4, 2]),  # a machine is gone
+        (0, [2], [2]),
+    ],
+)
+def test_sizes_after_losses(losses: int, rooms: list[int], sizes: list[int]) -> None:
+    gang, told = Fragile(losses, rooms), list[str]()
+    assert Elastic(gang, told.append).run(done, 4) == "done"
+    assert gang.sizes == sizes
+    assert len(told) == losses
+
+
+def test_a_step_forward_forgets_losses() -> None:
+    gang = Fragile(3, [2])
+    elastic = Elastic(gang, lambda _: elastic.stepped())
+    assert elastic.run(done, 2) == "done"
+    assert gang.sizes == [2, 2, 2, 2]
+    assert elastic.losses == 3
+
+
+def test_a_single_member_that_is_lost_twice_is_given_up() -> None:
+    gang = Fragile(100, [2])
+    with pytest.raises(MemberLost):
+        Elastic(gang, print).run(done, 2)
+    assert gang.sizes == [2, 2, 1]
+
+
+def test_what_a_worker_raises_is_not_tried_again() -> None:
+    def fail(_member: Member) -> None:
+        raise SchemaError("no")
+
+    gang = Fragile(0, [2])
+    with pytest.raises(SchemaError):
+        Elastic(gang, print).run(fail, 2)
+    assert gang.sizes == [2]

@@ -1,0 +1,208 @@
+"""Fits by members of a gang against fits by one, and what becomes of them when a member is lost."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shardwise.compute.gang.base import Gang, Member
+from shardwise.compute.gang.desk import StarGang
+from shardwise.compute.gang.local import ProcessLauncher
+from shardwise.core.errors import Pruned
+from shardwise.core.target import Task
+from shardwise.data.rows import BinnedRows, DiskRows
+from shardwise.models import sgd, trees, trees_gang, trees_resume
+from shardwise.models.base import FitRun, Model
+from shardwise.models.families import FAMILIES, build
+from shardwise.models.losses import task_loss
+from shardwise.models.neural.model import has_torch
+from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
+from shardwise.train.parallel import SLICES, Choice, Job, SharedFits, choose_parallel
+
+PARAMS: dict[str, dict[str, Any]] = {
+    "linear": {"epochs": 3, "batch_rows": 500},
+    "neural": {"epochs": 3, "width": 16, "members": 2, "batch_rows": 512, "knots": 4},
+    "trees": {"n_estimators": 24, "num_leaves": 7, "learning_rate": 0.2},
+}
+ROWS = {"bins": 45_000, "floats": 9000}
+
+
+@pytest.fixture(autouse=True)
+def small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees_gang, "LEAST_ROWS", 1024)
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[ProcessLauncher]:
+    launcher = ProcessLauncher(3, threads=1)
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="module")
+def gang(launcher: ProcessLauncher) -> Gang:
+    return StarGang(launcher)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rows")
+
+
+def rows_of(folder: Path, task: Task, reads: str) -> Pair:
+    """Sorted by the target, so that members see unlike rows; two partitions and an empty one."""
+    place = folder / f"{task}-{reads}"
+    table = tiny_table(task, ROWS[reads])
+    order = np.argsort(table.y, kind="stable")
+    if not place.exists():
+        return on_disk(place, type(table)(table.X[order], table.y[order], None, table.folds), reads=reads)
+    kind = BinnedRows if reads == "bins" else DiskRows
+    return kind(place, FEATURES, (0,)), kind(place, FEATURES, (1,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickJob(Job):
+    """Writes a checkpoint after every few rounds."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch:  # the process lives on
+            patch.setattr(sgd, "KEEP_S", 0.0)
+            patch.setattr(sgd, "ROUND_ROWS", 4000)
+            patch.setattr(trees_resume, "KEEP_S", 0.0)
+            patch.setattr(trees, "SEGMENT_ROUNDS", 5)
+            return super().__call__(member)
+
+
+def job(folder: Path, family: str, task: Task, **params: Any) -> Job:
+    train, valid = rows_of(folder, task, FAMILIES[family].traits.reads)
+    return Job(
+        family=family, params={**PARAMS[family], **params}, target=tiny_target(task), features=FEATURES, train=train,
+        valid=valid, seed=3, threads=1, memory_bytes=2**62, slices=SLICES, checkpoint=None, device="cpu",
+        out=folder / "out",
+    )  # fmt: skip
+
+
+def together(gang: Gang, size: int, job: Job, run: FitRun | None = None) -> tuple[Model, bool]:
+    choice = Choice(size=size, families=frozenset(FAMILIES), text="")
+    return SharedFits(lambda: gang, choice, size).fit(job, run or FitRun(seed=3))
+
+
+def alone(job: Job) -> Model:
+    model = build(job.family, job.target, job.features, job.params)
+    model.fit(job.train, job.valid, FitRun(seed=job.seed, slices=job.slices))
+    return model
+
+
+def answer(model: Model, task: Task) -> np.ndarray:
+    return model.predict(tiny_table(task, 300, seed=9).X)
+
+
+def needs(family: str) -> None:
+    if family == "neural" and not has_torch():
+        pytest.skip("the extra torch is not installed")
+
+
+@pytest.mark.parametrize("task", [Task.MULTICLASS, Task.REGRESSION])
+@pytest.mark.parametrize("family", ["linear", "neural"])
+def test_any_number_of_members_learns_the_same_bits(gang: Gang, folder: Path, family: str, task: Task) -> None:
+    needs(family)
+    wanted = job(folder, family, task)
+    expected = answer(alone(wanted), task)
+    for size in (2, 3):
+        np.testing.assert_array_equal(answer(together(gang, size, wanted)[0], task), expected)
+
+
+@pytest.mark.parametrize("params", [{}, {"subsample": 0.7, "feature_fraction": 0.6}], ids=["all", "sampled"])
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS, Task.REGRESSION, Task.COUNT])
+def test_members_grow_the_trees_of_one(gang: Gang, folder: Path, task: Task, params: dict[str, Any]) -> None:
+    wanted = job(folder, "trees", task, **params)
+    one = alone(wanted)
+    chunk = rows_of(folder, task, "floats")[1].in_memory(2**40)
+    for size in (2, 3):
+        model, _ = together(gang, size, wanted)
+        assert model.rounds == one.rounds  # type: ignore[attr-defined]
+        losses = [task_loss(wanted.target, chunk.y, each.predict(chunk.X), None) for each in (one, model)]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["linear", "neural", "trees"])
+def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
+    gang: Gang, launcher: ProcessLauncher, folder: Path, family: str, tmp_path: Path
+) -> None:
+    needs(family)
+    plain = job(folder, family, Task.BINARY)
+    quick = QuickJob(**{**vars(plain), "checkpoint": tmp_path / "kept"})
+    calm, steps = answer(together(gang, 2, QuickJob(**vars(plain)))[0], Task.BINARY), list[int]()
+    kills = {2: 0, 3: 1} if family != "trees" else {7: 0, 16: 1}
+
+    def report(step: int, _loss: float) -> bool:
+        steps.append(step)
+        if step in kills:
+            os.kill(launcher.pids()[kills[step]], signal.SIGKILL)
+        return True
+
+    notes: list[str] = []
+    model, _ = together(gang, 2, quick, FitRun(seed=3, report=report, note=notes.append))
+    np.testing.assert_array_equal(answer(model, Task.BINARY), calm)
+    assert steps == sorted(set(steps))  # each step is told once
+    assert len([note for note in notes if "is lost" in note and "with 2" in note]) == 2
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("family", ["linear", "trees"])
+def test_a_pruned_trial_keeps_what_it_has(gang: Gang, folder: Path, family: str) -> None:
+    def report(step: int, _loss: float) -> bool:
+        if step == 2:
+            raise Pruned
+        return True
+
+    model, pruned = together(gang, 2, job(folder, family, Task.BINARY), FitRun(seed=3, report=report))
+    assert pruned
+    assert np.isfinite(answer(model, Task.BINARY)).all()
+
+
+def test_time_that_is_up_ends_all_members(gang: Gang, folder: Path) -> None:
+    needs("neural")
+    wanted = job(folder, "neural", Task.BINARY, epochs=1_000)
+    model, pruned = together(gang, 2, wanted, FitRun(seed=3, go_on=iter([True] * 3 + [False] * 1000).__next__))
+    assert not pruned
+    assert np.isfinite(answer(model, Task.BINARY)).all()
+
+
+def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
+    shared = SharedFits(lambda: None, Choice(size=4, families=frozenset({"trees", "linear"}), text=""), 4)  # type: ignore[arg-type,return-value]
+    number, quantile = tiny_target(Task.REGRESSION), tiny_target(Task.QUANTILE)
+    assert shared.size_for("trees", {}, number, 100_000) == 4
+    assert shared.size_for("trees", {}, number, 3000) == 2
+    assert shared.size_for("trees", {}, quantile, 100_000) == 1
+    assert shared.size_for("trees", {"objective": "l1"}, number, 100_000) == 1
+    assert shared.size_for("trees", {"extra_trees": True}, number, 100_000) == 1
+    assert shared.size_for("linear", {}, quantile, 100) == 4
+    assert shared.size_for("baseline", {}, number, 100) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "families", "size", "said"),
+    [
+        ("none", ("ray", 8, 10**8), (), 1, "as it was asked for"),
+        ("data", ("local", 4, 100), (), 4, "as asked"),
+        ("data", ("local", 1, 10**8), (), 1, "there is one worker"),
+        ("auto", ("ray", 8, 50_000), (), 1, "many side by side gain more"),
+        ("auto", ("ray", 8, 10**7), (), 8, "by 8 workers of the cluster"),
+        ("auto", ("local", 2, 10**7), (), 1, "by one worker on all cores"),
+        ("auto", ("local", 2, 10**7), ("trees", "neural"), 2, "networks, of one thread each"),
+        ("auto", ("dask", 8, 10**7), ("neural",), 1, "by one worker"),
+    ],
+)
+def test_the_choice_and_its_sentence(
+    asked: str, given: tuple[str, int, int], families: tuple[str, ...], size: int, said: str
+) -> None:
+    engine, workers, rows = given
+    choice = choose_parallel(asked, engine=engine, workers=workers, rows=rows, families=families)
+    assert choice.size == size
+    assert said in choice.text
