@@ -144,9 +144,9 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _cell(value: Any, kind: pa.DataType) -> Any:
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    for read in (lambda: pa.scalar(value, plain), lambda: pa.scalar(value).cast(plain)):
+    for own in (plain, None):
         try:
-            return read().as_py()
+            return pa.scalar(value, own).cast(plain).as_py()
         except (pa.ArrowException, OverflowError, UnicodeEncodeError, ValueError):
             continue
     return None
