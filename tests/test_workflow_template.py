@@ -26,8 +26,8 @@ def step(tmp_path):
     scripts = Path(sys.executable).parent
     environment = {
         **os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "MODEL": "m", "TARGET": "y",
-        "TRAIN_DATA": "train.parquet", "NEW_DATA": "new.parquet", "BUDGET": "--trials 1 --families linear",
-        "GITHUB_RUN_ID": "7",
+        "TRAIN_DATA": "train.parquet", "NEW_DATA": "new.parquet",
+        "BUDGET": "--trials 1 --families linear", "GITHUB_RUN_ID": "7",
         "SHARDWISE_REGISTRY": "registry", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
     }  # fmt: skip
 

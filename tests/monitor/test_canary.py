@@ -46,6 +46,7 @@ def test_each_kind_of_evidence_takes_it_back(change, reason):
 def test_it_waits_for_requests_for_time_and_for_labels():
     rng = np.random.default_rng(2)
     assert "50 of 100 requests" in decide(RULES, [tally(rng, candidate=50)]).reason
+    assert "fails by less than" in decide(RULES, [tally(rng, candidate=100, failures=1)]).reason
     assert "5 of 10 seconds" in decide(RULES, [tally(rng, seconds=5.0)]).reason
     required = RolloutRules(least_requests=100, least_s=10.0, labels="required")
     assert action(tally(rng), rules=required) == WAIT

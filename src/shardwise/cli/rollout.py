@@ -39,6 +39,7 @@ def command() -> None:
 @click.option("--shadow", is_flag=True, help="First answer nobody: copies of the traffic, differences counted.")
 @click.option("--no-promote", is_flag=True, help="End as passed, without making it the champion.")
 @click.option("--margin", type=float, help="How much higher the mean loss (0 to 1) may be; else 0.02.")
+@click.option("--failures", type=float, help="How much higher the share of failures may be; else 0.01.")
 @click.option("--slower", type=float, help="By which share it may be slower; else 0.25.")
 @click.option("--alpha", type=float, help="Chance of a false rollback; else 0.05.")
 @click.option("--least-requests", type=int, help="Of the candidate in each step; else 200.")

@@ -27,6 +27,7 @@ class RolloutRules:
     steps         shares of the traffic; 0 is shadow: the candidate answers nobody, but is asked as well
     promote       at the end it becomes champion; else the rollout ends as passed
     margin        how much worse its mean loss (in [0, 1], `monitor.concept`) may be; early steps allow more
+    failures      by how much the share of failed requests may be higher; early steps allow more
     slower        share by which it may take longer
     alpha         chance of a false rollback
     least_requests, least_s   of the candidate, in each step
@@ -38,6 +39,7 @@ class RolloutRules:
     steps: tuple[float, ...] = (0.01, 0.05, 0.25)
     promote: bool = True
     margin: float = 0.02
+    failures: float = 0.01
     slower: float = 0.25
     alpha: float = 0.05
     least_requests: int = 200
@@ -58,7 +60,7 @@ class RolloutRules:
             raise ConfigError(f"labels is {self.labels!r}", hint=nearest(self.labels, LABELS))
         if self.quality not in PAIRING:
             raise ConfigError(f"quality is {self.quality!r}", hint=nearest(self.quality, PAIRING))
-        for name, high in (("margin", 1.0), ("alpha", 0.5), ("slower", 100.0)):
+        for name, high in (("margin", 1.0), ("failures", 1.0), ("alpha", 0.5), ("slower", 100.0)):
             if not 0 < getattr(self, name) < high:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint=f"Give a number between 0 and {high:g}.")
         if self.least_requests < 1 or self.least_s < 0:
@@ -66,7 +68,11 @@ class RolloutRules:
 
     def allowed(self, step: int) -> float:
         """How much worse it may be to leave a step: the margin in the last, twice as much one before, and so on."""
-        return float(min(1.0, self.margin * 2.0 ** (len(self.steps) - 1 - step)))
+        return min(1.0, self.margin * self.ease(step))
+
+    def ease(self, step: int) -> float:
+        """How many times as much as in the last step is allowed."""
+        return float(2.0 ** (len(self.steps) - 1 - step))
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "steps": list(self.steps)}
@@ -162,7 +168,7 @@ def decide(rules: RolloutRules, tallies: Sequence[Tally]) -> Decision:
         against = "its answers are worse than the champion's"
     if against:
         return Decision(action=ROLL_BACK, reason=against, evidence=evidence)
-    waiting = _waits_for(rules, tallies, worse)
+    waiting = _waits_for(rules, tallies) or _waits_for_labels(rules, tallies, worse)
     if waiting:
         return Decision(action=WAIT, reason=waiting, evidence=evidence)
     last = len(tallies) == len(rules.steps)
@@ -198,13 +204,26 @@ def _shares(tallies: Sequence[Tally]) -> dict[str, float]:
     return {"champion": sums[0] / max(sums[1], 1), "candidate": sums[2] / max(sums[3], 1)}
 
 
-def _waits_for(rules: RolloutRules, tallies: Sequence[Tally], worse: Bounds) -> str:
+def _waits_for(rules: RolloutRules, tallies: Sequence[Tally]) -> str:
     """What is still missing to leave the step; empty: nothing."""
     now = tallies[-1]
     if now.candidate.requests.trials < rules.least_requests:
         return f"{now.candidate.requests.trials} of {rules.least_requests} requests"
     if now.seconds < rules.least_s:
         return f"{now.seconds:.0f} of {rules.least_s:.0f} seconds"
+    strata = ((_as_mean(t.champion.requests), _as_mean(t.candidate.requests)) for t in tallies)
+    more = difference(strata, alpha=rules.alpha / 4, tuned=rules.failures)
+    allowed = rules.failures * rules.ease(len(tallies) - 1)
+    return "" if more.high < allowed else f"it is not shown yet that it fails by less than {allowed:.1%} more often"
+
+
+def _as_mean(rate: Rate) -> Mean:
+    """Failures as numbers 0 and 1; their spread with one failure more: none so far does not mean none."""
+    share = (rate.failures + 1) / (rate.trials + 2)
+    return Mean(float(rate.trials), rate.share, rate.trials * share * (1 - share))
+
+
+def _waits_for_labels(rules: RolloutRules, tallies: Sequence[Tally], worse: Bounds) -> str:
     labels = _labels(rules, tallies)
     if rules.labels == "ignored" or (rules.labels == "auto" and not labels):
         return ""

@@ -84,7 +84,7 @@ class Job:
     memory_bytes: int
     slices: int
     checkpoint: Path | None
-    rests_at: int | None
+    rests_at: int | None = None
     device: str
     out: Path
 

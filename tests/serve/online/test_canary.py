@@ -11,7 +11,7 @@ from shardwise.registry.rollouts import Rollouts, ended_rollouts
 from shardwise.serve.online.canary import share_of
 
 httpx = pytest.importorskip("httpx")
-QUICK = {"least_requests": 40, "least_s": 0.1, "slower": 50.0, "margin": 0.1}
+QUICK = {"least_requests": 40, "least_s": 0.1, "slower": 50.0, "failures": 0.5, "margin": 0.1}
 
 
 @pytest.fixture(scope="module")

@@ -144,9 +144,9 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _cell(value: Any, kind: pa.DataType) -> Any:
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    for by_cast in (False, True):
+    for own in (plain, None):
         try:
-            return (pa.scalar(value).cast(plain) if by_cast else pa.scalar(value, plain)).as_py()
+            return pa.scalar(value, own).cast(plain).as_py()
         except (pa.ArrowException, OverflowError, UnicodeEncodeError, ValueError):
             continue
     return None
