@@ -90,7 +90,7 @@ def test_more_trials_go_on_with_a_search_and_end_as_if_asked_for_at_once(data: P
 def test_trials_are_given_up_and_the_best_is_trained_to_its_end(data: Path) -> None:
     run(data, run="a", trials=14)
     rungs = [trial["rung"] for trial in read_history(data.parent / "runs", "a").trials if trial["family"] == "trees"]
-    assert rungs.count(0) > len(rungs) / 3
+    assert rungs.count(0) >= len(rungs) / 4  # they rest on the lowest rung
     best = [trial for trial in read_history(data.parent / "runs", "a").trials if trial["best_so_far"]][-1]
     assert best["rung"] > 0
 

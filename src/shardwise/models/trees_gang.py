@@ -19,7 +19,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from shardwise.compute.gang.base import Member
+import lightgbm as lgb
+
+from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow, window_of
 from shardwise.models.trees_row import call
@@ -58,6 +60,10 @@ def network(member: Member | None, threads: int) -> Iterator[dict[str, Any]]:
     call("LGBM_NetworkInit", machines.encode(), port, _LISTEN_MINUTES, member.size)
     try:
         yield params
+    except lgb.basic.LightGBMError as error:
+        if "socket" in str(error).lower():  # it notices before the gang does who is lost
+            raise GangBroken(f"LightGBM reaches another member no more: {error}") from error
+        raise
     finally:
         call("LGBM_NetworkFree")
 
