@@ -48,7 +48,8 @@ BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs late
 BLEND_ROWS = 50_000  # rows by which a blend is chosen
 BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
-REPORT_S, REPORT_COLUMN_S = 3.0, 0.003  # what the sealed test's intervals and the report take, at most
+REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
+REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,8 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
 
 
 def _report_s(search: Search) -> float:
-    return crowd() * (REPORT_S + REPORT_COLUMN_S * len(search.prepared.dataset.schema))
+    columns, classes = len(search.prepared.dataset.schema), search.prepared.target.outputs
+    return crowd() * (REPORT_S + REPORT_COLUMN_S * columns + REPORT_CLASS_S * classes)
 
 
 def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:
