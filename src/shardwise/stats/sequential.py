@@ -21,6 +21,8 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import betaln
 
+from shardwise.stats.intervals import Interval
+
 _LEAST = 50  # observations of a mean before its variance is trusted
 
 
@@ -62,17 +64,8 @@ class Mean:
         return cls(*map(float, content))
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(Interval):
     """The difference, and the two one-sided sequences; infinite before anything is known."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float | None]:
-        parts = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: part if np.isfinite(part) else None for name, part in parts.items()}
 
 
 def difference(strata: Iterable[tuple[Mean, Mean]], *, alpha: float, tuned: float) -> Bounds:
