@@ -28,8 +28,8 @@ class SparkExecutor(ClusterExecutor):
     Spark's default parallelism.
 
     A Python worker that dies takes its task with it. A session of our own tries a task `tries` times by itself; one
-    that is given does as its `spark.task.maxFailures` says. Nothing here bounds the memory of a worker; Spark's settings
-    do.
+    that is given does as its `spark.task.maxFailures` says. Nothing here bounds the memory of a worker;
+    Spark's settings do.
     """
 
     def __init__(

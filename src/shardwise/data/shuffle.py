@@ -39,8 +39,8 @@ Numbered = tuple[int, pa.RecordBatch]
 class ShuffleJob:
     """What is to be written where: `name` gives the file of a partition, `memory_bytes` bounds the process.
 
-    `skip_corrupt` counts what cannot be read instead of failing. On an engine `memory_bytes` bounds each of its workers;
-    there are `workers` (None: as many as it has), and it is asked at `address`; `name` and the partitioner are pickled.
+    `skip_corrupt` counts what cannot be read instead of failing. On an engine `memory_bytes` bounds each worker; there
+    are `workers` (None: as many as it has), and it is asked at `address`; `name` and the partitioner are pickled.
     """
 
     dataset: Dataset

@@ -2,7 +2,7 @@
 
 On an engine each worker reads partitions of the source, decides with the same partitioner about the same numbered rows,
 and sends them as Arrow IPC over the engine's exchange (`compute.exchange`); others gather a partition's rows in the
-order of the data and write its file. Row groups are cut by counting, by the encoding that the first rows of all call for: the
+order of the data and write its file. Row groups are cut by counting, by the encoding that the first rows call for: the
 files have the bytes that one process would have written.
 """
 

@@ -43,7 +43,7 @@ class ExchangeJob(Generic[R]):
     """`spread` makes parcels of each item for keys in [0, `keys`); `gather` takes those of a key.
 
     Both are pickled by reference to their modules. `scratch` is an empty folder that the workers see too, of which
-    nothing is needed afterwards; `passed(item)` is called for each item in their order, when its parcels are made or later.
+    nothing is needed afterwards; `passed(item)` is called for each item in turn, when its parcels are made or later.
     """
 
     items: Sequence[Any]
