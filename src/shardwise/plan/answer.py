@@ -174,7 +174,7 @@ def _notes(plan: Plan) -> list[str]:
             f"calibrated in {format_duration(plan.calibration.seconds)} on {plan.calibration.rows:,} rows; "
             f"{plan.past_runs} past run(s) learned from"
         )
-    more = [told for each in plan.workers for told in each.told if "workers" in told]
+    more = [told for each in plan.workers for told in each.told if "workers; at most" in told]
     return [*lines, *whole.told, *more[-1:], *(f"not learned from: {reason}" for reason in plan.refused)]
 
 

@@ -95,7 +95,7 @@ def budget_of(config: RunConfig) -> Budget:
     return Budget(
         trials=config.trials, time_s=config.time_s, memory_bytes=memory, confined=config.memory is not None,
         disk_bytes=disk, workers=config.workers, cpus=cpu_quota(), families=config.families, held=config.params,
-        select=config.select != "none",
+        select=config.select != "none", parallel=config.parallel, engine=config.engine,
     )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def note_sizes(run: Run, prepared: Prepared) -> None:
         sizes = sizes_of(prepared).to_json()
         run.note(
             "sizes", format=FORMAT, sizes=sizes, workers=run.executor.slots, asked=run.config.workers,
-            ceiling_bytes=run.config.memory_bytes,
+            ceiling_bytes=run.config.memory_bytes, parallel=run.config.parallel, engine=run.config.engine,
         )  # fmt: skip
 
 

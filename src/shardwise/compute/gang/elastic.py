@@ -16,8 +16,9 @@ class Elastic:
     """Runs a worker that keeps checkpoints until it has ended.
 
     A lost member ends the gang; it is begun again with as many members if there is room for them, and one fewer each
-    time that there turns out to be none, or that it was lost `TRIES` times in a row without a step forward (`stepped`). `tell(text)` says what is done.
-    Raises `MemberLost` when a single member is lost again and again, and what a worker raises.
+    time that there turns out to be none, or that it was lost `TRIES` times in a row without a step forward (`stepped`).
+    `tell(text)` says what is done. Raises `MemberLost` when a single member is lost again and again, `NoRoom` when
+    there is none at all, and what a worker raises.
     """
 
     gang: Gang
