@@ -65,8 +65,13 @@ def test_workers_with_too_little_memory_do_not_fit() -> None:
 
 @pytest.mark.parametrize(
     ("parallel", "engine", "rows", "members"),
-    [("auto", "local", 3_000_000, 1), ("auto", "ray", 3_000_000, 4), ("auto", "ray", 100_000, 1), ("none", "ray", 3_000_000, 1)],
-)  # fmt: skip
+    [
+        ("auto", "local", 3_000_000, 1),
+        ("auto", "ray", 3_000_000, 4),
+        ("auto", "ray", 100_000, 1),
+        ("none", "ray", 3_000_000, 1),
+    ],
+)
 def test_the_choice_is_that_of_the_run(parallel: str, engine: str, rows: int, members: int) -> None:
     budget = replace(TOGETHER, parallel=parallel, engine=engine)
     assert forecast(replace(LARGE, train_rows=rows), budget, KNOWN).members == members
