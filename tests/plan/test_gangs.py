@@ -63,6 +63,15 @@ def test_workers_with_too_little_memory_do_not_fit() -> None:
     assert tight.to_json()["member_bytes"] == tight.whole.member_bytes > 0
 
 
+def test_workers_of_a_cluster_with_too_little_memory_do_not_fit() -> None:
+    budget = replace(TOGETHER, engine="ray", memory_bytes=10**12)
+    needed = forecast(LARGE, budget, KNOWN).member_bytes
+    assert answer(LARGE, replace(budget, worker_bytes=needed), KNOWN).fits
+    found = answer(LARGE, replace(budget, worker_bytes=needed - 1), KNOWN)
+    assert found.reasons[0].startswith("memory of the workers: each of 4 needs")
+    assert answer(LARGE, replace(budget, worker_bytes=1, parallel="none"), KNOWN).fits
+
+
 @pytest.mark.parametrize(
     ("parallel", "engine", "rows", "members"),
     [

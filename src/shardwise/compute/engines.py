@@ -62,6 +62,19 @@ def check_engine(engine: str, address: str | None) -> None:
         library(engine, _LIBRARIES[engine])
 
 
+def worker_memory_bytes(engine: str, address: str | None) -> int | None:
+    """What a worker of a cluster that runs already may use; None where its engine does not tell, or there is none.
+
+    Raises `ConfigError` as `make_executor` does.
+    """
+    check_engine(engine, address)
+    if engine != "ray" or address is None:
+        return None
+    from shardwise.compute.on_ray import cpu_memory_bytes
+
+    return cpu_memory_bytes(address)
+
+
 def make_executor(
     engine: str = "local", workers: int | None = None, *, memory_bytes: int | None = None, address: str | None = None
 ) -> Executor:

@@ -62,6 +62,14 @@ class RayExecutor(ClusterExecutor):
             self._ray.shutdown()
 
 
+def cpu_memory_bytes(address: str) -> int:
+    """Memory for each CPU of the cluster at `address`, on its machine that has least; a session is used or opened."""
+    with RayExecutor(1, address=address):
+        nodes = [node["Resources"] for node in library("ray", "ray").nodes() if node["Alive"]]
+        shares = [node.get("memory", 0.0) / node["CPU"] for node in nodes if node.get("CPU")]
+        return int(min(shares, default=0.0))
+
+
 def _connect(ray: ModuleType, address: str, workers: int, store_bytes: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}

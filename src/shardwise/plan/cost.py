@@ -54,7 +54,8 @@ class Budget:
     """What a run may use. `workers` None: as many as there are CPUs; `families` empty: all.
 
     `confined` says that the ceiling on memory was asked for, and is enforced; `held` are params of all candidates.
-    `parallel` and `engine` say whether several workers fit one model, as in `plan.gangs`.
+    `parallel` and `engine` say whether several workers fit one model, as in `plan.gangs`; `worker_bytes` is the memory
+    of a worker of a cluster, where that is known.
     """
 
     trials: int | None = None
@@ -69,6 +70,7 @@ class Budget:
     held: training.Held = field(default_factory=dict)
     parallel: str = "none"
     engine: str = "local"
+    worker_bytes: int | None = None
 
     @property
     def ceiling_bytes(self) -> int | None:
