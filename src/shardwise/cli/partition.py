@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from shardwise.api import advise_partitions, partition
-from shardwise.cli import print_json
+from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.options import json_option, read_options, reading_options, words
 from shardwise.core.errors import ConfigError
 from shardwise.core.units import format_size, parse_duration
@@ -77,7 +77,7 @@ def command(*, places: tuple[str, ...], advise: bool, as_json: bool, **given: An
     data, out = _split(places, given)
     names = ("append", "overwrite", "compact", "remedy", "count", "memory", "seed", "compression", "skip_corrupt",
              "engine", "address")  # fmt: skip
-    with make_progress(sys.stderr) as progress:
+    with make_progress(sys.stderr) as progress, chatter_to_stderr():
         result = partition(
             data, out, tuple(given["by"]), key=words(given["key"]), options=reading, listen=progress,
             wait_s=parse_duration(given["wait"]) if given["wait"] else 0.0,
