@@ -6,6 +6,7 @@ with our numbers and order (`spark-rows`), and the groups of Ray Data (`ray-rows
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common import (
+    HERE,
     Results,
     chosen,
     folder_bytes,
@@ -33,7 +35,7 @@ from shardwise.data.partitioners.hashed import HashPartitioner
 KEY, PARTS = "high1", 64
 OURS = ("local", "ray", "dask", "spark")
 PEERS = ("spark-sql", "spark-rows", "ray-rows")
-NUMBERED = (("part", "int"), ("row", "long"))
+NUMBERED = (("part", "integer"), ("row", "long"))
 
 
 def main() -> None:
@@ -67,6 +69,7 @@ def ours(engine: str, source: Path, out: Path) -> dict[str, Any]:
 def theirs(way: str, source: Path, out: Path) -> dict[str, Any]:
     """The same of a peer; its order is its own."""
     places = {"source": str(source), "out": str(out)}
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # for the workers
     if way == "ray-rows":
         _, cost = in_fresh_process(with_ray, **places)
     else:
