@@ -103,6 +103,7 @@ DATA_SETS: Mapping[str, DataSet] = {
     "store_item_demand": DataSet(target="sales", task="regression"),
     "us_babynames": DataSet(target="sex", task="binary"),
     "un_votes": DataSet(target="vote", task="multiclass"),
+    "donors_kdd2014": DataSet(target="target", task="binary"),
     "online_retail": DataSet(target="Quantity", task="regression"),
     "pg17_motor_policies": DataSet(target="vh_value", task="regression"),
     "kddcup99_10pct": DataSet(target="label", task="multiclass"),
@@ -276,7 +277,7 @@ def verdict(value: float, limit: float) -> str:
 def command_line() -> str:
     """What was typed, without places on this machine."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--data", "--results", "--folder", "--cache"):
+    for option in ("--data", "--results", "--folder", "--cache", "--environments", "--report"):
         parser.add_argument(option)
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     return shlex.join(["python", script, *parser.parse_known_args(sys.argv[1:])[1]])
