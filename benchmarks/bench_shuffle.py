@@ -62,7 +62,7 @@ def ours(engine: str, source: Path, out: Path) -> dict[str, Any]:
              str(cpu_quota()), "--json")  # fmt: skip
     cost = run_measured(shardwise_command(*words)).checked()
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(out.glob("part-*"))))
-    return {"seconds": round(cost.seconds, 1), "cpu_s": round(cost.cpu_s, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
+    return {"seconds": round(cost.seconds, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
             "mb": megabytes(folder_bytes(out)), "digest": digest.hexdigest()[:8]}  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def theirs(way: str, source: Path, out: Path) -> dict[str, Any]:
     written = sum(pq.read_metadata(path).num_rows for path in out.rglob("*.parquet"))
     if written != sum(pq.read_metadata(path).num_rows for path in source.glob("*.parquet")):
         raise RuntimeError(f"{way} has written {written:,} rows")
-    return {"seconds": round(cost.seconds, 1), "cpu_s": round(cost.cpu_s, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
+    return {"seconds": round(cost.seconds, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
             "mb": megabytes(folder_bytes(out)), "digest": "-"}  # fmt: skip
 
 
