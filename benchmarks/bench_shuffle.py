@@ -5,6 +5,7 @@ stand the shuffles that the engines' users would write: Spark's DataFrame with i
 with our numbers and order (`spark-rows`), and the groups of Ray Data (`ray-rows`). Ours give the same bytes on all.
 """
 
+import copy
 import hashlib
 import os
 import shutil
@@ -93,7 +94,7 @@ def with_spark(source: str, out: str, way: str) -> None:
         frame = frame.repartition(PARTS, KEY)
         frame.write.option("compression", "zstd").parquet(out)
     else:
-        schema = frame.schema
+        schema = copy.deepcopy(frame.schema)
         for name, kind in NUMBERED:
             schema = schema.add(name, kind)
         frame = frame.mapInArrow(_numbered, schema).repartition(PARTS, "part").sortWithinPartitions("part", "row")

@@ -65,7 +65,7 @@ def test_workers_that_fit_a_model_together_are_told(place: Path, capsys: pytest.
     assert found["members"] == 2
     assert found["member_bytes"] > 10**8
     assert "fitted by 2 workers, as asked. Each of them needs about" in found["told"][0]
-    assert [each["members"] for each in found["on_workers"]] == [1, 2, 4, 8, 32]
+    assert [each["members"] for each in found["on_workers"]] == [1, 2, 4, 8, 8]
 
 
 def test_too_little_disk_does_not_fit(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from shardwise.compute.base import Executor, stream
 from shardwise.core.errors import OverBudget, WorkerLost
+from shardwise.testing.exchanges import assert_same_files
 from shardwise.testing.executors import ExecutorConformance, WorkerConformance, beat, double
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -68,6 +69,10 @@ def test_idle_workers_are_given_back_and_started_again(session: None) -> None:
         before = executor.submit(pid_of, 0).result()
         executor.retire()
         assert executor.submit(pid_of, 0).result() != before
+
+
+def test_partitions_have_the_bytes_of_one_process(session: None, tmp_path: Path) -> None:
+    assert_same_files("ray", tmp_path)
 
 
 def test_the_memory_of_a_cpu(session: None) -> None:
