@@ -193,11 +193,6 @@ def read_answer(reply: bytes) -> Any:
     raise failure
 
 
-def value_answer(value: object) -> bytes:
-    """The answer that `read_answer` turns into the value."""
-    return VALUE + pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-
-
 def too_large(what: str, size_bytes: int, limit_bytes: int) -> TaskFailed:
     """The error for a message that should have been a reference."""
     return TaskFailed(

@@ -36,14 +36,13 @@ class RayExecutor(ClusterExecutor):
     """
 
     def __init__(
-        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES,
-        store_bytes: int = _OBJECT_STORE_BYTES,
-    ) -> None:  # fmt: skip
+        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
+    ) -> None:
         self._ray = library("ray", "ray")
         self._owned = not self._ray.is_initialized()
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         if self._owned:
-            _connect(self._ray, address, workers or cpu_quota(), store_bytes)
+            _connect(self._ray, address, workers or cpu_quota())
         count = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self.threads = threads_per_worker(count) if self._owned and address == "local" else 1
         closed = threading.Event()
@@ -70,13 +69,13 @@ def cpu_memory_bytes(address: str) -> int:
         return int(min(shares, default=0.0))
 
 
-def _connect(ray: ModuleType, address: str, workers: int, store_bytes: int) -> None:
+def _connect(ray: ModuleType, address: str, workers: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         own: dict[str, Any] = {
             "address": address, "num_cpus": workers * threads_per_worker(workers), "include_dashboard": False,
-            "object_store_memory": store_bytes, "_node_ip_address": "127.0.0.1",
+            "object_store_memory": _OBJECT_STORE_BYTES, "_node_ip_address": "127.0.0.1",
         }  # fmt: skip
         ray.init(**own, **quiet)
         return

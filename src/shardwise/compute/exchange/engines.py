@@ -1,4 +1,4 @@
-"""Exchanges by the name of the engine. Each is imported when it is asked for."""
+"""Exchanges by the name of the engine: decision 0023 says why. Spark's is imported when it is asked for."""
 
 from functools import partial
 from typing import Any
@@ -6,12 +6,6 @@ from typing import Any
 from shardwise.compute.engines import Asked
 from shardwise.compute.exchange.base import Exchange, ExchangeJob
 from shardwise.compute.exchange.over_files import exchange_by
-
-
-def _ray(job: ExchangeJob[Any], asked: Asked) -> list[Any]:
-    from shardwise.compute.exchange.on_ray import ray_exchange
-
-    return ray_exchange(job, asked)
 
 
 def _spark(job: ExchangeJob[Any], asked: Asked) -> list[Any]:
