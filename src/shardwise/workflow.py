@@ -35,7 +35,8 @@ from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_name
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
 from shardwise.train.passes import FLOATS
-from shardwise.train.prepare import Prepared, prepare
+from shardwise.train.postprocess import PostProcess, coverage_finding, out_of_fold, postprocess
+from shardwise.train.prepare import Prepared, prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
@@ -309,10 +310,15 @@ def _out_of_fold(run: Run, fold: FoldResult) -> np.ndarray:
     return np.asarray(np.load(run.folder / "models" / fold.folder / "valid.npy"))
 
 
-def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], answers: State | None = None) -> str:
-    """Write the package, replacing the one before in one step; its hash. `answers`: profile of those to the test."""
+def seal(
+    run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], answers: State | None = None, *,
+    after: PostProcess | None = None,
+) -> str:  # fmt: skip
+    """Write the package, replacing the one before in one step; its hash. `answers`: profile of those to the test;
+    `after`: what is done with the mean of the models."""
     started = time.perf_counter()
     prepared = search.prepared
+    after = after or PostProcess(target=prepared.target)
     members = [
         Member(trial.candidate.family, load_model(run.model(fold.folder)), weight)
         for trial, fold, weight in ensemble.members
@@ -320,7 +326,8 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], 
     best = ensemble.members[0][0]
     digest = write_package(
         run.package,
-        recipe=prepared.recipe.sealed(), models=members, target=prepared.target, schema=prepared.dataset.schema,
+        recipe=prepared.recipe.sealed(), models=members, target=after.target, schema=prepared.dataset.schema,
+        calibrator=after.calibrator, conformal=after.conformal,
         profile_state=prepared.opened.state() | ({ANSWERS: answers} if answers else {}),
         golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
         metrics={"valid": {search.metric.name: _score(search.metric, ensemble.loss)}, "test": dict(test)},
@@ -338,15 +345,20 @@ def conclude(run: Run, search: Search) -> TrainResult:
     with run.stage("test") as stage:
         chosen = choose(run, search)
         members = [(fold, weight) for _, fold, weight in chosen.members]
+        seen = out_of_fold(run, search.prepared, chosen.members)
+        after = postprocess(search.prepared.splitter, search.prepared.target, search.metric, seen)
+        chosen = replace(chosen, loss=chosen.loss - after.gain)
         left_s = run.deadline.remaining_s() - _report_s(search) - 1.5 * search.seal_s
-        test = open_test(run, search.prepared, members, left_s)
+        test = open_test(run, search.prepared, members, after, left_s)
         stage["rows"] = len(test.y)
+        found = tell(run, [*after.findings, *([coverage_finding(test.coverage)] if test.coverage else [])])
+        search.prepared = replace(search.prepared, findings=(*search.prepared.findings, *found))
     with run.stage("package"):
-        answers = answers_profile(search.prepared.target, test.prediction).state() if len(test.y) else None
-        digest = seal(run, search, chosen, test.metrics, answers)
+        answers = answers_profile(after.target, test.prediction).state() if len(test.y) else None
+        digest = seal(run, search, chosen, test.metrics, answers, after=after)
     ending = Ending(
         metric=search.metric, trials=search.trials, members=chosen.members, y=test.y, prediction=test.prediction,
-        test_metrics=test.metrics, package_hash=digest,
+        test_metrics=test.metrics, package_hash=digest, decision=after.target.decision,
     )  # fmt: skip
     report = _report(run, search, ending) if run.config.report else ""
     name = search.metric.name

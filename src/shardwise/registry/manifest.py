@@ -21,10 +21,11 @@ from shardwise.registry.golden import PREDICTIONS, ROWS
 from shardwise.store.files import hash_file, list_files
 
 FORMAT = "shardwise-package"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: answers are the mean of the models
 NAME = "manifest.json"
 RECIPE = "recipe"
 PROFILE = "profile/profile"
+ANSWERS = "answers"  # optional: what is made of the models' mean
 REQUIRED = (*(f"{name}.{kind}" for name in (RECIPE, PROFILE) for kind in ("json", "arrays")), ROWS, PREDICTIONS)
 _LIBRARIES = ("lightgbm", "numpy", "pyarrow", "scikit-learn", "shardwise")
 _RETRAIN = "Copy the package again, or train it anew."

@@ -37,6 +37,7 @@ class ReportData:
     columns       one dict per column: name, type, group, count, nulls, distinct, minimum, maximum, mean, std,
                   quantiles (values at even shares, or `[share, value]`), top (`[value, count]`), flags
     findings      `Finding.to_json()` dicts
+    decision      weights of the classes by which the label is chosen; empty: the greatest probability
     trials        dicts: number, family, params, score, low, high, fold_scores, seconds, rounds, status, why
     curves        trial number -> list of `(step, train | None, valid)` losses
     importance    `(feature, share)` pairs
@@ -57,6 +58,7 @@ class ReportData:
     greater_is_better: bool
     classes: Sequence[Label] = ()
     quantile: float = 0.5
+    decision: Sequence[float] = ()
     confidence: float = 0.95
     asked: Record = field(default_factory=dict)
     rows_by_fold: Mapping[Any, int] = field(default_factory=dict)
@@ -74,6 +76,11 @@ class ReportData:
     versions: Record = field(default_factory=dict)
     package: Record = field(default_factory=dict)
     commands: Record = field(default_factory=dict)
+
+    def called(self, prediction: np.ndarray) -> np.ndarray:
+        """Class indices `(n,)` that are predicted, by the weights of the decision."""
+        weighted = prediction * np.asarray(self.decision) if len(self.decision) else prediction
+        return np.asarray(weighted.argmax(axis=1))
 
     @property
     def is_classification(self) -> bool:

@@ -258,7 +258,7 @@ def confusion(test: Evaluated | None, data: ReportData) -> Row | None:
     if test is None or not data.is_classification:
         return None
     n = test.prediction.shape[1]
-    predicted = test.prediction.argmax(axis=1)
+    predicted = data.called(test.prediction)
     counts = numbers.confusion(test.y, predicted, n)
     names = [class_name(data.classes, index) for index in range(n)]
     if n > MOST_CLASSES:
@@ -289,7 +289,7 @@ def confused(test: Evaluated | None, data: ReportData, most: int = 8) -> list[Ro
     """The most frequent mistakes of a multiclass model."""
     if test is None or not data.is_classification or test.prediction.shape[1] < 3:
         return []
-    counts = numbers.confusion(test.y, test.prediction.argmax(axis=1), test.prediction.shape[1])
+    counts = numbers.confusion(test.y, data.called(test.prediction), test.prediction.shape[1])
     totals = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:most]

@@ -82,7 +82,7 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     found = aggregate_findings(recipe, profiled.opened.sample(), target, profiled.splitter)
     recipe, dropped = select_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
     labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state())) if dropped else labelled
-    findings = (*findings, *_tell(run, [*found, *dropped]))
+    findings = (*findings, *tell(run, [*found, *dropped]))
     encoding = Encoding(
         dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
         fold_rows=profiled.fold_rows, labelled=labelled,
@@ -215,10 +215,10 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
             *check_folds(profiled.fold_rows),
             *([] if profiled.fold_rows.get(TEST) else [NO_TEST]),
         ]  # fmt: skip
-    return _tell(run, found)
+    return tell(run, found)
 
 
-def _tell(run: Run, found: Sequence[Finding]) -> tuple[Finding, ...]:
+def tell(run: Run, found: Sequence[Finding]) -> tuple[Finding, ...]:
     """Say and journal findings; raises `AnswerIsNo` when --strict is asked for and one is a leak."""
     for finding in found:
         run.say(f"{finding.text} {finding.hint}".strip(), level="info" if finding.severity == "info" else "warning")

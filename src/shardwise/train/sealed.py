@@ -14,6 +14,7 @@ from shardwise.split.base import TEST
 from shardwise.stats.evaluation import Evaluation
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import FLOATS
+from shardwise.train.postprocess import PostProcess, coverage
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import FORMAT, Run
@@ -30,10 +31,13 @@ class TestScore:
     y: np.ndarray = field(default_factory=lambda: np.zeros(0))
     prediction: np.ndarray = field(default_factory=lambda: np.zeros(0))
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, Any] = field(default_factory=dict)  # of intervals or sets, see `postprocess.coverage`
 
 
-def open_test(run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, float]], left_s: float) -> TestScore:
-    """Score the weighted members on the test fold.
+def open_test(
+    run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, float]], chosen: PostProcess, left_s: float
+) -> TestScore:
+    """Score the weighted members on the test fold, after what was `chosen` to be done with their mean.
 
     Where predicting all of it would take longer than `left_s` seconds, every k-th row is scored, and the user is told.
     """
@@ -48,12 +52,12 @@ def open_test(run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, 
         run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
     chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
     y = np.concatenate([chunk.y for chunk in chunks])
-    prediction = _predict(run, members, chunks)
-    evaluation = Evaluation(prepared.target)
+    prediction = chosen.apply(_predict(run, members, chunks))
+    evaluation = Evaluation(chosen.target)
     weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
     evaluation.update(y, prediction, np.concatenate(weights) if weights else None)
     metrics = evaluation.result(seed=derive_seed(run.config.seed, "bootstrap"))["metrics"]
-    return TestScore(y, prediction, metrics)
+    return TestScore(y, prediction, metrics, coverage(chosen, y, prediction))
 
 
 def _needed_s(run: Run, members: Sequence[tuple[FoldResult, float]], rows: DiskRows) -> float:
