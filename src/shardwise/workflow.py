@@ -57,9 +57,10 @@ REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
 class TrainResult:
     """What a run ended with.
 
-    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), and empty
-    without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or
-    the user ended the search. `report` is empty when none was asked for.
+    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), widened for the
+    `looks` at the test that the folder of runs knows, and empty without a test; `valid_score` the out-of-fold value by
+    which the candidates were compared; `cut` says that time or the user ended the search. `report` is empty when none
+    was asked for.
     """
 
     run: str
@@ -76,6 +77,7 @@ class TrainResult:
     peak_memory_bytes: int
     cut: bool
     findings: list[dict[str, Any]]
+    looks: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -358,16 +360,16 @@ def conclude(run: Run, search: Search) -> TrainResult:
         digest = seal(run, search, chosen, test.metrics, answers, after=after)
     ending = Ending(
         metric=search.metric, trials=search.trials, members=chosen.members, y=test.y, prediction=test.prediction,
-        test_metrics=test.metrics, package_hash=digest, decision=after.target.decision,
+        test_metrics=test.widened, package_hash=digest, decision=after.target.decision, looks=test.looks,
     )  # fmt: skip
     report = _report(run, search, ending) if run.config.report else ""
     name = search.metric.name
     return TrainResult(
         run=run.folder.name, package=str(run.package), package_hash=digest, report=report,
-        task=search.prepared.target.task.value, metric=name, score=test.metrics.get(name, {}),
+        task=search.prepared.target.task.value, metric=name, score=test.widened.get(name, {}),
         valid_score=_score(search.metric, chosen.loss), rows=search.prepared.profile.rows, trials=len(search.trials),
         seconds=round(run.deadline.used_s(), 2), peak_memory_bytes=run.watch.peak_bytes, cut=search.cut,
-        findings=[finding.to_json() for finding in search.prepared.findings],
+        findings=[finding.to_json() for finding in search.prepared.findings], looks=test.looks,
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def test_a_decision_raises_the_metric_of_rows_that_it_was_not_chosen_on(name):
 
 def test_of_several_classes_the_rare_ones_weigh_more():
     rng = np.random.default_rng(0)
-    logits = rng.normal(0, 1.0, (6000, 3)) + [2.0, 0.0, -1.0]
+    logits = rng.normal([2.0, 0.0, -1.0], 1.0, (6000, 3))
     true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     y = (true.cumsum(axis=1) < rng.random((6000, 1))).sum(axis=1).astype(np.float64)
     pairs = Pairs(y, true, np.ones(6000))

@@ -38,6 +38,7 @@ class ReportData:
                   quantiles (values at even shares, or `[share, value]`), top (`[value, count]`), flags
     findings      `Finding.to_json()` dicts
     decision      weights of the classes by which the label is chosen; empty: the greatest probability
+    looks         models that were scored on the test so far; the intervals are widened by it
     trials        dicts: number, family, params, score, low, high, fold_scores, seconds, rounds, status, why
     curves        trial number -> list of `(step, train | None, valid)` losses
     importance    `(feature, share)` pairs
@@ -59,6 +60,7 @@ class ReportData:
     classes: Sequence[Label] = ()
     quantile: float = 0.5
     decision: Sequence[float] = ()
+    looks: int = 1
     confidence: float = 0.95
     asked: Record = field(default_factory=dict)
     rows_by_fold: Mapping[Any, int] = field(default_factory=dict)
