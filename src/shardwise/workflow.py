@@ -19,6 +19,7 @@ from shardwise.compute.ceiling import crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
+from shardwise.core.findings import Finding
 from shardwise.core.state import State
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
@@ -34,8 +35,9 @@ from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
+from shardwise.train.gaps import member_scores, nested_findings
 from shardwise.train.passes import FLOATS
-from shardwise.train.postprocess import PostProcess, coverage_finding, out_of_fold, postprocess
+from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess
 from shardwise.train.prepare import Prepared, prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
@@ -342,19 +344,28 @@ def seal(
     return digest
 
 
+def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
+    """The ensemble, and what is done with its mean; all of it by out-of-fold predictions."""
+    chosen, prepared = choose(run, search), search.prepared
+    seen = out_of_fold(run, prepared, chosen.members)
+    after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
+    return replace(chosen, loss=chosen.loss - after.gain), after
+
+
+def _tell(run: Run, search: Search, findings: Sequence[Finding]) -> None:
+    search.prepared = replace(search.prepared, findings=(*search.prepared.findings, *tell(run, findings)))
+
+
 def conclude(run: Run, search: Search) -> TrainResult:
     """Open the sealed test (if there is one) once for the chosen ensemble; write the final package and the report."""
     with run.stage("test") as stage:
-        chosen = choose(run, search)
+        chosen, after = _chosen(run, search)
         members = [(fold, weight) for _, fold, weight in chosen.members]
-        seen = out_of_fold(run, search.prepared, chosen.members)
-        after = postprocess(search.prepared.splitter, search.prepared.target, search.metric, seen)
-        chosen = replace(chosen, loss=chosen.loss - after.gain)
         left_s = run.deadline.remaining_s() - _report_s(search) - 1.5 * search.seal_s
         test = open_test(run, search.prepared, members, after, left_s)
         stage["rows"] = len(test.y)
-        found = tell(run, [*after.findings, *([coverage_finding(test.coverage)] if test.coverage else [])])
-        search.prepared = replace(search.prepared, findings=(*search.prepared.findings, *found))
+        _tell(run, search, [*after.findings, *coverage_findings(test.coverage),
+                            *nested_findings(search.metric, search.trials, len(test.y))])  # fmt: skip
     with run.stage("package"):
         answers = answers_profile(after.target, test.prediction).state() if len(test.y) else None
         digest = seal(run, search, chosen, test.metrics, answers, after=after)
@@ -377,5 +388,7 @@ def _report(run: Run, search: Search, ending: Ending) -> str:
     """Path of the report, written."""
     path = run.folder / "report.html"
     with run.stage("report"):
+        gaps = member_scores(run, search.prepared, search.metric, ending.members, _report_s(search))
+        ending = replace(ending, gaps=gaps)
         write_report(gather(run, search.prepared, ending), path)
     return str(path)

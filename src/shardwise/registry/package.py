@@ -124,26 +124,21 @@ def write_package(
     `PackageError` when something else than a package stands there, or when saved models predict differently.
     """
     check_place(folder)
-    rows = _golden_rows(golden, recipe)
     with staged_folder(folder) as temp:
         _write_state(temp, RECIPE, recipe.sealed().state())
         _write_state(temp, PROFILE, profile_state)
         entries = _write_models(temp, models)
         _write_answers(temp, calibrator, conformal)
-        again = _read_answers(temp, target)[0]
-        saved = score(_read_recipe(temp), _read_models(temp, entries), target, rows, calibrator=again)
+        rows = _golden_rows(golden, recipe)
+        read = _read_recipe(temp), _read_models(temp, entries), target, rows
+        saved = score(*read, calibrator=_read_answers(temp, target)[0])
         _check_saved(difference(saved, score(recipe, models, target, rows, calibrator=calibrator)))
         write_golden(temp, rows, saved)
+        inputs = pa.schema([pa.field(name, schema.field(name).type) for name in recipe.inputs])
         manifest = Manifest(
-            target=target,
-            inputs=pa.schema([pa.field(name, schema.field(name).type) for name in recipe.inputs]),
-            members=entries,
-            metrics=metrics,
-            lineage=lineage,
-            libraries=libraries(),
-            files=hash_files(temp),
-            extra=extra or {},
-        ).to_bytes()
+            target=target, inputs=inputs, members=entries, metrics=metrics, lineage=lineage, libraries=libraries(),
+            files=hash_files(temp), extra=extra or {},
+        ).to_bytes()  # fmt: skip
         (temp / NAME).write_bytes(manifest)
     return _hash(manifest)
 

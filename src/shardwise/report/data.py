@@ -41,6 +41,7 @@ class ReportData:
     looks         models that were scored on the test so far; the intervals are widened by it
     trials        dicts: number, family, params, score, low, high, fold_scores, seconds, rounds, status, why
     curves        trial number -> list of `(step, train | None, valid)` losses
+    members       dicts: trial, fold, weight; train, valid, test: the metric on rows that the model learned, and others
     importance    `(feature, share)` pairs
     test          y `(n,)`, prediction `(n,)` or `(n, classes)`, metrics `{name: {value, low, high}}`
     slices        dicts: column, value, rows, score, low, high
@@ -68,6 +69,7 @@ class ReportData:
     findings: Sequence[Record] = ()
     trials: Sequence[Record] = ()
     curves: Mapping[Any, Sequence[tuple[float, float | None, float | None]]] = field(default_factory=dict)
+    members: Sequence[Record] = ()
     importance: Sequence[tuple[str, float]] = ()
     test: Record = field(default_factory=dict)
     slices: Sequence[Record] = ()

@@ -26,7 +26,7 @@ from shardwise.report.words import (
 
 MOST_TRIALS, MOST_FINDINGS, MOST_SLICES = 200, 100, 60
 MOST_FEATURES, MOST_CLASSES, MOST_PARAMS = 30, 20, 12
-MOST_OPTIONS = 100
+MOST_OPTIONS, MOST_MEMBERS = 100, 60
 _ENDED_WELL = frozenset({"done", "complete", "completed", "finished", "ok"})
 
 Row = dict[str, Any]  # a row of a table, as the templates read it
@@ -104,6 +104,20 @@ def trials(data: ReportData) -> Table:
             }
         )
     return Table(rows, len(data.trials))
+
+
+def members(data: ReportData) -> Table:
+    """The models of the package, each on rows that it learned, that stopped it, and of the test."""
+    rows = [
+        {
+            "trial": short(one.get("trial"), 12),
+            "fold": short(one.get("fold"), 12),
+            "weight": percent(one.get("weight")),
+            **{name: number(one.get(name)) for name in ("train", "valid", "test")},
+        }
+        for one in data.members[:MOST_MEMBERS]
+    ]
+    return Table(rows, len(data.members))
 
 
 def _folds(trial: Record) -> str:

@@ -177,8 +177,10 @@ def coverage(chosen: PostProcess, y: np.ndarray, prediction: np.ndarray) -> dict
     return {**content, "width": float((ends[1] - ends[0]).mean())}
 
 
-def coverage_finding(found: Mapping[str, Any]) -> Finding:
+def coverage_findings(found: Mapping[str, Any]) -> list[Finding]:
     """What `coverage` found, as it is told; a warning where the test holds less than was promised, beyond chance."""
+    if not found:
+        return []
     what = f"in sets of {found['size']:.3g} classes" if "size" in found else f"in intervals {found['width']:.4g} wide"
     short = found["high"] < found["level"]
     text = (
@@ -187,4 +189,4 @@ def coverage_finding(found: Mapping[str, Any]) -> Finding:
     )
     hint = "The test differs from the rows of the training: do not rely on the promised coverage." if short else ""
     severity = "warning" if short else "info"
-    return Finding(code="coverage", severity=severity, text=text, evidence=dict(found), hint=hint)
+    return [Finding(code="coverage", severity=severity, text=text, evidence=dict(found), hint=hint)]
