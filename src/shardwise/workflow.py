@@ -347,7 +347,9 @@ def seal(
 def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     """The ensemble, and what is done with its mean; all of it by out-of-fold predictions."""
     chosen, prepared = choose(run, search), search.prepared
-    seen = out_of_fold(run, prepared, chosen.members)
+    trials = list({trial.number: trial for trial, _, _ in chosen.members}.values())
+    shares = [sum(weight for trial, _, weight in chosen.members if trial is each) for each in trials]
+    seen = out_of_fold(run, prepared, trials, MeanCombiner(shares).combine)
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
     return replace(chosen, loss=chosen.loss - after.gain), after
 

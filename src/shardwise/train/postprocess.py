@@ -4,7 +4,7 @@ All of it is learned from out-of-fold predictions of the chosen ensemble. The se
 counts, once it is opened, how often intervals and sets hold the truth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from shardwise.stats.paired import Gain
 from shardwise.stats.recalibration import choose_calibrator, choose_decision
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
-from shardwise.train.result import FoldResult, TrialResult
+from shardwise.train.result import TrialResult
 from shardwise.train.run import Run
 
 PARTS = 5  # of a hold-out, where there are no folds
@@ -64,28 +64,23 @@ class PostProcess:
         return prediction if self.calibrator is None else self.calibrator.apply(prediction)
 
 
-def out_of_fold(run: Run, prepared: Prepared, members: Sequence[tuple[TrialResult, FoldResult, float]]) -> OutOfFold:
-    """What the trials of the weighted members predict for the rows on which they were validated.
+def out_of_fold(
+    run: Run, prepared: Prepared, trials: Sequence[TrialResult], combine: Callable[[Iterable[np.ndarray]], np.ndarray]
+) -> OutOfFold:
+    """What trials together predict for the rows on which they were validated; `combine` makes one prediction of one of
+    each trial.
 
-    Of a forward chain, of which the last fold alone is a member, the folds before count too.
+    Of a forward chain, of which the last fold alone is in the package, the folds before count too.
     """
     folds = prepared.splitter.folds()
-    shares: dict[int, float] = {}
-    for trial, _, weight in members:
-        shares[trial.number] = shares.get(trial.number, 0.0) + weight
-    by_fold: dict[int, list[tuple[FoldResult, float]]] = {}
-    for trial in {trial.number: trial for trial, _, _ in members}.values():
-        for result in trial.folds:
-            by_fold.setdefault(result.fold, []).append((result, shares[trial.number]))
     ys, predictions, weights, parts = [], [], [], []
-    for fold in sorted(by_fold):
-        rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, folds[fold].valid)
-        total = sum(weight for _, weight in by_fold[fold])
-        each = [weight / total * np.load(run.model(one.folder).parent / "valid.npy") for one, weight in by_fold[fold]]
+    for number in sorted(set.intersection(*({result.fold for result in trial.folds} for trial in trials))):
+        rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, folds[number].valid)
+        results = [next(each for each in trial.folds if each.fold == number) for trial in trials]
         ys.append(rows.target())
-        predictions.append(np.sum(each, axis=0))
+        predictions.append(combine(np.load(run.model(each.folder).parent / "valid.npy") for each in results))
         weights.append(rows.weight())
-        parts.append(np.full(len(ys[-1]), fold))
+        parts.append(np.full(len(ys[-1]), number))
     known = [weight for weight in weights if weight is not None]
     y = np.concatenate(ys)
     return OutOfFold(
