@@ -76,11 +76,15 @@ def out_of_fold(
     ys, predictions, weights, parts = [], [], [], []
     for number in sorted(set.intersection(*({result.fold for result in trial.folds} for trial in trials))):
         rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, folds[number].valid)
+        if not rows.n_rows:
+            continue
         results = [next(each for each in trial.folds if each.fold == number) for trial in trials]
         ys.append(rows.target())
         predictions.append(combine(np.load(run.model(each.folder).parent / "valid.npy") for each in results))
         weights.append(rows.weight())
         parts.append(np.full(len(ys[-1]), number))
+    if not ys:
+        return OutOfFold(y=np.empty(0), prediction=np.empty(0), weight=None, parts=np.empty(0))
     known = [weight for weight in weights if weight is not None]
     y = np.concatenate(ys)
     return OutOfFold(
@@ -91,6 +95,8 @@ def out_of_fold(
 
 def postprocess(splitter: Splitter, target: Target, metric: Metric, rows: OutOfFold) -> PostProcess:
     """Calibrate, decide and rank the scores of intervals and sets, each where it helps rows it was not learned from."""
+    if not len(rows.y):
+        return PostProcess(target=target)
     findings: list[Finding] = []
     calibrator, pairs, before = None, rows.pairs, rows.pairs
     if target.task.is_classification:

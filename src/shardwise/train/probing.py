@@ -58,7 +58,7 @@ def probe(
     key = unit_key(FORMAT, "probes", run.config.identity(), splitter.to_json(), opened.num_rows, whole.num_rows)
     record = run.ledger.get(key)
     if record is None:
-        with run.stage("probes"):
+        with run.stage("leaks"):
             hidden = {target.column, *ignore, *splitter.columns} if _is_special(splitter) else {target.column, *ignore}
             found = [
                 *told_apart(whole, splitter, hidden=hidden),
