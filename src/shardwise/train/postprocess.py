@@ -110,6 +110,7 @@ def postprocess(splitter: Splitter, target: Target, metric: Metric, rows: OutOfF
             findings.append(_decides(target, metric, found))
     after = Pairs(pairs.y, weighted, pairs.weight) if target.decision else pairs
     gain = _loss(metric, target, before) - _loss(metric, target, after)
+    gain = gain if np.isfinite(gain) else 0.0
     conformal = Conformal.fit(target, pairs.y, pairs.prediction, rows.parts)
     if conformal is not None and isinstance(splitter, TemporalSplitter | GroupSplitter):
         findings.append(_not_exchangeable(splitter, target, pairs, rows.parts))
