@@ -1,8 +1,8 @@
 """Whole runs: does the reported 95 % interval hold the score on a large untouched set, and on a target that is noise?
 
-Each draw gives `shardwise.train` rows of a public table at random, with its usual split and a few candidates; the score on
-rows that the run never saw is the truth, which the interval of the sealed test has to hold in 93 to 97 of 100 draws. On
-the same rows intervals or sets at a confidence level of 90 % are counted. On a noise target the interval has to hold
+Each draw gives `shardwise.train` rows of a public table at random, with its usual split and a few candidates; the score
+on rows that the run never saw is the truth, which the interval of the sealed test has to hold in 93 to 97 of 100 draws.
+On the same rows intervals or sets at a confidence level of 90 % are counted. On a noise target the interval has to hold
 what chance gives (an AUC of 0.5, an R2 of at most 0) in at least 95 of 100 draws.
 """
 
@@ -27,6 +27,7 @@ LEVEL = 0.9
 HELD = 20_000
 REAL = ("adult", "bank_marketing", "credit_risk", "california_housing", "diamonds", "kin8nm", "house_16h",
         "otto_products", "covtype_20k", "dry_bean")  # fmt: skip
+Make = Callable[[int], pa.Table]
 CHANCE = {"roc_auc": 0.5, "r2": 0.0}
 
 
@@ -37,10 +38,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3)
     args = parser.parse_args()
     results = Results("honesty", args.results)
-    noises: dict[str, Callable[[int], pa.Table]] = {
-        "noise, two classes": noise_classes,
-        "noise, numbers": noise_numbers,
-    }
+    noises: dict[str, Make] = {"noise, two classes": noise_classes, "noise, numbers": noise_numbers}
     real = list(available(REAL, args.data))
     held: list[bool] = []
     for name in chosen(args.only, [*noises, *real]):
@@ -76,7 +74,7 @@ def add_real(results: Results, name: str, args: Any) -> list[bool]:
     return hits
 
 
-def add_noise(results: Results, name: str, make: Callable[[int], pa.Table], args: Any) -> None:
+def add_noise(results: Results, name: str, make: Make, args: Any) -> None:
     hits = []
     metric = "roc_auc" if "classes" in name else "r2"
     for seed in range(args.draws):
