@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import shardwise
-from shardwise.cli import main
+from shardwise.cli import run as shell
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.workflow import TrainResult, train
@@ -100,7 +100,7 @@ def test_evaluate_counts_the_packages_that_were_scored_on_the_same_data(
     scores = []
     for package in (packages[0], packages[0], packages[1]):
         capsys.readouterr()
-        assert main(["evaluate", package, "new.parquet", "--json"]) == 0
+        assert shell(["evaluate", package, "new.parquet", "--json"]) == 0
         scores.append(json.loads(capsys.readouterr().out))
     assert [each["looks"] for each in scores] == [1, 1, 2]
     assert scores[0]["metrics"] == scores[1]["metrics"]
@@ -112,10 +112,10 @@ def test_the_command_line_writes_intervals_and_refuses_levels_that_are_none(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = run(data, "z").package
-    assert main(["predict", package, "rare.parquet", "--out", "o.csv", "--confidence-level", "0.9"]) == 0
+    assert shell(["predict", package, "rare.parquet", "--out", "o.csv", "--confidence-level", "0.9"]) == 0
     assert (data / "o.csv").read_text(encoding="utf8").startswith('"prediction","prediction_low","prediction_high"')
     capsys.readouterr()
-    assert main(["predict", package, "rare.parquet", "--out", "o.csv", "--confidence-level", "90"]) == 2
+    assert shell(["predict", package, "rare.parquet", "--out", "o.csv", "--confidence-level", "90"]) == 2
     assert "outside (0, 1)" in capsys.readouterr().err
 
 

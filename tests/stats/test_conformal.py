@@ -79,7 +79,7 @@ def test_few_scores_are_kept_and_they_lose_nothing_to_speak_of():
     fitted = Conformal.fit(NUMBERS, y, prediction, parts)
     state = load_state(dump_state(fitted.state()))
     assert len(state["scores"]) <= MOST_SCORES
-    assert fitted.holds(y, prediction, 0.9).mean() == pytest.approx(0.9, abs=0.001)
+    assert fitted.holds(y, prediction, 0.9).mean() == pytest.approx(0.9, abs=0.002)
     assert fitted.holds(y, prediction, 0.999).mean() == pytest.approx(0.999, abs=1e-4)
     again = Conformal.from_state(NUMBERS, state)
     for mine, theirs in zip(fitted.interval(prediction, 0.95), again.interval(prediction, 0.95), strict=True):

@@ -40,6 +40,7 @@ MOST_ROWS, MOST_COLUMNS = 10_000, 50
 LEAST_ROWS = 500
 PERMUTED_CELLS = 300_000  # rows x features x outputs of the permuted target's model
 TOLD_APART = 0.7  # AUC from which the test is said to differ
+TELLING = 0.2  # share of the gain from which a column is named
 CHANCE = 0.001
 SHOWN = 3
 _CLASSIFIER = {
@@ -119,7 +120,7 @@ def _adversarial(X: np.ndarray, is_test: np.ndarray, half: np.ndarray) -> tuple[
 
 def _apart(auc: Interval, importance: np.ndarray, names: Sequence[str], *, temporal: bool) -> Finding:
     order = np.argsort(-importance, kind="stable")[:SHOWN]
-    columns = tuple(names[place] for place in order if importance[place] > 0.05)
+    columns = tuple(names[place] for place in order if importance[place] > TELLING)
     far = auc.low > TOLD_APART
     by = f", most of all by {', '.join(columns)}" if far and columns else ""
     when = "later than all others" if temporal else "of other groups"
