@@ -21,10 +21,12 @@ from shardwise.registry.golden import PREDICTIONS, ROWS
 from shardwise.store.files import hash_file, list_files
 
 FORMAT = "shardwise-package"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+MEAN_VERSION = 1  # of a package whose answers are the mean of its members, which earlier versions can read too
 NAME = "manifest.json"
 RECIPE = "recipe"
 PROFILE = "profile/profile"
+ANSWERS = "answers"  # optional: what is made of the models' mean
 REQUIRED = (*(f"{name}.{kind}" for name in (RECIPE, PROFILE) for kind in ("json", "arrays")), ROWS, PREDICTIONS)
 _LIBRARIES = ("lightgbm", "numpy", "pyarrow", "scikit-learn", "shardwise")
 _RETRAIN = "Copy the package again, or train it anew."
@@ -66,7 +68,7 @@ class Manifest:
         """
         content = {
             "format": FORMAT,
-            "version": FORMAT_VERSION,
+            "version": FORMAT_VERSION if self.target.decision or f"{ANSWERS}.json" in self.files else MEAN_VERSION,
             "task": self.target.task.value,
             "target": self.target.to_json(),
             "inputs": schema_to_json(self.inputs),

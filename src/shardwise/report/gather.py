@@ -26,6 +26,9 @@ class Ending:
     prediction: np.ndarray
     test_metrics: Mapping[str, Any]
     package_hash: str
+    decision: Sequence[float] = ()
+    looks: int = 1
+    gaps: Sequence[Mapping[str, Any]] = ()
 
 
 def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
@@ -36,6 +39,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
     return ReportData(
         title=run.folder.name, task=target.task.value, target=target.column, metric=metric.name,
         greater_is_better=metric.greater_is_better, classes=target.classes, quantile=target.quantile,
+        decision=ending.decision, looks=ending.looks, members=ending.gaps,
         asked=run.config.to_json(), rows_by_fold=dict(prepared.fold_rows),
         columns=_columns(prepared), findings=[finding.to_json() for finding in prepared.findings],
         trials=[_trial(trial, metric, chosen) for trial in ending.trials],
