@@ -25,6 +25,7 @@ from shardwise.core.errors import PackageError, SchemaError, ShardwiseError, con
 from shardwise.core.state import State, dump_state, join_state, load_state, split_state
 from shardwise.core.target import Target
 from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.stack import Stack
 from shardwise.features.recipe import Recipe
 from shardwise.models.base import Model
 from shardwise.models.families import load_model, save_model
@@ -69,15 +70,15 @@ class Package:
 
         Raises `SchemaError` when a column is missing or cannot be read as the one of the training data.
         """
-        return score(self.recipe, self.members, self.target, batch)
+        return score(self.recipe, self.members, self.target, batch, self.manifest.stack)
 
     def scores_of(self, X: np.ndarray) -> np.ndarray:
         """The same for rows that the recipe has encoded, float32 `(rows, features)`."""
         return self._combiner.combine(member.model.predict(X) for member in self.members)
 
     @cached_property
-    def _combiner(self) -> MeanCombiner:
-        return MeanCombiner([member.weight for member in self.members])
+    def _combiner(self) -> MeanCombiner | Stack:
+        return combiner_of(self.members, self.manifest.stack)
 
     def profile_state(self) -> State:
         """Statistics of the training data, as `data.profile` saves them."""
@@ -85,12 +86,19 @@ class Package:
         return _read_state(self.folder, PROFILE)
 
 
-def score(recipe: Recipe, members: Sequence[Member], target: Target, batch: pa.RecordBatch) -> np.ndarray:
-    """The one way from raw rows to a prediction: recipe, models, weighted mean."""
+def combiner_of(members: Sequence[Member], stack: Stack | None) -> MeanCombiner | Stack:
+    """What makes one prediction of those of the members: the stack, or else the weighted mean."""
+    return stack if stack is not None else MeanCombiner([member.weight for member in members])
+
+
+def score(
+    recipe: Recipe, members: Sequence[Member], target: Target, batch: pa.RecordBatch, stack: Stack | None = None
+) -> np.ndarray:
+    """The one way from raw rows to a prediction: recipe, models, weighted mean or stack."""
     if batch.num_rows == 0:
         return np.empty((0, target.outputs) if target.task.is_classification else 0)
     X = recipe.transform(batch)
-    return MeanCombiner([member.weight for member in members]).combine(member.model.predict(X) for member in members)
+    return combiner_of(members, stack).combine(member.model.predict(X) for member in members)
 
 
 def write_package(
@@ -104,6 +112,7 @@ def write_package(
     lineage: Mapping[str, Any],
     profile_state: State,
     golden: pa.RecordBatch | pa.Table,
+    stack: Stack | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> str:
     """Write or replace the package in `folder`, and return its hash.
@@ -117,8 +126,8 @@ def write_package(
         _write_state(temp, RECIPE, recipe.sealed().state())
         _write_state(temp, PROFILE, profile_state)
         entries = _write_models(temp, models)
-        saved = score(_read_recipe(temp), _read_models(temp, entries), target, rows)
-        _check_saved(difference(saved, score(recipe, models, target, rows)))
+        saved = score(_read_recipe(temp), _read_models(temp, entries), target, rows, stack)
+        _check_saved(difference(saved, score(recipe, models, target, rows, stack)))
         write_golden(temp, rows, saved)
         manifest = Manifest(
             target=target,
@@ -128,6 +137,7 @@ def write_package(
             lineage=lineage,
             libraries=libraries(),
             files=hash_files(temp),
+            stack=stack,
             extra=extra or {},
         ).to_bytes()
         (temp / NAME).write_bytes(manifest)
