@@ -13,6 +13,7 @@ import numpy as np
 
 from shardwise.core.errors import DeadlineReached, Interrupted
 from shardwise.core.findings import Finding
+from shardwise.core.state import dump_state
 from shardwise.core.units import format_duration, format_size
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import MeanCombiner
@@ -69,7 +70,7 @@ class Choosing:
     def __init__(self, run: Run, prepared: Prepared, metric: Metric) -> None:
         self._run = run
         self._prepared = prepared
-        self._metric = metric
+        self.metric = metric
 
     def single(self, trial: TrialResult) -> Ensemble:
         """A trial's fold models, equally weighted."""
@@ -93,7 +94,7 @@ class Choosing:
         if not ranked[0].complete or ranked[0].candidate.family == "baseline":
             return self.single(ranked[0])
         contenders = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:CONTENDERS]
-        limits = self._limits()
+        limits = self.limits()
         selection = Selection(
             self._pool(contenders), self.loss, self._prepared.target, limits,
             members=MEMBERS if len(contenders) > 1 else 1,
@@ -104,10 +105,10 @@ class Choosing:
     def loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
         """Of predictions as `Model.predict` gives them; lower is better."""
         quantile = self._prepared.target.quantile
-        return loss_of(self._metric.name, self._metric.compute(y, prediction, weight, quantile=quantile), quantile)
+        return loss_of(self.metric.name, self.metric.compute(y, prediction, weight, quantile=quantile), quantile)
 
     def _pool(self, contenders: Sequence[TrialResult]) -> Pool:
-        folds = [self._rows(fold.valid) for fold in self._prepared.splitter.folds()]
+        folds = [self.rows(fold.valid) for fold in self._prepared.splitter.folds()]
         fold = np.concatenate([np.full(rows.n_rows, number) for number, rows in enumerate(folds)])
         weights = [rows.weight() for rows in folds]
         pool = Pool(
@@ -119,7 +120,8 @@ class Choosing:
         )  # fmt: skip
         return pool.take(np.arange(0, len(fold), -(-len(fold) // ROWS)))
 
-    def _rows(self, folds: Sequence[int]) -> DiskRows:
+    def rows(self, folds: Sequence[int]) -> DiskRows:
+        """Of these folds, as they are predicted."""
         return DiskRows(self._prepared.rows / FLOATS, self._prepared.recipe.features, folds)
 
     def out_of_fold(self, fold: FoldResult) -> np.ndarray:
@@ -139,12 +141,12 @@ class Choosing:
             stack = Stack(self._prepared.target.task, way.combiner.stack.slopes, way.combiner.stack.bias, tuple(groups))
         told = {
             "kind": way.kind, "judged": [self._way(way, contenders) for way in choice.judged],
-            "models": len(members), "limits": _finite(limits),
+            "models": len(members),
         }  # fmt: skip
         return Ensemble(tuple(members), way.loss, stack, told, () if choice.fits else (self._over(limits),))
 
     def _way(self, way: Way, contenders: Sequence[TrialResult]) -> dict[str, Any]:
-        sign = -1.0 if self._metric.greater_is_better else 1.0
+        sign = -1.0 if self.metric.greater_is_better else 1.0
         return {
             "kind": way.kind, "trials": [contenders[number].number for number in way.members],
             "models": sum(way.models), "score": sign * way.loss, "gain": way.gain, "error": way.error,
@@ -152,10 +154,11 @@ class Choosing:
 
     # -- what members cost ---------------------------------------------------------------------------------------------
 
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
         """On all models together: what the package and the encoding of a row take is taken off."""
         config = self._run.config
-        size = config.max_size_bytes - (folder_bytes(self._run.package) - folder_bytes(self._run.package / "models"))
+        states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
+        size = config.max_size_bytes - sum(len(dump_state(state)) for state in states)
         row_s = math.inf
         if config.min_throughput:
             row_s = CORES / config.min_throughput - encode_s(self._prepared.recipe.features)
@@ -177,7 +180,7 @@ class Choosing:
 
     def _alone_s(self, fold: FoldResult) -> float:
         model = load_model(self._run.model(fold.folder))
-        rows = next(iter(self._rows((0,)).chunks())).X[:TIMED_ROWS]
+        rows = next(iter(self.rows((0,)).chunks())).X[:TIMED_ROWS]
         return _median_s([partial(model.predict, rows[place : place + 1]) for place in range(len(rows))])
 
     def _base_s(self) -> float:
@@ -193,7 +196,7 @@ class Choosing:
         return max(0.0, self.latency_s(predictor) - models)
 
     def _single_rows(self) -> list[np.ndarray]:
-        rows = next(iter(self._rows((0,)).chunks())).X[:TIMED_ROWS]
+        rows = next(iter(self.rows((0,)).chunks())).X[:TIMED_ROWS]
         return [rows[place : place + 1] for place in range(len(rows))]
 
     def latency_s(self, predictor: Predictor) -> float:

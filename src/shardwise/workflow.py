@@ -21,6 +21,7 @@ from shardwise.core.events import Events, Said, Scored
 from shardwise.core.state import State
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
+from shardwise.distilling import Distilling
 from shardwise.ensemble.select import MEMBERS
 from shardwise.models.families import load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
@@ -42,6 +43,8 @@ from shardwise.tuning import Tuning
 GOLDEN_ROWS = 20
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
 REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
+CHOICE_S = 1.0  # what the choice of the members takes, at most
+STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
 
 
@@ -51,7 +54,7 @@ class TrainResult:
 
     `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), and empty
     without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or
-    the user ended the search. `report` is empty when none was asked for.
+    the user ended the search. `ensemble` tells what the package answers with, and what else was judged. `report` is empty when none was asked for.
     """
 
     run: str
@@ -68,6 +71,7 @@ class TrainResult:
     peak_memory_bytes: int
     cut: bool
     findings: list[dict[str, Any]]
+    ensemble: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -180,8 +184,8 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
             yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves)
 
 
-def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
-    """Seconds to keep for the sealed test of the models so far, the package and the report.
+def _reserve_s(run: Run, search: Search, *, first: bool = False, students: bool = True) -> float:
+    """Seconds to keep for the choice of members, the sealed test of the models so far, the package and the report.
 
     While none is trained the time for the test is what it may be; the first one keeps time for itself, see `FitTask`.
     """
@@ -190,7 +194,9 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
     trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    return _report_s(search) + search.seal_s + min(most_s, test_s)
+    students_s = max((fold.seconds for trial in trained for fold in trial.folds), default=0.0)
+    student_s = STUDENT_FITS * students_s if run.config.distill and students else 0.0
+    return _report_s(search) + CHOICE_S * crowd() + search.seal_s + student_s + min(most_s, test_s)
 
 
 def _report_s(search: Search) -> float:
@@ -267,8 +273,9 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], 
 
 def conclude(run: Run, search: Search) -> TrainResult:
     """Open the sealed test (if there is one) once for the chosen ensemble; write the final package and the report."""
+    with run.stage("ensemble"):
+        chosen = _chosen(run, search)
     with run.stage("test") as stage:
-        chosen = search.choosing(run).choose(search.trials)
         left_s = run.deadline.remaining_s() - _report_s(search) - 1.5 * search.seal_s
         test = open_test(run, search.prepared, chosen.team, left_s)
         stage["rows"] = len(test.y)
@@ -276,7 +283,7 @@ def conclude(run: Run, search: Search) -> TrainResult:
         answers = answers_profile(search.prepared.target, test.prediction).state() if len(test.y) else None
         digest = seal(run, search, chosen, test.metrics, answers)
     ending = Ending(
-        metric=search.metric, trials=search.trials, members=chosen.members, y=test.y, prediction=test.prediction,
+        metric=search.metric, trials=search.trials, members=chosen.members, told=chosen.told, y=test.y, prediction=test.prediction,
         test_metrics=test.metrics, package_hash=digest,
     )  # fmt: skip
     report = _report(run, search, ending) if run.config.report else ""
@@ -286,8 +293,22 @@ def conclude(run: Run, search: Search) -> TrainResult:
         task=search.prepared.target.task.value, metric=name, score=test.metrics.get(name, {}),
         valid_score=_score(search.metric, chosen.loss), rows=search.prepared.profile.rows, trials=len(search.trials),
         seconds=round(run.deadline.used_s(), 2), peak_memory_bytes=run.watch.peak_bytes, cut=search.cut,
-        findings=[finding.to_json() for finding in search.prepared.findings],
+        findings=[finding.to_json() for finding in search.prepared.findings], ensemble=dict(chosen.told),
     )  # fmt: skip
+
+
+def _chosen(run: Run, search: Search) -> Ensemble:
+    """The ensemble of the run, or its student; what is found on the way is told."""
+    choosing = search.choosing(run)
+    chosen = choosing.choose(search.trials)
+    if run.config.distill:
+        left_s = run.deadline.remaining_s() - _reserve_s(run, search, students=False)
+        chosen = Distilling(run, search.prepared, choosing, rank(search.trials)).student(chosen, left_s)
+    for finding in chosen.findings:
+        run.say(finding.text, level=finding.severity if finding.severity != "leak" else "warning")
+    findings = (*search.prepared.findings, *chosen.findings)
+    search.prepared = replace(search.prepared, findings=findings)
+    return chosen
 
 
 def _report(run: Run, search: Search, ending: Ending) -> str:

@@ -32,6 +32,11 @@ def batch_s(candidate: Candidate, rounds: float, outputs: int, features: Sequenc
     return 0.0
 
 
+def rounds_within(candidate: Candidate, row_s: float, outputs: int) -> float:
+    """Rounds of trees that take so many seconds for a row."""
+    return row_s / batch_s(candidate, 1.0, outputs, ())
+
+
 def encode_s(features: Sequence[Feature]) -> float:
     """Seconds a row to encode its features."""
     return ENCODED_S * len(features)
