@@ -126,13 +126,7 @@ class Distilling:
             f"{student['score']:.5g} in the place of {student['teachers_score']:.5g}, a loss {student['loses']:+.2%}."
         )
         finding = Finding(code="distilled", severity="info", text=text, evidence=student)
-        told = {
-            **ensemble.told,
-            "kind": "distilled",
-            "models": 1,
-            "student": student,
-            "teachers": ensemble.told["kind"],
-        }
+        told = {**ensemble.told, "kind": "distilled", "models": 1, "student": student}
         return Ensemble(((trial, trial.folds[0], 1.0),), trial.loss, None, told, (*ensemble.findings, finding))
 
 

@@ -54,7 +54,8 @@ class TrainResult:
 
     `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), and empty
     without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or
-    the user ended the search. `ensemble` tells what the package answers with, and what else was judged. `report` is empty when none was asked for.
+    the user ended the search. `ensemble` tells what the package answers with, and what else was judged. `report` is
+    empty when none was asked for.
     """
 
     run: str
@@ -283,8 +284,8 @@ def conclude(run: Run, search: Search) -> TrainResult:
         answers = answers_profile(search.prepared.target, test.prediction).state() if len(test.y) else None
         digest = seal(run, search, chosen, test.metrics, answers)
     ending = Ending(
-        metric=search.metric, trials=search.trials, members=chosen.members, told=chosen.told, y=test.y, prediction=test.prediction,
-        test_metrics=test.metrics, package_hash=digest,
+        metric=search.metric, trials=search.trials, members=chosen.members, told=chosen.told, y=test.y,
+        prediction=test.prediction, test_metrics=test.metrics, package_hash=digest,
     )  # fmt: skip
     report = _report(run, search, ending) if run.config.report else ""
     name = search.metric.name

@@ -44,7 +44,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
         stages=run.stages, workers=run.records("workers"), ceilings=_ceilings(run), reading=_reading(run, prepared),
         versions=libraries(),
-        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size, "ensemble": dict(ending.told)},
+        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size}, ensemble=ending.told,
         commands=_commands(run, target.column),
     )  # fmt: skip
 
