@@ -77,6 +77,7 @@ def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: 
 
     predict = lgb.Booster.predict
     monkeypatch.setattr(lgb.Booster, "predict", spy)
+    monkeypatch.setattr(trees_scores, "LEAST_ROWS", len(table.X) + 1)  # of bit masks
     expected = whole.predict(table.X)
     assert len(calls) == 1
     calls.clear()
