@@ -58,8 +58,12 @@ def test_a_crossed_loss_is_that_on_rows_that_weights_have_not_seen() -> None:
 
 @pytest.mark.parametrize(
     ("limits", "models"),
-    [(Limits(bytes=200, batch_s=99, alone_s=9), 5), (Limits(bytes=99, batch_s=99, alone_s=9), 3), (Limits(bytes=999, batch_s=3.0, alone_s=9), 1)],
-)  # fmt: skip
+    [
+        (Limits(bytes=200, batch_s=99, alone_s=9), 5),
+        (Limits(bytes=99, batch_s=99, alone_s=9), 3),
+        (Limits(bytes=999, batch_s=3.0, alone_s=9), 1),
+    ],
+)
 def test_limits_thin_the_bags_of_all_members_alike(limits: Limits, models: int) -> None:
     choice = Selection(pool([0.5, 0.5, 0.5]), rmse, TARGET, limits).choose()
     assert choice.fits
