@@ -77,9 +77,8 @@ def test_a_stack_is_sealed_with_its_members(task, tmp_path):
     X = parts["recipe"].transform(batch)
     scores = loaded.scores(batch)
     np.testing.assert_array_equal(scores, stack.combine(member.model.predict(X) for member in parts["models"]))
-    np.testing.assert_array_equal(
-        np.concatenate([loaded.scores(batch.slice(row, 1)) for row in range(40)]), scores[:40]
-    )
+    alone = [loaded.scores(batch.slice(row, 1)) for row in range(40)]
+    np.testing.assert_array_equal(np.concatenate(alone), scores[:40])
     assert (loaded.manifest.stack, loaded.golden_difference) == (stack, 0)
     content = json.loads((tmp_path / "package" / "manifest.json").read_bytes())
     assert content["version"] == 2  # an older reader, which would average the members, refuses it
