@@ -36,6 +36,12 @@ def run(data: Path, tmp_path: Path, **changes: Any) -> TrainResult:
     return train(RunConfig.from_mapping({**asked, **changes}))
 
 
+def trials_of(tmp_path: Path, name: str) -> int:
+    """Candidates that were fitted on all folds, however often the run was gone on with."""
+    with SqliteJournal(tmp_path / "runs" / name / "journal.db", read_only=True) as journal:
+        return len({record["number"] for record in journal.read() if record["kind"] == "trial"})
+
+
 def test_members_and_limits_are_told(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path, report=True)
     manifest = shardwise.load(result.package).package.manifest
@@ -55,8 +61,9 @@ def test_a_small_package_is_asked_for_and_made(data: Path, tmp_path: Path, task:
     models = folder_bytes(Path(whole.package) / "models")
     rest = folder_bytes(Path(whole.package)) - models
     asked = rest + models // 3
-    small = run(data, tmp_path, run="small", max_size=str(asked), **changes)
+    small = run(data, tmp_path, run="whole", max_size=str(asked), **changes)  # the same trials, and another choice
     assert folder_bytes(Path(small.package)) <= asked
+    assert trials_of(tmp_path, "whole") == whole.trials
     assert small.ensemble["models"] < whole.ensemble["models"]
     assert not [finding for finding in small.findings if finding["code"] == "limits"]
 

@@ -20,6 +20,7 @@ from shardwise.core.units import parse_duration, parse_size
 SELECT = ("auto", "none", "strict")
 RUNGS = ("rounds", "partitions")
 PARALLEL = ("auto", "none", "data")
+SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,7 @@ class RunConfig:
     def identity(self) -> str:
         """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
         bounds = ("time", "memory", "disk", "trials", "workers", "engine", "address", "device", "run", "runs_folder",
-                  "out", "strict", "report", "storage")  # fmt: skip
+                  "out", "strict", "report", "storage", *SERVED)  # fmt: skip
         content = {key: value for key, value in self.to_json().items() if key not in bounds}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 
