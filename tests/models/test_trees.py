@@ -77,7 +77,6 @@ def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: 
 
     predict = lgb.Booster.predict
     monkeypatch.setattr(lgb.Booster, "predict", spy)
-    monkeypatch.setattr(trees_scores, "LEAST_ROWS", len(table.X) + 1)  # of bit masks
     expected = whole.predict(table.X)
     assert len(calls) == 1
     calls.clear()
@@ -89,6 +88,10 @@ def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: 
     np.testing.assert_allclose(together, expected, rtol=1e-10)
     alone = np.concatenate([blocks.predict(row[None]) for row in table.X[:50]])
     np.testing.assert_array_equal(alone, together[:50])
+    monkeypatch.setattr(trees_scores, "WORTH_ROWS", 0)
+    calls.clear()
+    np.testing.assert_array_equal(blocks.predict(table.X), together)  # by bit masks
+    assert not calls
 
 
 @pytest.mark.parametrize("categorical", ["native", "ordinal"])

@@ -12,7 +12,7 @@ byte. LightGBM follows one row through one tree at a time, and most of that is w
 | `keeps` | uint8 `(splits,)` for one byte of a mask: its leaves that a split does not take away |
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +22,7 @@ import numpy as np
 BLOCK_ROWS = 4096
 GROUP_SPLITS = 2048  # of the trees that are evaluated together: their conditions take 8 MB at most
 LEAST_ROWS = 256  # below, LightGBM is as fast
+WORTH_ROWS = 16_384  # that are predicted until it pays to make masks of the trees
 _WORD = 64  # leaves
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision type; two more say what counts as missing
 _NONE, _ZERO, _NAN = 0, 1, 2
@@ -196,35 +197,39 @@ def _groups(trees: Iterator[_Parsed]) -> Iterator[_Group]:
 
 def _group(held: Sequence[tuple[int, _Parsed]]) -> _Group:
     """Conditions that several splits share are evaluated once."""
-    numeric: dict[tuple[int, int, bool], list[np.ndarray]] = {}
-    categorical: dict[int, dict[bytes, np.ndarray]] = {}
-    for _, tree in held:
-        for key, splits in _numeric_splits(tree):
-            numeric.setdefault(key, []).append(_as_float32(tree.threshold[splits]))
-        for split in np.flatnonzero(tree.decision & _CATEGORICAL).tolist():
-            bits = _bitset(tree, split)
-            categorical.setdefault(int(tree.feature[split]), {})[bits.tobytes()] = bits
+    feature, decision, threshold = (
+        np.concatenate([getattr(tree, name) for _, tree in held]) for name in ("feature", "decision", "threshold")
+    )
+    conditions = np.empty(len(feature), np.int64)
+    numbers, first = _numbers(feature, decision, threshold, conditions)
+    bitsets = [tree.bitsets[int(number)] for _, tree in held for number in tree.threshold[_is_categorical(tree)]]
+    chosen = np.flatnonzero(decision & _CATEGORICAL)
+    categories, first = _categories(feature[chosen], bitsets, conditions, (chosen, first))
+    ends = np.cumsum([len(tree.feature) for _, tree in held])[:-1]
+    parts = np.split(conditions, ends)
+    trees = tuple((number, _tree(tree, part)) for (number, tree), part in zip(held, parts, strict=True))
+    return _Group(trees, tuple(numbers), tuple(categories), first)
+
+
+def _is_categorical(tree: _Parsed) -> np.ndarray:
+    return (tree.decision & _CATEGORICAL) != 0
+
+
+def _numbers(
+    feature: np.ndarray, decision: np.ndarray, threshold: np.ndarray, conditions: np.ndarray
+) -> tuple[list[_Numbers], int]:
+    """Different conditions on numbers, and how many; the number of each split's condition goes into `conditions`."""
+    numeric = np.flatnonzero((decision & _CATEGORICAL) == 0)
+    keys, kind = np.unique(np.stack([feature[numeric], decision[numeric]], axis=1), axis=0, return_inverse=True)
+    found: list[_Numbers] = []
     first = 0
-    numbers: dict[tuple[int, int, bool], _Numbers] = {}
-    for key in sorted(numeric):
-        numbers[key] = _Numbers(*key, np.unique(np.concatenate(numeric[key])), first)
-        first += len(numbers[key].thresholds)
-    categories: dict[int, _Categories] = {}
-    for feature in sorted(categorical):
-        categories[feature] = _Categories(feature, _table(list(categorical[feature].values())), first)
-        first += len(categorical[feature])
-    order = {feature: {bits: place for place, bits in enumerate(found)} for feature, found in categorical.items()}
-    trees = tuple((number, _tree(tree, _conditions(tree, numbers, (categories, order)))) for number, tree in held)
-    return _Group(trees, tuple(numbers.values()), tuple(categories.values()), first)
-
-
-def _numeric_splits(tree: _Parsed) -> Iterator[tuple[tuple[int, int, bool], np.ndarray]]:
-    """Splits on numbers by (feature, what is missing, whether that goes to the left)."""
-    numeric = np.flatnonzero((tree.decision & _CATEGORICAL) == 0)
-    keys = np.stack([tree.feature[numeric], tree.decision[numeric]])
-    for feature, decision in np.unique(keys, axis=1).T.tolist():
-        chosen = numeric[(keys[0] == feature) & (keys[1] == decision)]
-        yield (feature, (decision >> 2) & 3, bool(decision & _DEFAULT_LEFT)), chosen
+    for number, (column, bits) in enumerate(keys.tolist()):
+        splits = numeric[kind.ravel() == number]
+        thresholds, places = np.unique(_as_float32(threshold[splits]), return_inverse=True)
+        conditions[splits] = first + places
+        found.append(_Numbers(column, (bits >> 2) & 3, bool(bits & _DEFAULT_LEFT), thresholds, first))
+        first += len(thresholds)
+    return found, first
 
 
 def _as_float32(thresholds: np.ndarray) -> np.ndarray:
@@ -234,8 +239,21 @@ def _as_float32(thresholds: np.ndarray) -> np.ndarray:
     return np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
 
-def _bitset(tree: _Parsed, split: int) -> np.ndarray:
-    return tree.bitsets[int(tree.threshold[split])]
+def _categories(
+    feature: np.ndarray, bitsets: Sequence[np.ndarray], conditions: np.ndarray, at: tuple[np.ndarray, int]
+) -> tuple[list[_Categories], int]:
+    """The same of splits on categories, whose places among all splits and first number are `at`."""
+    places, first = at
+    found: list[_Categories] = []
+    for column in np.unique(feature).tolist():
+        order: dict[bytes, int] = {}
+        own = np.flatnonzero(feature == column).tolist()
+        for split in own:
+            conditions[places[split]] = first + order.setdefault(bitsets[split].tobytes(), len(order))
+        table = _table([np.frombuffer(content, np.uint32) for content in order])
+        found.append(_Categories(column, table, first))
+        first += len(table)
+    return found, first
 
 
 def _table(bitsets: Sequence[np.ndarray]) -> np.ndarray:
@@ -246,23 +264,6 @@ def _table(bitsets: Sequence[np.ndarray]) -> np.ndarray:
         codes = np.unpackbits(bits.astype("<u4").view(np.uint8), bitorder="little")
         row[: len(codes)] = 255 * codes
     return table
-
-
-def _conditions(
-    tree: _Parsed,
-    numbers: Mapping[tuple[int, int, bool], _Numbers],
-    categories: tuple[Mapping[int, _Categories], Mapping[int, Mapping[bytes, int]]],
-) -> np.ndarray:
-    """Number of each split's condition in its group, int64 `(splits,)`."""
-    found = np.empty(len(tree.feature), np.int64)
-    for key, splits in _numeric_splits(tree):
-        places = np.searchsorted(numbers[key].thresholds, _as_float32(tree.threshold[splits]))
-        found[splits] = numbers[key].first + places
-    tables, order = categories
-    for split in np.flatnonzero(tree.decision & _CATEGORICAL).tolist():
-        feature = int(tree.feature[split])
-        found[split] = tables[feature].first + order[feature][_bitset(tree, split).tobytes()]
-    return found
 
 
 def _tree(tree: _Parsed, conditions: np.ndarray) -> _Tree:

@@ -7,7 +7,6 @@ go by `MaskedTrees`, which waits for no branch: decision 0026 has what it gains.
 """
 
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 import lightgbm as lgb
@@ -16,7 +15,7 @@ import numpy as np
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.target import Task
 from shardwise.models.links import link
-from shardwise.models.trees_masks import LEAST_ROWS, MaskedTrees
+from shardwise.models.trees_masks import LEAST_ROWS, WORTH_ROWS, MaskedTrees
 from shardwise.models.trees_row import SingleRow
 
 BLOCK_LEAVES = 16_384  # of the trees of a block: about a megabyte
@@ -36,11 +35,13 @@ class TreeScores:
         self._size = -(-rounds // blocks)
         self._blocks = [(start, self._size) for start in range(0, rounds, self._size)]  # (first round, rounds)
         self._rows: list[SingleRow] = []
+        self._seen = 0  # rows that were asked for in batches
+        self._masks: MaskedTrees | None = None
 
     def __call__(self, X: np.ndarray, threads: int) -> np.ndarray:
         """Predictions for X `(rows, features)`; `threads` 0: as many as there are cores."""
-        if len(X) >= LEAST_ROWS:
-            return self._linked(self._masked(X, threads or cpu_quota()))
+        if len(X) >= LEAST_ROWS and (masks := self._worth_masks(len(X))) is not None:
+            return self._linked(masks(X, threads or cpu_quota()))
         if len(X) == 1:
             self._rows = self._rows or [
                 SingleRow(booster, self._features, self._outputs, raw=True) for booster in self._boosters()
@@ -56,9 +57,12 @@ class TreeScores:
             )
         )
 
-    @cached_property
-    def _masked(self) -> MaskedTrees:
-        return MaskedTrees(self._booster.model_to_string(), self._outputs, self._size)
+    def _worth_masks(self, rows: int) -> MaskedTrees | None:
+        """None while LightGBM would be done before the masks are made."""
+        self._seen += rows
+        if self._masks is None and self._seen >= WORTH_ROWS:
+            self._masks = MaskedTrees(self._booster.model_to_string(), self._outputs, self._size)
+        return self._masks
 
     def _boosters(self) -> list[lgb.Booster]:
         """A booster for each block."""
