@@ -11,8 +11,10 @@ from shardwise.core.schema import Feature
 from shardwise.models.neural.model import NeuralParams
 from shardwise.models.params import parse_params
 from shardwise.models.trees import TreesParams
+from shardwise.models.trees_masks import MOST_LEAVES
 
-TREE_S, SPLIT_S = 8e-9, 0.25e-9  # of a tree, and of each of its splits
+MASKED_S = 4e-9, 0.4e-9  # of a tree, and of each of its leaves, by bit masks
+WALKED_S = 20e-9, 0.6e-9  # by LightGBM, where a tree has more leaves than masks are made for
 TERM_S = 5e-9  # of a feature in a linear model, for each score
 CELL_S = 1.7e-10  # of a weight of a network
 ENCODED_S = 1.5e-7  # of a feature: to encode it
@@ -22,7 +24,8 @@ def batch_s(candidate: Candidate, rounds: float, outputs: int, features: Sequenc
     """Seconds a row of a model that was boosted for `rounds`, or a family that has none."""
     if candidate.family == "trees":
         leaves = parse_params(TreesParams, "trees", candidate.params).num_leaves
-        return rounds * outputs * (TREE_S + SPLIT_S * leaves)
+        tree_s, leaf_s = MASKED_S if leaves <= MOST_LEAVES else WALKED_S
+        return rounds * outputs * (tree_s + leaf_s * leaves)
     if candidate.family == "linear":
         return TERM_S * len(features) * outputs
     if candidate.family == "neural":

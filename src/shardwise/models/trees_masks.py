@@ -19,11 +19,11 @@ from itertools import pairwise
 
 import numpy as np
 
-BLOCK_ROWS = 4096
-GROUP_SPLITS = 2048  # of the trees that are evaluated together: their conditions take 8 MB at most
+BLOCK_ROWS = 16_384
+MOST_LEAVES = 64  # of a tree; LightGBM is about as fast with more
+GROUP_SPLITS = 2048  # of the trees that are evaluated together: their conditions take 32 MB at most
 LEAST_ROWS = 256  # below, LightGBM is as fast
 WORTH_ROWS = 16_384  # that are predicted until it pays to make masks of the trees
-_WORD = 64  # leaves
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision type; two more say what counts as missing
 _NONE, _ZERO, _NAN = 0, 1, 2
 _TINY = 1e-35  # what LightGBM takes for zero, where zeros are missing
@@ -88,28 +88,72 @@ class MaskedTrees:
 
     def __call__(self, X: np.ndarray, threads: int) -> np.ndarray:
         """Scores for X float32 `(rows, features)` of either memory order; blocks of rows on so many threads."""
-        starts = range(0, len(X), BLOCK_ROWS)
-        blocks = (X[start : start + BLOCK_ROWS] for start in starts)
-        if threads == 1 or len(starts) == 1:
-            return np.concatenate([self._scores(block) for block in blocks])
+        blocks = [X[start : start + BLOCK_ROWS] for start in range(0, len(X), BLOCK_ROWS)]
+        if threads == 1 or len(blocks) == 1:
+            return np.concatenate(self._scores(blocks))
+        shares = [blocks[len(blocks) * n // threads : len(blocks) * (n + 1) // threads] for n in range(threads)]
         with ThreadPoolExecutor(threads) as pool:
-            return np.concatenate(list(pool.map(self._scores, blocks)))
+            return np.concatenate([part for parts in pool.map(self._scores, shares) for part in parts])
 
-    def _scores(self, X: np.ndarray) -> np.ndarray:
-        """Float64 `(rows, outputs)`; trees are added in LightGBM's order, as sums have digits that depend on it."""
+    def _scores(self, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Float64 `(rows, outputs)` of each block, all in the same memory."""
+        if not blocks:
+            return []
+        trees = [tree for group in self._groups for _, tree in group.trees]
+        space = _Space(
+            conditions=max(group.conditions for group in self._groups),
+            splits=max(len(conditions) for tree in trees for conditions, _ in tree.bytes_),
+            bytes_=max(len(tree.bytes_) for tree in trees),
+        )
+        return [self._of_block(block, space) for block in blocks]
+
+    def _of_block(self, X: np.ndarray, space: "_Space") -> np.ndarray:
+        """Trees are added in LightGBM's order, as sums have digits that depend on it."""
         total, part = np.zeros((self._outputs, len(X))), np.zeros((self._outputs, len(X)))
         for group in self._groups:
-            left = _went_left(group, X)
+            left = space.left[: group.conditions, : len(X)]
+            _fill(left, group, X)
             for number, tree in group.trees:
                 if number and number % self._block == 0:
                     total += part
                     part[:] = 0.0
-                part[number % self._outputs] += tree.value[_leaf(tree, left)]
+                part[number % self._outputs] += tree.value[space.leaf(tree, left)]
         return np.ascontiguousarray((total + part).T)
 
 
-def _went_left(group: _Group, X: np.ndarray) -> np.ndarray:
-    left = np.empty((group.conditions, len(X)), np.uint8)
+class _Space:
+    """Memory that a thread works in: pages that are new each time would cost more than what is computed in them."""
+
+    def __init__(self, *, conditions: int, splits: int, bytes_: int) -> None:
+        self.left = np.empty((conditions, BLOCK_ROWS), np.uint8)
+        self._kept = np.empty((splits, BLOCK_ROWS), np.uint8)
+        self._masks = np.empty((bytes_, BLOCK_ROWS), np.uint8)
+
+    def leaf(self, tree: _Tree, left: np.ndarray) -> np.ndarray:
+        """Number of the leaf in which each row ends, int64 `(rows,)`."""
+        rows = left.shape[1]
+        masks = self._masks[: len(tree.bytes_), :rows]
+        for mask, (conditions, keeps) in zip(masks, tree.bytes_, strict=True):
+            kept = self._kept[: len(conditions), :rows]
+            np.take(left, conditions, axis=0, out=kept, mode="clip")
+            np.bitwise_or(kept, keeps[:, None], out=kept)
+            np.bitwise_and.reduce(kept, axis=0, out=mask)
+        lowest, place = masks[-1], np.full(rows, len(masks) - 1, np.uint8)
+        for number in range(len(masks) - 2, -1, -1):
+            here = (masks[number] != 0).view(np.uint8)
+            np.negative(here, out=here)
+            lowest = np.bitwise_or(np.bitwise_and(lowest, ~here), masks[number])
+            place = np.bitwise_or(np.bitwise_and(place, ~here), np.bitwise_and(here, np.uint8(number)))
+        found = _FIRST_BIT[lowest]
+        found += np.multiply(place, 8, dtype=np.int64)
+        return found
+
+
+_FIRST_BIT = np.array([(byte & -byte).bit_length() - 1 for byte in range(256)], np.int64)
+
+
+def _fill(left: np.ndarray, group: _Group, X: np.ndarray) -> None:
+    """Which rows go to the left by each condition of a group."""
     for numbers in group.numbers:
         place = left[numbers.first : numbers.first + len(numbers.thresholds)]
         column = np.ascontiguousarray(X[:, numbers.feature])
@@ -127,35 +171,8 @@ def _went_left(group: _Group, X: np.ndarray) -> np.ndarray:
         others = categories.table.shape[1] - 1
         known = (codes >= 0) & (codes < others)
         slots = np.where(known, codes, others).astype(np.intp)
-        left[categories.first : categories.first + len(categories.table)] = np.take(categories.table, slots, axis=1)
-    return left
-
-
-def _leaf(tree: _Tree, left: np.ndarray) -> np.ndarray:
-    """Number of the leaf in which each row ends, int64 `(rows,)`."""
-    rows = left.shape[1]
-    if len(tree.value) == 1:
-        return np.zeros(rows, np.int64)
-    width = 4 if len(tree.bytes_) <= 4 else 8 * -(-len(tree.bytes_) // 8)
-    masks = np.zeros((rows, width), np.uint8)
-    for number, (conditions, keeps) in enumerate(tree.bytes_):
-        kept = left[conditions]
-        kept |= keeps[:, None]
-        np.bitwise_and.reduce(kept, axis=0, out=masks[:, number])
-    if width == 4:
-        return _lowest_bit(masks.view("<u4")[:, 0])
-    words = masks.view("<u8")
-    found = _lowest_bit(words[:, -1])
-    for word in range(words.shape[1] - 2, -1, -1):
-        here = words[:, word]
-        found = np.where(here != 0, _lowest_bit(here), found + _WORD)
-    return found
-
-
-def _lowest_bit(words: np.ndarray) -> np.ndarray:
-    """Its number, from the exponent of the power of two that it is."""
-    lowest = (words & (~words + words.dtype.type(1))).astype(np.float64)
-    return np.asarray((lowest.view(np.int64) >> 52) - 1023)
+        place = left[categories.first : categories.first + len(categories.table)]
+        np.take(categories.table, slots, axis=1, out=place, mode="clip")
 
 
 # -- from the text -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.target import Task
 from shardwise.models.links import link
-from shardwise.models.trees_masks import LEAST_ROWS, WORTH_ROWS, MaskedTrees
+from shardwise.models.trees_masks import LEAST_ROWS, MOST_LEAVES, WORTH_ROWS, MaskedTrees
 from shardwise.models.trees_row import SingleRow
 
 BLOCK_LEAVES = 16_384  # of the trees of a block: about a megabyte
@@ -29,6 +29,7 @@ class TreeScores:
 
     def __init__(self, booster: lgb.Booster, task: Task, *, features: int, leaves: int) -> None:
         self._booster, self._task, self._features = booster, task, features
+        self._leaves = leaves
         self._outputs = booster.num_model_per_iteration()
         rounds = max(1, booster.num_trees() // self._outputs)
         blocks = -(-rounds * leaves * self._outputs // BLOCK_LEAVES)
@@ -60,7 +61,7 @@ class TreeScores:
     def _worth_masks(self, rows: int) -> MaskedTrees | None:
         """None while LightGBM would be done before the masks are made."""
         self._seen += rows
-        if self._masks is None and self._seen >= WORTH_ROWS:
+        if self._masks is None and self._seen >= WORTH_ROWS and self._leaves <= MOST_LEAVES:
             self._masks = MaskedTrees(self._booster.model_to_string(), self._outputs, self._size)
         return self._masks
 
