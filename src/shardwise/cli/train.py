@@ -14,6 +14,7 @@ from shardwise.core.events import Events
 from shardwise.core.units import format_duration, format_size
 from shardwise.registry.references import open_registry
 from shardwise.registry.versions import check_name
+from shardwise.report.ensemble import what_answers
 from shardwise.report.terminal import make_progress
 from shardwise.workflow import TrainResult, train
 
@@ -61,6 +62,7 @@ def print_result(result: TrainResult) -> None:
         f"test {result.metric}  {interval}, on sealed rows{looked}",
         f"valid {result.metric}  {result.valid_score:.5g}, out of fold",
         f"trials  {result.trials} in {spent}{cut}, peak memory {peak}",
+        *([f"answers  {what_answers(result.ensemble)}"] if result.ensemble else []),
         f"package  {result.package}  ({result.package_hash[:16]})",
         f"report  {result.report}",
     ]
