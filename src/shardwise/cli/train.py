@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from shardwise.cli import print_json
+from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.last_resort import LastResort
 from shardwise.cli.options import data_argument, json_option, reading_options, registry_option
 from shardwise.cli.run_options import make_config, run_options
@@ -36,7 +36,7 @@ def command(as_json: bool, config_file: str | None, name: str | None, registry: 
         check_name(name)
     config = make_config(config_file, given)
     progress = make_progress(sys.stderr)
-    with progress, LastResort(config.out, as_json=as_json) as last_resort:
+    with progress, LastResort(config.out, as_json=as_json) as last_resort, chatter_to_stderr():
         result = train(config, Events([progress, last_resort]), spent_s=process_age_s())
     version = None if name is None else open_registry(registry).register(name, result.package)
     if as_json:
