@@ -1,6 +1,5 @@
 """Between a run and its ensemble: which trials become members, and what they may cost."""
 
-import json
 import math
 import statistics
 import time
@@ -226,7 +225,7 @@ class Choosing:
 
 
 def _finite(limits: Limits) -> dict[str, float]:
-    return json.loads(json.dumps({k: v for k, v in vars(limits).items() if math.isfinite(v)}))
+    return {name: value for name, value in vars(limits).items() if math.isfinite(value)}
 
 
 def _median_s(calls: Sequence[Any]) -> float:
