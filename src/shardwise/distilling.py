@@ -18,8 +18,6 @@ from shardwise.choosing import Choosing, Ensemble
 from shardwise.core.candidate import Candidate
 from shardwise.core.findings import Finding
 from shardwise.data.rows_soft import soft_path
-from shardwise.ensemble.combine import MeanCombiner
-from shardwise.ensemble.stack import Stack
 from shardwise.models.pace import rounds_within
 from shardwise.store.files import write_atomic
 from shardwise.store.ledger import unit_key
@@ -69,16 +67,10 @@ class Distilling:
 
     def _answers(self, ensemble: Ensemble) -> Mapping[int, np.ndarray]:
         """Of the teachers for the rows of each fold, out of fold."""
-        trials = list(dict.fromkeys(trial.number for trial, _, _ in ensemble.members))
-        by_number = {trial.number: trial for trial, _, _ in ensemble.members}
-        weights = [sum(weight for trial, _, weight in ensemble.members if trial.number == n) for n in trials]
-        stack = ensemble.stack
-        combine = MeanCombiner(weights).combine
-        if stack is not None:
-            combine = Stack(stack.task, stack.slopes, stack.bias, tuple(range(len(trials)))).combine
+        trials, combine = ensemble.of_trials()
 
         def parts(place: int) -> Iterable[np.ndarray]:
-            return (self.choosing.out_of_fold(by_number[number].folds[place]) for number in trials)
+            return (self.choosing.out_of_fold(trial.folds[place]) for trial in trials)
 
         evaluations = enumerate(self.prepared.splitter.folds())
         return {evaluation.valid[0]: combine(parts(place)) for place, evaluation in evaluations}

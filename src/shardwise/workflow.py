@@ -18,6 +18,7 @@ from shardwise.compute.ceiling import cpu_quota, crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
+from shardwise.core.findings import Finding
 from shardwise.core.state import State
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
@@ -33,11 +34,14 @@ from shardwise.split.base import TEST
 from shardwise.stats.metrics import Metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
-from shardwise.train.prepare import Prepared, prepare
+from shardwise.train.gaps import member_scores, nested_findings
+from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess
+from shardwise.train.prepare import Prepared, prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
 from shardwise.train.trainer import FitUnit
+from shardwise.tune.setup import check_search
 from shardwise.tune.study import Step
 from shardwise.tuning import Tuning
 
@@ -53,10 +57,10 @@ REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
 class TrainResult:
     """What a run ended with.
 
-    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), and empty
-    without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or
-    the user ended the search. `ensemble` tells what the package answers with, and what else was judged. `report` is
-    empty when none was asked for.
+    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), widened for the
+    `looks` at the test that the folder of runs knows, and empty without a test; `valid_score` the out-of-fold value by
+    which the candidates were compared; `cut` says that time or the user ended the search. `ensemble` tells what the
+    package answers with, and what else was judged. `report` is empty when none was asked for.
     """
 
     run: str
@@ -73,6 +77,7 @@ class TrainResult:
     peak_memory_bytes: int
     cut: bool
     findings: list[dict[str, Any]]
+    looks: int = 1
     ensemble: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -122,6 +127,7 @@ def train(
     has passed since the user pressed the key. Raises a `ShardwiseError`.
     """
     events = events or Events()
+    check_search(config)
     with context(stage="data"):
         dataset = join_tables(dataset, config.joins) if dataset is not None else open_data(config)
     with open_run(config, dataset.fingerprint, events, spent_s=spent_s) as run:
@@ -254,10 +260,15 @@ def _score(metric: Metric, loss: float) -> float:
     return -loss if metric.greater_is_better else loss
 
 
-def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], answers: State | None = None) -> str:
-    """Write the package, replacing the one before in one step; its hash. `answers`: profile of those to the test."""
+def seal(
+    run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], answers: State | None = None, *,
+    after: PostProcess | None = None,
+) -> str:  # fmt: skip
+    """Write the package, replacing the one before in one step; its hash. `answers`: profile of those to the test;
+    `after`: what is done with what the models answer together."""
     started = time.perf_counter()
     prepared = search.prepared
+    after = after or PostProcess(target=prepared.target)
     members = [
         Member(trial.candidate.family, load_model(run.model(fold.folder)), weight)
         for trial, fold, weight in ensemble.members
@@ -265,7 +276,8 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], 
     best = ensemble.members[0][0]
     digest = write_package(
         run.package,
-        recipe=prepared.recipe.sealed(), models=members, target=prepared.target, schema=prepared.dataset.schema,
+        recipe=prepared.recipe.sealed(), models=members, target=after.target, schema=prepared.dataset.schema,
+        calibrator=after.calibrator, conformal=after.conformal,
         profile_state=prepared.opened.state() | ({ANSWERS: answers} if answers else {}),
         golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
         stack=ensemble.stack, extra={"ensemble": dict(ensemble.told)} if ensemble.told else {},
@@ -279,51 +291,60 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], 
     return digest
 
 
+def _tell(run: Run, search: Search, findings: Sequence[Finding]) -> None:
+    search.prepared = replace(search.prepared, findings=(*search.prepared.findings, *tell(run, findings)))
+
+
 def conclude(run: Run, search: Search) -> TrainResult:
     """Open the sealed test (if there is one) once for the chosen ensemble; write the final package and the report."""
     with run.stage("ensemble"):
-        chosen = _chosen(run, search)
+        chosen, after = _chosen(run, search)
     with run.stage("test") as stage:
         left_s = run.deadline.remaining_s() - _report_s(search) - 1.5 * search.seal_s
-        test = open_test(run, search.prepared, chosen.team, left_s)
+        test = open_test(run, search.prepared, chosen.team, after, left_s)
         stage["rows"] = len(test.y)
+        _tell(run, search, [*after.findings, *coverage_findings(test.coverage),
+                            *nested_findings(search.metric, search.trials, len(test.y))])  # fmt: skip
     with run.stage("package"):
-        answers = answers_profile(search.prepared.target, test.prediction).state() if len(test.y) else None
-        digest = seal(run, search, chosen, test.metrics, answers)
+        answers = answers_profile(after.target, test.prediction).state() if len(test.y) else None
+        digest = seal(run, search, chosen, test.metrics, answers, after=after)
     ending = Ending(
         metric=search.metric, trials=search.trials, members=chosen.members, told=chosen.told, y=test.y,
-        prediction=test.prediction, test_metrics=test.metrics, package_hash=digest,
+        prediction=test.prediction, test_metrics=test.widened, package_hash=digest, decision=after.target.decision,
+        looks=test.looks,
     )  # fmt: skip
     report = _report(run, search, ending) if run.config.report else ""
     name = search.metric.name
     return TrainResult(
         run=run.folder.name, package=str(run.package), package_hash=digest, report=report,
-        task=search.prepared.target.task.value, metric=name, score=test.metrics.get(name, {}),
+        task=search.prepared.target.task.value, metric=name, score=test.widened.get(name, {}),
         valid_score=_score(search.metric, chosen.loss), rows=search.prepared.profile.rows, trials=len(search.trials),
         seconds=round(run.deadline.used_s(), 2), peak_memory_bytes=run.watch.peak_bytes, cut=search.cut,
-        findings=[finding.to_json() for finding in search.prepared.findings], ensemble=dict(chosen.told),
+        findings=[finding.to_json() for finding in search.prepared.findings], looks=test.looks,
+        ensemble=dict(chosen.told),
     )  # fmt: skip
 
 
-def _chosen(run: Run, search: Search) -> Ensemble:
-    """The ensemble of the run, or its student; what is found on the way is told."""
-    choosing = search.choosing(run)
+def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
+    """The ensemble of the run, or its student, and what is done with its answers; all by out-of-fold predictions."""
+    choosing, prepared = search.choosing(run), search.prepared
     chosen = choosing.choose(search.trials)
     left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
     if run.config.distill:
-        chosen = Distilling(run, search.prepared, choosing, rank(search.trials)).student(chosen, left_s)
+        chosen = Distilling(run, prepared, choosing, rank(search.trials)).student(chosen, left_s)
     else:
-        chosen = refitted(run, search.prepared, choosing, chosen, left_s)
-    for finding in chosen.findings:
-        run.say(finding.text, level=finding.severity if finding.severity != "leak" else "warning")
-    findings = (*search.prepared.findings, *chosen.findings)
-    search.prepared = replace(search.prepared, findings=findings)
-    return chosen
+        chosen = refitted(run, prepared, choosing, chosen, left_s)
+    _tell(run, search, chosen.findings)
+    seen = out_of_fold(run, prepared, *chosen.of_trials())
+    after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
+    return replace(chosen, loss=chosen.loss - after.gain), after
 
 
 def _report(run: Run, search: Search, ending: Ending) -> str:
     """Path of the report, written."""
     path = run.folder / "report.html"
     with run.stage("report"):
+        gaps = member_scores(run, search.prepared, search.metric, ending.members, _report_s(search))
+        ending = replace(ending, gaps=gaps)
         write_report(gather(run, search.prepared, ending), path)
     return str(path)

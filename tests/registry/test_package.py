@@ -179,8 +179,8 @@ def test_a_link_is_refused(package, name):
 
 
 def test_a_newer_format_asks_for_an_upgrade(package):
-    edit_manifest(package, lambda content: content.update(version=2))
-    with pytest.raises(PackageError, match=r"version 2.*Upgrade"):
+    edit_manifest(package, lambda content: content.update(version=3))
+    with pytest.raises(PackageError, match=r"version 3.*Upgrade"):
         load_package(package)
 
 
@@ -231,7 +231,7 @@ def test_what_is_no_package_is_said_with_a_hint(tmp_path):
 def test_golden_rows_that_are_predicted_differently_are_an_error(package, monkeypatch):
     def shifted(by):
         original = module.score
-        return lambda *args: original(*args) + by
+        return lambda *args, **more: original(*args, **more) + by
 
     versions = dict.fromkeys(module.libraries(), "0")
     with monkeypatch.context() as patch:

@@ -13,6 +13,7 @@ from shardwise.core.aggregates import AggregateSpec, read_aggregates
 from shardwise.core.devices import DEVICES
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.joins import JoinSpec, read_joins
+from shardwise.core.monotone import with_monotone
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
@@ -113,12 +114,15 @@ class RunConfig:
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> Self:
-        """From keywords or a YAML mapping; dashes in keys are taken as underscores."""
+        """From keywords or a YAML mapping; dashes in keys are taken as underscores.
+
+        `monotone`, columns to 1 or -1, is short for that param of trees, and for trees as the only family.
+        """
         names = {item.name for item in fields(cls)}
-        given = {str(key).replace("-", "_"): value for key, value in content.items()}
+        given = with_monotone({str(key).replace("-", "_"): value for key, value in content.items()})
         for key in given:
             if key not in names:
-                raise ConfigError(f"there is no option {key!r}", hint=nearest(key, names))
+                raise ConfigError(f"there is no option {key!r}", hint=nearest(key, {*names, "monotone"}))
         for required in ("data", "target"):
             if not given.get(required):
                 raise ConfigError(f"{required!r} is missing", hint="Say which data and which --target column.")

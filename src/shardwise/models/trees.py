@@ -9,7 +9,7 @@ standardised in float64 before LightGBM sees them as float32, so that huge or ti
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,6 +24,7 @@ from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_soft import SoftRows
 from shardwise.data.rows_window import ALIGNED_ROWS
+from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Metrics
@@ -60,7 +61,7 @@ class TreesParams:
     brought nothing. `categorical`: codes as categories (`native`) or as numbers (`ordinal`). `use_encoded=False`
     switches target encoded features off. `objective` (regression only): `l2`, `l1` or `huber`;
     `target_transform="log1p"` (with `l2`) learns the logarithm of targets above -1. `stop_metric`: what early stopping
-    watches, None for the task's loss.
+    watches, None for the task's loss. `monotone` maps columns of numbers to 1 (predictions never fall with them) or -1.
     """
 
     n_estimators: int = 5000
@@ -82,6 +83,7 @@ class TreesParams:
     objective: str | None = None
     target_transform: str | None = None
     stop_metric: str | None = None
+    monotone: Mapping[str, int] = field(default_factory=dict)
     early_stopping_rounds: int = 20
     patience: float = 0.3
 
@@ -111,6 +113,7 @@ class Trees:
         self.params = parse_params(TreesParams, "trees", params)
         check_choice(self.params, "objective", tuple(_OBJECTIVES[target.task]))
         check_choice(self.params, "stop_metric", Metrics.allowed(target.task))
+        monotone.check(self.params.monotone, self.params.objective, target, features)
         if self.params.target_transform and target.task is not Task.REGRESSION:
             raise ConfigError(f"target_transform does not go with a {target.task} target", hint="Leave it out.")
         self.target = target
@@ -285,6 +288,8 @@ class Trees:
             content["num_class"] = self.target.outputs
         if self.target.task is Task.QUANTILE:
             content["alpha"] = self.target.quantile
+        if params.monotone:
+            content["monotone_constraints"] = monotone.constraints(params.monotone, train.features)
         if not params.use_encoded:
             content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in train.features]
         return content

@@ -23,10 +23,11 @@ from shardwise.store.files import hash_file, list_files
 
 FORMAT = "shardwise-package"
 FORMAT_VERSION = 2
-MEAN_VERSION = 1  # of a package whose members are averaged, which earlier versions can read too
+MEAN_VERSION = 1  # of a package whose answers are the mean of its members, which earlier versions can read too
 NAME = "manifest.json"
 RECIPE = "recipe"
 PROFILE = "profile/profile"
+ANSWERS = "answers"  # optional: what is made of the models' mean
 REQUIRED = (*(f"{name}.{kind}" for name in (RECIPE, PROFILE) for kind in ("json", "arrays")), ROWS, PREDICTIONS)
 _LIBRARIES = ("lightgbm", "numpy", "pyarrow", "scikit-learn", "shardwise")
 _RETRAIN = "Copy the package again, or train it anew."
@@ -63,6 +64,10 @@ class Manifest:
     stack: Stack | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def _is_more_than_a_mean(self) -> bool:
+        return bool(self.target.decision) or self.stack is not None or f"{ANSWERS}.json" in self.files
+
     def to_bytes(self) -> bytes:
         """Readable JSON, the same bytes for the same content; NaN and infinities are written as null.
 
@@ -70,7 +75,7 @@ class Manifest:
         """
         content = {
             "format": FORMAT,
-            "version": FORMAT_VERSION if self.stack else MEAN_VERSION,
+            "version": FORMAT_VERSION if self._is_more_than_a_mean else MEAN_VERSION,
             "task": self.target.task.value,
             "target": self.target.to_json(),
             "inputs": schema_to_json(self.inputs),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from shardwise.data.rows import Chunk, DiskRows
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST
 from shardwise.stats.evaluation import Evaluation
+from shardwise.store.looks import Looks
 from shardwise.train.passes import FLOATS
+from shardwise.train.postprocess import PostProcess, coverage
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import Run
@@ -22,13 +25,20 @@ PACE_ROWS = 1024  # are predicted once to see how long all of them will take
 
 @dataclass(frozen=True)
 class TestScore:
-    """Labels `(rows,)`, predictions and metrics with intervals; all empty where no row is sealed."""
+    """Labels `(rows,)`, predictions and metrics with intervals; all empty where no row is sealed.
+
+    `metrics` go into the package, whose bytes know nothing of other runs; `widened` have the intervals of all `looks`
+    at these rows, as far as they are known in the folder of runs.
+    """
 
     __test__ = False  # no test case, for pytest
 
     y: np.ndarray = field(default_factory=lambda: np.zeros(0))
     prediction: np.ndarray = field(default_factory=lambda: np.zeros(0))
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    looks: int = 1
+    widened: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, Any] = field(default_factory=dict)  # of intervals or sets, see `postprocess.coverage`
 
 
 @dataclass(frozen=True)
@@ -40,15 +50,15 @@ class Team:
     key: str
 
 
-def open_test(run: Run, prepared: Prepared, team: Team, left_s: float) -> TestScore:
-    """Score the models on the test fold.
+def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, left_s: float) -> TestScore:
+    """Score the models on the test fold, after what was `chosen` to be done with their answers.
 
     Where predicting all of it would take longer than `left_s` seconds, every k-th row is scored, and the user is told.
     """
     test_rows = prepared.fold_rows.get(TEST, 0)
     if not test_rows:
         return TestScore()
-    _note_look(run, team.key)
+    looks = _note_look(run, prepared, team.key)
     rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
     needed_s = _needed_s(run, team.members, rows)
     step = max(1, int(np.ceil(min(test_rows, needed_s / max(left_s, 0.05)))))
@@ -56,12 +66,14 @@ def open_test(run: Run, prepared: Prepared, team: Team, left_s: float) -> TestSc
         run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
     chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
     y = np.concatenate([chunk.y for chunk in chunks])
-    prediction = team.combine(_predictions(run, team.members, chunks))
-    evaluation = Evaluation(prepared.target)
+    prediction = chosen.apply(team.combine(_predictions(run, team.members, chunks)))
+    evaluation = Evaluation(chosen.target)
     weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
     evaluation.update(y, prediction, np.concatenate(weights) if weights else None)
-    metrics = evaluation.result(seed=derive_seed(run.config.seed, "bootstrap"))["metrics"]
-    return TestScore(y, prediction, metrics)
+    seed = derive_seed(run.config.seed, "bootstrap")
+    metrics = evaluation.result(seed=seed)["metrics"]
+    widened = metrics if looks == 1 else evaluation.result(seed=seed, looks=looks)["metrics"]
+    return TestScore(y, prediction, metrics, looks, widened, coverage(chosen, y, prediction))
 
 
 def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
@@ -77,15 +89,22 @@ def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
     return rows.n_rows * sum(row_s) * min(pace, 1.0)
 
 
-def _note_look(run: Run, key: str) -> None:
-    """Journal that the test is opened for these models; looking at the same ones again is no further look."""
-    looks = {record["members"] for record in run.records("test opened")}
-    if key in looks:
-        return
-    run.note("test opened", members=key, look=len(looks) + 1)
-    if looks:
-        text = f"The test fold was opened {len(looks)} time(s) before: its score is a little too good now."
+def _note_look(run: Run, prepared: Prepared, key: str) -> int:
+    """Journal that the test is opened for these models; which look it is, of this run and of others at these rows.
+
+    Looking at the same models again is no further look.
+    """
+    rows = [prepared.dataset.fingerprint, prepared.splitter.to_json()]
+    looks = Looks(Path(run.config.runs_folder)).count(rows, key)
+    if key not in {record["members"] for record in run.records("test opened")}:
+        run.note("test opened", members=key, look=looks)
+    if looks > 1:
+        text = (
+            f"The test fold was opened for {looks - 1} other model(s) before: its score is a little too good now, and "
+            f"its interval is widened for {looks} looks."
+        )
         run.say(text, level="warning")
+    return looks
 
 
 def _thinned(chunk: Chunk, step: int) -> Chunk:
