@@ -72,8 +72,8 @@ def _with(ensemble: Ensemble, results: dict[int, FoldResult]) -> Ensemble:
         own = [member for member in ensemble.members if member[0] is trial]
         if trial.number in results:
             rows = trial.folds[0].valid_rows
-            pace = {"predict_s": trial.predict_row_s / len(trial.folds) * rows, "valid_rows": rows}
-            new = replace(results[trial.number], rounds=_rounds(trial), **pace)
+            row_s = trial.predict_row_s / len(trial.folds)
+            new = replace(results[trial.number], rounds=_rounds(trial), predict_s=row_s * rows, valid_rows=rows)
             own = [(trial, new, sum(weight for _, _, weight in own))]
         members += own
         groups += [place] * len(own)

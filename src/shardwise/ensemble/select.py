@@ -158,7 +158,7 @@ class Selection:
     def _cheapest(self) -> Choice:
         def over(number: int) -> float:
             cost = self._pool.costs[number]
-            return max(float(getattr(cost, name)) / getattr(self._limits, name) for name in _LIMITED)
+            return max(float(getattr(cost, name) / getattr(self._limits, name)) for name in _LIMITED)
 
         number = min(range(len(self._pool.costs)), key=over)
         way = Way(

@@ -229,7 +229,7 @@ def _group(held: Sequence[tuple[int, _Parsed]]) -> _Group:
 
 
 def _is_categorical(tree: _Parsed) -> np.ndarray:
-    return (tree.decision & _CATEGORICAL) != 0
+    return np.asarray((tree.decision & _CATEGORICAL) != 0)
 
 
 def _numbers(
