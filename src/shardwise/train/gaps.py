@@ -72,7 +72,7 @@ def _score(model: Model, rows: DiskRows, metric: Metric, quantile: float) -> flo
 
 def nested_loss(trials: Sequence[TrialResult]) -> float | None:
     """Loss of the trials that are chosen, for each fold, by the other folds; None with few folds, or one trial."""
-    usable = [trial for trial in rank(trials) if trial.complete]
+    usable = [trial for trial in rank(trials) if trial.complete and trial.candidate.family != "baseline"]
     folds = [fold.fold for fold in usable[0].folds] if usable else []
     losses = np.array([[fold.loss for fold in trial.folds] for trial in usable])
     if len(usable) < 2 or len(folds) < LEAST_FOLDS or not np.isfinite(losses).all():
@@ -90,7 +90,7 @@ def nested_findings(metric: Metric, trials: Sequence[TrialResult], test_rows: in
         return []
     sign = -1.0 if metric.greater_is_better else 1.0
     best, honest = sign * rank(trials)[0].loss, sign * nested
-    count = sum(trial.complete for trial in trials)
+    count = sum(trial.complete and trial.candidate.family != "baseline" for trial in trials)
     text = (
         f"The best of {count} trials has {metric.name} {best:.5g} on the rows by which it was chosen; trials chosen "
         f"without the rows that score them have {honest:.5g}."
