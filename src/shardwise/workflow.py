@@ -37,7 +37,7 @@ from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
 from shardwise.train.gaps import member_scores, nested_findings
 from shardwise.train.passes import FLOATS
-from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess
+from shardwise.train.postprocess import Joint, PostProcess, coverage_findings, out_of_fold, postprocess
 from shardwise.train.prepare import Prepared, prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
@@ -351,7 +351,7 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     chosen, prepared = choose(run, search), search.prepared
     trials = list({trial.number: trial for trial, _, _ in chosen.members}.values())
     shares = [sum(weight for trial, _, weight in chosen.members if trial is each) for each in trials]
-    seen = out_of_fold(run, prepared, trials, MeanCombiner(shares).combine)
+    seen = out_of_fold(run, prepared, Joint(trials, MeanCombiner(shares).combine))
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
     return replace(chosen, loss=chosen.loss - after.gain), after
 

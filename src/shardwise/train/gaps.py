@@ -8,6 +8,7 @@ that are there, so nothing is trained again).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,6 @@ def member_scores(
 
     Members for which there is no time, `least_left_s` seconds before the end, are left out.
     """
-    folds = prepared.splitter.folds()
     found = []
     for trial, result, weight in members:
         if run.deadline.remaining_s() < least_left_s:
@@ -45,14 +45,23 @@ def member_scores(
         model = load_model(run.model(result.folder))
         scores = [
             _score(model, DiskRows(rows / FLOATS, prepared.recipe.features, numbers), metric, prepared.target.quantile)
-            for rows, numbers in (
-                (prepared.fold_rows_folders[result.fold], folds[result.fold].train), (prepared.rows, (TEST,)),
-            )
-        ]  # fmt: skip
-        valid = -result.loss if metric.greater_is_better else result.loss
+            for rows, numbers in (_learned(prepared, result), (prepared.rows, (TEST,)))
+        ]
+        loss = (
+            result.loss if np.isfinite(result.loss) else trial.loss
+        )  # of one that learned all rows: that of its folds
+        valid = -loss if metric.greater_is_better else loss
         found.append({"trial": trial.number, "fold": result.fold, "weight": weight, "train": scores[0], "valid": valid,
                       "test": scores[1]})  # fmt: skip
     return found
+
+
+def _learned(prepared: Prepared, result: FoldResult) -> tuple[Path, tuple[int, ...]]:
+    """Where the rows lie that a model learned, and their folds: those of its evaluation, or all that are not sealed."""
+    folds = prepared.splitter.folds()
+    if result.fold < len(folds):
+        return prepared.fold_rows_folders[result.fold], folds[result.fold].train
+    return prepared.rows, tuple(sorted({fold for each in folds for fold in (*each.train, *each.valid)}))
 
 
 def _score(model: Model, rows: DiskRows, metric: Metric, quantile: float) -> float | None:
