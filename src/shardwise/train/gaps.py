@@ -49,7 +49,7 @@ def member_scores(
         ]
         loss = (
             result.loss if np.isfinite(result.loss) else trial.loss
-        )  # of one that learned all rows: that of its folds
+        )  # learned all rows: its folds'
         valid = -loss if metric.greater_is_better else loss
         found.append({"trial": trial.number, "fold": result.fold, "weight": weight, "train": scores[0], "valid": valid,
                       "test": scores[1]})  # fmt: skip
