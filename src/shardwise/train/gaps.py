@@ -47,9 +47,7 @@ def member_scores(
             _score(model, DiskRows(rows / FLOATS, prepared.recipe.features, numbers), metric, prepared.target.quantile)
             for rows, numbers in (_learned(prepared, result), (prepared.rows, (TEST,)))
         ]
-        loss = (
-            result.loss if np.isfinite(result.loss) else trial.loss
-        )  # learned all rows: its folds'
+        loss = result.loss if np.isfinite(result.loss) else trial.loss  # learned all rows: its folds'
         valid = -loss if metric.greater_is_better else loss
         found.append({"trial": trial.number, "fold": result.fold, "weight": weight, "train": scores[0], "valid": valid,
                       "test": scores[1]})  # fmt: skip
