@@ -9,6 +9,7 @@ import copy
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,7 @@ def with_spark(source: str, out: str, way: str) -> None:
     """A DataFrame, repartitioned by the key with Spark's hash, or by our numbers and sorted by those of the rows."""
     from pyspark.sql import SparkSession
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {"spark.ui.enabled": "false", "spark.driver.memory": "4g", "spark.driver.host": "127.0.0.1",
                 "spark.sql.execution.arrow.pyspark.enabled": "true"}  # fmt: skip
     session = SparkSession.builder.master(f"local[{cpu_quota()}]").config(map=settings).getOrCreate()

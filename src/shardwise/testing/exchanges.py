@@ -100,8 +100,8 @@ def assert_same_files(engine: str, folder: Path) -> None:
     files = []
     for name in ("local", engine):
         by = ["range:age:2", "hash:city:3"]
-        workers = {} if name == "local" else {"workers": 2}
-        shardwise.partition(folder / "people.parquet", folder / name, by, engine=name, **workers)
+        workers = None if name == "local" else 2
+        shardwise.partition(folder / "people.parquet", folder / name, by, engine=name, workers=workers)
         files.append({path.name: path.read_bytes() for path in (folder / name).iterdir()})
     assert files[0] == files[1]
 
