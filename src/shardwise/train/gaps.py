@@ -43,15 +43,18 @@ def member_scores(
         if run.deadline.remaining_s() < least_left_s:
             break
         model = load_model(run.model(result.folder))
+        whole = result.fold >= len(folds)  # trained anew on all rows; what it is expected to lose is what its folds do
+        learned = prepared.rows, tuple(sorted({fold for each in folds for fold in each.valid}))
+        if not whole:
+            learned = prepared.fold_rows_folders[result.fold], folds[result.fold].train
         scores = [
             _score(model, DiskRows(rows / FLOATS, prepared.recipe.features, numbers), metric, prepared.target.quantile)
-            for rows, numbers in (
-                (prepared.fold_rows_folders[result.fold], folds[result.fold].train), (prepared.rows, (TEST,)),
-            )
-        ]  # fmt: skip
-        valid = -result.loss if metric.greater_is_better else result.loss
-        found.append({"trial": trial.number, "fold": result.fold, "weight": weight, "train": scores[0], "valid": valid,
-                      "test": scores[1]})  # fmt: skip
+            for rows, numbers in (learned, (prepared.rows, (TEST,)))
+        ]
+        loss = trial.loss if whole else result.loss
+        valid = -loss if metric.greater_is_better else loss
+        found.append({"trial": trial.number, "fold": "all" if whole else result.fold, "weight": weight,
+                      "train": scores[0], "valid": valid, "test": scores[1]})  # fmt: skip
     return found
 
 
