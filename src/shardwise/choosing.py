@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from shardwise.stats.metrics import Metric, loss_of
 from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import FLOATS
+from shardwise.train.postprocess import Joint
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run
@@ -64,13 +65,14 @@ class Ensemble:
         key = unit_key(FORMAT, folders, weights, *([] if self.stack is None else [self.stack.to_json()]))
         return Team([fold for _, fold, _ in self.members], combiner.combine, key)
 
-    def of_trials(self) -> tuple[list[TrialResult], Callable[[Iterable[np.ndarray]], np.ndarray]]:
-        """Its trials, and what makes one prediction of one of each of them, as out of fold."""
+    @property
+    def joint(self) -> Joint:
+        """Its trials, for what is told of it out of fold."""
         trials = list({trial.number: trial for trial, _, _ in self.members}.values())
         if self.stack is not None:
-            return trials, replace(self.stack, groups=tuple(range(len(trials)))).combine
+            return Joint(trials, replace(self.stack, groups=tuple(range(len(trials)))).combine)
         weights = [sum(weight for trial, _, weight in self.members if trial is each) for each in trials]
-        return trials, MeanCombiner(weights).combine
+        return Joint(trials, MeanCombiner(weights).combine)
 
 
 class Choosing:

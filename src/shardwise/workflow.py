@@ -335,7 +335,7 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     else:
         chosen = refitted(run, prepared, choosing, chosen, left_s)
     _tell(run, search, chosen.findings)
-    seen = out_of_fold(run, prepared, *chosen.of_trials())
+    seen = out_of_fold(run, prepared, chosen.joint)
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
     return replace(chosen, loss=chosen.loss - after.gain), after
 
