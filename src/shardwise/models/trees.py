@@ -22,6 +22,7 @@ from shardwise.core.errors import ConfigError, PackageError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
+from shardwise.data.rows_soft import SoftRows
 from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
@@ -36,6 +37,7 @@ from shardwise.models.trees_data import DATASETS, lightgbm_errors
 from shardwise.models.trees_gang import first_bag, joined, network, own_rows
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
+from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
 from shardwise.models.trees_text import on_raw_values
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
@@ -162,9 +164,11 @@ class Trees:
             metrics = None
             if own_valid is not None:
                 joint = partial(joined, None if own_valid is valid else member)
-                metrics = Metrics(self.target, self._scale, own_valid, self.params.stop_metric, joint)
+                metrics = Metrics(
+                    self.target, self._scale, own_valid, self.params.stop_metric, joint, linked=self._is_linked(own)
+                )
             try:
-                self._boost(booster, metrics, run, keeper, before)
+                self._boost(booster, metrics, run, keeper, before, update=update_for(own, self.target.task))
             finally:
                 if self.rounds:
                     self._use(on_raw_values(keeper.text(booster, self.rounds), train.binner, self.features))
@@ -175,15 +179,17 @@ class Trees:
         return valid if alone else own_rows(valid, member)
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
-        label = self._scale.apply(rows.target()).astype(np.float32)
+        soft = soft_labels(rows, self.target.task)
+        label = self._scale.apply(rows.target() if soft is None else soft).astype(np.float32)
         if self.target.task is Task.COUNT and not label.any():
             label[:1] = _SOME  # LightGBM refuses a member whose counts are all zero
         dataset.set_label(label)
         dataset.label = None  # LightGBM has a copy of its own
 
     def _boost(
-        self, booster: lgb.Booster, metrics: Metrics | None, run: FitRun, keeper: Keeper, before: Progress | None
-    ) -> None:
+        self, booster: lgb.Booster, metrics: Metrics | None, run: FitRun, keeper: Keeper, before: Progress | None,
+        *, update: Update,
+    ) -> None:  # fmt: skip
         curve = Curve(self.params.early_stopping_rounds, self.params.patience)
         stopped = False
 
@@ -192,7 +198,7 @@ class Trees:
             stopped = not run.report(step, loss)
             return not stopped
 
-        boosting = Boosting(booster, metrics, curve, report)
+        boosting = Boosting(booster, metrics, curve, report, update=update, go_on=run.go_on)
         sampling = keeper.sampling
 
         def begin(rounds: int) -> None:
@@ -221,6 +227,10 @@ class Trees:
         self._booster = booster = lgb.Booster(model_str=text)
         leaves = self.params.num_leaves
         self._scores = TreeScores(booster, self.target.task, features=len(self.features), leaves=leaves)
+
+    def _is_linked(self, rows: BinnedRows) -> bool:
+        """Whether a booster for these rows has an objective of ours, and LightGBM knows no link of it."""
+        return isinstance(rows, SoftRows) and self.target.task is Task.MULTICLASS
 
     @property
     def _is_scaled(self) -> bool:
@@ -253,8 +263,8 @@ class Trees:
         params, n_rows = self.params, train.n_rows
         small = n_rows * len(train.features) <= ONE_THREAD_CELLS
         content: dict[str, Any] = {
-            "objective": _OBJECTIVES[self.target.task][params.objective],
-            "metric": Metrics.native(self.target.task, params.stop_metric, self._scale),
+            "objective": self._objective(train),
+            "metric": Metrics.native(self.target.task, params.stop_metric, self._scale, linked=self._is_linked(train)),
             "learning_rate": params.learning_rate,
             "num_leaves": params.num_leaves,
             "max_depth": params.max_depth,
@@ -283,6 +293,10 @@ class Trees:
         if not params.use_encoded:
             content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in train.features]
         return content
+
+    def _objective(self, train: BinnedRows) -> str:
+        usual = _OBJECTIVES[self.target.task][self.params.objective]
+        return OBJECTIVES.get(self.target.task, usual) if isinstance(train, SoftRows) else usual
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""

@@ -26,6 +26,7 @@ from shardwise.core.errors import PackageError, SchemaError, ShardwiseError, con
 from shardwise.core.state import State, dump_state, join_state, load_state, split_state
 from shardwise.core.target import Target
 from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.stack import Stack
 from shardwise.features.recipe import Recipe
 from shardwise.models.base import Model
 from shardwise.models.families import load_model, save_model
@@ -74,7 +75,9 @@ class Package:
 
         Raises `SchemaError` when a column is missing or cannot be read as the one of the training data.
         """
-        return score(self.recipe, self.members, self.target, batch, calibrator=self.calibrator)
+        return score(
+            self.recipe, self.members, self.target, batch, stack=self.manifest.stack, calibrator=self.calibrator
+        )
 
     def scores_of(self, X: np.ndarray) -> np.ndarray:
         """The same for rows that the recipe has encoded, float32 `(rows, features)`."""
@@ -82,8 +85,8 @@ class Package:
         return mean if self.calibrator is None else self.calibrator.apply(mean)
 
     @cached_property
-    def _combiner(self) -> MeanCombiner:
-        return MeanCombiner([member.weight for member in self.members])
+    def _combiner(self) -> MeanCombiner | Stack:
+        return combiner_of(self.members, self.manifest.stack)
 
     def profile_state(self) -> State:
         """Statistics of the training data, as `data.profile` saves them."""
@@ -91,16 +94,21 @@ class Package:
         return _read_state(self.folder, PROFILE)
 
 
+def combiner_of(members: Sequence[Member], stack: Stack | None) -> MeanCombiner | Stack:
+    """What makes one prediction of those of the members: the stack, or else the weighted mean."""
+    return stack if stack is not None else MeanCombiner([member.weight for member in members])
+
+
 def score(
-    recipe: Recipe, members: Sequence[Member], target: Target, batch: pa.RecordBatch, *,
+    recipe: Recipe, members: Sequence[Member], target: Target, batch: pa.RecordBatch, *, stack: Stack | None = None,
     calibrator: Calibrator | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """The one way from raw rows to a prediction: recipe, models, weighted mean, calibration."""
+    """The one way from raw rows to a prediction: recipe, models, weighted mean or stack, calibration."""
     if batch.num_rows == 0:
         return np.empty((0, target.outputs) if target.task.is_classification else 0)
     X = recipe.transform(batch)
-    mean = MeanCombiner([member.weight for member in members]).combine(member.model.predict(X) for member in members)
-    return mean if calibrator is None else calibrator.apply(mean)
+    combined = combiner_of(members, stack).combine(member.model.predict(X) for member in members)
+    return combined if calibrator is None else calibrator.apply(combined)
 
 
 def write_package(
@@ -116,6 +124,7 @@ def write_package(
     golden: pa.RecordBatch | pa.Table,
     calibrator: Calibrator | None = None,
     conformal: Conformal | None = None,
+    stack: Stack | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> str:
     """Write or replace the package in `folder`, and return its hash.
@@ -131,13 +140,14 @@ def write_package(
         _write_answers(temp, calibrator, conformal)
         rows = _golden_rows(golden, recipe)
         read = _read_recipe(temp), _read_models(temp, entries), target, rows
-        saved = score(*read, calibrator=_read_answers(temp, target)[0])
-        _check_saved(difference(saved, score(recipe, models, target, rows, calibrator=calibrator)))
+        saved = score(*read, stack=stack, calibrator=_read_answers(temp, target)[0])
+        given = score(recipe, models, target, rows, stack=stack, calibrator=calibrator)
+        _check_saved(difference(saved, given))
         write_golden(temp, rows, saved)
         inputs = pa.schema([pa.field(name, schema.field(name).type) for name in recipe.inputs])
         manifest = Manifest(
             target=target, inputs=inputs, members=entries, metrics=metrics, lineage=lineage, libraries=libraries(),
-            files=hash_files(temp), extra=extra or {},
+            files=hash_files(temp), stack=stack, extra=extra or {},
         ).to_bytes()  # fmt: skip
         (temp / NAME).write_bytes(manifest)
     return _hash(manifest)

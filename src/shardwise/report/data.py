@@ -50,6 +50,7 @@ class ReportData:
     reading       dicts, one per partition: partition, path, accesses, rows, seconds
     ceilings      memory_bytes `{limit, peak}`, time_s `{limit, used}`, samples `[(t_s, bytes)]`
     package       path, hash, size_bytes
+    ensemble      kind, models, judged `[{kind, trials, models, score, gain, error}]`, and of a distilled one `student`
     commands      what to do next -> command line, in the order in which they are shown
     """
 
@@ -79,6 +80,7 @@ class ReportData:
     ceilings: Record = field(default_factory=dict)
     versions: Record = field(default_factory=dict)
     package: Record = field(default_factory=dict)
+    ensemble: Record = field(default_factory=dict)
     commands: Record = field(default_factory=dict)
 
     def called(self, prediction: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ class Ending:
     metric: Metric
     trials: Sequence[TrialResult]
     members: Sequence[tuple[TrialResult, FoldResult, float]]
+    told: Mapping[str, Any]
     y: np.ndarray
     prediction: np.ndarray
     test_metrics: Mapping[str, Any]
@@ -48,7 +49,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
         stages=run.stages, workers=run.records("workers"), ceilings=_ceilings(run), reading=_reading(run, prepared),
         versions=libraries(),
-        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size},
+        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size}, ensemble=ending.told,
         commands=_commands(run, target.column),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from shardwise.report import numbers
 from shardwise.report.data import Evaluated, Record, ReportData
+from shardwise.report.ensemble import ensemble
 from shardwise.report.evaluation import class_name
 from shardwise.report.summary import is_baseline, severity_order
 from shardwise.report.words import (
@@ -363,7 +364,7 @@ def package(data: ReportData) -> list[tuple[str, str]]:
     content = dict(data.package)
     if content.get("size_bytes") is not None:
         content["size"] = size(content.pop("size_bytes"))
-    return options(content)
+    return [*options(content), *ensemble(data.ensemble)]
 
 
 def folds(data: ReportData) -> list[tuple[str, str]]:
