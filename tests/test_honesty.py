@@ -61,6 +61,16 @@ def test_a_threshold_is_chosen_for_f1_and_the_scores_are_those_of_its_labels(dat
     assert f1 > 2 * (plain & (truth == "yes")).sum() / (plain.sum() + (truth == "yes").sum())
 
 
+def test_the_estimator_predicts_the_labels_that_are_decided() -> None:
+    X = rare(1500).select(["a", "b"]).to_pandas()
+    y = np.array(rare(1500)["y"].to_pylist())
+    model = shardwise.ShardwiseClassifier(metric="f1", trials=2, families="linear", random_state=0).fit(X, y)
+    target = model._predictor.target
+    expected = model.classes_[target.classes_of(model.predict_proba(X))]
+    assert target.decision
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
 @pytest.mark.parametrize("target", ["y", "z"])
 def test_fresh_rows_are_covered_as_was_promised(data: Path, target: str) -> None:
     result = run(data, target)

@@ -14,10 +14,11 @@ world"; Lei et al. 2018, "Distribution-free predictive inference for regression"
   empty: no class is likely enough. Sets that never are would hold the truth more often than was asked for.
 
 The chance is over rows, of all classes and groups together. With a hold-out the scores are those of the model that
-predicts, and the bound is exact. With folds they are those of the fold models, whose mean predicts (cross-conformal
-prediction: "base" with the mean in MAPIE's words): no bound is proven for the mean, which errs less than the fold
-models do, so that it holds the truth a little more often than asked. `benchmarks/bench_conformal.py` counts. Where rows
-are no longer exchangeable (time, new groups) no bound holds: `held_by_part` tells how far it is off.
+predicts, and the bound is exact. With folds they are those of the fold models, and their mean predicts, or a model of
+all rows (cross-conformal prediction, "base" in MAPIE's words): no bound is proven, and as what predicts errs less than
+the fold models do, it holds the truth more often than asked, the more so the fewer the rows, as counted by
+`benchmarks/bench_conformal.py`. Where rows are no longer exchangeable (time, new groups) no bound holds: `held_by_part`
+tells how far it is off.
 
 | symbol | meaning                                  |
 |--------|------------------------------------------|

@@ -49,8 +49,8 @@ def fit_temperature(pairs: Pairs) -> Temperature:
 
 
 def fit_isotonic(pairs: Pairs) -> Isotonic:
-    """By pool-adjacent-violators; linear between the means of the pools, so that rows keep their order but at the ends,
-    where a pool stays half a row away from 0 and 1."""
+    """By pool-adjacent-violators; linear between the means of the pools, and half way to 0 and 1 beyond the first and
+    the last, which stay half a row away from them: rows keep their order."""
     classes = pairs.prediction.shape[1]
     shown = [1] if classes == 2 else list(range(classes))
     found = [_rising(pairs.prediction[:, k], (pairs.y == k).astype(np.float64), pairs.weight) for k in shown]
@@ -70,7 +70,10 @@ def _rising(score: np.ndarray, hit: np.ndarray, weight: np.ndarray) -> tuple[np.
     if len(pools) > KNOTS:
         kept = np.unique(np.linspace(0, len(pools) - 1, KNOTS).round().astype(np.int64))
         knots, heights, heavy = knots[kept], heights[kept], heavy[kept]
-    return knots, np.clip(heights, min(0.5 / (heavy[0] + 1.0), 0.5), max(1.0 - 0.5 / (heavy[-1] + 1.0), 0.5))
+    heights = np.clip(heights, min(0.5 / (heavy[0] + 1.0), 0.5), max(1.0 - 0.5 / (heavy[-1] + 1.0), 0.5))
+    first, last = ([0.0] if knots[0] > 0.0 else []), ([1.0] if knots[-1] < 1.0 else [])
+    knots = np.concatenate([first, knots, last])
+    return knots, np.concatenate([heights[:1] / 2 if first else [], heights, (heights[-1:] + 1) / 2 if last else []])
 
 
 def choose_calibrator(pairs: Pairs, parts: np.ndarray) -> tuple[Calibrator | None, np.ndarray, dict[str, Any]]:

@@ -19,7 +19,7 @@ from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.calibrators import Calibrator
 from shardwise.stats.conformal import Conformal, held_by_part
 from shardwise.stats.intervals import wilson
-from shardwise.stats.metrics import Metric, Pairs, loss_of
+from shardwise.stats.metrics import Metric, Pairs, Ranked, loss_of
 from shardwise.stats.paired import Gain
 from shardwise.stats.recalibration import choose_calibrator, choose_decision
 from shardwise.train.passes import FLOATS
@@ -115,7 +115,8 @@ def postprocess(splitter: Splitter, target: Target, metric: Metric, rows: OutOfF
             findings.append(_decides(target, metric, found))
     after = Pairs(pairs.y, weighted, pairs.weight) if target.decision else pairs
     gain = _loss(metric, target, before) - _loss(metric, target, after)
-    gain = gain if np.isfinite(gain) else 0.0
+    if isinstance(metric, Ranked) or not np.isfinite(gain):
+        gain = 0.0  # a calibration keeps ranks; those of parts with one each do not compare
     conformal = Conformal.fit(target, pairs.y, pairs.prediction, rows.parts)
     if conformal is not None and isinstance(splitter, TemporalSplitter | GroupSplitter):
         findings.append(_not_exchangeable(splitter, target, pairs, rows.parts))
@@ -155,7 +156,7 @@ def _not_exchangeable(splitter: Splitter, target: Target, pairs: Pairs, parts: n
     held: dict[int, float] = {}
     if len(splitter.folds()) > 1:
         held = held_by_part(target, pairs.y, pairs.prediction, parts, level=LEVEL, ahead=temporal)
-    why = "later rows differ from earlier ones" if temporal else "rows of new groups differ from those of known ones"
+    why = "later rows may differ" if temporal else "rows of new groups may differ"
     text = f"Intervals and sets promise coverage for rows like those of the training, and {why}."
     evidence: dict[str, Any] = {"level": LEVEL}
     if held:
