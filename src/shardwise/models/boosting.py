@@ -81,6 +81,7 @@ class Metrics:
         return self._joint({"offset": mean}, self._total)["offset"]
 
 
+Look = Callable[[lgb.Booster], tuple[float, float]]  # (the task's loss, what is watched) on the validation rows
 Joint = Callable[
     [Mapping[str, float], float], Mapping[str, float]
 ]  # means over some rows, and their weight -> over all
@@ -122,9 +123,11 @@ class Boosting:
     """Drives a booster; `best_round` is right at any time, also after an exception out of `report`."""
 
     def __init__(
-        self, booster: lgb.Booster, metrics: Metrics | None, curve: Curve, report: Callable[[int, float], bool]
-    ) -> None:
+        self, booster: lgb.Booster, metrics: Look | None, curve: Curve, report: Callable[[int, float], bool],
+        *, update: Callable[[], bool],
+    ) -> None:  # fmt: skip
         self._booster = booster
+        self._update = update  # grows the trees of a round; True when there was nothing to split
         self._metrics = metrics
         self._curve = curve
         self._report = report
@@ -147,7 +150,7 @@ class Boosting:
         """Up to so many rounds in all; `begin(rounds)` is called after every `segment` of them, before the next one."""
         idle = 0
         for _ in range(rounds - self._done):
-            idle = idle + 1 if self._booster.update() else 0
+            idle = idle + 1 if self._update() else 0
             before = self._done
             if not self._look() or idle == _IDLE_ROUNDS:
                 return

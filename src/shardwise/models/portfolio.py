@@ -20,7 +20,13 @@ from shardwise.models.neural.model import require_torch
 LARGE_ROWS = 100_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
-NETWORKS: tuple[dict[str, object], ...] = ({},)
+# Families that come only when they are asked for, after the others: their default candidates
+ASKED: Mapping[str, tuple[Mapping[str, object], ...]] = {
+    "forest": ({"num_leaves": 1024}, {"num_leaves": 1024, "extra_trees": True, "subsample": 1.0}),
+    "adaboost": ({"num_leaves": 8},),
+    "svm": ({"kernel": "linear"}, {"kernel": "rbf"}),
+    "neural": ({},),
+}
 
 
 def portfolio(
@@ -34,8 +40,9 @@ def portfolio(
 ) -> list[Candidate]:
     """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
 
-    Networks come only when they are asked for (docs/decisions/0012-neural.md). Raises `ConfigError` for families that
-    are not known, or whose extra is not installed.
+    The families of `ASKED` come only when they are asked for (docs/decisions/0012-neural.md and
+    0024-forests-adaboost-svm.md). Raises `ConfigError` for families that are not known, whose extra is not installed,
+    or that do not learn such targets.
 
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
@@ -54,13 +61,25 @@ def portfolio(
     ordered.insert(1, Candidate(family="linear"))
     if "neural" in families:
         require_torch()
-        ordered += [Candidate(family="neural", params=params) for params in NETWORKS]
+    for family, defaults in ASKED.items():
+        if family in families:
+            ordered += [Candidate(family=family, params=params) for params in defaults]
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
+    _check_tasks(target, families)
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     if families and not wanted and "baseline" not in families:
-        raise ConfigError(f"no model family of {', '.join(families)}", hint="Allowed: baseline, linear, neural, trees.")
+        raise ConfigError(f"no model family of {', '.join(families)}", hint=f"Allowed: {', '.join(sorted(FAMILIES))}.")
     return [Candidate(family="baseline"), *wanted]
+
+
+def _check_tasks(target: Target, families: Collection[str]) -> None:
+    """Raise `ConfigError` for families that do not learn such targets."""
+    able = sorted(name for name, family in FAMILIES.items() if target.task in family.traits.tasks)
+    unable = sorted(set(families) & FAMILIES.keys() - set(able))
+    if unable:
+        names = ", ".join(unable)
+        raise ConfigError(f"{names} models do not learn {target.task} targets", hint=f"Allowed: {', '.join(able)}.")
 
 
 def with_held(candidate: Candidate, held: Mapping[str, Mapping[str, Any]]) -> Candidate:

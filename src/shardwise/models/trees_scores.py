@@ -22,17 +22,18 @@ BLOCK_LEAVES = 16_384  # of the trees of a block: about a megabyte
 class TreeScores:
     """What a booster predicts, float64 `(rows, outputs)`, for float32 rows of `features` numbers.
 
-    `leaves` is the most that a tree has; `task` says what becomes of the sums when there are several blocks.
+    `leaves` is the most that a tree has; `task` says what becomes of the sums when there are several blocks; without a
+    task the sums are the answer.
     """
 
-    def __init__(self, booster: lgb.Booster, task: Task, *, features: int, leaves: int) -> None:
+    def __init__(self, booster: lgb.Booster, task: Task | None, *, features: int, leaves: int) -> None:
         self._booster, self._task, self._features = booster, task, features
         self._outputs = booster.num_model_per_iteration()
         rounds = max(1, booster.num_trees() // self._outputs)
         blocks = -(-rounds * leaves * self._outputs // BLOCK_LEAVES)
         size = -(-rounds // blocks)
         self._blocks = [(start, size) for start in range(0, rounds, size)]  # (first round, rounds)
-        self._raw = len(self._blocks) > 1
+        self._raw = len(self._blocks) > 1 or task is None
         self._rows: list[SingleRow] = []
 
     def __call__(self, X: np.ndarray, threads: int) -> np.ndarray:
@@ -53,7 +54,7 @@ class TreeScores:
 
     def _boosters(self) -> list[lgb.Booster]:
         """A booster for each block."""
-        if not self._raw:
+        if len(self._blocks) == 1:
             return [self._booster]
         return [
             lgb.Booster(model_str=self._booster.model_to_string(start_iteration=start, num_iteration=count))
@@ -67,5 +68,7 @@ class TreeScores:
             return total
         for part in blocks:
             total = total + part
+        if self._task is None:
+            return total
         linked = link(self._task, total)
         return linked[:, 1:] if self._task is Task.BINARY else linked.reshape(len(total), -1)
