@@ -18,11 +18,13 @@ from shardwise.testing.models import FEATURES, ModelConformance, Table, on_disk,
 
 class TestForest(ModelConformance):
     family = "forest"
+    keeps_best = False
     params: ClassVar[dict[str, Any]] = {"n_estimators": 40, "num_leaves": 64}
 
 
 class TestExtraTrees(ModelConformance):
     family = "forest"
+    keeps_best = False
     params: ClassVar[dict[str, Any]] = {
         "n_estimators": 40, "num_leaves": 64, "extra_trees": True, "subsample": 1.0, "max_features": 1.0,
     }  # fmt: skip

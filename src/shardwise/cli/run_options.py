@@ -52,6 +52,7 @@ _OPTIONS = (
     click.option("--aggregate", "aggregates", multiple=True, metavar="LINE", help="'mean,count(X) by K over 7d of T'."),
     click.option("--join", "joins", multiple=True, metavar="LINE", help="'PATH on KEY [at TIME] [prefix P]'."),
     click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped."),
+    click.option("--engineer", help="auto or none: whether features of two columns are added where they pay."),
 )
 
 

@@ -65,6 +65,7 @@ class Exponential:
     """The loss of AdaBoost."""
 
     family: ClassVar[str] = "adaboost"
+    keeps_all: ClassVar[bool] = False
     columns: ClassVar[float] = 1.0
 
     def __init__(self, target: Target) -> None:

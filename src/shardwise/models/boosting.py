@@ -1,7 +1,8 @@
 """The boosting loop: one round, one look at the validation rows, one report; when to stop, and which round was best."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import lightgbm as lgb
 import numpy as np
@@ -12,6 +13,7 @@ from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
 
 _IDLE_ROUNDS = 10  # rounds in a row that found no split: with sampling the next one may
+LEAST_FALL = 0.001
 _DIGITS = 12  # sums over threads differ in the last digits
 
 # What early stopping may watch, by task: name -> LightGBM's metric; the first is the task's loss.
@@ -119,11 +121,36 @@ class Curve:
         return step - self.best_round < self._rounds + self._share * self.best_round
 
 
+class Plateau:
+    """For trees of which more are never worse: all are kept, until `rounds` of them lowered the value by less than
+    `LEAST_FALL` of itself."""
+
+    def __init__(self, rounds: int) -> None:
+        self._values: deque[float] = deque(maxlen=rounds)
+        self.best_round = 0
+
+    def add(self, step: int, value: float) -> bool:
+        """Take the value of round `step`; False when it is time to stop."""
+        self.best_round = step
+        full = len(self._values) == self._values.maxlen
+        going = not full or value < (1 - LEAST_FALL) * self._values[0]
+        self._values.append(value)
+        return going
+
+
+class Stop(Protocol):
+    """Decides after each round, by what is watched, whether to go on, and which rounds are kept."""
+
+    best_round: int
+
+    def add(self, step: int, value: float) -> bool: ...
+
+
 class Boosting:
     """Drives a booster; `best_round` is right at any time, also after an exception out of `report`."""
 
     def __init__(
-        self, booster: lgb.Booster, metrics: Look | None, curve: Curve, report: Callable[[int, float], bool],
+        self, booster: lgb.Booster, metrics: Look | None, curve: Stop, report: Callable[[int, float], bool],
         *, update: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._booster = booster

@@ -33,7 +33,7 @@ _LEAST = 1e-9  # of a probability or a mean count: losses stay finite
 
 @dataclass(frozen=True, kw_only=True)
 class ForestParams:
-    """`n_estimators` is the most trees; growing ends when `early_stopping_rounds` trees brought nothing.
+    """`n_estimators` is the most trees; growing ends when `early_stopping_rounds` of them brought hardly anything.
 
     A tree has at most `num_leaves` leaves of `min_child_samples` rows or more. `subsample`: share of the rows for a
     tree. `max_features`: share of the columns for a split, None for the square root of their number where classes are
@@ -44,15 +44,15 @@ class ForestParams:
     n_estimators: int = 300
     num_leaves: int = 1024
     max_depth: int = -1
-    min_child_samples: int = 2
+    min_child_samples: int = 1
     subsample: float = 0.632
     max_features: float | None = None
     extra_trees: bool = False
-    reg_lambda: float = 0.5
+    reg_lambda: float = 0.1
     max_bin: int = 255
     categorical: str = "native"
     use_encoded: bool = True
-    early_stopping_rounds: int = 50
+    early_stopping_rounds: int = 100
 
     def __post_init__(self) -> None:
         check_range(self, n_estimators=(1, 1_000_000), num_leaves=(2, 131_072), max_depth=(-1, 1000))
@@ -69,6 +69,7 @@ class Means:
     """The loss of a forest: each tree fits the same targets."""
 
     family: ClassVar[str] = "forest"
+    keeps_all: ClassVar[bool] = True
 
     def __init__(self, target: Target, columns: float) -> None:
         self._target, self._columns = target, columns

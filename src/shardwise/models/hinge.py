@@ -25,7 +25,7 @@ _LEAST = 1e-9  # of a probability
 
 @dataclass
 class Hinge:
-    """Of classes. `start` float64 `(scores,)` is half of the best constant of the squared loss, 2 p - 1."""
+    """Of classes. `start` float64 `(scores,)` is the best constant of the squared loss, 2 p - 1."""
 
     target: Target
     squared: bool

@@ -26,10 +26,10 @@ SPACES: dict[str, Space] = {
     "forest": {
         "extra_trees": Choice((False, True), default=False),
         "num_leaves": Int(64, 4096, log=True, default=1024, cost=0.4),
-        "min_child_samples": Int(1, 50, log=True, default=2),
+        "min_child_samples": Int(1, 50, log=True, default=1),
         "max_features": Float(0.1, 1.0, default=0.5, cost=0.3),
         "subsample": Float(0.3, 1.0, default=0.632, cost=0.8),
-        "reg_lambda": Float(0.01, 10.0, log=True, default=0.5),
+        "reg_lambda": Float(0.01, 10.0, log=True, default=0.1),
         "categorical": Choice(("native", "ordinal"), default="native"),
         "use_encoded": Choice((True, True, False), default=True),
     },

@@ -25,7 +25,7 @@ from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
-from shardwise.models.boosting import Boosting, Curve, Look, Metrics
+from shardwise.models.boosting import Boosting, Curve, Look, Metrics, Plateau, Stop
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.links import LINKS
 from shardwise.models.params import check_choice, check_range, parse_params
@@ -189,7 +189,9 @@ class Trees:
     def _boost(
         self, booster: lgb.Booster, metrics: Look | None, run: FitRun, keeper: Keeper, before: Progress | None
     ) -> None:
-        curve = Curve(self.params.early_stopping_rounds, self.params.patience)
+        curve: Stop = Curve(self.params.early_stopping_rounds, self.params.patience)
+        if self.loss is not None and self.loss.keeps_all:
+            curve = Plateau(self.params.early_stopping_rounds)
         stopped = False
 
         def report(step: int, loss: float) -> bool:
@@ -300,7 +302,7 @@ class Trees:
         parts = [self._raw(X[start : start + PREDICT_ROWS]) for start in range(0, len(X), PREDICT_ROWS)]
         raw = parts[0] if len(parts) == 1 else np.concatenate([np.empty(self._shape(0)), *parts])
         if self.loss is not None:
-            return self._scale.invert(self.loss.answer(raw.reshape(len(raw), -1)))
+            return self._scale.invert(self.loss.answer(raw if raw.ndim == 2 else raw[:, None]))
         if self.target.task is Task.BINARY:
             both = np.empty((len(raw), 2))
             both[:, 0], both[:, 1] = 1.0 - raw, raw

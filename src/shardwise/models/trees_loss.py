@@ -20,6 +20,7 @@ class OwnLoss(Protocol):
     """
 
     family: ClassVar[str]
+    keeps_all: ClassVar[bool]  # more trees are never worse: none is left out for the validation loss of a moment
     start: Sequence[float]  # one for each output, known after `begin`
 
     @property

@@ -25,6 +25,7 @@ from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
 from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
+from shardwise.train.engineering import engineer_features
 from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
@@ -81,8 +82,10 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
     found = aggregate_findings(recipe, profiled.opened.sample(), target, profiled.splitter)
     recipe, dropped = select_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
-    labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state())) if dropped else labelled
-    findings = (*findings, *_tell(run, [*found, *dropped]))
+    recipe, added = engineer_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
+    if dropped or added:
+        labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state()))
+    findings = (*findings, *_tell(run, [*found, *dropped, *added]))
     encoding = Encoding(
         dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
         fold_rows=profiled.fold_rows, labelled=labelled,

@@ -80,25 +80,30 @@ def reasons(
     recipe: Recipe, sample: pa.Table, target: Target, splitter: Splitter, *, mode: str, seed: int
 ) -> dict[str, str]:
     """Why features are dropped, by name; none where the sample is too small, few would go, or nothing would be left."""
-    y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
-    labelled = np.flatnonzero(np.isfinite(y))
     cells = max(1, len(recipe.features) * target.outputs)
     if mode == "auto" and MOST_CELLS // cells < LEAST_ROWS:
         return {}
-    rows = labelled[: max(LEAST_ROWS, MOST_CELLS // cells)]
-    if len(rows) < LEAST_ROWS or len(np.unique(y[rows])) < 2:
+    rows, y = labelled_rows(sample, target, max(LEAST_ROWS, MOST_CELLS // cells))
+    if len(rows) < LEAST_ROWS:
         return {}
     batch = sample.take(pa.array(rows)).combine_chunks().to_batches()[0]
     X = recipe.transform(batch, folds=splitter.assign(batch, 0))
-    evidence = measure(X, y[rows], target, seed)
+    evidence = measure(X, y, target, seed)
     names = [feature.name for feature in recipe.features]
     useless = evidence.useless(mode) | (evidence.copy_of >= 0)
     weak = evidence.importance.clip(0.0).sum() < LEAST_SIGNAL * evidence.shadow
     if useless.all() or (mode == "auto" and (weak or useless.mean() < LEAST_SHARE)):
         return {}
-    if mode == "auto" and not _no_worse_without(useless, X, y[rows], (target, seed)):
+    if mode == "auto" and not _no_worse_without(useless, X, y, (target, seed)):
         return {}
     return {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
+
+
+def labelled_rows(sample: pa.Table, target: Target, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `most` rows of a sample that have a target, and the targets `(rows,)`; none where all have the same."""
+    y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
+    rows = np.flatnonzero(np.isfinite(y))[:most]
+    return (rows, y[rows]) if len(np.unique(y[rows])) > 1 else (rows[:0], y[:0])
 
 
 def _no_worse_without(useless: np.ndarray, X: np.ndarray, y: np.ndarray, how: tuple[Target, int]) -> bool:
@@ -109,8 +114,8 @@ def _no_worse_without(useless: np.ndarray, X: np.ndarray, y: np.ndarray, how: tu
     for train in (half, ~half):
         losses = []
         for part in (X, X[:, ~useless]):
-            model = _quick_model(part[train], y[train], target)
-            losses.append(_loss(y[~train], model.predict(part[~train], num_threads=1), target))
+            model = quick_model(part[train], y[train], target)
+            losses.append(quick_loss(y[~train], model.predict(part[~train], num_threads=1), target))
         lost += losses[1] - losses[0]
     return lost <= 0.0
 
@@ -146,16 +151,16 @@ def _rises(
 ) -> np.ndarray:
     """Of a model trained on `X` and `y`, on the scored rows."""
     target, rng = how
-    model = _quick_model(X, y, target)
+    model = quick_model(X, y, target)
     used = np.flatnonzero(model.feature_importance("split")).tolist()
     rows, labels = scored
     orders = {feature: rng.permutation(len(rows)) for feature in used}  # drawn before threads take turns
-    base = _loss(labels, model.predict(rows, num_threads=1), target)
+    base = quick_loss(labels, model.predict(rows, num_threads=1), target)
 
     def rise(feature: int) -> float:
         changed = rows.copy()
         changed[:, feature] = rows[orders[feature], feature]
-        return (_loss(labels, model.predict(changed, num_threads=1), target) - base) / max(base, 1e-12)
+        return (quick_loss(labels, model.predict(changed, num_threads=1), target) - base) / max(base, 1e-12)
 
     rises = np.zeros(X.shape[1])
     with ThreadPoolExecutor(cpu_quota()) as threads:
@@ -163,7 +168,8 @@ def _rises(
     return rises
 
 
-def _quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
+def quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
+    """Forty trees on one thread: the same for the same rows."""
     params: dict[str, Any] = {
         "objective": _OBJECTIVES[target.task], "learning_rate": 0.1, "num_leaves": 31, "feature_fraction": 0.7,
         "min_data_in_leaf": 20, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1,
@@ -174,7 +180,7 @@ def _quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
     return lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=ROUNDS)
 
 
-def _loss(y: np.ndarray, predicted: Any, target: Target) -> float:
+def quick_loss(y: np.ndarray, predicted: Any, target: Target) -> float:
     """Mean logarithmic loss, Poisson deviance, or squared error."""
     predicted = np.asarray(predicted)
     if target.task is Task.COUNT:
