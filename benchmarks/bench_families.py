@@ -162,7 +162,7 @@ def _ours(data: Data, family: str, params: dict[str, Any], threads: int) -> np.n
 def _theirs(data: Data, case: str, kind: str, threads: int) -> np.ndarray:
     model = _peer(case, data, threads)
     if kind == TREES:
-        X: Any = data.codes()
+        X: Any = np.nan_to_num(data.codes(), nan=-1.0)  # AdaBoost takes no missing values
     else:
         numbers = [name for name in data.frame if name not in data.texts]
         X = data.frame.copy()

@@ -19,19 +19,19 @@ from shardwise.testing.models import FEATURES, ModelConformance, Table, on_disk,
 class TestForest(ModelConformance):
     family = "forest"
     keeps_best = False
-    params: ClassVar[dict[str, Any]] = {"n_estimators": 40, "num_leaves": 64}
+    params: ClassVar[dict[str, Any]] = {"n_estimators": 24, "num_leaves": 32}
 
 
 class TestExtraTrees(ModelConformance):
     family = "forest"
     keeps_best = False
     params: ClassVar[dict[str, Any]] = {
-        "n_estimators": 40, "num_leaves": 64, "extra_trees": True, "subsample": 1.0, "max_features": 1.0,
+        "n_estimators": 24, "num_leaves": 32, "extra_trees": True, "subsample": 1.0, "max_features": 1.0,
     }  # fmt: skip
 
 
 def fit(folder: Path, task: Task, table: Table | None = None, **params: Any) -> Forest:
-    model = Forest(tiny_target(task), FEATURES, **{"n_estimators": 20, **params})
+    model = Forest(tiny_target(task), FEATURES, **{"n_estimators": 20, "num_leaves": 128, **params})
     model.fit(*on_disk(folder, table or tiny_table(task), reads="bins"), FitRun(seed=1))
     return model
 
@@ -47,14 +47,18 @@ def leaves(model: Forest, X: np.ndarray) -> np.ndarray:
 def test_a_tree_of_all_rows_answers_with_the_mean_of_a_leaf(tmp_path: Path, task: Task) -> None:
     table = tiny_table(task)
     model = fit(tmp_path, task, table, n_estimators=1, subsample=1.0, reg_lambda=0.0, num_leaves=8, max_features=1.0)
-    train, predicted = table.folds == 0, model.predict(table.X)
-    for k in range(tiny_target(task).outputs if task.is_classification else 1):
-        place = 0 if task is not Task.MULTICLASS else k
-        own = leaves(model, table.X)[:, place]
-        wanted = (table.y == k).astype(float) if task.is_classification else table.y
-        means = np.array([wanted[train & (own == leaf)].mean() for leaf in range(own.max() + 1)])
-        found = predicted[:, k] if task.is_classification else predicted
-        np.testing.assert_allclose(found[train], means[own[train]], rtol=1e-5, atol=1e-5)
+    train, wanted = table.folds == 0, table.y[:, None]
+    if task.is_classification:
+        wanted = wanted == (np.arange(3) if task is Task.MULTICLASS else np.array([1]))
+    own = leaves(model, table.X)
+    means = np.stack([
+        np.array([wanted[train & (place == leaf), k].mean() for leaf in range(place.max() + 1)])[place]
+        for k, place in enumerate(own.T)
+    ], axis=1)  # fmt: skip
+    found = model.predict(table.X)
+    expected = means / means.sum(axis=1, keepdims=True) if task is Task.MULTICLASS else means
+    found = found[:, None] if found.ndim == 1 else found[:, 1:] if task is Task.BINARY else found
+    np.testing.assert_allclose(found[train], expected[train], rtol=1e-5, atol=1e-5)
 
 
 def test_a_forest_is_the_mean_of_its_trees(tmp_path: Path) -> None:
@@ -67,7 +71,7 @@ def test_a_forest_is_the_mean_of_its_trees(tmp_path: Path) -> None:
         np.asarray(booster.predict(table.X, start_iteration=i, num_iteration=1)) for i in range(model.rounds)
     ])  # fmt: skip
     np.testing.assert_allclose(trees.sum(axis=0), sums, rtol=1e-9)
-    np.testing.assert_array_equal(model.predict(table.X), scale.invert(sums))
+    np.testing.assert_allclose(model.predict(table.X), scale.invert(sums), rtol=1e-12)
     assert np.ptp(trees[1:], axis=1).max() < 8 * np.ptp(trees[1:], axis=1).min()  # none counts more than the others
 
 
@@ -82,14 +86,14 @@ def test_reg_lambda_draws_leaves_to_the_mean_of_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", [Task.BINARY, Task.REGRESSION])
 def test_as_good_as_sklearn(tmp_path: Path, task: Task) -> None:
     table, fresh = tiny_table(task, 3000), tiny_table(task, 2000, seed=5)
-    model = fit(tmp_path, task, table, n_estimators=150)
+    model = fit(tmp_path, task, table, n_estimators=80, max_features=0.6, min_child_samples=2, num_leaves=512)
     train = table.folds == 0
     X, X_new = (np.nan_to_num(each.X, nan=-9.0) for each in (table, fresh))
     kind = RandomForestClassifier if task.is_classification else RandomForestRegressor
-    peer = kind(150, random_state=0, min_samples_leaf=2, n_jobs=1).fit(X[train], table.y[train])
+    peer = kind(80, random_state=0, min_samples_leaf=2, max_features=0.6, n_jobs=1).fit(X[train], table.y[train])
     theirs = peer.predict_proba(X_new) if task.is_classification else peer.predict(X_new)
     losses = [task_loss(tiny_target(task), fresh.y, said) for said in (model.predict(fresh.X), theirs)]
-    assert losses[0] <= 1.03 * losses[1]
+    assert losses[0] <= 1.04 * losses[1]
 
 
 def test_many_trees_come_in_blocks_of_the_same_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

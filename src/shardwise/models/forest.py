@@ -8,8 +8,8 @@ others. The forest is c plus the mean of its trees. LightGBM's own `boosting=rf`
 loss instead, whose logits are no means of probabilities (docs/decisions/0024-forests-adaboost-svm.md).
 
 Where scikit-learn draws rows with replacement, here each tree gets `subsample` of them without: as good (Friedman and
-Hall 2007), and a tree costs less. Several classes are one tree each. Extra trees (Geurts et al. 2006) draw one
-threshold for a column at random.
+Hall 2007), and a tree costs less. Several classes are one tree each. `extra_trees` is LightGBM's: a random threshold
+among all values of a column, where Geurts et al. (2006) draw among those of the node; it ends branches early.
 """
 
 import math
@@ -37,8 +37,8 @@ class ForestParams:
 
     A tree has at most `num_leaves` leaves of `min_child_samples` rows or more. `subsample`: share of the rows for a
     tree. `max_features`: share of the columns for a split, None for the square root of their number where classes are
-    learned, else a half of them. `extra_trees`: one random threshold for each column. `reg_lambda`: as so many more
-    rows in each leaf that are like all rows. The others are those of `trees`.
+    learned, else a half of them, and all with `extra_trees`: one random threshold for each column. `reg_lambda`: as
+    so many more rows in each leaf that are like all rows. The others are those of `trees`.
     """
 
     n_estimators: int = 300
@@ -50,7 +50,7 @@ class ForestParams:
     extra_trees: bool = False
     reg_lambda: float = 0.1
     max_bin: int = 255
-    categorical: str = "native"
+    categorical: str = "ordinal"
     use_encoded: bool = True
     early_stopping_rounds: int = 100
 
@@ -130,8 +130,10 @@ class Forest(Grown):
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(ForestParams, "forest", params)
         growth = {name: value for name, value in vars(self.params).items() if name != "max_features"}
-        loss = Means(target, self.params.max_features or usual_share(target.task, features))
-        super().__init__(target, features, loss, {**growth, "learning_rate": 1.0, "patience": 0.0})
+        usual = 1.0 if self.params.extra_trees else usual_share(target.task, features)
+        loss = Means(target, self.params.max_features or usual)
+        # no later tree makes up for what draws leaves below a categorical split to 0
+        super().__init__(target, features, loss, {**growth, "learning_rate": 1.0, "patience": 0.0, "cat_l2": 0.0})
 
 
 def usual_share(task: Task, features: Sequence[Feature]) -> float:

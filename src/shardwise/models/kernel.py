@@ -54,7 +54,7 @@ class KernelDesign:
 
     @property
     def width(self) -> int:
-        return self.linear.width + self._more
+        return int(self.linear.width) + self._more
 
     @property
     def numbers(self) -> int:
@@ -82,7 +82,7 @@ class KernelDesign:
 
     def scores(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
         linear, waves = self._split(weights)
-        return self.linear.scores(X, linear) + self._of_waves(X, waves)
+        return np.asarray(self.linear.scores(X, linear) + self._of_waves(X, waves))
 
     def _split(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights of the linear columns, and factors for the others."""

@@ -22,7 +22,7 @@ COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are
 
 # Families that come only when they are asked for, after the others: their default candidates
 ASKED: Mapping[str, tuple[Mapping[str, object], ...]] = {
-    "forest": ({"num_leaves": 1024}, {"num_leaves": 1024, "extra_trees": True, "subsample": 1.0}),
+    "forest": ({"num_leaves": 1024},),
     "adaboost": ({"num_leaves": 8},),
     "svm": ({"kernel": "linear"}, {"kernel": "rbf"}),
     "neural": ({},),

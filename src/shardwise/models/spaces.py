@@ -24,13 +24,12 @@ SPACES: dict[str, Space] = {
         "use_encoded": Choice((True, True, False), default=True),
     },
     "forest": {
-        "extra_trees": Choice((False, True), default=False),
         "num_leaves": Int(64, 4096, log=True, default=1024, cost=0.4),
         "min_child_samples": Int(1, 50, log=True, default=1),
         "max_features": Float(0.1, 1.0, default=0.5, cost=0.3),
         "subsample": Float(0.3, 1.0, default=0.632, cost=0.8),
         "reg_lambda": Float(0.01, 10.0, log=True, default=0.1),
-        "categorical": Choice(("native", "ordinal"), default="native"),
+        "categorical": Choice(("ordinal", "native"), default="ordinal"),
         "use_encoded": Choice((True, True, False), default=True),
     },
     "adaboost": {

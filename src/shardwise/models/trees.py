@@ -289,7 +289,7 @@ class Trees:
             content["alpha"] = self.target.quantile
         if not params.use_encoded:
             content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in train.features]
-        return content if self.loss is None else content | self.loss.settings()
+        return content if self.loss is None else {**content, **self.loss.settings()}
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
