@@ -114,6 +114,6 @@ def test_quantiles_are_refused() -> None:
 
 
 def test_usual_columns() -> None:
-    assert usual_share(Task.REGRESSION, FEATURES) == 0.5
+    assert usual_share(Task.REGRESSION, FEATURES) == usual_share(Task.MULTICLASS, FEATURES) == 0.5
     assert usual_share(Task.BINARY, FEATURES) == 3 / 5
     assert usual_share(Task.BINARY, FEATURES[:1]) == 1.0

@@ -36,9 +36,9 @@ class ForestParams:
     """`n_estimators` is the most trees; growing ends when `early_stopping_rounds` of them brought hardly anything.
 
     A tree has at most `num_leaves` leaves of `min_child_samples` rows or more. `subsample`: share of the rows for a
-    tree. `max_features`: share of the columns for a split, None for the square root of their number where classes are
-    learned, else a half of them, and all with `extra_trees`: one random threshold for each column. `reg_lambda`: as
-    so many more rows in each leaf that are like all rows. The others are those of `trees`.
+    tree. `max_features`: share of the columns for a split, None for the square root of their number where two classes
+    are learned, else a half of them, and all with `extra_trees`: one random threshold for each column. `reg_lambda`:
+    as so many more rows in each leaf that are like all rows. The others are those of `trees`.
     """
 
     n_estimators: int = 300
@@ -138,6 +138,6 @@ class Forest(Grown):
 
 def usual_share(task: Task, features: Sequence[Feature]) -> float:
     """Share of the columns that a split chooses from when nothing is said."""
-    if not task.is_classification or not features:
+    if task is not Task.BINARY or not features:
         return 0.5
     return min(1.0, math.ceil(math.sqrt(len(features))) / len(features))
