@@ -10,6 +10,7 @@ from shardwise.core.target import Target
 from shardwise.data.rows import BinnedRows
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
+from shardwise.models.trees_soft import Update
 from shardwise.models.trees_text import scaled
 
 
@@ -68,6 +69,11 @@ class OwnMetrics:
 
         found = booster.eval_valid(measure)[0][2]
         return found, found
+
+
+def own_update(loss: OwnLoss) -> Update:
+    """How a booster gets a round more of the loss."""
+    return lambda booster: bool(booster.update(fobj=loss.gradients))
 
 
 def on_its_scale(text: str, loss: OwnLoss, rounds: int) -> str:

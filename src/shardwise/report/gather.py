@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shardwise.core.config import RunConfig
 from shardwise.registry.manifest import libraries
 from shardwise.report.data import ReportData
 from shardwise.stats.metrics import Metric
@@ -21,10 +22,14 @@ class Ending:
     metric: Metric
     trials: Sequence[TrialResult]
     members: Sequence[tuple[TrialResult, FoldResult, float]]
+    told: Mapping[str, Any]
     y: np.ndarray
     prediction: np.ndarray
     test_metrics: Mapping[str, Any]
     package_hash: str
+    decision: Sequence[float] = ()
+    looks: int = 1
+    gaps: Sequence[Mapping[str, Any]] = ()
 
 
 def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
@@ -35,6 +40,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
     return ReportData(
         title=run.folder.name, task=target.task.value, target=target.column, metric=metric.name,
         greater_is_better=metric.greater_is_better, classes=target.classes, quantile=target.quantile,
+        decision=ending.decision, looks=ending.looks, members=ending.gaps,
         asked=run.config.to_json(), rows_by_fold=dict(prepared.fold_rows),
         columns=_columns(prepared), findings=[finding.to_json() for finding in prepared.findings],
         trials=[_trial(trial, metric, chosen) for trial in ending.trials],
@@ -43,7 +49,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
         stages=run.stages, workers=run.records("workers"), ceilings=_ceilings(run), reading=_reading(run, prepared),
         versions=libraries(),
-        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size},
+        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size}, ensemble=ending.told,
         commands=_commands(run, target.column),
     )  # fmt: skip
 
@@ -59,12 +65,13 @@ def _trial(trial: TrialResult, metric: Metric, chosen: set[int]) -> dict[str, An
     sign = -1.0 if metric.greater_is_better else 1.0
     scores = [sign * fold.loss for fold in trial.folds]
     cut = any(fold.cut for fold in trial.folds)
+    rests = any(fold.rests for fold in trial.folds)
     why = "in the package" if trial.number in chosen else "ended by the ceiling" if cut else ""
     return {
         "number": trial.number, "family": trial.candidate.family, "params": dict(trial.candidate.params),
         "score": sign * trial.loss, "fold_scores": scores, "seconds": trial.seconds,
         "rounds": max((fold.rounds for fold in trial.folds), default=0),
-        "status": "done" if trial.complete else "cut", "why": why,
+        "status": "cut" if not trial.complete else "rests on a rung" if rests else "done", "why": why,
     }  # fmt: skip
 
 
@@ -97,8 +104,10 @@ def _reading(run: Run, prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def _commands(run: Run, target: str) -> dict[str, str]:
+    searched = (run.config.sampler, run.config.pruner) != (RunConfig.sampler, RunConfig.pruner)
+    again = f"{'tune' if searched else 'train'} {' '.join(run.config.data)} --target {target} --run {run.folder.name}"
     return {
         "predict": f"shardwise predict {run.package} DATA --out predictions.parquet",
         "evaluate on new labelled data": f"shardwise evaluate {run.package} DATA",
-        "go on with this run": f"shardwise train {' '.join(run.config.data)} --target {target} --time +5m",
+        "go on with this run": f"shardwise {again} --time +5m",
     }
