@@ -59,13 +59,8 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
-    if "neural" in families:
-        require_torch()
-    for family, defaults in ASKED.items():
-        if family in families:
-            ordered += [Candidate(family=family, params=params) for params in defaults]
+    ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
-    _check_tasks(target, families)
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     if families and not wanted and "baseline" not in families:
@@ -73,13 +68,17 @@ def portfolio(
     return [Candidate(family="baseline"), *wanted]
 
 
-def _check_tasks(target: Target, families: Collection[str]) -> None:
-    """Raise `ConfigError` for families that do not learn such targets."""
+def _asked(target: Target, families: Collection[str]) -> list[Candidate]:
+    """Default candidates of the families of `ASKED` that are named."""
     able = sorted(name for name, family in FAMILIES.items() if target.task in family.traits.tasks)
     unable = sorted(set(families) & FAMILIES.keys() - set(able))
     if unable:
         names = ", ".join(unable)
         raise ConfigError(f"{names} models do not learn {target.task} targets", hint=f"Allowed: {', '.join(able)}.")
+    if "neural" in families:
+        require_torch()
+    named = [(family, defaults) for family, defaults in ASKED.items() if family in families]
+    return [Candidate(family=family, params=params) for family, defaults in named for params in defaults]
 
 
 def with_held(candidate: Candidate, held: Mapping[str, Mapping[str, Any]]) -> Candidate:
