@@ -178,7 +178,7 @@ def _rises(
     return rises
 
 
-def quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
+def quick_model(X: np.ndarray, y: np.ndarray, target: Target, rounds: int = ROUNDS) -> lgb.Booster:
     """A quick gradient boosting for `y` `(rows,)`: of classes its predictions are probabilities."""
     params: dict[str, Any] = {
         "objective": _OBJECTIVES[target.task], "learning_rate": 0.1, "num_leaves": 31, "feature_fraction": 0.7,
@@ -187,7 +187,7 @@ def quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
     }  # fmt: skip
     if target.task is Task.MULTICLASS:
         params["num_class"] = len(target.classes)
-    return lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=ROUNDS)
+    return lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=rounds)
 
 
 def quick_loss(y: np.ndarray, predicted: Any, target: Target) -> float:
