@@ -4,7 +4,7 @@ Each draw takes rows at random, trains small LightGBM models on them by five fol
 fifths (a hold-out), gives their out-of-fold predictions to `shardwise.stats.conformal`, and counts on all other rows,
 at 80, 90 and 95 %. Coverage differs from draw to draw, as the scores that are ranked are few; the mean over draws is
 what is promised. Cases by time predict later rows, where nothing is promised: they show by how much it is missed.
-`width` compares mean widths with those of one width for all.
+`size` is the mean size of a set, or the mean width times that of one width for all, at 90 %.
 """
 
 from collections.abc import Callable
@@ -63,9 +63,7 @@ def add_case(results: Results, name: str, table: Table, size: int, draws: int) -
     held = np.mean([each["held"] for each in found], axis=0)
     figure = {f"{level:.0%}": round(float(share), 4) for level, share in zip(LEVELS, held, strict=True)}
     figure["off"] = round(float(np.abs(held - LEVELS).max()), 4)
-    figure["size" if table[0].task.is_classification else "width"] = round(
-        float(np.mean([each["size"] for each in found])), 3
-    )
+    figure["size"] = round(float(np.mean([each["size"] for each in found])), 3)
     results.add(name, figure, draws=draws, target=NEAR)
     return [float(share) - level for share, level in zip(held, LEVELS, strict=True)]
 
@@ -121,6 +119,7 @@ def add_shifted(results: Results, name: str, data_set: str, args: Any) -> None:
     found = judged(target, (y[seen], inside, np.arange(len(inside)) % FOLDS), (y[early:], outside))
     figure = {f"{level:.0%}": round(share, 4) for level, share in zip(LEVELS, found["held"], strict=True)}
     figure["off"] = round(max(abs(share - level) for share, level in zip(found["held"], LEVELS, strict=True)), 4)
+    figure["size"] = round(found["size"], 3)
     results.add(name, figure, draws=1)
 
 

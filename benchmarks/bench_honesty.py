@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3)
     args = parser.parse_args()
     results = Results("honesty", args.results)
-    noises: dict[str, Make] = {"noise, two classes": noise_classes, "noise, numbers": noise_numbers}
+    noises: dict[str, Make] = {"noise classes": noise_classes, "noise numbers": noise_numbers}
     real = list(available(REAL, args.data))
     held: list[bool] = []
     for name in chosen(args.only, [*noises, *real]):
@@ -68,20 +68,29 @@ def add_real(results: Results, name: str, args: Any) -> list[bool]:
         conformal = predictor.package.conformal
         assert conformal is not None
         covered.append(float(conformal.holds(y, scores, LEVEL).mean()))
-    figure = {"interval": round(float(np.mean(hits)), 3), "coverage": round(float(np.mean(covered)), 4),
-              "off": round(abs(float(np.mean(covered)) - LEVEL), 4)}  # fmt: skip
-    results.add(name, figure, draws=args.draws, rows=args.rows, target=[LEAST, MOST])
+    results.add(name, figure(hits, covered), draws=args.draws, rows=args.rows, target=[LEAST, MOST])
     return hits
 
 
+def figure(hits: list[bool], covered: list[float]) -> dict[str, float]:
+    """Share of the draws whose interval held, coverage at `LEVEL` and how far off it is."""
+    coverage = float(np.mean(covered))
+    return {"interval": round(float(np.mean(hits)), 3), "coverage": round(coverage, 4),
+            "off": round(abs(coverage - LEVEL), 4)}  # fmt: skip
+
+
 def add_noise(results: Results, name: str, make: Make, args: Any) -> None:
-    hits = []
+    hits, covered = [], []
     metric = "roc_auc" if "classes" in name else "r2"
     for seed in range(args.draws):
-        result, _ = run(make(seed), "y", args, metric=metric)
+        result, predictor = run(make(seed), "y", args, metric=metric)
         low, high = result.score["low"], result.score["high"]
         hits.append(low <= CHANCE[metric] and (metric == "r2" or high >= CHANCE[metric]))
-    results.add(name, {"interval": round(float(np.mean(hits)), 3)}, draws=args.draws, target=LEAST_NOISE)
+        assert predictor.package.conformal is not None
+        covered.append(
+            float(predictor.package.conformal.holds(*labelled(predictor, make(10_000 + seed)), LEVEL).mean())
+        )
+    results.add(name, figure(hits, covered), draws=args.draws, target=LEAST_NOISE)
 
 
 def run(table: pa.Table, target: str, args: Any, **options: Any) -> tuple[TrainResult, Predictor]:

@@ -5,7 +5,9 @@ stand the shuffles that the engines' users would write: Spark's DataFrame with i
 with our numbers and order (`spark-rows`), and the groups of Ray Data (`ray-rows`). Ours give the same bytes on all.
 """
 
+import copy
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common import (
+    HERE,
     Results,
     chosen,
     folder_bytes,
@@ -33,7 +36,7 @@ from shardwise.data.partitioners.hashed import HashPartitioner
 KEY, PARTS = "high1", 64
 OURS = ("local", "ray", "dask", "spark")
 PEERS = ("spark-sql", "spark-rows", "ray-rows")
-NUMBERED = (("part", "int"), ("row", "long"))
+NUMBERED = (("part", "integer"), ("row", "long"))
 
 
 def main() -> None:
@@ -60,13 +63,14 @@ def ours(engine: str, source: Path, out: Path) -> dict[str, Any]:
              str(cpu_quota()), "--json")  # fmt: skip
     cost = run_measured(shardwise_command(*words)).checked()
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(out.glob("part-*"))))
-    return {"seconds": round(cost.seconds, 1), "cpu_s": round(cost.cpu_s, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
+    return {"seconds": round(cost.seconds, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
             "mb": megabytes(folder_bytes(out)), "digest": digest.hexdigest()[:8]}  # fmt: skip
 
 
 def theirs(way: str, source: Path, out: Path) -> dict[str, Any]:
     """The same of a peer; its order is its own."""
     places = {"source": str(source), "out": str(out)}
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # for the workers
     if way == "ray-rows":
         _, cost = in_fresh_process(with_ray, **places)
     else:
@@ -74,7 +78,7 @@ def theirs(way: str, source: Path, out: Path) -> dict[str, Any]:
     written = sum(pq.read_metadata(path).num_rows for path in out.rglob("*.parquet"))
     if written != sum(pq.read_metadata(path).num_rows for path in source.glob("*.parquet")):
         raise RuntimeError(f"{way} has written {written:,} rows")
-    return {"seconds": round(cost.seconds, 1), "cpu_s": round(cost.cpu_s, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
+    return {"seconds": round(cost.seconds, 1), "peak_mb": megabytes(cost.peak_rss_bytes),
             "mb": megabytes(folder_bytes(out)), "digest": "-"}  # fmt: skip
 
 
@@ -90,7 +94,7 @@ def with_spark(source: str, out: str, way: str) -> None:
         frame = frame.repartition(PARTS, KEY)
         frame.write.option("compression", "zstd").parquet(out)
     else:
-        schema = frame.schema
+        schema = copy.deepcopy(frame.schema)
         for name, kind in NUMBERED:
             schema = schema.add(name, kind)
         frame = frame.mapInArrow(_numbered, schema).repartition(PARTS, "part").sortWithinPartitions("part", "row")

@@ -55,21 +55,6 @@ def skip_unless_installed(engine: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", NEEDS)
-def test_an_engine_partitions_into_the_same_files(data: Path, engine: str) -> None:
-    skip_unless_installed(engine)
-    for name in ("local", engine):
-        words = ["partition", data.name, f"by-{name}", "--by", "hash:city:3", "--by", "year:since", "--engine", name]
-        if not (data.parent / f"by-{name}").exists():
-            answer = command(data, *words, "--workers", "2", "--json")
-            assert answer.returncode == 0, answer.stderr
-            assert json.loads(answer.stdout)["rows"] == 900
-    here, there = ({path.name: path.read_bytes() for path in (data.parent / f"by-{name}").iterdir()}
-                   for name in ("local", engine))  # fmt: skip
-    assert here == there
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", NEEDS)
 def test_an_engine_gives_the_same_package(data: Path, expected: str, engine: str) -> None:
     skip_unless_installed(engine)
     assert package_hash(data, engine, "--engine", engine, "--workers", "2") == expected

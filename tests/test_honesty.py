@@ -98,14 +98,15 @@ def test_evaluate_counts_the_packages_that_were_scored_on_the_same_data(
     packages = [run(data, run=name, seed=seed).package for seed, name in enumerate(("one", "two"))]
     pq.write_table(rare(1000, seed=5), data / "new.parquet")
     scores = []
-    for package in (packages[0], packages[0], packages[1]):
+    for package, folder in ((packages[0], "runs"), (packages[0], "runs"), (packages[1], "runs"), (packages[1], "none")):
         capsys.readouterr()
-        assert shell(["evaluate", package, "new.parquet", "--json"]) == 0
+        assert shell(["evaluate", package, "new.parquet", "--json", "--runs-folder", folder]) == 0
         scores.append(json.loads(capsys.readouterr().out))
-    assert [each["looks"] for each in scores] == [1, 1, 2]
+    assert [each["looks"] for each in scores] == [1, 1, 2, 1]
     assert scores[0]["metrics"] == scores[1]["metrics"]
     widths = [each["metrics"]["roc_auc"]["high"] - each["metrics"]["roc_auc"]["low"] for each in scores]
-    assert widths[2] > 1.08 * widths[0]
+    assert widths[2] > 1.1 * widths[3]
+    assert not (data / "none").exists()
 
 
 def test_the_command_line_writes_intervals_and_refuses_levels_that_are_none(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
@@ -62,55 +63,53 @@ def disturbed(data: Path, run: str, lose: Callable[["subprocess.Popen[str]"], No
         process.kill()
 
 
-@pytest.mark.parametrize("options", [ALONE, TOGETHER], ids=["alone", "together"])
-class TestLost:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def expected(cls, data: Path) -> Callable[[tuple[str, ...]], str]:
-        found: dict[tuple[str, ...], str] = {}
+@pytest.fixture(scope="module")
+def expected(data: Path) -> Callable[[tuple[str, ...]], str]:
+    """The hash of one process."""
+    found: dict[tuple[str, ...], str] = {}
 
-        def of(options: tuple[str, ...]) -> str:
-            if options not in found:
-                found[options] = ended(begin(data, f"here-{len(found)}", "--workers", "1", *options))[0]
-            return found[options]
+    def of(options: tuple[str, ...]) -> str:
+        if options not in found:
+            found[options] = ended(begin(data, f"here-{len(found)}", "--workers", "1", *options))[0]
+        return found[options]
 
-        return of
+    return of
 
-    def test_a_node_of_ray(
-        self, data: Path, expected: Callable[[tuple[str, ...]], str], options: tuple[str, ...]
-    ) -> None:
-        pytest.importorskip("ray", reason="Ray is not installed")
-        with two_nodes() as (address, lose):
-            found = disturbed(
-                data, f"ray-{len(options)}", lambda _: lose(), *options, "--engine", "ray", "--address", address,
-                "--workers", "2",
-            )  # fmt: skip
-        assert found[0] == expected(options)
 
-    def test_an_executor_of_spark(
-        self, data: Path, expected: Callable[[tuple[str, ...]], str], options: tuple[str, ...]
-    ) -> None:
-        pytest.importorskip("pyspark", reason="pyspark is not installed")
-        if shutil.which("java") is None:
-            pytest.skip("there is no Java")
-        found = disturbed(
-            data, f"spark-{len(options)}", kill_executor, *options, "--engine", "spark", "--address", MASTER,
-            "--workers", "2",
-        )  # fmt: skip
-        assert found[0] == expected(options)
+Expected = Callable[[tuple[str, ...]], str]
+
+
+def test_a_node_of_ray(data: Path, expected: Expected) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with two_nodes() as (address, complete, lose):
+        for number, options in enumerate((ALONE, TOGETHER)):
+            complete()
+            words = (*options, "--engine", "ray", "--address", address, "--workers", "2")
+            assert disturbed(data, f"ray-{number}", lambda _: lose(), *words)[0] == expected(options)
+
+
+def test_an_executor_of_spark(data: Path, expected: Expected) -> None:
+    pytest.importorskip("pyspark", reason="pyspark is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("there is no Java")
+    words = (*TOGETHER, "--engine", "spark", "--address", MASTER, "--workers", "2")
+    assert disturbed(data, "spark", kill_executor, *words)[0] == expected(TOGETHER)
 
 
 @contextlib.contextmanager
-def two_nodes() -> Iterator[tuple[str, Callable[[], None]]]:
-    """The address of a cluster of two nodes with a CPU each, and what kills the second one."""
+def two_nodes() -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """The address of a cluster of nodes with a CPU each, what makes them two, and what kills the second one."""
     from ray.cluster_utils import Cluster
 
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "_system_config": quick})
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    cluster = Cluster(True, head_node_args={**node, "include_dashboard": False, "_system_config": quick})
+    second: list[Any] = []
     try:
-        second = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-        yield cluster.address, lambda: cluster.remove_node(second, allow_graceful=False)
+        yield (
+            cluster.address, lambda: second.append(cluster.add_node(**node)),
+            lambda: cluster.remove_node(second.pop(), allow_graceful=False),
+        )  # fmt: skip
     finally:
         cluster.shutdown()
 

@@ -1,10 +1,9 @@
 """Between a run and its ensemble: which trials become members, and what they may cost."""
 
-import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from shardwise.core.state import dump_state
 from shardwise.core.units import format_duration, format_size
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import MeanCombiner
-from shardwise.ensemble.select import MEMBERS, Choice, Cost, Limits, Pool, Selection, Way, parts
+from shardwise.ensemble.select import Choice, Cost, Limits, Pool, Selection, Way, parts
 from shardwise.ensemble.stack import Stack
 from shardwise.ensemble.stacking import StackCombiner
 from shardwise.models.families import load_model
@@ -28,6 +27,7 @@ from shardwise.stats.metrics import Metric, loss_of
 from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import FLOATS
+from shardwise.train.postprocess import Joint
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run
@@ -35,6 +35,8 @@ from shardwise.train.sealed import Team
 
 CONTENDERS = 8  # trials from which members are chosen, the best ones
 ROWS = 20_000  # by which weights are chosen
+USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
+PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share
 CORES = 2  # of the machine for which a throughput is promised
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: manifest and timing are not known to the last digit
@@ -63,13 +65,14 @@ class Ensemble:
         key = unit_key(FORMAT, folders, weights, *([] if self.stack is None else [self.stack.to_json()]))
         return Team([fold for _, fold, _ in self.members], combiner.combine, key)
 
-    def of_trials(self) -> tuple[list[TrialResult], Callable[[Iterable[np.ndarray]], np.ndarray]]:
-        """Its trials, and what makes one prediction of one of each of them, as out of fold."""
+    @property
+    def joint(self) -> Joint:
+        """Its trials, for what is told of it out of fold."""
         trials = list({trial.number: trial for trial, _, _ in self.members}.values())
         if self.stack is not None:
-            return trials, replace(self.stack, groups=tuple(range(len(trials)))).combine
+            return Joint(trials, replace(self.stack, groups=tuple(range(len(trials)))).combine)
         weights = [sum(weight for trial, _, weight in self.members if trial is each) for each in trials]
-        return trials, MeanCombiner(weights).combine
+        return Joint(trials, MeanCombiner(weights).combine)
 
 
 class Choosing:
@@ -102,12 +105,12 @@ class Choosing:
         if not ranked[0].complete or ranked[0].candidate.family == "baseline":
             return self.single(ranked[0])
         contenders = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:CONTENDERS]
-        limits = self.limits()
-        selection = Selection(
-            self._pool(contenders), self.loss, self._prepared.target, limits,
-            members=MEMBERS if len(contenders) > 1 else 1,
-        )  # fmt: skip
-        choice = selection.choose()
+        pool, limits = self._pool(contenders), self.limits()
+        choice = Selection(pool, self.loss, self._prepared.target, limits).choose()
+        if self._run.config.min_throughput is None:  # speed is given up where it costs too much
+            free = Selection(pool, self.loss, self._prepared.target, replace(limits, batch_s=math.inf)).choose()
+            if not choice.fits or choice.way.loss - free.way.loss > PRICE * abs(choice.way.loss):
+                choice = free
         return self._ensemble(choice, contenders, limits)
 
     def loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
@@ -167,9 +170,8 @@ class Choosing:
         config = self._run.config
         states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
         size = config.max_size_bytes - sum(len(dump_state(state)) for state in states)
-        row_s = math.inf
-        if config.min_throughput:
-            row_s = CORES / config.min_throughput - encode_s(self._prepared.recipe.features)
+        throughput = USUAL_THROUGHPUT if config.min_throughput is None else config.min_throughput
+        row_s = CORES / throughput - encode_s(self._prepared.recipe.features) if throughput else math.inf
         alone_s = math.inf
         if config.max_latency_s is not None:
             alone_s = SPARE * config.max_latency_s - self._base_s()
@@ -234,7 +236,7 @@ class Choosing:
 
 
 def _finite(limits: Limits) -> dict[str, float]:
-    return json.loads(json.dumps({k: v for k, v in vars(limits).items() if math.isfinite(v)}))
+    return {name: value for name, value in vars(limits).items() if math.isfinite(value)}
 
 
 def _median_s(calls: Sequence[Any]) -> float:

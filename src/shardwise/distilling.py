@@ -67,13 +67,13 @@ class Distilling:
 
     def _answers(self, ensemble: Ensemble) -> Mapping[int, np.ndarray]:
         """Of the teachers for the rows of each fold, out of fold."""
-        trials, combine = ensemble.of_trials()
+        joint = ensemble.joint
 
         def parts(place: int) -> Iterable[np.ndarray]:
-            return (self.choosing.out_of_fold(trial.folds[place]) for trial in trials)
+            return (self.choosing.out_of_fold(trial.folds[place]) for trial in joint.trials)
 
         evaluations = enumerate(self.prepared.splitter.folds())
-        return {evaluation.valid[0]: combine(parts(place)) for place, evaluation in evaluations}
+        return {evaluation.valid[0]: joint.combine(parts(place)) for place, evaluation in evaluations}
 
     def _fitted(
         self, ensemble: Ensemble, best: TrialResult, answers: Mapping[int, np.ndarray], left_s: float

@@ -14,7 +14,7 @@ from typing import Any
 
 from shardwise.choosing import Choosing, Ensemble
 from shardwise.compute.base import NotYet
-from shardwise.compute.ceiling import crowd
+from shardwise.compute.ceiling import cpu_quota, crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
@@ -26,6 +26,7 @@ from shardwise.distilling import Distilling
 from shardwise.ensemble.select import MEMBERS
 from shardwise.models.families import load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
+from shardwise.refitting import can_refit, refit_s, refitted
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.report.page import write_report
@@ -191,7 +192,7 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
             yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves)
 
 
-def _reserve_s(run: Run, search: Search, *, first: bool = False, students: bool = True) -> float:
+def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = True) -> float:
     """Seconds to keep for the choice of members, the sealed test of the models so far, the package and the report.
 
     While none is trained the time for the test is what it may be; the first one keeps time for itself, see `FitTask`.
@@ -201,9 +202,15 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False, students: bool 
     trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    students_s = max((fold.seconds for trial in trained for fold in trial.folds), default=0.0)
-    student_s = STUDENT_FITS * students_s if run.config.distill and students else 0.0
-    return _report_s(search) + CHOICE_S * crowd() + search.seal_s + student_s + min(most_s, test_s)
+    after_s = _refits_s(run, search, trained) if refits else 0.0
+    return _report_s(search) + CHOICE_S * crowd() + search.seal_s + after_s + min(most_s, test_s)
+
+
+def _refits_s(run: Run, search: Search, trained: Sequence[TrialResult]) -> float:
+    """Seconds that fits take after the trials: of a student, or of members on all rows."""
+    if run.config.distill:
+        return STUDENT_FITS * max((fold.seconds for trial in trained for fold in trial.folds), default=0.0)
+    return refit_s(rank(trained)[:MEMBERS], cpu_quota()) if can_refit(run, search.prepared) else 0.0
 
 
 def _report_s(search: Search) -> float:
@@ -322,11 +329,13 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     """The ensemble of the run, or its student, and what is done with its answers; all by out-of-fold predictions."""
     choosing, prepared = search.choosing(run), search.prepared
     chosen = choosing.choose(search.trials)
+    left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
     if run.config.distill:
-        left_s = run.deadline.remaining_s() - _reserve_s(run, search, students=False)
         chosen = Distilling(run, prepared, choosing, rank(search.trials)).student(chosen, left_s)
+    else:
+        chosen = refitted(run, prepared, choosing, chosen, left_s)
     _tell(run, search, chosen.findings)
-    seen = out_of_fold(run, prepared, *chosen.of_trials())
+    seen = out_of_fold(run, prepared, chosen.joint)
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
     return replace(chosen, loss=chosen.loss - after.gain), after
 

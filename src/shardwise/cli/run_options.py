@@ -60,7 +60,7 @@ _OPTIONS = (
     click.option("--join", "joins", multiple=True, metavar="LINE", help="'PATH on KEY [at TIME] [prefix P]'."),
     click.option("--max-size", help="Most that the package may take, like 50MB, which it is unless given."),
     click.option("--max-latency", help="Most time that a row alone may take, like 1ms."),
-    click.option("--min-throughput", type=int, help="Least rows/s of two cores in a batch; 100000 unless given."),
+    click.option("--min-throughput", type=int, help="Least rows/s of two cores in a batch."),
     click.option("--distill", is_flag=True, default=None, help="One model that learns the ensemble's answers."),
     click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped."),
     click.option("--engineer", help="auto or none: whether features of two columns are added where they pay."),

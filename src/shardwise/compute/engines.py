@@ -67,9 +67,9 @@ def worker_memory_bytes(engine: str, address: str | None) -> int | None:
 
     Raises `ConfigError` as `make_executor` does.
     """
-    check_engine(engine, address)
     if engine != "ray" or address is None:
         return None
+    check_engine(engine, address)
     from shardwise.compute.on_ray import cpu_memory_bytes
 
     return cpu_memory_bytes(address)

@@ -73,7 +73,7 @@ class Caller:
             content |= {"path": [*map(str, sys.path)], "folder": os.getcwd()}
         return json.dumps(content).encode() + b"\n"
 
-    def message(self, task: Callable[[Any], Any], item: object) -> bytes:
+    def message(self, task: Callable[..., Any], item: object) -> bytes:
         """Raises `TaskFailed` for what cannot be pickled or is too large to be anything but data."""
         try:
             content = pickle.dumps((task, item), pickle.HIGHEST_PROTOCOL)
@@ -147,7 +147,7 @@ def answer(message: bytes) -> bytes:
     return _run(task, item, limit_bytes)
 
 
-def load(message: bytes) -> tuple[Callable[[Any], Any], Any, int]:
+def load(message: bytes) -> tuple[Callable[..., Any], Any, int]:
     """The task, its item, and how large a result may be, on the worker; makes the process what the caller needs.
 
     Raises `ConfigError` for other versions than the caller's, `TaskFailed` for code that is not there.

@@ -58,7 +58,6 @@ class PartitionOptions:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        choose_shuffle(self.engine)
         check_engine(self.engine, self.address)
         if self.compression not in COMPRESSIONS:
             raise ConfigError(

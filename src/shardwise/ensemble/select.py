@@ -158,7 +158,7 @@ class Selection:
     def _cheapest(self) -> Choice:
         def over(number: int) -> float:
             cost = self._pool.costs[number]
-            return max(getattr(cost, name) / getattr(self._limits, name) for name in _LIMITED)
+            return max(float(getattr(cost, name) / getattr(self._limits, name)) for name in _LIMITED)
 
         number = min(range(len(self._pool.costs)), key=over)
         way = Way(
@@ -229,7 +229,8 @@ class Selection:
     def _gains(self, prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
         """By how much the loss is lower than that of the reference, on each part."""
         pool = self._pool
-        return pool.losses(self._loss, reference, pool.part) - pool.losses(self._loss, prediction, pool.part)
+        before, after = (pool.losses(self._loss, answers, pool.part) for answers in (reference, prediction))
+        return np.asarray(before - after)
 
 
 def _error(gains: np.ndarray) -> float:

@@ -157,9 +157,10 @@ class Boosting:
 
     def __init__(
         self, booster: lgb.Booster, metrics: Look | None, curve: Stop, report: Callable[[int, float], bool],
-        *, update: Update,
+        *, update: Update, go_on: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._booster = booster
+        self._go_on = go_on
         self._update = update
         self._metrics = metrics
         self._curve = curve
@@ -195,7 +196,9 @@ class Boosting:
         if step == self._done:  # nothing was added
             return True
         self._done = step
-        return self._metrics is None or self._point(step, *self._metrics(self._booster))
+        if self._metrics is None:
+            return self._go_on()
+        return self._point(step, *self._metrics(self._booster))
 
     def _point(self, step: int, loss: float, watched: float) -> bool:
         self.points.append((loss, watched))

@@ -209,7 +209,7 @@ class Trees:
             stopped = not run.report(step, loss)
             return not stopped
 
-        boosting = Boosting(booster, metrics, curve, report, update=update)
+        boosting = Boosting(booster, metrics, curve, report, update=update, go_on=run.go_on)
         sampling = keeper.sampling
 
         def begin(rounds: int) -> None:

@@ -144,7 +144,7 @@ class _Space:
             np.negative(here, out=here)
             lowest = np.bitwise_or(np.bitwise_and(lowest, ~here), masks[number])
             place = np.bitwise_or(np.bitwise_and(place, ~here), np.bitwise_and(here, np.uint8(number)))
-        found = _FIRST_BIT[lowest]
+        found: np.ndarray = _FIRST_BIT[lowest]
         found += np.multiply(place, 8, dtype=np.int64)
         return found
 
@@ -229,7 +229,7 @@ def _group(held: Sequence[tuple[int, _Parsed]]) -> _Group:
 
 
 def _is_categorical(tree: _Parsed) -> np.ndarray:
-    return (tree.decision & _CATEGORICAL) != 0
+    return np.asarray((tree.decision & _CATEGORICAL) != 0)
 
 
 def _numbers(
@@ -253,7 +253,7 @@ def _as_float32(thresholds: np.ndarray) -> np.ndarray:
     """The largest float32 numbers that are not above: for float32 x the same comparison."""
     rounded = thresholds.astype(np.float32)
     above = rounded.astype(np.float64) > thresholds
-    return np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+    return np.asarray(np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded))
 
 
 def _categories(

@@ -144,7 +144,7 @@ def forecast(sizes: Sizes, budget: Budget, known: Knowledge) -> Forecast:
     return Forecast(
         workers=fits.workers, stages=tuple(parts), time_s=time_s, memory_bytes=highest,
         disk_bytes=sum(stages.disk_bytes(sizes).values()), trials=len(fits.chosen), told=told,
-        members=fits.choice.size, member_bytes=fits.member_bytes,
+        members=fits.most_members, member_bytes=fits.member_bytes,
     )  # fmt: skip
 
 
@@ -183,8 +183,12 @@ class _Fits:
     @property
     def member_bytes(self) -> int:
         """Of each member of a gang; 0 where there is none."""
-        families = frozenset(c.family for c in self.chosen) & self.choice.families
-        return gangs.member_bytes(self.sizes, self.choice.size, families) if families else 0
+        families = frozenset(c.family for c in self.chosen if self.members(c) > 1)
+        return gangs.member_bytes(self.sizes, self.most_members, families) if families else 0
+
+    @property
+    def most_members(self) -> int:
+        return max(self.members(candidate) for candidate in self.chosen)
 
     def seconds(self, candidate: Candidate) -> float:
         law, terms = self.terms(candidate)

@@ -27,7 +27,8 @@ def what_answers(told: Record) -> str:
     way = next(way for way in told["judged"] if way["kind"] == kind)
     trials = ", ".join(map(str, way["trials"]))
     of = f", {trials}" if len(way["trials"]) == 1 else f" of trials {trials}"
-    return f"{NAMES[kind]}{of}: {plural(told['models'], 'model')}"
+    how = ", on all rows" if told.get("refitted") else ""
+    return f"{NAMES[kind]}{of}: {plural(told['models'], 'model')}{how}"
 
 
 def _judged(way: Record) -> str:

@@ -60,7 +60,8 @@ class Conformal:
         self._floor = 0.0 if target.task is Task.COUNT else -np.inf
         self.rows = rows
         self._ranks, self._scores = ranks, scores
-        self._knots, self._heights = scale or (np.empty(0), np.empty(0))
+        empty: np.ndarray = np.empty(0)
+        self._knots, self._heights = scale or (empty, empty)
 
     @classmethod
     def fit(cls, target: Target, y: np.ndarray, prediction: np.ndarray, parts: np.ndarray) -> Self | None:

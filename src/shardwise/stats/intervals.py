@@ -108,7 +108,7 @@ def interval_around(
                 effective_rows(pairs.weight[pairs.y > 0.5]) / share,
                 effective_rows(pairs.weight[pairs.y <= 0.5]) / share,
             ]
-            low, high = auc_ends(value, *sides, tail=tail)
+            low, high = auc_ends(value, sides[0], sides[1], tail)
             found = Interval(value, float(np.fmin(found.low, low)), float(np.fmax(found.high, high)))
         return found
 

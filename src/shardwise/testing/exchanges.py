@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+import shardwise
 from shardwise.compute.exchange.base import ExchangeJob, Gather, Parcel, Spread
 from shardwise.core.errors import SchemaError, ShardwiseError
+from shardwise.testing.tables import people
 
 KEYS = 5
 _MEGABYTE = 1_000_000
@@ -89,6 +92,18 @@ class ReadsOnce:
         if key == 1:
             _die_once(self.marker)
         return words(key, iter([*first, *contents]))
+
+
+def assert_same_files(engine: str, folder: Path) -> None:
+    """A table that an engine partitions, in two levels, comes out byte by byte as one process writes it."""
+    pq.write_table(people(3_000), folder / "people.parquet", row_group_size=700)
+    files = []
+    for name in ("local", engine):
+        by = ["range:age:2", "hash:city:3"]
+        workers = {} if name == "local" else {"workers": 2}
+        shardwise.partition(folder / "people.parquet", folder / name, by, engine=name, **workers)
+        files.append({path.name: path.read_bytes() for path in (folder / name).iterdir()})
+    assert files[0] == files[1]
 
 
 # -- laws ------------------------------------------------------------------------------------------------------------

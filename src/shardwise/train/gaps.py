@@ -8,6 +8,7 @@ that are there, so nothing is trained again).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,6 @@ def member_scores(
 
     Members for which there is no time, `least_left_s` seconds before the end, are left out.
     """
-    folds = prepared.splitter.folds()
     found = []
     for trial, result, weight in members:
         if run.deadline.remaining_s() < least_left_s:
@@ -45,14 +45,21 @@ def member_scores(
         model = load_model(run.model(result.folder))
         scores = [
             _score(model, DiskRows(rows / FLOATS, prepared.recipe.features, numbers), metric, prepared.target.quantile)
-            for rows, numbers in (
-                (prepared.fold_rows_folders[result.fold], folds[result.fold].train), (prepared.rows, (TEST,)),
-            )
-        ]  # fmt: skip
-        valid = -result.loss if metric.greater_is_better else result.loss
+            for rows, numbers in (_learned(prepared, result), (prepared.rows, (TEST,)))
+        ]
+        loss = result.loss if np.isfinite(result.loss) else trial.loss  # learned all rows: its folds'
+        valid = -loss if metric.greater_is_better else loss
         found.append({"trial": trial.number, "fold": result.fold, "weight": weight, "train": scores[0], "valid": valid,
                       "test": scores[1]})  # fmt: skip
     return found
+
+
+def _learned(prepared: Prepared, result: FoldResult) -> tuple[Path, tuple[int, ...]]:
+    """Where the rows lie that a model learned, and their folds: those of its evaluation, or all that are not sealed."""
+    folds = prepared.splitter.folds()
+    if result.fold < len(folds):
+        return prepared.fold_rows_folders[result.fold], folds[result.fold].train
+    return prepared.rows, tuple(sorted({fold for each in folds for fold in (*each.train, *each.valid)}))
 
 
 def _score(model: Model, rows: DiskRows, metric: Metric, quantile: float) -> float | None:
@@ -72,7 +79,7 @@ def _score(model: Model, rows: DiskRows, metric: Metric, quantile: float) -> flo
 
 def nested_loss(trials: Sequence[TrialResult]) -> float | None:
     """Loss of the trials that are chosen, for each fold, by the other folds; None with few folds, or one trial."""
-    usable = [trial for trial in rank(trials) if trial.complete]
+    usable = [trial for trial in rank(trials) if trial.complete and trial.candidate.family != "baseline"]
     folds = [fold.fold for fold in usable[0].folds] if usable else []
     losses = np.array([[fold.loss for fold in trial.folds] for trial in usable])
     if len(usable) < 2 or len(folds) < LEAST_FOLDS or not np.isfinite(losses).all():
@@ -90,7 +97,7 @@ def nested_findings(metric: Metric, trials: Sequence[TrialResult], test_rows: in
         return []
     sign = -1.0 if metric.greater_is_better else 1.0
     best, honest = sign * rank(trials)[0].loss, sign * nested
-    count = sum(trial.complete for trial in trials)
+    count = sum(trial.complete and trial.candidate.family != "baseline" for trial in trials)
     text = (
         f"The best of {count} trials has {metric.name} {best:.5g} on the rows by which it was chosen; trials chosen "
         f"without the rows that score them have {honest:.5g}."

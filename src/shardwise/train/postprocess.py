@@ -31,6 +31,14 @@ PARTS = 5  # of a hold-out, where there are no folds
 LEVEL = 0.9  # confidence level that the report tells of
 
 
+@dataclass(frozen=True)
+class Joint:
+    """Trials that answer together; `combine` makes one prediction of one of each, in their order."""
+
+    trials: Sequence[TrialResult]
+    combine: Callable[[Iterable[np.ndarray]], np.ndarray]
+
+
 @dataclass(frozen=True, kw_only=True)
 class OutOfFold:
     """Labels `(rows,)`, predictions of models that have not seen the row, weights (None: all 1), and the fold of each
@@ -64,23 +72,20 @@ class PostProcess:
         return prediction if self.calibrator is None else self.calibrator.apply(prediction)
 
 
-def out_of_fold(
-    run: Run, prepared: Prepared, trials: Sequence[TrialResult], combine: Callable[[Iterable[np.ndarray]], np.ndarray]
-) -> OutOfFold:
-    """What trials together predict for the rows on which they were validated; `combine` makes one prediction of one of
-    each trial.
+def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
+    """What trials together predict for the rows on which they were validated.
 
     Of a forward chain, of which the last fold alone is in the package, the folds before count too.
     """
     folds = prepared.splitter.folds()
     ys, predictions, weights, parts = [], [], [], []
-    for number in sorted(set.intersection(*({result.fold for result in trial.folds} for trial in trials))):
+    for number in sorted(set.intersection(*({result.fold for result in trial.folds} for trial in joint.trials))):
         rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, folds[number].valid)
         if not rows.n_rows:
             continue
-        results = [next(each for each in trial.folds if each.fold == number) for trial in trials]
+        results = [next(each for each in trial.folds if each.fold == number) for trial in joint.trials]
         ys.append(rows.target())
-        predictions.append(combine(np.load(run.model(each.folder).parent / "valid.npy") for each in results))
+        predictions.append(joint.combine(np.load(run.model(each.folder).parent / "valid.npy") for each in results))
         weights.append(rows.weight())
         parts.append(np.full(len(ys[-1]), number))
     if not ys:

@@ -102,7 +102,7 @@ def _halves(batch: pa.RecordBatch, splitter: Splitter) -> np.ndarray:
     """Which half each row is in, `(rows,)`; groups are not torn apart: their rows would tell each other's fold."""
     if isinstance(splitter, GroupSplitter):
         return np.asarray(mix(hash_column(batch.column(splitter.group)), 3) % np.uint64(2)).astype(np.int64)
-    return np.random.default_rng(derive_seed(0, "halves")).integers(0, 2, batch.num_rows)
+    return np.asarray(np.random.default_rng(derive_seed(0, "halves")).integers(0, 2, batch.num_rows))
 
 
 def _adversarial(X: np.ndarray, is_test: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

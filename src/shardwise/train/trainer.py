@@ -45,7 +45,8 @@ class FitUnit:
     a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
     its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
     Where `forgiving`, a candidate that cannot be trained is a result and no error. `teacher`: the folder of an
-    ensemble's answers (`data.rows_soft`) that are learned in the place of labels.
+    ensemble's answers (`data.rows_soft`) that are learned in the place of labels. Of a `fold` without validation rows
+    the loss is NaN.
     """
 
     trial: int

@@ -25,7 +25,12 @@ def ray_exchange(job: ExchangeJob[Any], asked: Asked) -> list[Any]:
         parcels = data.from_items(messages, override_num_blocks=len(messages)).map_batches(_spread, batch_size=1)
         grouped = parcels.groupby("key", num_partitions=min(job.keys, 4 * session.slots))
         try:
-            rows = grouped.map_groups(_Gathered(caller.message(job.gather, None)), batch_format="pyarrow").take_all()
+            gathered = _Gathered(caller.message(job.gather, None))
+
+            def gather(group: pa.Table) -> pa.Table:
+                return gathered(group)
+
+            rows = grouped.map_groups(gather, batch_format="pyarrow").take_all()
         except Exception as error:
             raise (error_in(str(error)) or error) from error
     return [read_answer(row["result"]) for row in sorted(rows, key=lambda row: row["key"])]

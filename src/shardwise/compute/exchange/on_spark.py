@@ -57,6 +57,6 @@ class _Gathered:
 
     def __call__(self, pairs: Iterable[_Pair]) -> Iterator[Any]:
         with errors_as_text():
-            gather: Any = load(self.message)[0]
+            gather = load(self.message)[0]
             for key, group in groupby(pairs, key=lambda pair: pair[0][0]):
                 yield gather(key, map(itemgetter(1), group))

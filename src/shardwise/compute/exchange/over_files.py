@@ -34,10 +34,8 @@ def over_files(job: ExchangeJob[Any], executor: Executor) -> list[Any]:
     bundles = min(job.keys, BUNDLES * executor.slots)
     bounds = [job.keys * number // bundles for number in range(bundles + 1)]
     gather = _GatherTask(job.gather, job.scratch, len(places))
-    results: list[Any] = []
-    for outcome in stream(executor, gather, list(pairwise(bounds)), ordered=True, retries=RETRIES):
-        results += outcome.unwrap()
-    return results
+    gathered = stream(executor, gather, list(pairwise(bounds)), ordered=True, retries=RETRIES)
+    return [result for bundle in gathered for result in bundle.unwrap()]
 
 
 def exchange_by(engine: str, job: ExchangeJob[Any], asked: Asked) -> list[Any]:
