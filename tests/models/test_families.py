@@ -16,7 +16,7 @@ TARGET = tiny_target(Task.BINARY)
 def test_an_unknown_family_names_the_nearest_or_all() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'trees'"):
         build("tree", TARGET, FEATURES, {})
-    with pytest.raises(ConfigError, match="baseline, linear, neural, trees"):
+    with pytest.raises(ConfigError, match="adaboost, baseline, forest, linear, neural, svm, trees"):
         build("zzz", TARGET, FEATURES, {})
 
 
@@ -38,7 +38,7 @@ def test_loading_checks_family_and_format(tmp_path: Path) -> None:
     assert type(load_model(tmp_path / "model")) is FAMILIES["baseline"]
     path = tmp_path / "model" / "model.json"
     content = json.loads(path.read_text())
-    for change, message in (({"family": "forest"}, "forest"), ({"format": 99}, "99"), ({"target": None}, "damaged")):
+    for change, message in (({"family": "wood"}, "wood"), ({"format": 99}, "99"), ({"target": None}, "damaged")):
         path.write_text(json.dumps({**content, **change}))
         with pytest.raises(PackageError, match=message):
             load_model(tmp_path / "model")

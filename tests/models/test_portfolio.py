@@ -7,7 +7,7 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.models.families import build
 from shardwise.models.neural import model
-from shardwise.models.portfolio import LARGE_ROWS, portfolio
+from shardwise.models.portfolio import ASKED, LARGE_ROWS, portfolio
 
 FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
 REGRESSION = Target(column="y", task=Task.REGRESSION)
@@ -35,8 +35,26 @@ def test_logarithms_are_learned_of_targets_that_have_one() -> None:
 
 def test_families_restrict_and_an_unknown_one_is_an_error() -> None:
     assert [c.family for c in portfolio(REGRESSION, FEATURES, 100, ["linear"])] == ["baseline", "linear"]
-    with pytest.raises(ConfigError, match="linear, neural, trees"):
+    with pytest.raises(ConfigError) as caught:
         portfolio(REGRESSION, FEATURES, 100, ["tree"])
+    assert "linear, neural, svm, trees" in caught.value.hint
+
+
+@pytest.mark.parametrize("family", ["forest", "adaboost", "svm"])
+def test_other_families_come_when_they_are_asked_for(family: str) -> None:
+    classes = Target(column="y", task=Task.BINARY, classes=(0, 1))
+    assert all(candidate.family != family for candidate in portfolio(classes, FEATURES, 1000))
+    asked = [candidate for candidate in portfolio(classes, FEATURES, 1000, [family]) if candidate.family != "baseline"]
+    assert {candidate.family for candidate in asked} == {family}
+    assert [dict(candidate.params) for candidate in asked] == [dict(params) for params in ASKED[family]]
+    for candidate in asked:
+        build(family, classes, FEATURES, candidate.params)
+
+
+def test_a_family_that_does_not_learn_the_task_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="adaboost models do not learn regression") as caught:
+        portfolio(REGRESSION, FEATURES, 1000, ["trees", "adaboost"])
+    assert caught.value.hint == "Allowed: baseline, forest, linear, neural, svm, trees."
 
 
 def test_networks_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

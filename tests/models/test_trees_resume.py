@@ -9,6 +9,7 @@ import pytest
 from shardwise.core.target import Task
 from shardwise.models import trees, trees_resume
 from shardwise.models.base import FitRun
+from shardwise.models.families import build, save_model
 from shardwise.models.trees import Trees
 from shardwise.models.trees_resume import Keeper, Progress, read_progress, write_progress
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
@@ -74,6 +75,39 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(
     assert curves["again"] == curves["whole"]
     assert again._text == whole._text
     assert not (tmp_path / "kept").exists()
+
+
+OTHERS: list[tuple[str, Task, dict[str, Any]]] = [
+    ("forest", Task.BINARY, {}),
+    ("forest", Task.MULTICLASS, {"extra_trees": True, "subsample": 1.0}),
+    ("forest", Task.REGRESSION, {"subsample": 1.0, "max_features": 0.5}),
+    ("adaboost", Task.BINARY, {}),
+    ("adaboost", Task.MULTICLASS, {"subsample": 0.7}),
+]
+
+
+@pytest.mark.parametrize(("family", "task", "params"), OTHERS)
+def test_other_families_of_trees_go_on_to_the_same_bytes(
+    tmp_path: Path, family: str, task: Task, params: dict[str, Any]
+) -> None:
+    rows = on_disk(tmp_path / "rows", tiny_table(task, 2000), reads="bins")
+
+    def fit_until(last: int, kept: Path | None) -> dict[str, bytes]:
+        def report(step: int, _loss: float) -> bool:
+            if step == last:
+                raise Killed
+            return True
+
+        model = build(family, tiny_target(task), FEATURES, {"n_estimators": 23, "num_leaves": 15, **params})
+        model.fit(*rows, FitRun(seed=1, report=report, checkpoint=kept))
+        save_model(family, model, tmp_path / "model")
+        return {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+
+    whole = fit_until(0, None)
+    with pytest.raises(Killed):
+        fit_until(13, tmp_path / "kept")
+    assert (tmp_path / "kept").exists()
+    assert fit_until(0, tmp_path / "kept") == whole
 
 
 def test_without_validation_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

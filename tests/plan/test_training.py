@@ -72,3 +72,26 @@ def test_a_large_model_gets_a_process_of_its_own_only_under_a_ceiling() -> None:
     assert (held.slots, held.processes) == (1, 1)
     small = training.place(sizes(train_rows=50_000, folds=5), workers=None, cpus=4, ceiling_bytes=None)
     assert (small.slots, small.processes, small.threads) == (4, 4, 1)
+
+
+def test_all_trees_of_a_forest_are_grown() -> None:
+    forest = Candidate(family="forest", params={"n_estimators": 200, "num_leaves": 310})
+    best = training.rounds_of(forest, Candidate(family="trees"), 50.0, POWERS)
+    assert best == 200
+    assert training.grown(forest, best) == 2000
+    law, terms = training.unit_terms(forest, sizes(train_rows=20_000), best)
+    assert law == "trees"
+    assert terms["rounds"] == pytest.approx(0.2)
+
+
+def test_stages_of_adaboost_are_rounds_of_trees() -> None:
+    slow, fast = (Candidate(family="adaboost", params={"learning_rate": rate}) for rate in (0.1, 0.5))
+    first = Candidate(family="trees")
+    assert training.rounds_of(slow, first, 100.0, POWERS) > training.rounds_of(fast, first, 100.0, POWERS)
+
+
+def test_a_kernel_costs_its_columns() -> None:
+    linear, wide = (Candidate(family="svm", params={"kernel": kernel}) for kernel in ("linear", "rbf"))
+    laws = [training.unit_terms(candidate, sizes(train_rows=20_000), 0.0) for candidate in (linear, wide)]
+    assert [law for law, _ in laws] == ["linear", "linear"]
+    assert laws[1][1]["cells"] > 10 * laws[0][1]["cells"]

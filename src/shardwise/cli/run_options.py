@@ -43,7 +43,9 @@ _OPTIONS = (
     click.option("--drop", multiple=True, metavar="COL,...", help="Columns to leave out."),
     click.option("--kind", "kinds", multiple=True, metavar="COL=KIND", help="number, category, text, date or ignore."),
     click.option("--type", "types", multiple=True, metavar="COL=TYPE", help="Arrow type of a column of a text file."),
-    click.option("--families", multiple=True, help="Model families to try: baseline, linear, trees, neural."),
+    click.option(
+        "--families", multiple=True, help="Model families: baseline, linear, trees, forest, adaboost, svm, neural."
+    ),
     click.option(
         "--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family."
     ),
@@ -61,6 +63,7 @@ _OPTIONS = (
     click.option("--min-throughput", type=int, help="Least rows/s of two cores in a batch."),
     click.option("--distill", is_flag=True, default=None, help="One model that learns the ensemble's answers."),
     click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped."),
+    click.option("--engineer", help="auto or none: whether features of two columns are added where they pay."),
 )
 
 

@@ -19,6 +19,7 @@ from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
 
 SELECT = ("auto", "none", "strict")
+ENGINEER = ("auto", "none")
 RUNGS = ("rounds", "partitions")
 PARALLEL = ("auto", "none", "data")
 SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
@@ -38,7 +39,8 @@ class RunConfig:
     `engine` runs the tasks (local, ray, dask, spark), at `address` where a cluster is there already.
     `parallel` says whether one model is fitted by several workers: `data` (each has a share of the rows), `none`, or
     `auto`, which chooses by the number of rows and the engine and says why.
-    `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing.
+    `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing, and
+    `engineer` whether features of two columns are tried and kept where they pay.
     `sampler` proposes what is tried after the default candidates, `pruner` says which trials are given up early, on
     `rungs` of boosting rounds or of partitions;
     `space` narrows or extends what a family searches (`tune.spaces`), `per_second` weighs improvement against what it
@@ -90,6 +92,7 @@ class RunConfig:
     aggregates: tuple[AggregateSpec, ...] = ()
     joins: tuple[JoinSpec, ...] = ()
     select: str = "auto"
+    engineer: str = "none"
     # what is served
     max_size: str = "50MB"
     max_latency: str | None = None
@@ -198,6 +201,8 @@ def _check(config: RunConfig) -> None:
         raise ConfigError(f"there is no device {config.device!r}", hint=nearest(config.device, DEVICES))
     if config.select not in SELECT:
         raise ConfigError(f"select is {config.select!r}", hint=nearest(config.select, SELECT))
+    if config.engineer not in ENGINEER:
+        raise ConfigError(f"engineer is {config.engineer!r}", hint=nearest(config.engineer, ENGINEER))
     if config.rungs not in RUNGS:
         raise ConfigError(f"there are no rungs of {config.rungs!r}", hint=nearest(config.rungs, RUNGS))
     if config.rungs == "partitions" and config.pruner == "curve":

@@ -41,7 +41,8 @@ class Number(ProfileOnly):
         grid = _grid(profile)
         low, high = _extremes(profile, grid)
         offset, unit = affine(profile, grid, low, high)
-        features = [_describe(column, profile, grid / unit - offset, unit)]
+        known = profile.std and np.isfinite(profile.std) and profile.std > 0
+        features = [describe(column, column, grid / unit - offset, float(profile.std) / unit if known else 1.0)]
         if min(profile.nulls, profile.count - profile.nulls) >= max(10, 0.002 * profile.count):
             flag = Feature(name=f"{column}:missing", source=column, kind=FeatureKind.FLAG, redundant=True)
             features.append(flag)
@@ -154,18 +155,19 @@ def _extremes(profile: ColumnProfile, grid: np.ndarray) -> tuple[float, float]:
     return bounds[0], bounds[1]
 
 
-def _describe(column: str, profile: ColumnProfile, grid: np.ndarray, unit: float) -> Feature:
-    """Clip at the outer half per cent, centre and scale by what is left; a spike elsewhere keeps the whole range."""
+def describe(name: str, source: str, grid: np.ndarray, std: float) -> Feature:
+    """The feature whose quantiles are `grid`: clip at the outer half per cent, centre and scale by what is left; a
+    spike elsewhere keeps the whole range, scaled by `std`."""
     ordered = np.sort(grid)
     low, high = np.interp([0.005, 0.995], np.linspace(0.0, 1.0, len(ordered)), ordered)
     clipped = np.clip(ordered, low, high)
     center, scale = float(clipped.mean()), float(clipped.std())
     if not scale > 0:
         low, high = -np.inf, np.inf
-        scale = float(profile.std) / unit if profile.std and np.isfinite(profile.std) and profile.std > 0 else 1.0
+        scale = std
     return Feature(
-        name=column,
-        source=column,
+        name=name,
+        source=source,
         kind=FeatureKind.NUMBER,
         low=float(low),
         high=float(high),

@@ -24,6 +24,7 @@ from shardwise.features.aggregate_plan import plan_aggregates
 from shardwise.features.base import Transformer
 from shardwise.features.category import Category, is_numeric
 from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile, transformers_for
+from shardwise.features.combine import Arithmetic, ByCategory, Cross
 from shardwise.features.dates import Calendar
 from shardwise.features.encoding import TargetEncoding
 from shardwise.features.numeric import Number
@@ -44,6 +45,9 @@ TRANSFORMERS: dict[str, type[Any]] = {
     "date": Calendar,
     "text": Text,
     "aggregate": Aggregate,
+    "arithmetic": Arithmetic,
+    "cross": Cross,
+    "by_category": ByCategory,
 }
 
 
@@ -219,6 +223,14 @@ class Recipe:
         copy.joins = self.joins
         whys = {feature.source: reasons[feature.name] for feature in self.features if feature.name in reasons}
         copy.rejected = {**self.rejected, **{name: why for name, why in whys.items() if name not in copy._read}}
+        copy._lay_out()
+        return copy
+
+    def extended(self, steps: Sequence[Mapping[str, Any]]) -> "Recipe":
+        """A copy with more fitted steps after its own, each with its `kind` and `content` as in `state`."""
+        copy = Recipe.__new__(Recipe)
+        copy._steps = (*self._steps, *((step["kind"], _load(step)) for step in steps))
+        copy.rejected, copy.joins = dict(self.rejected), self.joins
         copy._lay_out()
         return copy
 

@@ -1,7 +1,8 @@
 """The boosting loop: one round, one look at the validation rows, one report; when to stop, and which round was best."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import lightgbm as lgb
 import numpy as np
@@ -14,6 +15,7 @@ from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_soft import Update
 
 _IDLE_ROUNDS = 10  # rounds in a row that found no split: with sampling the next one may
+LEAST_FALL = 0.001
 _OWN = "own_loss"  # the name of a loss that LightGBM does not compute
 _DIGITS = 12  # sums over threads differ in the last digits
 
@@ -87,6 +89,7 @@ class Metrics:
         return self._joint({"offset": mean}, self._total)["offset"]
 
 
+Look = Callable[[lgb.Booster], tuple[float, float]]  # (the task's loss, what is watched) on the validation rows
 Joint = Callable[
     [Mapping[str, float], float], Mapping[str, float]
 ]  # means over some rows, and their weight -> over all
@@ -124,11 +127,36 @@ class Curve:
         return step - self.best_round < self._rounds + self._share * self.best_round
 
 
+class Plateau:
+    """For trees of which more are never worse: all are kept, until `rounds` of them lowered the value by less than
+    `LEAST_FALL` of itself."""
+
+    def __init__(self, rounds: int) -> None:
+        self._values: deque[float] = deque(maxlen=rounds)
+        self.best_round = 0
+
+    def add(self, step: int, value: float) -> bool:
+        """Take the value of round `step`; False when it is time to stop."""
+        self.best_round = step
+        full = len(self._values) == self._values.maxlen
+        going = not full or value < (1 - LEAST_FALL) * self._values[0]
+        self._values.append(value)
+        return going
+
+
+class Stop(Protocol):
+    """Decides after each round, by what is watched, whether to go on, and which rounds are kept."""
+
+    best_round: int
+
+    def add(self, step: int, value: float) -> bool: ...
+
+
 class Boosting:
     """Drives a booster; `best_round` is right at any time, also after an exception out of `report`."""
 
     def __init__(
-        self, booster: lgb.Booster, metrics: Metrics | None, curve: Curve, report: Callable[[int, float], bool],
+        self, booster: lgb.Booster, metrics: Look | None, curve: Stop, report: Callable[[int, float], bool],
         *, update: Update, go_on: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._booster = booster

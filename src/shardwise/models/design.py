@@ -6,6 +6,7 @@ category is looked up (`W[slot]`), never written out as a one-hot vector.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -60,16 +61,31 @@ class Design:
         """Bytes of a prepared row."""
         return 4 * (len(self._numbers) + len(self._codes) + 2)
 
+    @property
+    def code_columns(self) -> list[int]:
+        """Which columns of X are looked up."""
+        return list(self._codes)
+
+    @property
+    def slot_ranges(self) -> list[tuple[int, int]]:
+        """The slots of each feature that is looked up: (first, one past the last)."""
+        return list(pairwise(self._starts))
+
     def prepare(self, chunk: Chunk, y: np.ndarray, mean_weight: float) -> Block:
         """Rows ready for the descent; `y` are the chunk's targets on the scale of the model."""
-        numbers = np.empty((len(chunk.y), len(self._numbers)), np.float32)
-        for place, i in enumerate(self._numbers):
-            numbers[:, place] = _standardise(self._features[i], chunk.X[:, i])
-        slots = np.empty((len(chunk.y), len(self._codes)), np.int32)
-        for place, i in enumerate(self._codes):
-            slots[:, place] = self._slots(place, chunk.X[:, i])
+        numbers, slots = self.columns(chunk.X)
         weight = None if chunk.weight is None else (chunk.weight / mean_weight).astype(np.float32)
         return Block(numbers, slots, y.astype(np.float32), weight)
+
+    def columns(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`Block.numbers` and `Block.slots` of X `(rows, features)`."""
+        numbers = np.empty((len(X), len(self._numbers)), np.float32)
+        for place, i in enumerate(self._numbers):
+            numbers[:, place] = _standardise(self._features[i], X[:, i])
+        slots = np.empty((len(X), len(self._codes)), np.int32)
+        for place, i in enumerate(self._codes):
+            slots[:, place] = self._slots(place, X[:, i])
+        return numbers, slots
 
     def _slots(self, place: int, column: np.ndarray) -> np.ndarray:
         """Numbers of the table's rows; a code beyond the known ones counts as unseen, 0."""

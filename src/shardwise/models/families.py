@@ -8,14 +8,20 @@ from shardwise.core.errors import ConfigError, PackageError, context
 from shardwise.core.names import nearest
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
+from shardwise.models.adaboost import AdaBoost
 from shardwise.models.base import Model
 from shardwise.models.baseline import Baseline
+from shardwise.models.forest import Forest
 from shardwise.models.linear import Linear
 from shardwise.models.neural.model import Neural
 from shardwise.models.saved import Header
+from shardwise.models.svm import SVM
 from shardwise.models.trees import Trees
 
-FAMILIES: dict[str, type[Model]] = {"baseline": Baseline, "linear": Linear, "trees": Trees, "neural": Neural}
+FAMILIES: dict[str, type[Model]] = {
+    "baseline": Baseline, "linear": Linear, "trees": Trees, "forest": Forest, "adaboost": AdaBoost, "svm": SVM,
+    "neural": Neural,
+}  # fmt: skip
 
 
 def build(family: str, target: Target, features: Sequence[Feature], params: Mapping[str, Any]) -> Model:

@@ -84,11 +84,14 @@ class Linear:
         loss = LINKS[self.target.task](self.target, constant)
         mean_weight = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
         del y, weight
-        descent = Descent(self.params, self._design, loss, self._scale, mean_weight)
+        descent = Descent(self.params, self._design, loss, self._scale, mean_weight, answers=self._answer)
         try:
             descent.run(train, valid if valid is not None and valid.n_rows else None, run, self.target)
         finally:
             self._weights, self._row = descent.best, None
+
+    def _answer(self, scores: np.ndarray, *_: object) -> np.ndarray:
+        return self._scale.invert(link(self.target.task, scores))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
@@ -98,10 +101,10 @@ class Linear:
         if len(X) == 1:
             if self._row is None:
                 self._row = self._design.for_rows(self._weights)
-            return self._scale.invert(link(self.target.task, self._row(X)))
+            return self._answer(self._row(X))
         starts = range(0, max(len(X), 1), PREDICT_ROWS)
         scores = [self._design.scores(X[start : start + PREDICT_ROWS], self._weights) for start in starts]
-        return self._scale.invert(link(self.target.task, np.concatenate(scores)))
+        return self._answer(np.concatenate(scores))
 
     def importance(self) -> Mapping[str, float]:
         """Share of each feature in the spread of the scores over the last training round."""

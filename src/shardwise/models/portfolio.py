@@ -20,7 +20,13 @@ from shardwise.models.neural.model import require_torch
 LARGE_ROWS = 100_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
-NETWORKS: tuple[dict[str, object], ...] = ({},)
+# Families that come only when they are asked for, after the others: their default candidates
+ASKED: Mapping[str, tuple[Mapping[str, object], ...]] = {
+    "forest": ({"num_leaves": 1024},),
+    "adaboost": ({"num_leaves": 8},),
+    "svm": ({"kernel": "linear"}, {"kernel": "rbf"}),
+    "neural": ({},),
+}
 
 
 def portfolio(
@@ -34,8 +40,9 @@ def portfolio(
 ) -> list[Candidate]:
     """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
 
-    Networks come only when they are asked for (docs/decisions/0012-neural.md). Raises `ConfigError` for families that
-    are not known, or whose extra is not installed.
+    The families of `ASKED` come only when they are asked for (docs/decisions/0012-neural.md and
+    0024-forests-adaboost-svm.md). Raises `ConfigError` for families that are not known, whose extra is not installed,
+    or that do not learn such targets.
 
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
@@ -52,15 +59,26 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
-    if "neural" in families:
-        require_torch()
-        ordered += [Candidate(family="neural", params=params) for params in NETWORKS]
+    ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     if families and not wanted and "baseline" not in families:
-        raise ConfigError(f"no model family of {', '.join(families)}", hint="Allowed: baseline, linear, neural, trees.")
+        raise ConfigError(f"no model family of {', '.join(families)}", hint=f"Allowed: {', '.join(sorted(FAMILIES))}.")
     return [Candidate(family="baseline"), *wanted]
+
+
+def _asked(target: Target, families: Collection[str]) -> list[Candidate]:
+    """Default candidates of the families of `ASKED` that are named."""
+    able = sorted(name for name, family in FAMILIES.items() if target.task in family.traits.tasks)
+    unable = sorted(set(families) & FAMILIES.keys() - set(able))
+    if unable:
+        names = ", ".join(unable)
+        raise ConfigError(f"{names} models do not learn {target.task} targets", hint=f"Allowed: {', '.join(able)}.")
+    if "neural" in families:
+        require_torch()
+    named = [(family, defaults) for family, defaults in ASKED.items() if family in families]
+    return [Candidate(family=family, params=params) for family, defaults in named for params in defaults]
 
 
 def with_held(candidate: Candidate, held: Mapping[str, Mapping[str, Any]]) -> Candidate:

@@ -17,9 +17,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
-from shardwise.models.base import FitRun, Rows
-from shardwise.models.design import Block, Design
-from shardwise.models.links import Link, link
+from shardwise.models.base import Chunk, FitRun, Rows
+from shardwise.models.design import Block
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
 from shardwise.models.sgd_resume import Progress, drop_progress, read_progress, write_progress
@@ -50,6 +49,31 @@ class Settings(Protocol):
     def batch_rows(self) -> int: ...
     @property
     def patience(self) -> int: ...
+
+
+class Columns(Protocol):
+    """Features as columns; see `design.Design`, which is one."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def numbers(self) -> int: ...
+    @property
+    def row_bytes(self) -> int: ...
+    def prepare(self, chunk: Chunk, y: np.ndarray, mean_weight: float) -> Block: ...
+    def scores(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray: ...
+
+
+class Loss(Protocol):
+    """Where to start, float64 `(scores,)`, and the gradient; see `links.Link`."""
+
+    start: np.ndarray
+
+    def gradient(self, y: np.ndarray, scores: np.ndarray) -> np.ndarray: ...
+
+
+# Predictions from scores, float64 `(rows, scores)`, of rows with these targets and weights: what is scored
+Answers = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 class Adam:
@@ -91,8 +115,11 @@ class Adam:
 class Descent:
     """One fit; `best` holds the weights float64 of the best round so far."""
 
-    def __init__(self, settings: Settings, design: Design, loss: Link, scale: TargetScale, mean_weight: float) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, design: Columns, loss: Loss, scale: TargetScale, mean_weight: float,
+        *, answers: Answers,
+    ) -> None:  # fmt: skip
+        self._settings, self._answers = settings, answers
         self._design = design
         self._loss = loss
         self._scale = scale
@@ -105,7 +132,7 @@ class Descent:
     def run(self, train: Rows, valid: Rows | None, run: FitRun, target: Target) -> None:
         with threadpool_limits(limits=1, user_api="blas"):  # sums of threaded products depend on their number
             self._slices = Slices(run.slices, run.member)
-            score = None if valid is None else Scorer(self._design, self._scale, valid, target, self._slices)
+            score = None if valid is None else Scorer(self._design, self._answers, valid, target, self._slices)
             self._run(train, score, run)
         if run.checkpoint is not None and run.leads:
             drop_progress(run.checkpoint)
@@ -215,8 +242,8 @@ def _taken(whole: Block, order: np.ndarray, rows: slice) -> Block:
 class Scorer:
     """The task's loss on (a fixed, evenly spaced part of) the validation rows."""
 
-    def __init__(self, design: Design, scale: TargetScale, valid: Rows, target: Target, slices: Slices) -> None:
-        self._design, self._scale, self._valid, self._target = design, scale, valid, target
+    def __init__(self, design: Columns, answers: Answers, valid: Rows, target: Target, slices: Slices) -> None:
+        self._design, self._answers, self._valid, self._target = design, answers, valid, target
         self._slices = slices
         self._stride = -(-valid.n_rows // SCORED_ROWS)
         self._y = np.concatenate([chunk.y[:: self._stride] for chunk in valid.chunks()])
@@ -231,7 +258,7 @@ class Scorer:
         parts = self._slices.mapped(
             lambda chunk: self._design.scores(chunk.X[:: self._stride], weights), self._valid.chunks()
         )
-        prediction = self._scale.invert(link(self._target.task, np.concatenate(parts)))
+        prediction = self._answers(np.concatenate(parts), self._y, self._weight)
         return task_loss(self._target, self._y, prediction, self._weight)
 
 

@@ -27,7 +27,7 @@ from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
-from shardwise.models.boosting import Boosting, Curve, Metrics
+from shardwise.models.boosting import Boosting, Curve, Look, Metrics, Plateau, Stop
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.links import LINKS
 from shardwise.models.params import check_choice, check_range, parse_params
@@ -35,6 +35,7 @@ from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors
 from shardwise.models.trees_gang import first_bag, joined, network, own_rows
+from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_update
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
@@ -120,6 +121,7 @@ class Trees:
         self.features = tuple(features)
         self.threads = 0  # for predictions; 0: as many as there are cores
         self.rounds = 0
+        self.loss: OwnLoss | None = None  # in the place of LightGBM's
         self._scale = TargetScale()
         self._text = ""
         self._booster: lgb.Booster | None = None
@@ -143,6 +145,8 @@ class Trees:
         if member is not None and member.size > 1:  # LightGBM would start each member from its own rows' average
             constant = best_constant(self.target, self._scale.apply(y), weight)
             start = LINKS[self.target.task](self.target, constant).start
+        if self.loss is not None:
+            self.loss.begin(self._scale.apply(y), weight)
         del y, weight  # as large as the labels that LightGBM keeps
         self._learn(train, valid if valid is not None and valid.n_rows else None, run, start)
 
@@ -161,17 +165,22 @@ class Trees:
                 booster = make_booster(params | shared, train_set, before)
                 if valid_set is not None:
                     booster.add_valid(valid_set, "valid")
-            metrics = None
-            if own_valid is not None:
+            metrics: Look | None = None
+            if own_valid is not None and self.loss is not None:
+                metrics = OwnMetrics(self.target, self._scale, own_valid, self.loss)
+            elif own_valid is not None:
                 joint = partial(joined, None if own_valid is valid else member)
                 metrics = Metrics(
                     self.target, self._scale, own_valid, self.params.stop_metric, joint, linked=self._is_linked(own)
                 )
             try:
-                self._boost(booster, metrics, run, keeper, before, update=update_for(own, self.target.task))
+                update = update_for(own, self.target.task) if self.loss is None else own_update(self.loss)
+                self._boost(booster, metrics, run, keeper, before, update=update)
             finally:
                 if self.rounds:
-                    self._use(on_raw_values(keeper.text(booster, self.rounds), train.binner, self.features))
+                    text = keeper.text(booster, self.rounds)
+                    text = text if self.loss is None else on_its_scale(text, self.loss, self.rounds)
+                    self._use(on_raw_values(text, train.binner, self.features))
 
     def _own_valid(self, valid: BinnedRows, member: Member | None) -> BinnedRows:
         """The validation rows that this member scores: all of them where a share does not tell, or is nothing."""
@@ -187,10 +196,12 @@ class Trees:
         dataset.label = None  # LightGBM has a copy of its own
 
     def _boost(
-        self, booster: lgb.Booster, metrics: Metrics | None, run: FitRun, keeper: Keeper, before: Progress | None,
+        self, booster: lgb.Booster, metrics: Look | None, run: FitRun, keeper: Keeper, before: Progress | None,
         *, update: Update,
     ) -> None:  # fmt: skip
-        curve = Curve(self.params.early_stopping_rounds, self.params.patience)
+        curve: Stop = Curve(self.params.early_stopping_rounds, self.params.patience)
+        if self.loss is not None and self.loss.keeps_all:
+            curve = Plateau(self.params.early_stopping_rounds)
         stopped = False
 
         def report(step: int, loss: float) -> bool:
@@ -220,13 +231,14 @@ class Trees:
 
     def _sampling(self, own: BinnedRows, run: FitRun) -> Sampling:
         params = self.params
-        return Sampling(run.seed, params.subsample, params.feature_fraction, params.extra_trees, first_bag(own))
+        columns = params.feature_fraction * (1.0 if self.loss is None else self.loss.columns)
+        return Sampling(run.seed, params.subsample, columns, params.extra_trees, first_bag(own))
 
     def _use(self, text: str) -> None:
         self._text = text
         self._booster = booster = lgb.Booster(model_str=text)
-        leaves = self.params.num_leaves
-        self._scores = TreeScores(booster, self.target.task, features=len(self.features), leaves=leaves)
+        leaves, task = self.params.num_leaves, None if self.loss is not None else self.target.task
+        self._scores = TreeScores(booster, task, features=len(self.features), leaves=leaves)
 
     def _is_linked(self, rows: BinnedRows) -> bool:
         """Whether a booster for these rows has an objective of ours, and LightGBM knows no link of it."""
@@ -292,7 +304,7 @@ class Trees:
             content["monotone_constraints"] = monotone.constraints(params.monotone, train.features)
         if not params.use_encoded:
             content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in train.features]
-        return content
+        return content if self.loss is None else {**content, **self.loss.settings()}
 
     def _objective(self, train: BinnedRows) -> str:
         usual = _OBJECTIVES[self.target.task][self.params.objective]
@@ -305,9 +317,11 @@ class Trees:
             shape = (len(X), len(self._constant)) if self.target.task.is_classification else (len(X),)
             return np.array(np.broadcast_to(self._constant, shape))
         if self._booster is None:
-            raise not_fitted("trees")
+            raise not_fitted("trees" if self.loss is None else self.loss.family)
         parts = [self._raw(X[start : start + PREDICT_ROWS]) for start in range(0, len(X), PREDICT_ROWS)]
         raw = parts[0] if len(parts) == 1 else np.concatenate([np.empty(self._shape(0)), *parts])
+        if self.loss is not None:
+            return self._scale.invert(self.loss.answer(raw if raw.ndim == 2 else raw[:, None]))
         if self.target.task is Task.BINARY:
             both = np.empty((len(raw), 2))
             both[:, 0], both[:, 1] = 1.0 - raw, raw
@@ -332,8 +346,12 @@ class Trees:
 
     def save(self, folder: Path) -> None:
         """LightGBM's text model beside `model.json`."""
+        self.write(folder, "trees", params_to_json(self.params))
+
+    def write(self, folder: Path, family: str, params: Mapping[str, Any]) -> None:
+        """Save as a model of a family that is made of trees, with its own params."""
         if self._booster is None and self._constant is None:
-            raise not_fitted("trees")
+            raise not_fitted(family)
         content = self._text.encode()
         extra = {
             "rounds": self.rounds,
@@ -341,7 +359,7 @@ class Trees:
             "constant": None if self._constant is None else self._constant.tolist(),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        Header("trees", self.target, self.features, params_to_json(self.params), extra).write(folder)
+        Header(family, self.target, self.features, params, extra).write(folder)
         (folder / _MODEL).write_bytes(content)
 
     @classmethod
@@ -349,15 +367,19 @@ class Trees:
         """Raises `PackageError` when the model is not as it was saved; LightGBM itself does not survive that."""
         header = Header.read(folder, "trees")
         model = cls(header.target, header.features, **header.params)
+        model.read(folder, header)
+        return model
+
+    def read(self, folder: Path, header: Header) -> None:
+        """Take over the trees that `write` left in a folder."""
         content = (folder / _MODEL).read_bytes()
         if hashlib.sha256(content).hexdigest() != header.extra["sha256"]:
             raise PackageError(
                 "the trees are damaged", hint="Take the package from its source again.", path=str(folder)
             )
-        model.rounds = header.extra["rounds"]
-        model._scale = TargetScale.from_json(header.extra["scale"])
+        self.rounds = header.extra["rounds"]
+        self._scale = TargetScale.from_json(header.extra["scale"])
         if header.extra["constant"] is not None:
-            model._constant = np.array(header.extra["constant"], dtype=np.float64)
+            self._constant = np.array(header.extra["constant"], dtype=np.float64)
         else:
-            model._use(content.decode())
-        return model
+            self._use(content.decode())

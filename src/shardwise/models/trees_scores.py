@@ -24,10 +24,10 @@ BLOCK_LEAVES = 16_384  # of the trees of a block: about a megabyte
 class TreeScores:
     """What a booster predicts, float64 `(rows, outputs)`, for float32 rows of `features` numbers.
 
-    `leaves` is the most that a tree has; `task` says what becomes of the sums.
+    `leaves` is the most that a tree has; `task` says what becomes of the sums; without a task they are the answer.
     """
 
-    def __init__(self, booster: lgb.Booster, task: Task, *, features: int, leaves: int) -> None:
+    def __init__(self, booster: lgb.Booster, task: Task | None, *, features: int, leaves: int) -> None:
         self._booster, self._task, self._features = booster, task, features
         self._leaves = leaves
         self._outputs = booster.num_model_per_iteration()
@@ -82,5 +82,7 @@ class TreeScores:
         return total
 
     def _linked(self, total: np.ndarray) -> np.ndarray:
+        if self._task is None:
+            return total
         linked = link(self._task, total)
         return linked[:, 1:] if self._task is Task.BINARY else linked.reshape(len(total), -1)

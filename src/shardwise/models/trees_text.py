@@ -7,7 +7,7 @@ a header, `Tree=0` ..., `end of trees`, importances, params.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -50,18 +50,28 @@ def shifted(text: str, start: Sequence[float]) -> str:
 
     LightGBM does so with the average from which it starts by itself, and not with scores that it is given.
     """
+    return _of_trees(text, lambda place, tree: _moved(tree, 1.0, start[place]) if place < len(start) else tree)
+
+
+def scaled(text: str, factor: float, start: Sequence[float]) -> str:
+    """The text of a model whose scores are those of `text` times a factor, plus `start`, which the first trees hold."""
+    own = dict(enumerate(start))
+    return _of_trees(text, lambda place, tree: _moved(tree, factor, own.get(place, 0.0)))
+
+
+def _of_trees(text: str, change: Callable[[int, str], str]) -> str:
+    """The text with each tree's own changed, by its place."""
     head, *pieces = text.split(f"\n{_TREE}")
     last, tail = pieces[-1].split(_END, 1)
-    trees = [f"{_TREE}{piece}" for piece in [*pieces[:-1], last.removesuffix("\n")]]
-    trees[: len(start)] = [_moved(tree, score) for tree, score in zip(trees, start, strict=False)]
+    trees = [change(i, f"{_TREE}{piece}") for i, piece in enumerate([*pieces[:-1], last.removesuffix("\n")])]
     sizes = " ".join(str(len(tree.encode()) + 1) for tree in trees)
     return "\n".join([_replaced(head, {"tree_sizes": sizes}), *trees, _END]) + tail
 
 
-def _moved(tree: str, score: float) -> str:
+def _moved(tree: str, factor: float, score: float) -> str:
     fields = dict(line.split("=", 1) for line in tree.splitlines() if "=" in line)
     moved: dict[str, str] = {
-        name: " ".join(repr(float(value) + score) for value in fields[name].split())
+        name: " ".join(repr(float(value) * factor + score) for value in fields[name].split())
         for name in fields
         if name in ("leaf_value", "internal_value")
     }

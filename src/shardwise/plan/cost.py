@@ -170,7 +170,7 @@ class _Fits:
         return training.rounds_of(candidate, self.first, best, self.known.candidates)
 
     def terms(self, candidate: Candidate) -> tuple[str, dict[str, float]]:
-        best = self.best_round(candidate) if candidate.family == "trees" else 0.0
+        best = self.best_round(candidate) if candidate.family in training.GROWN else 0.0
         members = self.members(candidate)
         law, terms = training.unit_terms(candidate, self.sizes, best, threads=self.placed.threads)
         return law, gangs.shared_terms(terms, members)
@@ -197,7 +197,7 @@ class _Fits:
     @property
     def trees(self) -> float:
         """Trees of 31 leaves that make the members of the best trial, about: the largest candidate."""
-        grown = [training.grown(c, self.best_round(c)) for c in self.chosen if c.family == "trees"]
+        grown = [training.grown(c, self.best_round(c)) for c in self.chosen if c.family in training.GROWN]
         return self.sizes.folds * self.sizes.outputs * max(grown, default=1.0)
 
     def train_s(self) -> float:
@@ -210,7 +210,7 @@ class _Fits:
 
     def train_spread(self) -> float:
         """Of the fits' law and of the rounds, which matter where trees take most of the time."""
-        trees = [c for c in self.chosen if c.family == "trees"]
+        trees = [c for c in self.chosen if c.family in training.GROWN]
         if not trees:
             return self.known.time["linear"].spread
         law = self.known.time[self.terms(trees[0])[0]].spread

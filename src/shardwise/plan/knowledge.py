@@ -129,9 +129,9 @@ def _stage_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
 def _trees(run: PastRun) -> float:
     """Trees of 31 leaves of the largest candidate, as in a forecast."""
     found = [
-        training.grown(Candidate(family="trees", params=trial["params"]), float(np.mean(_rounds(trial))))
+        training.grown(Candidate(family=trial["family"], params=trial["params"]), float(np.mean(_rounds(trial))))
         for trial in run.trials
-        if trial["family"] == "trees"
+        if trial["family"] in training.GROWN
     ]
     return run.sizes.folds * run.sizes.outputs * max(found, default=1.0)
 

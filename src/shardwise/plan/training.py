@@ -14,11 +14,14 @@ from typing import Any
 from shardwise.core.candidate import Candidate
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
+from shardwise.models.families import build
+from shardwise.models.grown import Grown
 from shardwise.models.neural.model import NeuralParams
 from shardwise.models.neural.order import usual_epochs
 from shardwise.models.params import parse_params
 from shardwise.models.portfolio import portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
+from shardwise.models.svm import SVMParams
 from shardwise.models.trees import ONE_THREAD_CELLS, TreesParams
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
@@ -31,6 +34,8 @@ THREAD_GAIN = 0.75  # a fit on t threads is t ** 0.75 times as fast
 VISITS = 6_000_000  # row visits of a linear model, at most
 USUAL_EPOCHS = 16  # until it stops, where it may take more
 DRAWN = {"learning_rate": 0.055, "num_leaves": 55, "feature_fraction": 0.7, "subsample": 0.8}  # of the search, about
+
+GROWN = frozenset({"trees", "forest", "adaboost"})  # families of trees that LightGBM grows
 
 Terms = Mapping[str, float]
 Held = Mapping[str, Mapping[str, Any]]
@@ -68,6 +73,8 @@ def _portfolio(sizes: Sizes, families: Sequence[str], held: Held) -> list[Candid
 def rounds_of(candidate: Candidate, first: Candidate, at_first: float, laws: Terms) -> float:
     """Best round of a candidate, from that of the first trees: more for a slower learner, fewer for a larger tree."""
     mine, theirs = params_of(candidate), params_of(first)
+    if candidate.family == "forest":  # the more trees the better, nearly always
+        return float(mine.n_estimators)
     rate = theirs.learning_rate / mine.learning_rate
     leaves = theirs.num_leaves / mine.num_leaves
     special = (laws["extra_trees"] if mine.extra_trees else 1.0) * (laws["logs"] if mine.target_transform else 1.0)
@@ -76,8 +83,12 @@ def rounds_of(candidate: Candidate, first: Candidate, at_first: float, laws: Ter
 
 
 def params_of(candidate: Candidate) -> TreesParams:
-    """All params of a candidate of the trees; raises `ConfigError` for one that they do not have."""
-    return parse_params(TreesParams, "trees", candidate.params)
+    """All params of a candidate of `GROWN`, as trees have them; raises `ConfigError` for one that it does not have."""
+    if candidate.family == "trees":
+        return parse_params(TreesParams, "trees", candidate.params)
+    own = build(candidate.family, Target(column="", task=Task.BINARY), (), candidate.params)
+    assert isinstance(own, Grown)
+    return own.growth
 
 
 def grown(candidate: Candidate, best: float) -> float:
@@ -99,9 +110,11 @@ def unit_terms(
     """
     if candidate.family == "linear":
         return "linear", _linear_terms(sizes, steps)
+    if candidate.family == "svm":
+        return "linear", _linear_terms(sizes, steps, _components(candidate))
     if candidate.family == "neural":
         return "neural", _neural_terms(candidate, sizes, steps)
-    if candidate.family != "trees":
+    if candidate.family not in GROWN:
         return "baseline", {"one": 1.0, "rows": 1e-6 * (sizes.train_rows + sizes.valid_rows)}
     params = params_of(candidate)
     steps = boosted(best, params) if steps is None else steps
@@ -124,16 +137,26 @@ def unit_terms(
     }
 
 
-def _linear_terms(sizes: Sizes, rounds: float | None) -> dict[str, float]:
-    """A round is an epoch, or a million rows; without knowing better, the usual number of them until it stops."""
+def _components(candidate: Candidate) -> int:
+    """Columns that a kernel adds."""
+    params = parse_params(SVMParams, "svm", candidate.params)
+    return params.n_components if params.kernel != "linear" else 0
+
+
+def _linear_terms(sizes: Sizes, rounds: float | None, more: int = 0) -> dict[str, float]:
+    """A round is an epoch, or a million rows; without knowing better, the usual number of them until it stops.
+
+    `more` columns are made from the features.
+    """
+    width = sizes.features + more
     a_round = min(sizes.train_rows, ROUND_ROWS)
     most = max(3, math.ceil(VISITS / max(1, a_round)))
     rounds = min(most, USUAL_EPOCHS) if rounds is None else rounds
     visits = 1e-6 * rounds * a_round
     return {
-        "one": 1.0, "visits": visits, "cells": visits * sizes.features, "rows": 1e-6 * sizes.train_rows,
-        "outputs": visits * sizes.features * (sizes.outputs - 1),
-        "valid": 1e-6 * rounds * min(sizes.valid_rows, SCORED_ROWS) * sizes.features,
+        "one": 1.0, "visits": visits, "cells": visits * width, "rows": 1e-6 * sizes.train_rows,
+        "outputs": visits * width * (sizes.outputs - 1),
+        "valid": 1e-6 * rounds * min(sizes.valid_rows, SCORED_ROWS) * width,
     }  # fmt: skip
 
 

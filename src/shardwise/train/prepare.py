@@ -26,6 +26,7 @@ from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
 from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
+from shardwise.train.engineering import engineer_features
 from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
@@ -83,12 +84,14 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
     found = aggregate_findings(recipe, profiled.opened.sample(), target, profiled.splitter)
     recipe, dropped = select_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
+    recipe, added = engineer_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
     probed = probe(
         run, target, profiled.splitter, opened=profiled.opened.sample(), whole=profiled.profile.sample(),
         plan=partial(_plan_recipe, run, profiled, target), ignore=(*config.drop, *_services(run)),
     )  # fmt: skip
-    labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state())) if dropped else labelled
-    findings = (*findings, *tell(run, [*found, *dropped, *probed]))
+    if dropped or added:
+        labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state()))
+    findings = (*findings, *tell(run, [*found, *dropped, *added, *probed]))
     encoding = Encoding(
         dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
         fold_rows=profiled.fold_rows, labelled=labelled,

@@ -82,20 +82,25 @@ def reasons(
 ) -> dict[str, str]:
     """Why features are dropped, by name; none where the sample is too small or nothing would be left, and copies alone
     where few would go."""
-    y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
-    labelled = np.flatnonzero(np.isfinite(y))
     cells = max(1, len(recipe.features) * target.outputs)
     if mode == "auto" and MOST_CELLS // cells < LEAST_ROWS:
         return {}
-    rows = labelled[: max(LEAST_ROWS, MOST_CELLS // cells)]
-    if len(rows) < LEAST_ROWS or len(np.unique(y[rows])) < 2:
+    rows, y = labelled_rows(sample, target, max(LEAST_ROWS, MOST_CELLS // cells))
+    if len(rows) < LEAST_ROWS:
         return {}
     batch = sample.take(pa.array(rows)).combine_chunks().to_batches()[0]
     X = recipe.transform(batch, folds=splitter.assign(batch, 0))
-    evidence = measure(X, y[rows], target, seed)
+    evidence = measure(X, y, target, seed)
     names = [feature.name for feature in recipe.features]
-    useless = _useless(evidence, mode, X, (y[rows], target, seed))
+    useless = _useless(evidence, mode, X, (y, target, seed))
     return {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
+
+
+def labelled_rows(sample: pa.Table, target: Target, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `most` rows of a sample that have a target, and the targets `(rows,)`; none where all have the same."""
+    y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
+    rows = np.flatnonzero(np.isfinite(y))[:most]
+    return (rows, y[rows]) if len(np.unique(y[rows])) > 1 else (rows[:0], y[:0])
 
 
 def _useless(evidence: Evidence, mode: str, X: np.ndarray, how: tuple[np.ndarray, Target, int]) -> np.ndarray:
@@ -120,7 +125,7 @@ def _no_worse_without(useless: np.ndarray, X: np.ndarray, y: np.ndarray, target:
         losses = []
         for part in (X, X[:, ~useless]):
             model = quick_model(part[train], y[train], target)
-            losses.append(_loss(y[~train], model.predict(part[~train], num_threads=1), target))
+            losses.append(quick_loss(y[~train], model.predict(part[~train], num_threads=1), target))
         lost += losses[1] - losses[0]
     return lost <= 0.0
 
@@ -160,12 +165,12 @@ def _rises(
     used = np.flatnonzero(model.feature_importance("split")).tolist()
     rows, labels = scored
     orders = {feature: rng.permutation(len(rows)) for feature in used}  # drawn before threads take turns
-    base = _loss(labels, model.predict(rows, num_threads=1), target)
+    base = quick_loss(labels, model.predict(rows, num_threads=1), target)
 
     def rise(feature: int) -> float:
         changed = rows.copy()
         changed[:, feature] = rows[orders[feature], feature]
-        return (_loss(labels, model.predict(changed, num_threads=1), target) - base) / max(base, 1e-12)
+        return (quick_loss(labels, model.predict(changed, num_threads=1), target) - base) / max(base, 1e-12)
 
     rises = np.zeros(X.shape[1])
     with ThreadPoolExecutor(cpu_quota()) as threads:
@@ -173,7 +178,7 @@ def _rises(
     return rises
 
 
-def quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
+def quick_model(X: np.ndarray, y: np.ndarray, target: Target, rounds: int = ROUNDS) -> lgb.Booster:
     """A quick gradient boosting for `y` `(rows,)`: of classes its predictions are probabilities."""
     params: dict[str, Any] = {
         "objective": _OBJECTIVES[target.task], "learning_rate": 0.1, "num_leaves": 31, "feature_fraction": 0.7,
@@ -182,10 +187,10 @@ def quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
     }  # fmt: skip
     if target.task is Task.MULTICLASS:
         params["num_class"] = len(target.classes)
-    return lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=ROUNDS)
+    return lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=rounds)
 
 
-def _loss(y: np.ndarray, predicted: Any, target: Target) -> float:
+def quick_loss(y: np.ndarray, predicted: Any, target: Target) -> float:
     """Mean logarithmic loss, Poisson deviance, or squared error."""
     predicted = np.asarray(predicted)
     if target.task is Task.COUNT:

@@ -20,7 +20,7 @@ from shardwise.core.target import Target
 from shardwise.data.rows import BinnedRows, DiskRows
 from shardwise.data.rows_soft import SoftRows
 from shardwise.models.base import FitRun, Model, Rows
-from shardwise.models.families import build, save_model
+from shardwise.models.families import FAMILIES, build, save_model
 from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
@@ -156,7 +156,8 @@ class FitTask:
 
     def _params(self, unit: FitUnit) -> Mapping[str, Any]:
         params = unit.candidate.params
-        return unit.rung.held_down(params) if unit.candidate.family == "trees" else params
+        reads = FAMILIES[unit.candidate.family].traits.reads
+        return unit.rung.held_down(params) if reads == BINS else params
 
     def _learned(self, unit: FitUnit, valid: DiskRows, run: FitRun) -> tuple[Model, bool]:
         """The fitted model, and whether the trial was ended early."""
