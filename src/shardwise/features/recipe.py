@@ -25,6 +25,7 @@ from shardwise.features.base import Transformer
 from shardwise.features.category import Category, is_numeric
 from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile, transformers_for
 from shardwise.features.dates import Calendar
+from shardwise.features.grid import check_kinds, plan_grids
 from shardwise.features.encoding import TargetEncoding
 from shardwise.features.numeric import Number
 from shardwise.features.target_sums import Labels, Visibility
@@ -86,12 +87,14 @@ class Recipe:
         config = config or RecipeConfig()
         _check_kinds(config, schema)
         columns = [name for name in schema.names if name != target.column and name not in exclude]
-        chosen, rejected = _choose(columns, profile, config)
+        cells = plan_grids(config.grids, columns, profile)
+        check_kinds(cells, config.kinds)
+        chosen, rejected = _choose([name for name in columns if name not in cells], profile, config)
         kinds = [kind for names in chosen.values() for kind in names]
         setting = _Setting(
             config, Visibility(visible), _labels(target, profile, config), kinds.count("encoding"), kinds.count("text")
         )
-        steps: list[tuple[str, Transformer]] = []
+        steps: list[tuple[str, Transformer]] = [("number", cell) for cell in cells.values()]
         for column, names in chosen.items():
             try:
                 with context(column=column):

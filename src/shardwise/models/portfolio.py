@@ -14,13 +14,11 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
-from shardwise.models.families import FAMILIES
+from shardwise.models.families import FAMILIES, NETWORKS
 from shardwise.models.neural.model import require_torch
 
 LARGE_ROWS = 100_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
-
-NETWORKS: tuple[dict[str, object], ...] = ({},)
 
 
 def portfolio(
@@ -52,14 +50,15 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
-    if "neural" in families:
+    networks = [Candidate(family=name) for name in NETWORKS if name in families]
+    if networks:
         require_torch()
-        ordered += [Candidate(family="neural", params=params) for params in NETWORKS]
+        ordered += networks
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     if families and not wanted and "baseline" not in families:
-        raise ConfigError(f"no model family of {', '.join(families)}", hint="Allowed: baseline, linear, neural, trees.")
+        raise ConfigError(f"no model family of {', '.join(families)}", hint=f"Allowed: {', '.join(sorted(FAMILIES))}.")
     return [Candidate(family="baseline"), *wanted]
 
 

@@ -16,7 +16,7 @@ from shardwise.core.events import WorkerView
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Model, Rows
-from shardwise.models.families import FAMILIES, build, load_model, save_model
+from shardwise.models.families import FAMILIES, NETWORKS, build, load_model, save_model
 from shardwise.models.trees_gang import most_members
 from shardwise.plan.training import LARGE_ROWS
 
@@ -62,9 +62,10 @@ def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, familie
     if engine in CLUSTERS:
         text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
         return Choice(size=workers, families=wanted - {"linear"}, text=text)
-    if engine == "local" and "neural" in families:
+    networks = frozenset(NETWORKS) & frozenset(families)
+    if engine == "local" and networks:
         text = f"With {rows:,} rows one model is fitted at a time; networks, of one thread each, by {workers} workers."
-        return Choice(size=workers, families=frozenset({"neural"}), text=text)
+        return Choice(size=workers, families=networks, text=text)
     text = f"With {rows:,} rows one model is fitted at a time, by one worker on all cores."
     return Choice(size=1, text=text)
 

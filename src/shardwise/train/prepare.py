@@ -25,6 +25,7 @@ from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
 from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
+from shardwise.train.grids import asked_grids
 from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
@@ -248,7 +249,7 @@ def _fit_recipe(
             dataset.schema, profiled.opened, target=target, exclude={target.column, *config.drop, *_services(run)},
             config=RecipeConfig(
                 kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats,
-                aggregates=config.aggregates,
+                aggregates=config.aggregates, grids=asked_grids(config, dataset.schema.names),
                 own_fold=not (config.time_column or config.group or config.fold_column or config.key),
             ),
             visible={f: splitter.visible(f) for f in (*folds, TEST)}, joins=joins_of(dataset),

@@ -92,7 +92,8 @@ def reasons(
     X = recipe.transform(batch, folds=splitter.assign(batch, 0))
     evidence = measure(X, y[rows], target, seed)
     names = [feature.name for feature in recipe.features]
-    useless = evidence.useless(mode) | (evidence.copy_of >= 0)
+    cells = np.array([bool(feature.place) for feature in recipe.features])  # a grid has no holes
+    useless = (evidence.useless(mode) | (evidence.copy_of >= 0)) & ~cells
     weak = evidence.importance.clip(0.0).sum() < LEAST_SIGNAL * evidence.shadow
     if useless.all() or (mode == "auto" and (weak or useless.mean() < LEAST_SHARE)):
         return {}
