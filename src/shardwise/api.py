@@ -13,8 +13,8 @@ from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Events, Listener
 from shardwise.core.state import dump_state, load_state
-from shardwise.core.windows import WindowSpec
 from shardwise.core.units import parse_size
+from shardwise.core.windows import WindowSpec
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, ReadOptions, TypeConflict, from_table, open_dataset
 from shardwise.data.health import Health
@@ -24,6 +24,7 @@ from shardwise.data.repartition import append as append_rows
 from shardwise.data.repartition import compact as compact_files
 from shardwise.data.survey import check_health, column_share, expansion
 from shardwise.data.treatment import treat
+from shardwise.data.windows import create_windows
 from shardwise.plan.advice import Advice, Workload, advise
 from shardwise.plan.answer import Plan
 from shardwise.plan.past import accuracy, read_runs
@@ -111,7 +112,8 @@ def partition(
 
     `append` adds rows to the dataset `out`; `compact` (of the dataset `data`) writes one file for each partition;
     `remedy` is one of salt, isolate, split, merge, rerange, in the place of the dataset `data`, or into `out`. With a
-    `window` such as `"x,y by id over 128 step 64 of t"` stretches of rows become rows (`data.windows`). `given` are the fields of `data.partition.PartitionOptions`: `count=`, `seed=`, `threads=`, `overwrite=`, `wait_s=` ...
+    `window` such as `"x,y by id over 128 step 64 of t"` stretches of rows become rows (`data.windows`). `given` are the
+    fields of `data.partition.PartitionOptions`: `count=`, `seed=`, `threads=`, `overwrite=`, `wait_s=` ...
 
     Raises `BadInput` for what cannot be used, `CeilingReached` for memory and disk, `AnswerIsNo` where a remedy finds
     nothing to do.

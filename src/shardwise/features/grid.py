@@ -52,8 +52,9 @@ def _channel(
         feature = Feature(
             name=name, source=name, kind=FeatureKind.NUMBER, fill=center, center=center, scale=scale, place=place
         )
-        yield name, Number(
-            name, {"offset": 0.0, "unit": 1.0, "low": low, "high": high, "features": [feature.to_json()]}
+        yield (
+            name,
+            Number(name, {"offset": 0.0, "unit": 1.0, "low": low, "high": high, "features": [feature.to_json()]}),
         )
 
 

@@ -25,8 +25,8 @@ from shardwise.features.base import Transformer
 from shardwise.features.category import Category, is_numeric
 from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile, transformers_for
 from shardwise.features.dates import Calendar
-from shardwise.features.grid import check_kinds, plan_grids
 from shardwise.features.encoding import TargetEncoding
+from shardwise.features.grid import check_kinds, plan_grids
 from shardwise.features.numeric import Number
 from shardwise.features.target_sums import Labels, Visibility
 from shardwise.features.text import Text

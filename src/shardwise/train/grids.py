@@ -1,4 +1,4 @@
-"""Which grids a run has: those that are asked for, and the image that column names tell, for the families that need one."""
+"""Which grids a run has: those that are asked for, and the image that the names of columns tell, where one is needed."""
 
 from collections.abc import Sequence
 

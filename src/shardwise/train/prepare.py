@@ -25,8 +25,8 @@ from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
 from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
-from shardwise.train.grids import asked_grids
 from shardwise.train.findings import NO_TEST, reading_findings
+from shardwise.train.grids import asked_grids
 from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
 from shardwise.train.run import Run

@@ -209,9 +209,7 @@ class Training:
     def scores(self, batch: Batch, dropout: float = 0.0, *, learning: bool = False) -> torch.Tensor:
         """Raw scores float32 `(rows, members, scores)`."""
         with autocast(self._device, wanted=self._settings.mixed):
-            return forward(
-                self._shape, self._tensors, batch.numbers, batch.slots, dropout=dropout, learning=learning
-            )
+            return forward(self._shape, self._tensors, batch.numbers, batch.slots, dropout=dropout, learning=learning)
 
     def predict(self, chunk: Chunk) -> np.ndarray:
         """Predictions by the weights as they are, as `Model.predict` gives them."""

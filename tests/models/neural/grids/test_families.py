@@ -8,13 +8,13 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
-from shardwise.core.errors import ConfigError  # noqa: E402
-from shardwise.core.schema import Feature, FeatureKind  # noqa: E402
-from shardwise.core.target import Target, Task  # noqa: E402
-from shardwise.models.base import FitRun  # noqa: E402
-from shardwise.models.families import build  # noqa: E402
-from shardwise.models.neural.grids.families import Cnn, CnnParams, RnnParams  # noqa: E402
-from shardwise.testing.models import FEATURES, ModelConformance, Table, on_disk  # noqa: E402
+from shardwise.core.errors import ConfigError
+from shardwise.core.schema import Feature, FeatureKind
+from shardwise.core.target import Target, Task
+from shardwise.models.base import FitRun
+from shardwise.models.families import build
+from shardwise.models.neural.grids.families import Cnn, CnnParams, RnnParams
+from shardwise.testing.models import FEATURES, ModelConformance, Table, on_disk
 
 QUICK: dict[str, Any] = {"epochs": 12, "width": 16, "members": 2, "batch_rows": 64, "knots": 4, "learning_rate": 0.02}
 
