@@ -3,9 +3,10 @@
 mnist: the official training rows, `shardwise train --families cnn` (a tenth of them for early stopping), then
 `shardwise evaluate` on the official test rows. Limits: an accuracy of at least 0.99, at most 10 minutes of training.
 hmp_accelerometer: `shardwise partition --window` cuts recordings into windows of 128 rows; `--families rnn` on them,
-split by recording (or with --group volunteer by person). The peer gets the same windows and the same split: the default
-trees (`--families trees`) on the mean of each axis; beside it, for information, on mean, standard deviation, minimum and
-maximum, and on the 384 values as they are. Limit: at most 1.0 times the log loss of the trees on means, on sealed rows.
+split by recording (or with --group volunteer by person). The peer gets the same windows and the same split: default
+trees (`--families trees`) on the mean of each axis; beside it, for information, on mean, standard deviation, minimum
+and maximum, and on the 384 values as they are. Limit: at most 1.0 times the log loss of the trees on means, on sealed
+rows.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.grids import GridSpec
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.features.columns import ColumnProfile, TableProfile
-from shardwise.features.numeric import Number
+from shardwise.features.numeric import LARGEST, Number
 
 GROUPS = ("number", "boolean", "decimal", "null")
 
@@ -48,14 +48,13 @@ def _channel(
     center, scale = _pooled(profiles)
     known = [(float(each.minimum), float(each.maximum)) for each in profiles if each.minimum is not None]
     low, high = (min(low for low, _ in known), max(high for _, high in known)) if known else (0.0, 0.0)
+    low, high = np.clip([low, high], -LARGEST, LARGEST).tolist()
+    scale_of_one = {"offset": 0.0, "unit": 1.0, "low": low, "high": high}
     for name, place in places.items():
         feature = Feature(
             name=name, source=name, kind=FeatureKind.NUMBER, fill=center, center=center, scale=scale, place=place
         )
-        yield (
-            name,
-            Number(name, {"offset": 0.0, "unit": 1.0, "low": low, "high": high, "features": [feature.to_json()]}),
-        )
+        yield name, Number(name, {**scale_of_one, "features": [feature.to_json()]})
 
 
 def _pooled(profiles: Sequence[ColumnProfile]) -> tuple[float, float]:

@@ -53,7 +53,7 @@ class Logistic(_OneScore):
         self.start = np.log(share / (1 - share))
 
     def gradient(self, y: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        return np.asarray(_sigmoid(scores) - y[:, None])
+        return np.asarray(sigmoid(scores) - y[:, None])
 
 
 class Softmax:
@@ -102,7 +102,7 @@ LINKS: dict[Task, type[Link]] = {
 def link(task: Task, scores: np.ndarray) -> np.ndarray:
     """Predictions from raw scores `(rows, scores)`: `(rows, classes)` or `(rows,)`, on the scale of the model."""
     if task is Task.BINARY:
-        positive = _sigmoid(scores[:, 0])
+        positive = sigmoid(scores[:, 0])
         return np.column_stack([1 - positive, positive])
     if task is Task.MULTICLASS:
         return _softmax(scores)
@@ -111,7 +111,8 @@ def link(task: Task, scores: np.ndarray) -> np.ndarray:
     return np.asarray(scores[:, 0])
 
 
-def _sigmoid(scores: np.ndarray) -> np.ndarray:
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-scores)), which does not overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))
 
 

@@ -1,4 +1,4 @@
-"""Which grids a run has: those that are asked for, and the image that the names of columns tell, where one is needed."""
+"""Which grids a run has: those that are asked for, and the image that columns are named like, where one is needed."""
 
 from collections.abc import Sequence
 

@@ -26,7 +26,7 @@ from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 
-PREPARED_ROWS = 16_384  # rows prepared at once for predicting
+PREPARED_ROWS, PREPARED_BYTES = 16_384, 2**25  # rows prepared at once for predicting, at most
 WIDE_INPUT = 256  # columns of numeric embeddings, about, above which they are made narrower
 _WEIGHTS = "weights.safetensors"
 
@@ -141,7 +141,8 @@ class Neural:
         check_matrix(X, self.features)
         if self._weights is None:
             raise not_fitted(self.family)
-        parts = [self._predict(X[i : i + PREPARED_ROWS]) for i in range(0, max(len(X), 1), PREPARED_ROWS)]
+        rows = max(1, min(PREPARED_ROWS, PREPARED_BYTES // self._design.row_bytes))
+        parts = [self._predict(X[i : i + rows]) for i in range(0, max(len(X), 1), rows)]
         return self._scale.invert(np.concatenate(parts))
 
     def _predict(self, X: np.ndarray) -> np.ndarray:

@@ -41,11 +41,11 @@ def moved(images: torch.Tensor, most: int) -> torch.Tensor:
     return padded[row, lines[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _recurrent(trunk: GruTrunk, tensors: Tensors, cells: torch.Tensor, learning: bool) -> torch.Tensor:  # noqa: ARG001
+def _recurrent(trunk: GruTrunk, tensors: Tensors, cells: torch.Tensor, learning: bool) -> torch.Tensor:
     inputs = _patched(trunk, cells)
     state = inputs.new_zeros((1, len(cells), trunk.hidden))
     flat = [tensors["wi"].T, tensors["wh"].T, tensors["bi"], tensors["bh"]]
-    states, last = torch.gru(inputs, state, flat, True, 1, 0.0, False, False, True)
+    states, last = torch.gru(inputs, state, flat, True, 1, 0.0, learning, False, True)
     return torch.cat([last[0], states.mean(dim=1)], dim=1)
 
 

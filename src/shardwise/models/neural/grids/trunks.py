@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from shardwise.models.links import sigmoid
 from shardwise.models.neural.exact import settled
 
 Weights = dict[str, np.ndarray]
@@ -200,12 +201,8 @@ class GruTrunk:
         total = np.zeros((rows, hidden))
         for step in range(self.patches):
             given, kept = gates[:, step], settled(state.copy()) @ weights["wh"] + weights["bh"]
-            reset, update = np.split(_sigmoid(given[:, : 2 * hidden] + kept[:, : 2 * hidden]), 2, axis=1)
+            reset, update = np.split(sigmoid(given[:, : 2 * hidden] + kept[:, : 2 * hidden]), 2, axis=1)
             fresh = np.tanh(given[:, 2 * hidden :] + reset * kept[:, 2 * hidden :])
             state = fresh + update * (state - fresh)
             total += state
         return np.concatenate([state, total / self.patches], axis=1)
-
-
-def _sigmoid(scores: np.ndarray) -> np.ndarray:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))
