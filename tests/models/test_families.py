@@ -16,7 +16,7 @@ TARGET = tiny_target(Task.BINARY)
 def test_an_unknown_family_names_the_nearest_or_all() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'trees'"):
         build("tree", TARGET, FEATURES, {})
-    with pytest.raises(ConfigError, match="baseline, linear, neural, trees"):
+    with pytest.raises(ConfigError, match="baseline, cnn, linear, neural, rnn, trees"):
         build("zzz", TARGET, FEATURES, {})
 
 

@@ -35,7 +35,7 @@ def test_logarithms_are_learned_of_targets_that_have_one() -> None:
 
 def test_families_restrict_and_an_unknown_one_is_an_error() -> None:
     assert [c.family for c in portfolio(REGRESSION, FEATURES, 100, ["linear"])] == ["baseline", "linear"]
-    with pytest.raises(ConfigError, match="linear, neural, trees"):
+    with pytest.raises(ConfigError, match="linear, neural, rnn, trees"):
         portfolio(REGRESSION, FEATURES, 100, ["tree"])
 
 
@@ -43,15 +43,17 @@ def test_networks_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(model, "has_torch", lambda: True)
     asked = portfolio(REGRESSION, FEATURES, 1000, ["trees", "neural"])
     assert [c.family for c in asked][-1] == "neural"
-    assert all(c.family != "neural" for c in portfolio(REGRESSION, FEATURES, 1000))
+    assert [c.family for c in portfolio(REGRESSION, FEATURES, 1000, ["rnn", "cnn"])] == ["baseline", "cnn", "rnn"]
+    assert {c.family for c in portfolio(REGRESSION, FEATURES, 1000)} == {"baseline", "linear", "trees"}
 
 
 def test_without_their_extra_networks_are_left_out_and_asked_for_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "has_torch", lambda: False)
     assert all(c.family != "neural" for c in portfolio(REGRESSION, FEATURES, 1000))
-    with pytest.raises(ConfigError, match="PyTorch") as caught:
-        portfolio(REGRESSION, FEATURES, 1000, ["neural"])
-    assert "shardwise[torch]" in caught.value.hint
+    for family in ("neural", "cnn", "rnn"):
+        with pytest.raises(ConfigError, match="PyTorch") as caught:
+            portfolio(REGRESSION, FEATURES, 1000, [family])
+        assert "shardwise[torch]" in caught.value.hint
 
 
 def test_costly_data_start_with_what_is_trained_fast() -> None:
