@@ -49,6 +49,14 @@ def test_a_row_gets_the_same_bits_in_every_company(trunk: Any) -> None:
         np.testing.assert_array_equal(trunk.forward(weights, cells[part].copy()), whole[part])
 
 
+def test_products_are_counted_as_the_matrices_are_used() -> None:
+    sides = [7 * 10, 4 * 5]
+    convolutions = sum(side * CONV.tensors()[f"wc{block}"][0] * CONV.tensors()[f"wc{block}"][1]
+                       for block, side in enumerate(sides))  # fmt: skip
+    assert CONV.products == convolutions + CONV.flat * CONV.features
+    assert GRU.products == 4 * (9 * 12 + 4 * 12)
+
+
 def test_cells_are_left_as_they_were() -> None:
     for trunk in TRUNKS:
         cells = rows(trunk, 5).astype(np.float64)
