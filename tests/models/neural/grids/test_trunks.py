@@ -45,7 +45,7 @@ def test_numpy_and_torch_agree(trunk: Any) -> None:
 def test_a_row_gets_the_same_bits_in_every_company(trunk: Any) -> None:
     weights, cells = exact(made(trunk)), rows(trunk, 70).astype(np.float64)
     whole = trunk.forward(weights, cells)
-    for part in (slice(0, 1), slice(3, 40), slice(69, 70)):
+    for part in (slice(0, 1), slice(3, 40), slice(69, 70), slice(5, 5)):
         np.testing.assert_array_equal(trunk.forward(weights, cells[part].copy()), whole[part])
 
 

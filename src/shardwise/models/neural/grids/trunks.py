@@ -126,7 +126,8 @@ def _convolved(images: np.ndarray, weight: np.ndarray, kernel: int) -> np.ndarra
     padded = np.pad(images, ((0, 0), *((before, kernel - 1 - before),) * 2, (0, 0)))
     views = sliding_window_view(padded, (kernel, kernel), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
     rows, height, width = views.shape[:3]
-    return np.asarray(views.reshape(rows * height * width, -1) @ weight).reshape(rows, height, width, -1)
+    inputs, filters = weight.shape
+    return np.asarray(views.reshape(rows * height * width, inputs) @ weight).reshape(rows, height, width, filters)
 
 
 def _pooled(images: np.ndarray) -> np.ndarray:
