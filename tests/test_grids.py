@@ -18,7 +18,7 @@ from shardwise.workflow import TrainResult, train
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
 SIDE = 6
-CNN = {"epochs": 5, "width": 16, "members": 2, "filters": 4, "features": 16, "batch_rows": 32, "learning_rate": 0.01}
+CNN = {"epochs": 5, "width": 16, "members": 2, "filters": 4, "units": 16, "batch_rows": 32, "learning_rate": 0.01}
 RNN = {"epochs": 8, "width": 16, "members": 2, "hidden": 16, "batch_rows": 32, "learning_rate": 0.01}
 
 

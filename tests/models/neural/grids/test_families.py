@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {"epochs": 12, "width": 16, "members": 2, "batch_rows": 
 
 class TestCnn(ModelConformance):
     family = "cnn"
-    params: ClassVar[dict[str, Any]] = {**QUICK, "filters": 4, "features": 8}
+    params: ClassVar[dict[str, Any]] = {**QUICK, "filters": 4, "units": 8}
     features = (replace(FEATURES[0], place=(0, 0, 0)), replace(FEATURES[1], place=(0, 1, 0)), *FEATURES[2:])
 
 

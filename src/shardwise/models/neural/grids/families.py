@@ -18,7 +18,7 @@ PATCHES = 32  # steps of the recurrent layer, about
 
 @dataclass(frozen=True, kw_only=True)
 class CnnParams(NeuralParams):
-    """Convolutions of `filters`, twice as many in each further block, then the network of `NeuralParams`.
+    """Convolutions of `filters`, twice as many in each further block; `units` numbers come to the network behind them.
 
     `blocks` None: until the shorter side is at most 7. `shift`: pixels by which an image is moved while it is learned,
     at most; None: a 14th of the shorter side.
@@ -29,12 +29,12 @@ class CnnParams(NeuralParams):
     filters: int = 16
     kernel: int = 3
     blocks: int | None = None
-    features: int = 128
+    units: int = 128
     shift: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, filters=(1, 1024), kernel=(1, 15), features=(1, 65_536))
+        check_range(self, filters=(1, 1024), kernel=(1, 15), units=(1, 65_536))
         for name, low, high in (("blocks", 1, 16), ("shift", 0, 1024)):
             if getattr(self, name) is not None:
                 check_range(self, **{name: (low, high)})
@@ -45,7 +45,7 @@ class CnnParams(NeuralParams):
         usual = max(1, (-(-side // SMALL_SIDE) - 1).bit_length())
         return ConvTrunk(
             height=height, width=width, channels=channels, filters=self.filters, kernel=self.kernel,
-            blocks=self.blocks or usual, features=self.features,
+            blocks=self.blocks or usual, features=self.units,
             shift=side // SHIFT_SHARE if self.shift is None else self.shift,
         )  # fmt: skip
 
