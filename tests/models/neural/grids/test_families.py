@@ -16,19 +16,37 @@ from shardwise.models.families import build
 from shardwise.models.neural.grids.families import Cnn, CnnParams, RnnParams
 from shardwise.testing.models import FEATURES, ModelConformance, Table, on_disk
 
-QUICK: dict[str, Any] = {"epochs": 12, "width": 16, "members": 2, "batch_rows": 64, "knots": 4, "learning_rate": 0.02}
+QUICK: dict[str, Any] = {"epochs": 12, "width": 16, "members": 2, "batch_rows": 64, "knots": 4, "learning_rate": 0.01}
 
 
 class TestCnn(ModelConformance):
+    """Of the losses, which are those of `neural`, two."""
+
     family = "cnn"
     params: ClassVar[dict[str, Any]] = {**QUICK, "filters": 4, "units": 8}
+    weight_tolerance = 0.12  # few epochs, and steps by the number of rows
     features = (replace(FEATURES[0], place=(0, 0, 0)), replace(FEATURES[1], place=(0, 1, 0)), *FEATURES[2:])
+
+    @pytest.fixture(scope="class", params=[Task.MULTICLASS, Task.REGRESSION], ids=str)
+    @classmethod
+    def task(cls, request: pytest.FixtureRequest) -> Task:
+        task: Task = request.param
+        return task
 
 
 class TestRnn(ModelConformance):
+    """Of the losses two others."""
+
     family = "rnn"
     params: ClassVar[dict[str, Any]] = {**QUICK, "hidden": 8}
+    weight_tolerance = 0.12
     features = (replace(FEATURES[0], place=(0, 0)), replace(FEATURES[1], place=(1, 0)), *FEATURES[2:])
+
+    @pytest.fixture(scope="class", params=[Task.BINARY, Task.COUNT], ids=str)
+    @classmethod
+    def task(cls, request: pytest.FixtureRequest) -> Task:
+        task: Task = request.param
+        return task
 
 
 def cells(*shape: int) -> list[Feature]:
