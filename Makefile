@@ -9,10 +9,10 @@ CORE := .venv/core-$(SUM)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench bench-automl clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-7s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
 
 venv: $(STAMP) ## set up .venv with everything in it
 	@:
@@ -46,8 +46,14 @@ check: venv ## format, lint, types, import layers
 test: check ## everything: the checks, unit tests, doctests, the README's commands
 	$(BIN)/pytest -n 2 --dist worksteal
 
-bench: venv ## run the benchmarks; results are appended to benchmarks/results/
-	@for file in benchmarks/bench_*.py; do echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+bench: venv ## run the benchmarks but for the next; results are appended to benchmarks/results/
+	@for file in $(filter-out %/bench_automl.py,$(wildcard benchmarks/bench_*.py)); do \
+		echo "$$file"; $(BIN)/python "$$file" || exit 1; done
+
+bench-automl: venv ## against other AutoML tools, which are installed apart: hours; what is recorded is not run again
+	$(BIN)/python benchmarks/bench_automl.py --resume --only small --time 60s
+	$(BIN)/python benchmarks/bench_automl.py --resume --only large --time 120s
+	$(BIN)/python benchmarks/bench_automl.py --resume --only small --time 300s
 
 clean: ## remove the virtual environment, caches, and what the demo left
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo

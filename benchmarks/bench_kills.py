@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from common import Results, chosen, environment, make_parser, run_measured, shardwise_command, verdict
+from common import Results, chosen, make_parser, run_measured, shardwise_command, verdict
 from shardwise.core.errors import ShardwiseError
 from shardwise.core.units import parse_duration
 from shardwise.registry.package import load_package
@@ -173,7 +173,7 @@ def start_and_kill(command: Sequence[str], folder: Path, after_s: float) -> tupl
     """Start the command and kill it `after_s` seconds later; its exit code (None: killed), the end of what it said."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=errors, start_new_session=True,
         )  # fmt: skip
         try:

@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import load
-from common import Results, chosen, environment, in_fresh_process, make_parser, shardwise_command, verdict
+from common import Results, chosen, in_fresh_process, make_parser, shardwise_command, verdict
 from serve_peers import flat_walk, onnx_row, write_mlflow_model
 from shardwise.core.config import RunConfig
 from shardwise.models.trees_row import SingleRow
@@ -177,7 +177,7 @@ def measure_same(package: Path, args: argparse.Namespace) -> Iterator[tuple[str,
 def serving(*words: str) -> Iterator[str]:
     """The URL of `shardwise serve` in a process of its own."""
     command = shardwise_command("serve", *words, "--port", "0")
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         line = next((line for line in process.stderr if '"serving"' in line), None)
@@ -271,7 +271,7 @@ def _other(command: list[str], url: str, *, cwd: Path | None = None, ready: str 
     words = words if "--port" in words else [*words, str(port)]
     path = f"{Path(words[0]).parent}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env={**environment(), "PATH": path}, start_new_session=True)  # fmt: skip
+                               env={**os.environ, "PATH": path}, start_new_session=True)  # fmt: skip
     place, until = url.format(port=port), time.monotonic() + _START_S
     try:
         while process.poll() is None and time.monotonic() < until:

@@ -30,6 +30,7 @@ from shardwise.compute.ceiling import cpu_quota, memory_limit_bytes
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIBRARIES = ("shardwise", "numpy", "pyarrow", "lightgbm", "scikit-learn", "duckdb", "pandas")
+PEER_ENVIRONMENT = {"GOMP_SPINCOUNT": "300000"}  # OpenMP's own default, not what `import shardwise` sets
 SAMPLE_S = 0.1  # between two looks at the memory of a process tree
 _CHILD = (
     "import importlib, json, sys; sys.path.insert(0, sys.argv[1]); "
@@ -102,6 +103,7 @@ DATA_SETS: Mapping[str, DataSet] = {
     "store_item_demand": DataSet(target="sales", task="regression"),
     "us_babynames": DataSet(target="sex", task="binary"),
     "un_votes": DataSet(target="vote", task="multiclass"),
+    "donors_kdd2014": DataSet(target="target", task="binary"),
     "online_retail": DataSet(target="Quantity", task="regression"),
     "pg17_motor_policies": DataSet(target="vh_value", task="regression"),
     "kddcup99_10pct": DataSet(target="label", task="multiclass"),
@@ -158,19 +160,17 @@ class Measured:
         return json.loads(self.checked().output.strip().splitlines()[-1])
 
 
-def environment() -> dict[str, str]:
-    """Threads that spin while they wait are slow where cores are shared: nobody's may, ours or a peer's."""
-    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-def run_measured(command: Sequence[str], cwd: Path | None = None) -> Measured:
-    """Run a command to its end."""
+def run_measured(
+    command: Sequence[str], cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Measured:
+    """Run a command to its end; `environment` adds to this process's."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         before = _children_cpu_s()
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=errors
-        )
+            command, cwd=cwd, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=errors,
+        )  # fmt: skip
         with PeakMemory(process.pid) as peak:
             code = process.wait()
             seconds = time.perf_counter() - started
@@ -188,11 +188,11 @@ def shardwise_command(*words: str) -> list[str]:
 def in_fresh_process(function: Callable[..., Any], **arguments: Any) -> tuple[Any, Measured]:
     """`function(**arguments)` in a process of its own, with what it cost; both ways only JSON values travel.
 
-    The function must stand at the top of a module of this folder.
+    The function must stand at the top of a module of this folder. OpenMP's threads wait there as a peer's do.
     """
     module = Path(inspect.getfile(function)).stem
     command = [sys.executable, "-c", _CHILD, str(HERE), module, function.__name__, json.dumps(arguments)]
-    measured = run_measured(command)
+    measured = run_measured(command, environment=PEER_ENVIRONMENT)
     return measured.answer(), measured
 
 
@@ -277,7 +277,7 @@ def verdict(value: float, limit: float) -> str:
 def command_line() -> str:
     """What was typed, without places on this machine."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--data", "--results", "--folder", "--cache"):
+    for option in ("--data", "--results", "--folder", "--cache", "--environments", "--report"):
         parser.add_argument(option)
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     return shlex.join(["python", script, *parser.parse_known_args(sys.argv[1:])[1]])

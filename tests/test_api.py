@@ -1,5 +1,8 @@
 """What `import shardwise` offers."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -44,3 +47,14 @@ def test_unknown_options_are_refused(tmp_path: Path) -> None:
 def test_the_module_says_what_it_does_not_have() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         _ = shardwise.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_threads_wait_as_the_user_says_or_after_a_short_spin(given: dict[str, str], spins: str) -> None:
+    script = "import os, shardwise; print(os.environ.get('GOMP_SPINCOUNT'), os.environ['OMP_WAIT_POLICY'])"
+    bare = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, env={**bare, **given}, capture_output=True, text=True, check=True).stdout.split()
+    assert said == [spins, given.get("OMP_WAIT_POLICY", "PASSIVE")]

@@ -156,6 +156,8 @@ def test_reasons_are_grouped_the_most_frequent_first() -> None:
 def test_what_cannot_be_searched_is_refused(data: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError if "archive" not in changes else shardwise.ShardwiseError, match=words):
         run(data, **changes)
+    if not {"space", "archive"} & set(changes):  # a name is wrong before anything is known of the data
+        assert not (data.parent / "runs").exists()
 
 
 def test_meta_learning_keeps_the_past_that_it_began_with(data: Path) -> None:

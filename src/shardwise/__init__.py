@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
-# OpenMP threads that spin while they wait are slow where others use the same cores: docs/decisions/0003-*.md.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP threads that spin for long are slow where others use the same cores, those that never do on free ones:
+# docs/decisions/0003-*.md.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from shardwise.api import advise_partitions as advise_partitions

@@ -40,6 +40,7 @@ from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
 from shardwise.train.trainer import FitUnit
+from shardwise.tune.setup import check_search
 from shardwise.tune.study import Step
 from shardwise.tuning import Tuning
 
@@ -131,6 +132,7 @@ def train(
     has passed since the user pressed the key. Raises a `ShardwiseError`.
     """
     events = events or Events()
+    check_search(config)
     with context(stage="data"):
         dataset = join_tables(dataset, config.joins) if dataset is not None else open_data(config)
     with open_run(config, dataset.fingerprint, events, spent_s=spent_s) as run:

@@ -32,6 +32,7 @@ class Killed(BaseException):
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees, "SEGMENT_ROUNDS", 5)
     monkeypatch.setattr(trees_resume, "KEEP_S", 0.0)
+    monkeypatch.setattr(trees_resume, "KEEP_SHARE", 1e9)
 
 
 def fit(rows: Pair, task: Task, params: dict[str, Any], **run: Any) -> Trees:

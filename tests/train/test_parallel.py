@@ -74,6 +74,7 @@ class QuickJob(Job):
             patch.setattr(sgd, "KEEP_S", 0.0)
             patch.setattr(sgd, "ROUND_ROWS", 4000)
             patch.setattr(trees_resume, "KEEP_S", 0.0)
+            patch.setattr(trees_resume, "KEEP_SHARE", 1e9)
             patch.setattr(trees, "SEGMENT_ROUNDS", 5)
             return super().__call__(member)
 

@@ -43,6 +43,12 @@ def test_an_interaction_is_kept_and_noise_is_dropped_and_told(tmp_path: Path) ->
     assert package.recipe.rejected["copy"] == "it orders the rows like 'c'"
 
 
+def test_copies_go_where_little_else_would(tmp_path: Path) -> None:
+    table = noisy().select(["a", "b", "c", "copy", "noise_0", "y"])
+    result = train(asked(tmp_path, table))
+    assert set(shardwise.load(result.package).package.recipe.rejected) & {"a", "b", "c", "copy"} == {"copy"}
+
+
 def test_none_keeps_all_and_unknown_modes_are_refused(tmp_path: Path) -> None:
     result = train(asked(tmp_path, noisy(1500), select="none"))
     assert len(shardwise.load(result.package).columns) == 24

@@ -35,7 +35,8 @@ from shardwise.models.trees_text import shifted
 from shardwise.store.files import write_atomic
 
 SEGMENT_ROUNDS = 50
-KEEP_S = 20.0  # between two checkpoints: a lost worker costs that, and a segment
+KEEP_S = 20.0  # between two checkpoints, at least: a lost worker costs that, and a segment
+KEEP_SHARE = 0.01  # of a fit's time that checkpoints may take: large ones are written more rarely
 _FILE = "trees.state"
 _NEARLY = 1e-9  # from a share of rows: LightGBM seeds its bags anew when the share changes, and not for a new seed
 
@@ -173,7 +174,8 @@ def started(
 
 @dataclass
 class Keeper:
-    """Writes checkpoints of a fit into a folder, at most one in `KEEP_S` seconds; without a folder none.
+    """Writes checkpoints of a fit into a folder, at most one in `KEEP_S` seconds, and so rarely that they take a
+    hundredth of its time; without a folder none.
 
     When it writes has no say in what is learned. Of several members the first one reads and writes, for all.
     """
@@ -182,7 +184,7 @@ class Keeper:
     sampling: Sampling
     member: Member | None = None
     start: np.ndarray | None = None  # scores from which boosting starts, where it is given them
-    _last_s: float = field(default_factory=time.monotonic)
+    _due_s: float = field(default_factory=lambda: time.monotonic() + KEEP_S)
 
     @property
     def _leads(self) -> bool:
@@ -205,9 +207,11 @@ class Keeper:
 
     def keep(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
         """Write where trees and curve have come to, if it is time."""
-        if time.monotonic() - self._last_s >= KEEP_S:
+        began_s = time.monotonic()
+        if began_s >= self._due_s:
             self.rest(booster, curve)
-            self._last_s = time.monotonic()
+            ended_s = time.monotonic()
+            self._due_s = ended_s + max(KEEP_S, (ended_s - began_s) / KEEP_SHARE)
 
     def rest(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
         """Write where trees and curve have come to, as the fit is to go on from there: chance begins anew there too."""

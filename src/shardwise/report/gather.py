@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shardwise.core.config import RunConfig
 from shardwise.registry.manifest import libraries
 from shardwise.report.data import ReportData
 from shardwise.stats.metrics import Metric
@@ -59,12 +60,13 @@ def _trial(trial: TrialResult, metric: Metric, chosen: set[int]) -> dict[str, An
     sign = -1.0 if metric.greater_is_better else 1.0
     scores = [sign * fold.loss for fold in trial.folds]
     cut = any(fold.cut for fold in trial.folds)
+    rests = any(fold.rests for fold in trial.folds)
     why = "in the package" if trial.number in chosen else "ended by the ceiling" if cut else ""
     return {
         "number": trial.number, "family": trial.candidate.family, "params": dict(trial.candidate.params),
         "score": sign * trial.loss, "fold_scores": scores, "seconds": trial.seconds,
         "rounds": max((fold.rounds for fold in trial.folds), default=0),
-        "status": "done" if trial.complete else "cut", "why": why,
+        "status": "cut" if not trial.complete else "rests on a rung" if rests else "done", "why": why,
     }  # fmt: skip
 
 
@@ -97,8 +99,10 @@ def _reading(run: Run, prepared: Prepared) -> list[dict[str, Any]]:
 
 
 def _commands(run: Run, target: str) -> dict[str, str]:
+    searched = (run.config.sampler, run.config.pruner) != (RunConfig.sampler, RunConfig.pruner)
+    again = f"{'tune' if searched else 'train'} {' '.join(run.config.data)} --target {target} --run {run.folder.name}"
     return {
         "predict": f"shardwise predict {run.package} DATA --out predictions.parquet",
         "evaluate on new labelled data": f"shardwise evaluate {run.package} DATA",
-        "go on with this run": f"shardwise train {' '.join(run.config.data)} --target {target} --time +5m",
+        "go on with this run": f"shardwise {again} --time +5m",
     }

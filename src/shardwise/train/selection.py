@@ -1,9 +1,10 @@
 """Features that tell nothing are dropped before the rows are encoded, on the evidence of the profile's sample.
 
-`features.select` has the tests; here a quick model of trees on half of the sample tells the importance of each feature
-on the other half, and the other way round. Where that model sees little, it tells little about what is useless, and
-nothing is dropped: it must be no worse without what would go, and importances must stand out from those of shadows. The
-work is bounded: a second or two on two cores, whatever the data.
+Copies, which order the rows as an earlier feature does, always go. For the others `features.select` has tests; here a
+quick model of trees on half of the sample tells the importance of each feature on the other half, and the other way
+round. Where that model sees little, it tells little about what is useless, and only copies go: it must be no worse
+without what would go, and importances must stand out from those of shadows. The work is bounded: a second or two on two
+cores, whatever the data.
 """
 
 from collections.abc import Mapping
@@ -79,7 +80,8 @@ def _finding(dropped: Mapping[str, str], features: int) -> Finding:
 def reasons(
     recipe: Recipe, sample: pa.Table, target: Target, splitter: Splitter, *, mode: str, seed: int
 ) -> dict[str, str]:
-    """Why features are dropped, by name; none where the sample is too small, few would go, or nothing would be left."""
+    """Why features are dropped, by name; none where the sample is too small or nothing would be left, and copies alone
+    where few would go."""
     y = target.encode(sample.column(target.column).combine_chunks()) if sample.num_rows else np.zeros(0)
     labelled = np.flatnonzero(np.isfinite(y))
     cells = max(1, len(recipe.features) * target.outputs)
@@ -92,19 +94,27 @@ def reasons(
     X = recipe.transform(batch, folds=splitter.assign(batch, 0))
     evidence = measure(X, y[rows], target, seed)
     names = [feature.name for feature in recipe.features]
-    cells = np.array([bool(feature.place) for feature in recipe.features])  # a grid has no holes
-    useless = (evidence.useless(mode) | (evidence.copy_of >= 0)) & ~cells
-    weak = evidence.importance.clip(0.0).sum() < LEAST_SIGNAL * evidence.shadow
-    if useless.all() or (mode == "auto" and (weak or useless.mean() < LEAST_SHARE)):
-        return {}
-    if mode == "auto" and not _no_worse_without(useless, X, y[rows], (target, seed)):
-        return {}
+    useless = _useless(evidence, mode, X, (y[rows], target, seed))
+    useless &= [not feature.place for feature in recipe.features]  # a grid has no holes
     return {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
 
 
-def _no_worse_without(useless: np.ndarray, X: np.ndarray, y: np.ndarray, how: tuple[Target, int]) -> bool:
+def _useless(evidence: Evidence, mode: str, X: np.ndarray, how: tuple[np.ndarray, Target, int]) -> np.ndarray:
+    """Bool `(features,)`: what goes. Copies always do: they only take time; the others where enough speaks for it."""
+    copies_of = evidence.copy_of >= 0
+    useless: np.ndarray = evidence.useless(mode) | copies_of
+    if useless.all():
+        return np.zeros_like(useless)
+    if mode != "auto":
+        return useless
+    weak = evidence.importance.clip(0.0).sum() < LEAST_SIGNAL * evidence.shadow
+    if weak or useless.mean() < LEAST_SHARE or not _no_worse_without(useless, X, *how):
+        return copies_of
+    return useless
+
+
+def _no_worse_without(useless: np.ndarray, X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> bool:
     """Whether the quick model, trained on one half and scored on the other, loses nothing without these features."""
-    target, seed = how
     half = np.random.default_rng(derive_seed(seed, "without")).permutation(len(y)) % 2 == 0
     lost = 0.0
     for train in (half, ~half):

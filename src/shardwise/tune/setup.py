@@ -15,6 +15,12 @@ from shardwise.tune.study import Study
 UNITS_UNDER_WAY = 4  # fits that may be under way before one of them is waited for
 
 
+def check_search(config: RunConfig) -> None:
+    """Raise `ConfigError` for an unknown sampler or pruner, before a run is opened for them."""
+    make_sampler(config.sampler, per_second=config.per_second)
+    make_pruner(config.pruner)
+
+
 def make_study(
     config: RunConfig,
     portfolio: Sequence[Candidate],

@@ -1,0 +1,218 @@
+"""AutoML within a time: shardwise against AutoGluon, FLAML, H2O and boosting by hand, on the same split and cores.
+
+Each data set is cut once into 80 % and 20 %, at random from a fixed seed; all get the same two files, the labels of a
+classification as codes. Scored by one function: 1 - roc_auc, log_loss, rmse or mean Poisson deviance, lower is better.
+LightGBM, XGBoost and scikit-learn's boosting stop early and have no time limit. Each peer runs in a virtual environment
+of its own, made on first use below `--environments`. Recorded beside the loss: seconds of the whole process against the
+budget, memory of the process tree, bytes of the model, rows a second of prediction, and failures as such.
+
+The tables of ranks and the critical-difference plots are drawn by `automl_report.py` from the recorded lines.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from automl_report import write_report
+from common import (
+    DATA_SETS,
+    HERE,
+    PEER_ENVIRONMENT,
+    ROOT,
+    DataSet,
+    Measured,
+    Results,
+    available,
+    chosen,
+    folder_bytes,
+    make_parser,
+    megabytes,
+    run_measured,
+    shardwise_command,
+)
+from lightgbm_peer import test_score
+from shardwise.compute.ceiling import cpu_quota
+from shardwise.core.units import parse_duration
+
+OURS = "shardwise"
+REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "autogluon": ("autogluon.tabular[lightgbm,catboost,xgboost]", "torch"),
+    "flaml": ("flaml[automl]",),
+    "h2o": ("h2o", "psutil"),
+    "lightgbm": ("lightgbm", "scikit-learn"),
+    "xgboost": ("xgboost-cpu", "scikit-learn"),
+    "hgb": ("scikit-learn",),
+}
+TIMED = ("autogluon", "flaml", "h2o")  # peers that take a budget
+SMALL = (
+    "spambase", "telco_churn", "higgs_7k", "kin8nm", "employee_salaries", "dry_bean", "pol", "bike_sharing_hour",
+    "etth1", "covtype_20k", "california_housing", "house_16h", "credit_risk", "amazon_employee_access",
+    "bank_marketing", "electricity_elec2", "adult", "diamonds", "otto_products",
+)  # fmt: skip
+LARGE = (
+    "us_babynames", "store_item_demand", "un_votes", "donors_kdd2014", "online_retail", "pg17_motor_policies",
+    "kddcup99_10pct", "fremtpl_freq", "walmart_store_sales", "nycflights13",
+)  # fmt: skip
+TEST_SHARE = 0.2
+MOST_TIMES = 6  # of the budget and a minute: then a peer that has not ended counts as failed
+LEAST_OF_CLASS = 5  # rows; rarer classes are left out for all
+
+
+def main() -> None:
+    args = _arguments()
+    results = Results("automl", args.results)
+    peers = [OURS, *chosen(args.peers, REQUIREMENTS)] if args.peers != "none" else [OURS]
+    names = {"small": SMALL, "large": LARGE}.get(args.only or "small") or chosen(args.only, SMALL + LARGE)
+    done = _recorded(results.path) if args.resume else set()
+    for name in available(names, args.data):
+        for seed in range(args.repeat):
+            todo = [peer for peer in peers if (name, peer, args.time, seed) not in done]
+            if todo:
+                _data_set(args, results, name, (seed, todo))
+    results.print_table()
+    for path in write_report(results.path, args.report or args.results):
+        print(f"written: {path.name}")
+
+
+def _data_set(args: argparse.Namespace, results: Results, name: str, what: tuple[int, list[str]]) -> None:
+    seed, peers = what
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        job = write_job(DATA_SETS[name], args.data / f"{name}.parquet", folder, seed, args.rows)
+        for peer in peers:
+            figures = run(args, peer, job, folder)
+            details = {"budget": args.time, "seed": seed, **{key: job[key] for key in ("train_rows", "test_rows")}}
+            results.add(name, {"peer": peer, **figures}, **details)
+            print(f"{name}: {peer}: {figures['loss']} in {figures['seconds']} s {figures['failure']}", flush=True)
+
+
+def write_job(data_set: DataSet, source: Path, folder: Path, seed: int, most: int | None) -> dict[str, Any]:
+    """Write train.parquet and test.parquet; what all are asked."""
+    table = pq.read_table(source).drop_columns(list(data_set.drop)).replace_schema_metadata(None)
+    table = table.filter(pc.is_valid(table[data_set.target]))
+    classes = 0
+    if data_set.task in ("binary", "multiclass"):
+        table, classes = _coded(table, data_set.target)
+    order = np.random.default_rng(seed).permutation(table.num_rows)[:most]
+    cut = int(len(order) * (1 - TEST_SHARE))
+    job = {"target": data_set.target, "task": data_set.task, "classes": classes, "folder": str(folder)}
+    for part, rows in (("train", order[:cut]), ("test", order[cut:])):
+        pq.write_table(table.take(pa.array(rows)), folder / f"{part}.parquet", compression="zstd")
+        job |= {part: str(folder / f"{part}.parquet"), f"{part}_rows": len(rows)}
+    return job
+
+
+def _coded(table: pa.Table, target: str) -> tuple[pa.Table, int]:
+    """The table with codes in the place of labels, without classes of hardly any rows; how many classes are left."""
+    labels = table[target].cast(pa.string()).to_numpy()
+    known, counts = np.unique(labels, return_counts=True)
+    kept = known[counts >= LEAST_OF_CLASS]
+    there = np.isin(labels, kept)
+    codes = pa.array(np.searchsorted(kept, labels[there]).astype(np.int64))
+    table = table.filter(pa.array(there))
+    return table.set_column(table.column_names.index(target), target, codes), len(kept)
+
+
+def run(args: argparse.Namespace, peer: str, job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What one of them reaches; where it fails, the loss is None and `failure` says why."""
+    budget_s = parse_duration(args.time)
+    (folder / "answers.npy").unlink(missing_ok=True)
+    one: Callable[..., tuple[Measured, dict[str, Any]]] = _ours if peer == OURS else _peer
+    cost, said = one(args, peer, job, budget_s)
+    figures: dict[str, Any] = {
+        "loss": None, "seconds": round(cost.seconds, 1), "overrun": round(cost.seconds / budget_s - 1, 3),
+        "peak_mb": megabytes(cost.peak_rss_bytes), "model_mb": None, "rows_per_s": None, "failure": "",
+    }  # fmt: skip
+    if cost.code != 0:
+        words = cost.errors.strip().splitlines()
+        figures["failure"] = f"ended with {cost.code}: {words[-1][:200] if words else ''}"
+        return figures
+    y = pq.read_table(job["test"], columns=[job["target"]])[job["target"]].to_numpy()
+    value = _score(job["task"], y, np.load(folder / "answers.npy"))
+    figures["loss"] = 1.0 - value if job["task"] == "binary" else value
+    figures["model_mb"] = megabytes(said["model_bytes"])
+    figures["rows_per_s"] = round(len(y) / said["predict_s"])
+    if peer != OURS:  # they give the time to training alone
+        figures["overrun"] = round(said["fit_s"] / budget_s - 1, 3) if peer in TIMED else None
+    return figures
+
+
+def _score(task: str, y: np.ndarray, answers: np.ndarray) -> float:
+    if task == "binary":
+        return test_score(task, y, answers[:, 1])
+    if task == "multiclass":
+        clipped = np.clip(answers, 1e-15, None)
+        return test_score(task, y, clipped / clipped.sum(axis=1, keepdims=True))
+    return test_score(task, y, np.clip(answers, 1e-9, None) if task == "count" else answers)
+
+
+def _ours(_args: Any, _peer: str, job: Mapping[str, Any], budget_s: float) -> tuple[Measured, dict[str, Any]]:
+    folder = Path(job["folder"])
+    words = ["--target", job["target"], "--task", job["task"], "--time", f"{budget_s:g}s", "--run", "ours", "--json"]
+    trained = run_measured(shardwise_command("train", job["train"], *words), folder)
+    if trained.code != 0:
+        return trained, {}
+    package = folder / trained.answer()["package"]
+    command = shardwise_command("predict", str(package), job["test"], "--out", "ours.parquet")
+    scored = run_measured(command, folder).checked()
+    answers = pq.read_table(folder / "ours.parquet")
+    names = [f"probability_{code}" for code in range(job["classes"])] or ["prediction"]
+    columns = [answers[name].to_numpy() for name in names]
+    np.save(folder / "answers.npy", np.column_stack(columns) if job["classes"] else columns[0])
+    size = folder_bytes(package)
+    shutil.rmtree(folder / "runs")
+    return trained, {"model_bytes": size, "predict_s": scored.seconds}  # a whole command, with its start
+
+
+def _peer(args: Any, peer: str, job: Mapping[str, Any], budget_s: float) -> tuple[Measured, dict[str, Any]]:
+    python = environment_of(peer, args.environments)
+    asked = json.dumps({**job, "time_s": budget_s, "threads": args.threads})
+    limit_s = int(MOST_TIMES * budget_s + 60)
+    command = ["timeout", "-k", "5", str(limit_s), str(python), str(HERE / "automl_peers.py"), peer, asked]
+    cost = run_measured(command, Path(job["folder"]), PEER_ENVIRONMENT)
+    return cost, json.loads(cost.output.strip().splitlines()[-1]) if cost.code == 0 else {}
+
+
+def environment_of(peer: str, environments: Path) -> Path:
+    """The interpreter of a peer's own virtual environment, which is made where there is none."""
+    folder = environments / peer
+    if not (folder / "ready").exists():
+        print(f"{peer}: installing into {folder.name}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        words = [str(folder / "bin" / "pip"), "install", "--quiet", "--constraint", str(ROOT / ".ci/constraints.txt")]
+        subprocess.run([*words, *REQUIREMENTS[peer], "pandas", "pyarrow"], check=True)
+        (folder / "ready").touch()
+    return folder / "bin" / "python"
+
+
+def _recorded(path: Path) -> set[tuple[str, str, str, int]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return {(line["case"], line["peer"], line["budget"], line["seed"]) for line in lines}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    parser.add_argument("--time", default="60s", help="budget of those that take one")
+    parser.add_argument("--peers", help=f"some of {', '.join(REQUIREMENTS)}; or none")
+    parser.add_argument("--threads", type=int, default=cpu_quota(), help="for the peers; ours takes what there is")
+    parser.add_argument("--rows", type=int, help="only so many rows of each data set, for a quick look")
+    parser.add_argument("--resume", action="store_true", help="leave out what the results have")
+    parser.add_argument("--report", type=Path, help="folder for tables and plots; else that of the results")
+    cache = Path.home() / ".cache" / "shardwise" / "peers"
+    parser.add_argument("--environments", type=Path, default=cache, help="folder of the peers' environments")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
