@@ -85,7 +85,7 @@ class ConvTrunk:
 
     @property
     def products(self) -> int:
-        convolutions = sum(
+        convolutions: int = sum(
             math.prod(self.sides(block)) * self.kernel**2 * self.filters * 2**block for block in range(self.blocks)
         )
         return convolutions + self.flat * self.features
@@ -117,7 +117,7 @@ class ConvTrunk:
             np.maximum(hidden, 0, out=hidden)
             hidden = _pooled(hidden)
         features = settled(hidden.reshape(len(cells), self.flat)) @ weights["wt"] + weights["bt"]
-        return np.maximum(features, 0, out=features)
+        return np.asarray(np.maximum(features, 0, out=features))
 
 
 def _convolved(images: np.ndarray, weight: np.ndarray, kernel: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def _pooled(images: np.ndarray) -> np.ndarray:
     if height % 2 or width % 2:
         images = np.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
     across = np.maximum(images[:, :, 0::2], images[:, :, 1::2])
-    return np.maximum(across[:, 0::2], across[:, 1::2])
+    return np.asarray(np.maximum(across[:, 0::2], across[:, 1::2]))
 
 
 @dataclass(frozen=True, kw_only=True)
