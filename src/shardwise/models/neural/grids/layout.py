@@ -43,9 +43,10 @@ class GridDesign(Design):
         if not self._cells:
             return block
         values = np.ascontiguousarray(chunk.X.T[self._cells].T, dtype=np.float32)
-        parts = [block.numbers, values]
+        parts: list[np.ndarray] = [block.numbers, values]
         if self._flags:
-            parts.append(np.isnan(values).reshape(len(values), *self.sizes).all(axis=2).astype(np.float32))
+            missing: np.ndarray = np.isnan(values).reshape(len(values), *self.sizes).all(axis=2)
+            parts.append(missing.astype(np.float32))
         with np.errstate(over="ignore"):  # what is infinite is clipped
             values -= self._center
             values /= self._scale
