@@ -45,8 +45,8 @@ class GridDesign(Design):
         values = np.ascontiguousarray(chunk.X.T[self._cells].T, dtype=np.float32)
         parts: list[np.ndarray] = [block.numbers, values]
         if self._flags:
-            missing: np.ndarray = np.isnan(values).reshape(len(values), *self.sizes).all(axis=2)
-            parts.append(missing.astype(np.float32))
+            missing = np.isnan(values).reshape(len(values), *self.sizes).all(axis=2)
+            parts.append(np.asarray(missing, dtype=np.float32))
         with np.errstate(over="ignore"):  # what is infinite is clipped
             values -= self._center
             values /= self._scale
