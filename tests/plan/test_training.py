@@ -65,7 +65,7 @@ def test_networks_multiply_as_much_as_they_have_rows_and_epochs(family: str) -> 
     _, wider = training.unit_terms(network, sizes(train_rows=10_000, valid_rows=0, features=784), 0.0, steps=10)
     assert name == "neural"
     assert twice["products"] == pytest.approx(2 * terms["products"])
-    assert wider["products"] > 2 * terms["products"]
+    assert wider["products"] > 1.5 * terms["products"]
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 50])
