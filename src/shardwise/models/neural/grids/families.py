@@ -54,11 +54,14 @@ class CnnParams(NeuralParams):
 class RnnParams(NeuralParams):
     """A recurrent layer with a state of `hidden` over patches of `patch` steps, then the network of `NeuralParams`.
 
-    `patch` None: such that there are about 32 patches.
+    `patch` None: such that there are about 32 patches. Few epochs: the learning rate is to come down before what is
+    learned by heart counts.
     """
 
     members: int = 4
     depth: int = 1
+    dropout: float = 0.3
+    epochs: int | None = 12
     hidden: int = 64
     patch: int | None = None
 
