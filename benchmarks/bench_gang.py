@@ -31,7 +31,8 @@ from shardwise.data.bins import Binner
 from shardwise.data.rows import BinnedRows, DiskRows, RowsWriter, keep_binner
 from shardwise.models.base import FitRun
 from shardwise.models.families import FAMILIES
-from shardwise.train.parallel import SLICES, Choice, Job, SharedFits
+from shardwise.plan.gangs import SLICES, Choice
+from shardwise.train.parallel import Job, SharedFits
 
 TARGET = Target(column="y", task=Task.BINARY, classes=("no", "yes"))
 NUMBERS = 20

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from scipy.special import expit
 from scipy.stats import norm
 
-from common import DATA_SETS, Results, available, chosen, make_parser
+from common import DATA_SETS, Results, as_numbers, available, chosen, make_parser
 from shardwise.stats.intervals import interval
 from shardwise.stats.metrics import METRICS, Pairs
 
@@ -146,23 +146,14 @@ def predicted(name: str, data: Path) -> Pairs:
     rng = np.random.default_rng(0)
     table = table.take(pa.array(rng.permutation(len(table))[:MOST_ROWS]))
     names = [each for each in table.column_names if each not in (known.target, *known.drop)]
-    X = np.column_stack([_numbers(table.column(each)) for each in names])
-    y = _numbers(table.column(known.target), codes=known.task in ("binary", "multiclass"))
+    X = np.column_stack([as_numbers(table.column(each)) for each in names])
+    y = as_numbers(table.column(known.target), codes=known.task in ("binary", "multiclass"))
     learned = np.arange(len(y)) < len(y) // 3
     params: dict[str, Any] = {"objective": known.task, "verbosity": -1, "num_leaves": 31, "seed": 0}
     params |= {"multiclass": {"num_class": len(np.unique(y))}, "count": {"objective": "poisson"}}.get(known.task, {})
     model = lgb.train(params, lgb.Dataset(X[learned], y[learned]), 60)
     prediction = np.asarray(model.predict(X[~learned]))
     return Pairs.labelled(y[~learned], prediction)
-
-
-def _numbers(column: pa.ChunkedArray, *, codes: bool = False) -> np.ndarray:
-    if codes or pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
-        _, places = np.unique(column.cast(pa.string()).fill_null("").to_numpy(), return_inverse=True)
-        return places.astype(float)
-    if pa.types.is_temporal(column.type):
-        column = column.cast(pa.timestamp("us")).cast(pa.int64())
-    return column.cast(pa.float64()).to_numpy()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import psutil
+import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota, memory_limit_bytes
 
@@ -132,6 +134,16 @@ DATA_SETS: Mapping[str, DataSet] = {
     "telco_churn": DataSet(target="Churn", task="binary", drop=("customerID",)),
     "walmart_store_sales": DataSet(target="Weekly_Sales", task="regression"),
 }
+
+
+def as_numbers(column: pa.ChunkedArray, *, codes: bool = False) -> np.ndarray:
+    """A column as float64 `(rows,)`: text and truth values as codes, times as microseconds."""
+    if codes or pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
+        _, places = np.unique(column.cast(pa.string()).fill_null("").to_numpy(), return_inverse=True)
+        return places.astype(float)
+    if pa.types.is_temporal(column.type):
+        column = column.cast(pa.timestamp("us")).cast(pa.int64())
+    return column.cast(pa.float64()).to_numpy()
 
 
 # -- processes -------------------------------------------------------------------------------------------------------

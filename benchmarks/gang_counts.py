@@ -22,7 +22,7 @@ from shardwise.models.design import Block, Design
 from shardwise.models.linear import LinearParams
 from shardwise.models.links import LINKS
 from shardwise.models.scaling import TargetScale
-from shardwise.train.parallel import SLICES
+from shardwise.plan.gangs import SLICES
 
 FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
 TARGET = Target(column="y", task=Task.REGRESSION)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,9 +30,11 @@ def expected(data: Path) -> str:
 
 def train(data: Path, run: str, *options: str) -> "subprocess.CompletedProcess[str]":
     arguments = ["train", data.name, "--target", "bought", "--trials", "3", "--folds", "2", "--run", run, "--json"]
-    return subprocess.run(
-        [sys.executable, "-m", "shardwise", *arguments, *options], cwd=data.parent, capture_output=True, text=True
-    )
+    return command(data, *arguments, *options)
+
+
+def command(data: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "shardwise", *words], cwd=data.parent, capture_output=True, text=True)
 
 
 def package_hash(data: Path, run: str, *options: str) -> str:
@@ -45,12 +48,27 @@ def test_local_workers_give_the_same_package(data: Path, expected: str) -> None:
     assert package_hash(data, "local", "--engine", "local", "--workers", "2") == expected
 
 
+def skip_unless_installed(engine: str) -> None:
+    if importlib.util.find_spec(NEEDS[engine]) is None or (engine == "spark" and shutil.which("java") is None):
+        pytest.skip(f"{engine} is not installed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", NEEDS)
 def test_an_engine_gives_the_same_package(data: Path, expected: str, engine: str) -> None:
-    if importlib.util.find_spec(NEEDS[engine]) is None or (engine == "spark" and shutil.which("java") is None):
-        pytest.skip(f"{engine} is not installed")
+    skip_unless_installed(engine)
     assert package_hash(data, engine, "--engine", engine, "--workers", "2") == expected
+
+
+def test_an_engine_that_is_not_installed_partitions_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ray'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    answer = command(data, "partition", data.name, "nowhere", "--by", "hash:city:3", "--engine", "ray")
+    assert answer.returncode == 2
+    assert "Run: pip install 'shardwise[ray]'." in answer.stderr
+    assert not (data.parent / "nowhere").exists()
 
 
 @pytest.mark.parametrize("engine", NEEDS)
@@ -58,7 +76,7 @@ def test_an_engine_that_is_not_installed_is_named(
     data: Path, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{NEEDS[engine]!r}] = None\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     answer = train(data, f"without-{engine}", "--engine", engine)
     assert answer.returncode == 2
     assert f"Run: pip install 'shardwise[{engine}]'." in answer.stderr

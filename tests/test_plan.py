@@ -58,6 +58,16 @@ def test_json_has_ranges_for_each_stage(place: Path, capsys: pytest.CaptureFixtu
     assert found["workers"] == 1
 
 
+def test_workers_that_fit_a_model_together_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    together = ["--parallel", "data", "--families", "linear", "--workers", "2"]
+    assert plan("--json", "--engine", "ray", *together) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["members"] == 2
+    assert found["member_bytes"] > 10**8
+    assert "fitted by 2 workers, as asked. Each of them needs about" in found["told"][0]
+    assert [each["members"] for each in found["on_workers"]] == [1, 2, 4, 8, 8]
+
+
 def test_too_little_disk_does_not_fit(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("--disk", "10KB") == 1
     assert capsys.readouterr().out.startswith("does not fit: disk")

@@ -221,9 +221,10 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         return self._scores(X)[:, self._order]
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each row `(rows,)`."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return np.asarray(self.classes_[best])
+        """The class of each row `(rows,)`: the most probable one, or as a label-based `metric` was best decided."""
+        scores = self._scores(X)
+        decided = self._predictor.target.classes_of(scores)
+        return np.asarray(self.classes_[np.argsort(self._order)[decided]])
 
 
 class ShardwiseRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]

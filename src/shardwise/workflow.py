@@ -12,30 +12,31 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
+from shardwise.choosing import Choosing, Ensemble
 from shardwise.compute.base import NotYet
-from shardwise.compute.ceiling import crowd
+from shardwise.compute.ceiling import cpu_quota, crowd
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import DataError, DeadlineReached, Interrupted, SchemaError, context
+from shardwise.core.errors import DataError, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
+from shardwise.core.findings import Finding
 from shardwise.core.state import State
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
-from shardwise.data.rows import DiskRows
-from shardwise.ensemble.combine import GreedyCombiner, GreedyConfig, MeanCombiner
+from shardwise.distilling import Distilling
+from shardwise.ensemble.select import MEMBERS
 from shardwise.models.families import load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
+from shardwise.refitting import can_refit, refit_s, refitted
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.report.page import write_report
 from shardwise.split.base import TEST
-from shardwise.split.temporal import TemporalSplitter
-from shardwise.stats.metrics import Metric, default_metric, loss_of, metric_named
+from shardwise.stats.metrics import Metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
-from shardwise.train.passes import FLOATS
-from shardwise.train.prepare import Prepared, prepare
+from shardwise.train.gaps import member_scores, nested_findings
+from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess
+from shardwise.train.prepare import Prepared, prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
@@ -45,11 +46,10 @@ from shardwise.tune.study import Step
 from shardwise.tuning import Tuning
 
 GOLDEN_ROWS = 20
-BLENDED_TRIALS = 4  # at most so many candidates in a blend: each one costs latency
-BLEND_ROWS = 50_000  # rows by which a blend is chosen
-BLEND_GAIN = 0.0005  # a blend must lower the validation loss by this share to be worth its latency
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
 REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
+CHOICE_S = 1.0  # what the choice of the members takes, at most
+STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
 
 
@@ -57,9 +57,10 @@ REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
 class TrainResult:
     """What a run ended with.
 
-    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), and empty
-    without a test; `valid_score` the out-of-fold value by which the candidates were compared; `cut` says that time or
-    the user ended the search. `report` is empty when none was asked for.
+    `score` is the value of `metric` on the sealed test with its 95 % interval (`value`, `low`, `high`), widened for the
+    `looks` at the test that the folder of runs knows, and empty without a test; `valid_score` the out-of-fold value by
+    which the candidates were compared; `cut` says that time or the user ended the search. `ensemble` tells what the
+    package answers with, and what else was judged. `report` is empty when none was asked for.
     """
 
     run: str
@@ -76,6 +77,8 @@ class TrainResult:
     peak_memory_bytes: int
     cut: bool
     findings: list[dict[str, Any]]
+    looks: int = 1
+    ensemble: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -96,16 +99,8 @@ class Search:
     def folds(self) -> int:
         return len(self.prepared.splitter.folds())
 
-    def rows(self, *folds: int) -> DiskRows:
-        return DiskRows(self.prepared.rows / FLOATS, self.prepared.recipe.features, folds)
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Weighted fold models, and the out-of-fold loss that they reach together."""
-
-    members: tuple[tuple[TrialResult, FoldResult, float], ...]
-    loss: float
+    def choosing(self, run: Run) -> Choosing:
+        return Choosing(run, self.prepared, self.metric)
 
 
 def open_data(config: RunConfig) -> Dataset:
@@ -197,17 +192,25 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
             yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves)
 
 
-def _reserve_s(run: Run, search: Search, *, first: bool = False) -> float:
-    """Seconds to keep for the sealed test of the models so far, the package and the report.
+def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = True) -> float:
+    """Seconds to keep for the choice of members, the sealed test of the models so far, the package and the report.
 
     While none is trained the time for the test is what it may be; the first one keeps time for itself, see `FitTask`.
     """
     test_rows = search.prepared.fold_rows.get(TEST, 0)
     most_s = TEST_SHARE * (run.deadline.limit_s or 0.0) if test_rows else 0.0
     trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
-    slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:BLENDED_TRIALS]
+    slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    return _report_s(search) + search.seal_s + min(most_s, test_s)
+    after_s = _refits_s(run, search, trained) if refits else 0.0
+    return _report_s(search) + CHOICE_S * crowd() + search.seal_s + after_s + min(most_s, test_s)
+
+
+def _refits_s(run: Run, search: Search, trained: Sequence[TrialResult]) -> float:
+    """Seconds that fits take after the trials: of a student, or of members on all rows."""
+    if run.config.distill:
+        return STUDENT_FITS * max((fold.seconds for trial in trained for fold in trial.folds), default=0.0)
+    return refit_s(rank(trained)[:MEMBERS], cpu_quota()) if can_refit(run, search.prepared) else 0.0
 
 
 def _report_s(search: Search) -> float:
@@ -238,7 +241,7 @@ def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, F
     left_s = run.deadline.remaining_s()
     affordable = search.seal_s < 0.02 * run.deadline.used_s() and left_s > 2 * _reserve_s(run, search)
     if best is trial and (search.sealed_trial is None or trial.number == 1 or affordable):
-        seal(run, search, _single(search, best), {})
+        seal(run, search, search.choosing(run).single(best), {})
         search.sealed_trial = trial.number
 
 
@@ -257,64 +260,15 @@ def _score(metric: Metric, loss: float) -> float:
     return -loss if metric.greater_is_better else loss
 
 
-def _single(search: Search, trial: TrialResult) -> Ensemble:
-    """A trial's fold models, equally weighted; of a forward chain only the last, which has seen the most."""
-    folds = trial.folds[-1:] if isinstance(search.prepared.splitter, TemporalSplitter) else trial.folds
-    return Ensemble(tuple((trial, fold, 1.0 / len(folds)) for fold in folds), trial.loss)
-
-
-def choose(run: Run, search: Search) -> Ensemble:
-    """The best trial, or a blend of a few when that is better out-of-fold. Raises when there is no trial."""
-    ranked = rank(search.trials)
-    if not ranked:
-        if run.interrupts.stop_requested:
-            raise Interrupted("stopped before the first model was trained", hint="The same command goes on.")
-        raise DeadlineReached("the time was up before the first model was trained", hint="Give more --time.")
-    best = _single(search, ranked[0])
-    pool = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:8]
-    if len(pool) < 2 or not ranked[0].complete:
-        return best
-    blended = _blend(run, search, pool)
-    return blended if blended.loss < best.loss - BLEND_GAIN * abs(best.loss) else best
-
-
-def _blend(run: Run, search: Search, pool: list[TrialResult]) -> Ensemble:
-    """Greedy selection on out-of-fold predictions; the test is not touched."""
-    folds = search.prepared.splitter.folds()
-    valid = [search.rows(*fold.valid) for fold in folds]
-    y = np.concatenate([rows.target() for rows in valid])
-    weights = [rows.weight() for rows in valid]
-    weight = None if weights[0] is None else np.concatenate([w for w in weights if w is not None])
-    predictions = [np.concatenate([_out_of_fold(run, fold) for fold in trial.folds]) for trial in pool]
-
-    few = slice(None, None, -(-len(y) // BLEND_ROWS))
-    some = None if weight is None else weight[few]
-    greedy = GreedyCombiner(lambda y, p: _loss(search, y, p, some), GreedyConfig(rounds=12))
-    greedy.fit([prediction[few] for prediction in predictions], y[few])
-    lowest = sorted(greedy.weights, reverse=True)[min(BLENDED_TRIALS, len(pool)) - 1]
-    combiner = MeanCombiner([weight if weight >= lowest else 0.0 for weight in greedy.weights])
-    members = tuple(
-        (trial, fold, share * part)
-        for trial, share in zip(pool, combiner.weights, strict=True)
-        for _, fold, part in _single(search, trial).members
-        if share > 0
-    )
-    return Ensemble(members, _loss(search, y, combiner.combine(predictions), weight))
-
-
-def _loss(search: Search, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
-    quantile = search.prepared.target.quantile
-    return loss_of(search.metric.name, search.metric.compute(y, prediction, weight, quantile=quantile), quantile)
-
-
-def _out_of_fold(run: Run, fold: FoldResult) -> np.ndarray:
-    return np.asarray(np.load(run.folder / "models" / fold.folder / "valid.npy"))
-
-
-def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], answers: State | None = None) -> str:
-    """Write the package, replacing the one before in one step; its hash. `answers`: profile of those to the test."""
+def seal(
+    run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], answers: State | None = None, *,
+    after: PostProcess | None = None,
+) -> str:  # fmt: skip
+    """Write the package, replacing the one before in one step; its hash. `answers`: profile of those to the test;
+    `after`: what is done with what the models answer together."""
     started = time.perf_counter()
     prepared = search.prepared
+    after = after or PostProcess(target=prepared.target)
     members = [
         Member(trial.candidate.family, load_model(run.model(fold.folder)), weight)
         for trial, fold, weight in ensemble.members
@@ -322,9 +276,11 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], 
     best = ensemble.members[0][0]
     digest = write_package(
         run.package,
-        recipe=prepared.recipe.sealed(), models=members, target=prepared.target, schema=prepared.dataset.schema,
+        recipe=prepared.recipe.sealed(), models=members, target=after.target, schema=prepared.dataset.schema,
+        calibrator=after.calibrator, conformal=after.conformal,
         profile_state=prepared.opened.state() | ({ANSWERS: answers} if answers else {}),
         golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
+        stack=ensemble.stack, extra={"ensemble": dict(ensemble.told)} if ensemble.told else {},
         metrics={"valid": {search.metric.name: _score(search.metric, ensemble.loss)}, "test": dict(test)},
         lineage={
             "data": prepared.dataset.fingerprint, "config": run.config.identity(), "rows": prepared.profile.rows,
@@ -335,35 +291,60 @@ def seal(run: Run, search: Search, ensemble: Ensemble, test: Mapping[str, Any], 
     return digest
 
 
+def _tell(run: Run, search: Search, findings: Sequence[Finding]) -> None:
+    search.prepared = replace(search.prepared, findings=(*search.prepared.findings, *tell(run, findings)))
+
+
 def conclude(run: Run, search: Search) -> TrainResult:
     """Open the sealed test (if there is one) once for the chosen ensemble; write the final package and the report."""
+    with run.stage("ensemble"):
+        chosen, after = _chosen(run, search)
     with run.stage("test") as stage:
-        chosen = choose(run, search)
-        members = [(fold, weight) for _, fold, weight in chosen.members]
         left_s = run.deadline.remaining_s() - _report_s(search) - 1.5 * search.seal_s
-        test = open_test(run, search.prepared, members, left_s)
+        test = open_test(run, search.prepared, chosen.team, after, left_s)
         stage["rows"] = len(test.y)
+        _tell(run, search, [*after.findings, *coverage_findings(test.coverage),
+                            *nested_findings(search.metric, search.trials, len(test.y))])  # fmt: skip
     with run.stage("package"):
-        answers = answers_profile(search.prepared.target, test.prediction).state() if len(test.y) else None
-        digest = seal(run, search, chosen, test.metrics, answers)
+        answers = answers_profile(after.target, test.prediction).state() if len(test.y) else None
+        digest = seal(run, search, chosen, test.metrics, answers, after=after)
     ending = Ending(
-        metric=search.metric, trials=search.trials, members=chosen.members, y=test.y, prediction=test.prediction,
-        test_metrics=test.metrics, package_hash=digest,
+        metric=search.metric, trials=search.trials, members=chosen.members, told=chosen.told, y=test.y,
+        prediction=test.prediction, test_metrics=test.widened, package_hash=digest, decision=after.target.decision,
+        looks=test.looks,
     )  # fmt: skip
     report = _report(run, search, ending) if run.config.report else ""
     name = search.metric.name
     return TrainResult(
         run=run.folder.name, package=str(run.package), package_hash=digest, report=report,
-        task=search.prepared.target.task.value, metric=name, score=test.metrics.get(name, {}),
+        task=search.prepared.target.task.value, metric=name, score=test.widened.get(name, {}),
         valid_score=_score(search.metric, chosen.loss), rows=search.prepared.profile.rows, trials=len(search.trials),
         seconds=round(run.deadline.used_s(), 2), peak_memory_bytes=run.watch.peak_bytes, cut=search.cut,
-        findings=[finding.to_json() for finding in search.prepared.findings],
+        findings=[finding.to_json() for finding in search.prepared.findings], looks=test.looks,
+        ensemble=dict(chosen.told),
     )  # fmt: skip
+
+
+def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
+    """The ensemble of the run, or its student, and what is done with its answers; all by out-of-fold predictions."""
+    choosing, prepared = search.choosing(run), search.prepared
+    chosen = choosing.choose(search.trials)
+    left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
+    if run.config.distill:
+        chosen = Distilling(run, prepared, choosing, rank(search.trials)).student(chosen, left_s)
+    else:
+        chosen = refitted(run, prepared, choosing, chosen, left_s)
+    _tell(run, search, chosen.findings)
+    seen = out_of_fold(run, prepared, chosen.joint)
+    after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
+    return replace(chosen, loss=chosen.loss - after.gain), after
 
 
 def _report(run: Run, search: Search, ending: Ending) -> str:
     """Path of the report, written."""
     path = run.folder / "report.html"
     with run.stage("report"):
+        gaps = member_scores(run, search.prepared, search.metric, ending.members, _report_s(search))
+        ending = replace(ending, gaps=gaps)
         write_report(gather(run, search.prepared, ending), path)
     return str(path)

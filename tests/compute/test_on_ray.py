@@ -11,11 +11,13 @@ import pytest
 
 from shardwise.compute.base import Executor, stream
 from shardwise.core.errors import OverBudget, WorkerLost
+from shardwise.testing.exchanges import assert_same_files
 from shardwise.testing.executors import ExecutorConformance, WorkerConformance, beat, double
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
-from shardwise.compute.on_ray import RayExecutor  # noqa: E402
+from shardwise.compute.engines import worker_memory_bytes  # noqa: E402
+from shardwise.compute.on_ray import RayExecutor, cpu_memory_bytes  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
@@ -55,6 +57,29 @@ def test_workers_live_long_and_keep_to_their_threads(session: None) -> None:
         assert len({outcome.unwrap() for outcome in stream(executor, pid_of, range(5))}) == 1
         assert executor.submit(threads_of, 0).result() == (str(executor.threads), executor.threads)
     assert ray.is_initialized()
+
+
+def test_workers_that_there_is_no_room_for_keep_no_task_waiting(session: None) -> None:
+    with RayExecutor(9) as executor:  # the session has three CPUs
+        assert [outcome.unwrap() for outcome in stream(executor, double, range(12), ordered=True)] == [*range(0, 24, 2)]
+
+
+def test_idle_workers_are_given_back_and_started_again(session: None) -> None:
+    with RayExecutor(1) as executor:
+        before = executor.submit(pid_of, 0).result()
+        executor.retire()
+        assert executor.submit(pid_of, 0).result() != before
+
+
+def test_partitions_have_the_bytes_of_one_process(session: None, tmp_path: Path) -> None:
+    assert_same_files("ray", tmp_path)
+
+
+def test_the_memory_of_a_cpu(session: None) -> None:
+    found = worker_memory_bytes("ray", "127.0.0.1:1")  # the session that is open is asked
+    assert found == cpu_memory_bytes("127.0.0.1:1") > 10**8
+    assert worker_memory_bytes("ray", None) is None
+    assert worker_memory_bytes("spark", "local[2]") is None
 
 
 def test_a_worker_killed_from_outside_is_replaced(session: None, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from shardwise.data.buckets import Buckets, Encoding, choose_encoding
 from shardwise.data.dataset import open_dataset
 from shardwise.data.partitioners.hashed import HashPartitioner
 from shardwise.data.partitioners.positions import Random
-from shardwise.data.shuffle import ShuffleJob, choose_shuffle, shuffle
+from shardwise.data.shuffle import ShuffleJob, shuffle
+from shardwise.data.shuffles import choose_shuffle
 from shardwise.testing.tables import people
 
 ROWS = 30_000

@@ -58,6 +58,21 @@ class TestManyBlocks(ModelConformance):
             yield
 
 
+class TestMasks(ModelConformance):
+    """Many rows go through the trees by bit masks; here as few as two."""
+
+    family = "trees"
+    params: ClassVar[dict[str, Any]] = {"n_estimators": 20, "num_leaves": 15, "min_child_samples": 5}
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def masks_are_for_all(cls) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trees_scores, "WORTH_ROWS", 0)
+            patch.setattr(trees_scores, "LEAST_ROWS", 2)
+            yield
+
+
 def fit(folder: Path, task: Task, table: Table | None = None, **params: Any) -> Trees:
     model = Trees(tiny_target(task), FEATURES, **{"n_estimators": 60, "min_child_samples": 5, **params})
     model.fit(*on_disk(folder, table or tiny_table(task), reads="bins"), FitRun(seed=1))
@@ -88,6 +103,10 @@ def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: 
     np.testing.assert_allclose(together, expected, rtol=1e-10)
     alone = np.concatenate([blocks.predict(row[None]) for row in table.X[:50]])
     np.testing.assert_array_equal(alone, together[:50])
+    monkeypatch.setattr(trees_scores, "WORTH_ROWS", 0)
+    calls.clear()
+    np.testing.assert_array_equal(blocks.predict(table.X), together)  # by bit masks
+    assert not calls
 
 
 @pytest.mark.parametrize("categorical", ["native", "ordinal"])

@@ -1,5 +1,6 @@
 """Small fitted parts of a package, made as a run makes them: profile, recipe, encoded rows, models."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from shardwise.features.recipe import Recipe
 from shardwise.models.base import FitRun
 from shardwise.models.families import build
 from shardwise.registry.package import Member, write_package
+from shardwise.stats.calibrators import Temperature
+from shardwise.stats.conformal import Conformal
+from shardwise.stats.metrics import Pairs
+from shardwise.stats.recalibration import fit_isotonic
 from shardwise.testing.models import TRAIN, VALID, Table, on_disk
 
 CLASSES = {Task.BINARY: (False, True), Task.MULTICLASS: ("low", "mid", "high")}
@@ -94,6 +99,23 @@ def make_parts(folder: Path, task: Task = Task.BINARY, families=("trees",), rows
     }
 
 
-def make_package(folder: Path, task: Task = Task.BINARY, families=("trees",), rows: int = 400) -> Path:
-    write_package(folder / "package", **make_parts(folder / "rows", task, families, rows))
+def make_answers(task: Task, rows: int = 300) -> dict:
+    """A calibrator and conformal scores, and a target with a decision, as keywords of `write_package`."""
+    rng = np.random.default_rng(0)
+    target = make_target(task)
+    if not task.is_classification:
+        return {"conformal": Conformal.fit(target, rng.normal(size=rows), np.zeros(rows), np.arange(rows) % 3)}
+    scores = rng.dirichlet(np.ones(target.outputs), rows)
+    y = rng.integers(0, target.outputs, rows).astype(np.float64)
+    calibrator = Temperature(1.7) if task is Task.BINARY else fit_isotonic(Pairs(y, scores, np.ones(rows)))
+    weights = np.arange(1.0, target.outputs + 1)
+    return {
+        "calibrator": calibrator,
+        "conformal": Conformal.fit(target, y, scores, np.arange(rows) % 3),
+        "target": replace(target, decision=tuple((weights / weights.sum()).tolist())),
+    }
+
+
+def make_package(folder: Path, task: Task = Task.BINARY, families=("trees",), rows: int = 400, **changes) -> Path:
+    write_package(folder / "package", **{**make_parts(folder / "rows", task, families, rows), **changes})
     return folder / "package"

@@ -12,6 +12,7 @@ from tests.registry.parts import make_parts, make_table
 
 from shardwise.core.errors import PackageError, SchemaError
 from shardwise.core.target import Task
+from shardwise.ensemble.stack import Stack
 from shardwise.registry import package as module
 from shardwise.registry.manifest import seal_of
 from shardwise.registry.package import Member, load_package, package_hash, write_package
@@ -63,6 +64,27 @@ def test_a_loaded_package_predicts_as_its_parts_did(task, tmp_path):
     assert loaded.target == parts["target"]
     assert loaded.golden_difference == 0
     assert loaded.scores(batch.slice(0, 0)).shape == expected[:0].shape
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS, Task.REGRESSION, Task.COUNT])
+def test_a_stack_is_sealed_with_its_members(task, tmp_path):
+    parts = make_parts(tmp_path / "rows", task, ("trees", "linear"))
+    outputs = parts["target"].outputs if task is Task.MULTICLASS else 1
+    stack = Stack(task, (0.7, 0.4), (0.25,) * outputs, (0, 0, 1, 1))
+    write_package(tmp_path / "package", **parts, stack=stack)
+    loaded = load_package(tmp_path / "package")
+    batch = make_table(300, task, seed=9).to_batches()[0]
+    X = parts["recipe"].transform(batch)
+    scores = loaded.scores(batch)
+    np.testing.assert_array_equal(scores, stack.combine(member.model.predict(X) for member in parts["models"]))
+    alone = [loaded.scores(batch.slice(row, 1)) for row in range(40)]
+    np.testing.assert_array_equal(np.concatenate(alone), scores[:40])
+    assert (loaded.manifest.stack, loaded.golden_difference) == (stack, 0)
+    content = json.loads((tmp_path / "package" / "manifest.json").read_bytes())
+    assert content["version"] == 2  # an older reader, which would average the members, refuses it
+    edit_manifest(tmp_path / "package", lambda content: content["stack"]["groups"].pop())
+    with pytest.raises(PackageError, match="does not name"):
+        load_package(tmp_path / "package")
 
 
 def test_the_manifest_says_what_the_package_is(sealed, parts):
@@ -157,8 +179,8 @@ def test_a_link_is_refused(package, name):
 
 
 def test_a_newer_format_asks_for_an_upgrade(package):
-    edit_manifest(package, lambda content: content.update(version=2))
-    with pytest.raises(PackageError, match=r"version 2.*Upgrade"):
+    edit_manifest(package, lambda content: content.update(version=3))
+    with pytest.raises(PackageError, match=r"version 3.*Upgrade"):
         load_package(package)
 
 
@@ -209,7 +231,7 @@ def test_what_is_no_package_is_said_with_a_hint(tmp_path):
 def test_golden_rows_that_are_predicted_differently_are_an_error(package, monkeypatch):
     def shifted(by):
         original = module.score
-        return lambda *args: original(*args) + by
+        return lambda *args, **more: original(*args, **more) + by
 
     versions = dict.fromkeys(module.libraries(), "0")
     with monkeypatch.context() as patch:

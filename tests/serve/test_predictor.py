@@ -18,7 +18,7 @@ from shardwise.serve.predictor import Predictor
 def test_batches_and_single_rows_get_the_same_answer(task, predictors, monkeypatch):
     predictor, table = predictors[task], make_table(16, task, seed=3)
     answer = predictor.answer(table)
-    assert answer.schema == predictor.answer_schema
+    assert answer.schema == predictor.answer_schema()
     rows = [predictor.predict_one(row) for row in table.drop_columns(["y", "row"]).to_pylist()]
     assert rows == answer.to_pylist()
     monkeypatch.setattr(module, "BATCH_ROWS", 7)
@@ -46,7 +46,7 @@ def test_a_number_is_answered_as_a_number(task, predictors):
 @pytest.mark.parametrize("task", list(Task))
 def test_no_rows_are_answered_with_no_rows(task, predictors):
     predictor, table = predictors[task], make_table(5, task)
-    assert predictor.answer(table.slice(0, 0)).schema == predictor.answer_schema
+    assert predictor.answer(table.slice(0, 0)).schema == predictor.answer_schema()
     assert len(predictor.predict(pa.Table.from_batches([], schema=table.schema))) == 0
 
 

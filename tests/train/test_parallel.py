@@ -21,8 +21,9 @@ from shardwise.models.base import FitRun, Model
 from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
+from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
-from shardwise.train.parallel import SLICES, Choice, Job, SharedFits, choose_parallel
+from shardwise.train.parallel import Job, SharedFits
 
 PARAMS: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 3, "batch_rows": 500},

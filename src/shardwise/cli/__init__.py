@@ -1,11 +1,12 @@
 """The command line: few verbs, in the order of the way. A verb's module is imported when it is called."""
 
+import contextlib
 import importlib
 import json
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -97,9 +98,16 @@ def _tell(text: str, code: int) -> int:
     return code
 
 
-def print_json(content: Any) -> None:
-    """One JSON object on standard output; what is not finite becomes null."""
-    print(json.dumps(_finite(content), ensure_ascii=False, default=str))
+@contextlib.contextmanager
+def chatter_to_stderr() -> Iterator[None]:
+    """What libraries print while a command works goes to standard error: standard output is for the answer alone."""
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells of lost machines there, from a thread of its own
+        yield
+
+
+def print_json(content: Any, file: TextIO | None = None) -> None:
+    """One JSON object on standard output, or in `file`; what is not finite becomes null."""
+    print(json.dumps(_finite(content), ensure_ascii=False, default=str), file=file)
 
 
 def _finite(value: Any) -> Any:

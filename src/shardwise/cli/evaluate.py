@@ -1,5 +1,6 @@
 """shardwise evaluate PACKAGE DATA..."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,20 +19,23 @@ from shardwise.serve.predictor import Predictor
 @click.option("--weight", help="Column of sample weights.")
 @click.option("--slices", multiple=True, metavar="COL,...", help="Columns by whose values to score as well.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--runs-folder", default="runs", show_default=True, help="Where looks at the same data are counted.")
 @registry_option
 @reading_options
 @json_option
 def command(
     *, package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], seed: int,
-    registry: str | None, as_json: bool, **reading: Any,
+    runs_folder: str, registry: str | None, as_json: bool, **reading: Any,
 ) -> int:  # fmt: skip
     """Score PACKAGE (a folder, NAME@3 or NAME@champion) on labelled DATA.
 
-    Every metric has its 95 % bootstrap interval, also by slices.
+    Every metric has its 95 % bootstrap interval, also by slices. It is wider the more packages were scored on the same
+    data, as far as the runs folder knows.
     """
     dataset = open_dataset(data, options=read_options(reading))
     predictor = Predictor(open_package(package, registry))
-    result = evaluate(predictor, dataset, weight=weight, slices=words(slices), seed=seed)
+    folder = Path(runs_folder)
+    result = evaluate(predictor, dataset, weight=weight, slices=words(slices), seed=seed, runs_folder=folder)
     if as_json:
         print_json(result)
     else:
@@ -46,7 +50,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
         for part in result.get("slices", ())
     )
     scores = (f"{name}  {_interval(**score)}" for name, score in result["metrics"].items())
-    return [f"{result['rows']:,} rows", *scores, *parts]
+    looks = [f"looks  {result['looks']}, for which the intervals are widened"] if result["looks"] > 1 else []
+    return [f"{result['rows']:,} rows", *scores, *looks, *parts]
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

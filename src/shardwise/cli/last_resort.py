@@ -28,6 +28,7 @@ class LastResort:
     def __init__(self, out: str | None, *, as_json: bool) -> None:
         self._out = out
         self._as_json = as_json
+        self._stdout = sys.stdout  # as it is before chatter goes elsewhere
         self._guard: Guard | None = None
         self._over = threading.Event()
         self._again = False
@@ -67,10 +68,11 @@ class LastResort:
         elif self._as_json:
             # the test is sealed still: there is no score of it
             facts = {"score": {}, **self._best, "trials": self._trials}
-            print_json({"package": str(package), "cut": True, **found, **facts})
+            print_json({"package": str(package), "cut": True, **found, **facts}, self._stdout)
         else:
-            print(f"time was up; the best package so far is {package} (its sealed test was not opened)")
-        sys.stdout.flush()
+            told = f"time was up; the best package so far is {package} (its sealed test was not opened)"
+            print(told, file=self._stdout)
+        self._stdout.flush()
         sys.stderr.flush()
         os._exit(3 if found is None else 0)
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from shardwise.api import advise_partitions, partition
-from shardwise.cli import print_json
+from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.options import json_option, read_options, reading_options, words
 from shardwise.core.errors import ConfigError
 from shardwise.core.units import format_size, parse_duration
@@ -61,10 +61,11 @@ Examples:
 @click.option("--key", multiple=True, metavar="COL,...", help="Hot keys' columns for --remedy; else the scheme's.")
 @click.option("--advise", is_flag=True, help="Only say how many partitions of which size.")
 @click.option("--memory", help="Ceiling on memory, like 1GB.")
-@click.option("--workers", type=int, help="Threads that write; for --advise, workers that will read.")
+@click.option("--workers", type=int, help="Threads, or the engine's workers; for --advise, who will read.")
 @click.option("--passes", type=int, default=3, show_default=True, help="For --advise: how often the data is read.")
 @click.option("--columns", multiple=True, metavar="COL,...", help="For --advise: columns that are read.")
-@click.option("--engine", default="local", show_default=True, help="local; for --advise also ray or spark.")
+@click.option("--engine", default="local", show_default=True, help="local, ray, spark or dask: what shuffles the rows.")
+@click.option("--address", help="Where the engine's cluster listens; else its own default, else it runs here.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of hash, random, similar and minhash.")
 @click.option("--compression", default="zstd", show_default=True, help="zstd, snappy, lz4, gzip or none.")
 @click.option("--skip-corrupt", is_flag=True, help="Go on without what cannot be read, and count it.")
@@ -76,12 +77,13 @@ def command(*, places: tuple[str, ...], advise: bool, as_json: bool, **given: An
     if advise:
         return _advise(places, reading, given, as_json=as_json)
     data, out = _split(places, given)
-    names = ("append", "overwrite", "compact", "remedy", "count", "memory", "seed", "compression", "skip_corrupt")
-    with make_progress(sys.stderr) as progress:
+    names = ("append", "overwrite", "compact", "remedy", "count", "memory", "seed", "compression", "skip_corrupt",
+             "engine", "address")  # fmt: skip
+    with make_progress(sys.stderr) as progress, chatter_to_stderr():
         result = partition(
-            data, out, tuple(given["by"]), key=words(given["key"]), threads=given["workers"], options=reading,
-            wait_s=parse_duration(given["wait"]) if given["wait"] else 0.0, listen=progress, engine=given["engine"],
-            window=given["window"],
+            data, out, tuple(given["by"]), key=words(given["key"]), options=reading, listen=progress,
+            window=given["window"], wait_s=parse_duration(given["wait"]) if given["wait"] else 0.0,
+            **{"threads" if given["engine"] == "local" else "workers": given["workers"]},
             **{name: given[name] for name in names},
         )  # fmt: skip
     if as_json:

@@ -13,7 +13,7 @@ from shardwise.cli.train import command as train_command
 from shardwise.core.units import format_duration, format_size
 from shardwise.plan.answer import render, table
 
-NOT_ASKED = ("out", "engine", "run", "strict")  # options of train on which no plan depends
+NOT_ASKED = ("out", "run", "strict")  # options of train on which no plan depends
 
 
 def plan(as_json: bool, config_file: str | None, accuracy: bool, **given: Any) -> int:

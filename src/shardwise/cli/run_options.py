@@ -49,8 +49,19 @@ _OPTIONS = (
     click.option(
         "--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family."
     ),
+    click.option(
+        "--monotone",
+        "monotone",
+        multiple=True,
+        metavar="COL=+1",
+        help="Answers never fall (+1) or rise (-1) with it.",
+    ),
     click.option("--aggregate", "aggregates", multiple=True, metavar="LINE", help="'mean,count(X) by K over 7d of T'."),
     click.option("--join", "joins", multiple=True, metavar="LINE", help="'PATH on KEY [at TIME] [prefix P]'."),
+    click.option("--max-size", help="Most that the package may take, like 50MB, which it is unless given."),
+    click.option("--max-latency", help="Most time that a row alone may take, like 1ms."),
+    click.option("--min-throughput", type=int, help="Least rows/s of two cores in a batch."),
+    click.option("--distill", is_flag=True, default=None, help="One model that learns the ensemble's answers."),
     click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped."),
 )
 
@@ -67,7 +78,7 @@ def make_config(
 ) -> RunConfig:
     """Options of the command line over those of the file; `usual` fills in what neither of them says."""
     content = load_config(config_file) if config_file else {}
-    for name, option in (("kinds", "kind"), ("types", "type"), ("storage", "storage")):
+    for name, option in (("kinds", "kind"), ("types", "type"), ("storage", "storage"), ("monotone", "monotone")):
         given[name] = pairs(given[name], option)
     for name in ("key", "drop", "families"):
         given[name] = words(given[name])

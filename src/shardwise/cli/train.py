@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from shardwise.cli import print_json
+from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.last_resort import LastResort
 from shardwise.cli.options import data_argument, json_option, reading_options, registry_option
 from shardwise.cli.run_options import make_config, run_options
@@ -14,6 +14,7 @@ from shardwise.core.events import Events
 from shardwise.core.units import format_duration, format_size
 from shardwise.registry.references import open_registry
 from shardwise.registry.versions import check_name
+from shardwise.report.ensemble import what_answers
 from shardwise.report.terminal import make_progress
 from shardwise.workflow import TrainResult, train
 
@@ -35,7 +36,7 @@ def command(as_json: bool, config_file: str | None, name: str | None, registry: 
         check_name(name)
     config = make_config(config_file, given)
     progress = make_progress(sys.stderr)
-    with progress, LastResort(config.out, as_json=as_json) as last_resort:
+    with progress, LastResort(config.out, as_json=as_json) as last_resort, chatter_to_stderr():
         result = train(config, Events([progress, last_resort]), spent_s=process_age_s())
     version = None if name is None else open_registry(registry).register(name, result.package)
     if as_json:
@@ -53,13 +54,15 @@ def print_result(result: TrainResult) -> None:
     interval = (
         f"{score['value']:.5g} (95 % interval {score['low']:.5g} to {score['high']:.5g})" if score else "not measured"
     )
+    looked = f", for {result.looks} models by now: the interval is widened" if result.looks > 1 else ""
     leaks = sum(finding["severity"] == "leak" for finding in result.findings)
     cut = ", ended by its ceiling" if result.cut else ""
     spent, peak = format_duration(result.seconds), format_size(result.peak_memory_bytes)
     lines = [
-        f"test {result.metric}  {interval}, on sealed rows",
+        f"test {result.metric}  {interval}, on sealed rows{looked}",
         f"valid {result.metric}  {result.valid_score:.5g}, out of fold",
         f"trials  {result.trials} in {spent}{cut}, peak memory {peak}",
+        *([f"answers  {what_answers(result.ensemble)}"] if result.ensemble else []),
         f"package  {result.package}  ({result.package_hash[:16]})",
         f"report  {result.report}",
     ]

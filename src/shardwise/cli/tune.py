@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from shardwise.cli import print_json
+from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.last_resort import LastResort
 from shardwise.cli.options import json_option, reading_options
 from shardwise.cli.run_options import make_config, run_options
@@ -51,7 +51,7 @@ def command(as_json: bool, config_file: str | None, history: bool, export: str |
         return _export(folder, Path(export), as_json=as_json)
     config = make_config(config_file, given, tuned)
     progress = make_progress(sys.stderr)
-    with progress, LastResort(config.out, as_json=as_json) as last_resort:
+    with progress, LastResort(config.out, as_json=as_json) as last_resort, chatter_to_stderr():
         result = train(config, Events([progress, last_resort]), spent_s=process_age_s())
     if as_json:
         print_json(result.to_json())

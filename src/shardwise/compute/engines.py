@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from shardwise.compute.base import Executor
 from shardwise.compute.ceiling import cpu_quota
+from shardwise.compute.endpoints import library
 from shardwise.compute.local import InlineExecutor, ProcessExecutor
 from shardwise.core.errors import ConfigError
 
@@ -24,10 +25,7 @@ class Asked:
 
 
 def _local(asked: Asked) -> Executor:
-    if asked.address is not None:
-        raise ConfigError(
-            f"--address {asked.address} was given with --engine local", hint="Add --engine ray, spark or dask."
-        )
+    check_engine("local", asked.address)
     workers = asked.workers or cpu_quota()
     return InlineExecutor() if workers == 1 else ProcessExecutor(workers, memory_bytes=asked.memory_bytes)
 
@@ -50,7 +48,31 @@ def _spark(asked: Asked) -> Executor:
     return SparkExecutor(asked.workers, address=asked.address)
 
 
+_LIBRARIES = {"ray": "ray", "dask": "distributed", "spark": "pyspark.sql"}
 ENGINES: dict[str, Callable[[Asked], Executor]] = {"local": _local, "ray": _ray, "dask": _dask, "spark": _spark}
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Raise `ConfigError` for an engine that is not known or not installed, and for an address of the local one."""
+    if engine not in ENGINES:
+        raise ConfigError(f"{engine!r} is not an engine", hint=f"Choose one of: {', '.join(ENGINES)}.")
+    if engine == "local" and address is not None:
+        raise ConfigError(f"--address {address} was given with --engine local", hint="Add --engine ray, spark or dask.")
+    if engine in _LIBRARIES:
+        library(engine, _LIBRARIES[engine])
+
+
+def worker_memory_bytes(engine: str, address: str | None) -> int | None:
+    """What a worker of a cluster that runs already may use; None where its engine does not tell, or there is none.
+
+    Raises `ConfigError` as `make_executor` does.
+    """
+    if engine != "ray" or address is None:
+        return None
+    check_engine(engine, address)
+    from shardwise.compute.on_ray import cpu_memory_bytes
+
+    return cpu_memory_bytes(address)
 
 
 def make_executor(
@@ -64,8 +86,7 @@ def make_executor(
     >>> make_executor("local", 1).slots
     1
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"{engine!r} is not an engine", hint=f"Choose one of: {', '.join(ENGINES)}.")
+    check_engine(engine, address)
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers were asked for", hint="Give at least 1.")
     return ENGINES[engine](Asked(workers=workers, address=address, memory_bytes=memory_bytes))

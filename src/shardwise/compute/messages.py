@@ -73,7 +73,7 @@ class Caller:
             content |= {"path": [*map(str, sys.path)], "folder": os.getcwd()}
         return json.dumps(content).encode() + b"\n"
 
-    def message(self, task: Callable[[Any], Any], item: object) -> bytes:
+    def message(self, task: Callable[..., Any], item: object) -> bytes:
         """Raises `TaskFailed` for what cannot be pickled or is too large to be anything but data."""
         try:
             content = pickle.dumps((task, item), pickle.HIGHEST_PROTOCOL)
@@ -140,33 +140,45 @@ def _limit_threads(threads: int) -> None:
 
 def answer(message: bytes) -> bytes:
     """Run the task of a message, on the worker; never raises."""
+    try:
+        task, item, limit_bytes = load(message)
+    except ShardwiseError as error:
+        return error_answer(error, error.__cause__)
+    return _run(task, item, limit_bytes)
+
+
+def load(message: bytes) -> tuple[Callable[..., Any], Any, int]:
+    """The task, its item, and how large a result may be, on the worker; makes the process what the caller needs.
+
+    Raises `ConfigError` for other versions than the caller's, `TaskFailed` for code that is not there.
+    """
     end = message.index(b"\n")
     try:
         head = _Head.read(message[:end])
         head.check()
         head.enter()
         task, item = pickle.loads(memoryview(message)[end + 1 :])  # noqa: S301 - from the caller
-    except ShardwiseError as error:
-        return _failure(error)
+    except ShardwiseError:
+        raise
     except Exception as error:
         hint = "Tasks and items must be importable on the workers: define them in a module, not in a script."
-        return _failure(TaskFailed(f"the task cannot be loaded: {_describe(error)}", hint=hint), error)
-    return _run(task, item, head.limit_bytes)
+        raise TaskFailed(f"the task cannot be loaded: {_describe(error)}", hint=hint) from error
+    return task, item, head.limit_bytes
 
 
 def _run(task: Callable[[Any], Any], item: object, limit_bytes: int) -> bytes:
     try:
         value = task(item)
     except Exception as error:
-        return _failure(error, error)
+        return error_answer(error, error)
     except BaseException as error:  # sys.exit() and the like end the task, not the worker
-        return _failure(TaskFailed(f"the task raised {_describe(error)}"), error)
+        return error_answer(TaskFailed(f"the task raised {_describe(error)}"), error)
     try:
         content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        return _failure(TaskFailed(f"the result of the task cannot be pickled: {_describe(error)}"), error)
+        return error_answer(TaskFailed(f"the result of the task cannot be pickled: {_describe(error)}"), error)
     if len(content) > limit_bytes:
-        return _failure(too_large("the result of the task", len(content), limit_bytes))
+        return error_answer(too_large("the result of the task", len(content), limit_bytes))
     return VALUE + content
 
 
@@ -181,6 +193,11 @@ def read_answer(reply: bytes) -> Any:
     raise failure
 
 
+def value_answer(value: object) -> bytes:
+    """The answer that `read_answer` turns into the value."""
+    return VALUE + pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
 def too_large(what: str, size_bytes: int, limit_bytes: int) -> TaskFailed:
     """The error for a message that should have been a reference."""
     return TaskFailed(
@@ -189,7 +206,7 @@ def too_large(what: str, size_bytes: int, limit_bytes: int) -> TaskFailed:
     )
 
 
-def _failure(error: BaseException, origin: BaseException | None = None) -> bytes:
+def error_answer(error: BaseException, origin: BaseException | None = None) -> bytes:
     """`error` with the traceback of `origin`; one that does not survive pickling becomes a `TaskFailed`."""
     trace = "".join(traceback.format_exception(origin)) if origin is not None else ""
     try:

@@ -27,17 +27,20 @@ class SparkExecutor(ClusterExecutor):
     master (`spark://HOST:PORT`, `yarn`, `local[2]`); without one Spark runs on this machine alone. `workers` None:
     Spark's default parallelism.
 
-    A Python worker that dies takes its task with it, a session of our own does not try again by itself; a session that
-    is given does as its `spark.task.maxFailures` says. Nothing here bounds the memory of a worker; Spark's settings do.
+    A Python worker that dies takes its task with it. A session of our own tries a task `tries` times by itself; one
+    that is given does as its `spark.task.maxFailures` says. Nothing here bounds the memory of a worker;
+    Spark's settings do.
     """
 
     def __init__(
-        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
-    ) -> None:
+        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES,
+        tries: int = 1,
+    ) -> None:  # fmt: skip
         session_class = library("spark", "pyspark.sql").SparkSession
         session = session_class.getActiveSession()
         self._owned = session is None
-        self._session = session or _start(session_class, address or os.environ.get("MASTER"), workers or cpu_quota())
+        master = address or os.environ.get("MASTER")
+        self._session = session or _start(session_class, master, workers or cpu_quota(), tries=tries)
         self.context = context = self._session.sparkContext
         count = workers or max(1, context.defaultParallelism)
         self.threads = threads_per_worker(count) if str(context.master).startswith("local") else 1
@@ -51,16 +54,18 @@ class SparkExecutor(ClusterExecutor):
             self._session.stop()
 
 
-def _start(session_class: Any, master: str | None, workers: int) -> Any:
+def _start(session_class: Any, master: str | None, workers: int, *, tries: int = 1) -> Any:
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         raise ConfigError("--engine spark needs Java, which was not found", hint="Install Java 17, or set JAVA_HOME.")
     if master is not None and master.startswith("spark://"):
         check_port("spark", master.removeprefix("spark://").partition(",")[0])
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.task.maxFailures": "1"}
+    settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    settings["spark.task.maxFailures"] = str(tries)
     if master is None or master.startswith("local"):
         settings |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-    builder = session_class.builder.master(master or f"local[{workers}]").appName("shardwise")
+    # a local master takes the number of tries from its name alone
+    builder = session_class.builder.master(master or f"local[{workers},{tries}]").appName("shardwise")
     with _stdout_is_stderr():
         try:
             return builder.config(map=settings).getOrCreate()

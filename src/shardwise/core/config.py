@@ -14,6 +14,7 @@ from shardwise.core.devices import DEVICES
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.grids import GridSpec
 from shardwise.core.joins import JoinSpec, read_joins
+from shardwise.core.monotone import with_monotone
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
@@ -21,6 +22,7 @@ from shardwise.core.units import parse_duration, parse_size
 SELECT = ("auto", "none", "strict")
 RUNGS = ("rounds", "partitions")
 PARALLEL = ("auto", "none", "data")
+SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class RunConfig:
     `space` narrows or extends what a family searches (`tune.spaces`), `per_second` weighs improvement against what it
     costs, and `archive` names the earlier trials from which `meta` learns: auto (the shipped ones and those of the runs
     folder), shipped, none, or a file.
+    The package takes at most `max_size`, a row alone at most `max_latency` (`1ms`), and two cores answer at least
+    `min_throughput` rows a second in a batch; without it 100,000, unless slower ones lose half a percent less.
+    `distill` trains one model on the ensemble's answers.
     """
 
     data: tuple[str, ...]
@@ -89,6 +94,11 @@ class RunConfig:
     aggregates: tuple[AggregateSpec, ...] = ()
     joins: tuple[JoinSpec, ...] = ()
     select: str = "auto"
+    # what is served
+    max_size: str = "50MB"
+    max_latency: str | None = None
+    min_throughput: int | None = None
+    distill: bool = False
     # reading
     format: str | None = None
     encoding: str = "utf8"
@@ -108,12 +118,15 @@ class RunConfig:
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> Self:
-        """From keywords or a YAML mapping; dashes in keys are taken as underscores."""
+        """From keywords or a YAML mapping; dashes in keys are taken as underscores.
+
+        `monotone`, columns to 1 or -1, is short for that param of trees, and for trees as the only family.
+        """
         names = {item.name for item in fields(cls)}
-        given = {str(key).replace("-", "_"): value for key, value in content.items()}
+        given = with_monotone({str(key).replace("-", "_"): value for key, value in content.items()})
         for key in given:
             if key not in names:
-                raise ConfigError(f"there is no option {key!r}", hint=nearest(key, names))
+                raise ConfigError(f"there is no option {key!r}", hint=nearest(key, {*names, "monotone"}))
         for required in ("data", "target"):
             if not given.get(required):
                 raise ConfigError(f"{required!r} is missing", hint="Say which data and which --target column.")
@@ -139,6 +152,14 @@ class RunConfig:
         return None if self.memory is None else parse_size(self.memory)
 
     @property
+    def max_size_bytes(self) -> int:
+        return parse_size(self.max_size)
+
+    @property
+    def max_latency_s(self) -> float | None:
+        return None if self.max_latency is None else parse_duration(str(self.max_latency))
+
+    @property
     def disk_bytes(self) -> int | None:
         return None if self.disk is None else parse_size(self.disk)
 
@@ -157,7 +178,7 @@ class RunConfig:
     def identity(self) -> str:
         """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
         bounds = ("time", "memory", "disk", "trials", "workers", "engine", "address", "device", "run", "runs_folder",
-                  "out", "strict", "report", "storage")  # fmt: skip
+                  "out", "strict", "report", "storage", *SERVED)  # fmt: skip
         content = {key: value for key, value in self.to_json().items() if key not in bounds}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 
@@ -170,12 +191,13 @@ def _as_tuple(value: Any) -> tuple[str, ...]:
 
 def _check(config: RunConfig) -> None:
     """Refuse values that cannot be meant, before anything is read."""
-    _ = config.time_s, config.memory_bytes, config.disk_bytes, config.grids
+    _ = config.time_s, config.memory_bytes, config.disk_bytes, config.max_size_bytes, config.max_latency_s
+    _ = config.grids
     if config.task is not None and config.task not in {task.value for task in Task}:
         raise ConfigError(f"there is no task {config.task!r}", hint=nearest(config.task, [task.value for task in Task]))
     if not 0 < config.quantile < 1:
         raise ConfigError(f"quantile {config.quantile} is outside (0, 1)", hint="The median is 0.5.")
-    for name, low in (("trials", 1), ("workers", 1), ("folds", 2)):
+    for name, low in (("trials", 1), ("workers", 1), ("folds", 2), ("min_throughput", 0)):
         value = getattr(config, name)
         if value is not None and (not isinstance(value, int) or value < low):
             raise ConfigError(f"{name} is {value!r}", hint=f"Give a whole number of at least {low}.")

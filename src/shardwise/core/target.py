@@ -1,7 +1,7 @@
 """The target: which column, which task, which classes; labels to numbers and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -30,12 +30,17 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Column, task and classes. `classes` are sorted; the class of index 1 is the positive one of a binary task."""
+    """Column, task and classes. `classes` are sorted; the class of index 1 is the positive one of a binary task.
+
+    The label of a row is the class whose probability times its weight in `decision` is the greatest; without weights
+    that of the greatest probability.
+    """
 
     column: str
     task: Task
     classes: tuple[Label, ...] = ()
     quantile: float = 0.5
+    decision: tuple[float, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -64,13 +69,31 @@ class Target:
             raise TargetError(f"a {self.task} target has no classes")
         return pa.array(list(self.classes)).take(pa.array(codes.astype(np.int64)))
 
+    def asks_the_same(self, other: "Target") -> bool:
+        """Whether both are the same column, task and classes, whatever is decided."""
+        return replace(self, decision=()) == replace(other, decision=())
+
+    def weighted(self, scores: np.ndarray) -> np.ndarray:
+        """Probabilities `(rows, classes)` times the weights of the decision: the greatest one names the label."""
+        return scores * np.array(self.decision) if self.decision else scores
+
+    def classes_of(self, scores: np.ndarray) -> np.ndarray:
+        """Class indices `(rows,)` that are decided on; on a tie the first class.
+
+        >>> target = Target(column="y", task=Task.BINARY, classes=("no", "yes"), decision=(0.25, 0.75))
+        >>> target.classes_of(np.array([[0.7, 0.3], [0.8, 0.2]]))
+        array([1, 0])
+        """
+        return np.asarray(self.weighted(scores).argmax(axis=-1))
+
     def to_json(self) -> dict[str, Any]:
-        return {
+        content = {
             "column": self.column,
             "task": self.task.value,
             "classes": list(self.classes),
             "quantile": self.quantile,
         }
+        return {**content, "decision": list(self.decision)} if self.decision else content
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Target":
@@ -79,6 +102,7 @@ class Target:
             task=Task(fields["task"]),
             classes=tuple(fields["classes"]),
             quantile=fields["quantile"],
+            decision=tuple(fields.get("decision", ())),
         )
 
 

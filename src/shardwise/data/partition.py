@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shardwise.compute.ceiling import available_bytes
+from shardwise.compute.engines import check_engine
 from shardwise.core.errors import ConfigError, DataError, DiskFull
 from shardwise.core.events import Events, Said, StageStarted
 from shardwise.data.base import Partitioner
@@ -16,7 +18,8 @@ from shardwise.data.manifest import Manifest, PartFile, fingerprints, key_bounds
 from shardwise.data.options import DEFAULT_TARGET_BYTES
 from shardwise.data.partitioners import Source, parse_spec, plan_partitioner
 from shardwise.data.places import is_url
-from shardwise.data.shuffle import ShuffleJob, ShuffleResult, check_memory, choose_shuffle
+from shardwise.data.shuffle import ShuffleJob, ShuffleResult, check_memory
+from shardwise.data.shuffles import choose_shuffle
 from shardwise.data.source import Losses, scan
 from shardwise.store.files import scratch_folder
 from shardwise.store.locks import writing
@@ -31,10 +34,14 @@ class PartitionOptions:
 
     by            a spec for each level, such as `hash:carrier:8`
     count         partitions where a spec names none; None: such that each has about 64 MB
-    memory_bytes  ceiling on this process; None: 1 GB, or half of what is free if that is less
-    threads       that encode; None: one for each CPU
+    memory_bytes  ceiling on this process, and on each worker of an engine; None: 1 GB, or half of what is free if that
+                  is less
+    threads       that encode in this process; None: one for each CPU
     skip_corrupt  go on without what cannot be read, and count it
     wait_s        how long to wait for another process that writes the same dataset
+    engine        what shuffles the rows: this process (local), or the workers of ray, spark or dask
+    workers       of the engine; None: as many as it has CPUs
+    address       where the engine listens; None: its own default, else a cluster on this machine
     """
 
     by: tuple[str, ...] = ()
@@ -47,8 +54,11 @@ class PartitionOptions:
     skip_corrupt: bool = False
     wait_s: float = 0.0
     engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
 
     def __post_init__(self) -> None:
+        check_engine(self.engine, self.address)
         if self.compression not in COMPRESSIONS:
             raise ConfigError(
                 f"there is no compression {self.compression!r}", hint=f"Allowed: {', '.join(COMPRESSIONS)}."
@@ -167,14 +177,17 @@ def rewrite(folder: Path, dataset: Dataset, plan: Plan, to: Rewrite, events: Eve
 
 
 def _shuffle(dataset: Dataset, partitioner: Partitioner, scratch: Path, to: Rewrite, events: Events) -> ShuffleResult:
-    suffix = f"-{to.generation}" if to.generation else ""
     job = ShuffleJob(
         dataset=dataset, partitioner=partitioner, folder=scratch,
-        name=lambda number: f"part-{number:05}{suffix}.parquet",
+        name=partial(_file_name, f"-{to.generation}" if to.generation else ""),
         memory_bytes=to.options.room_bytes, compression=to.options.compression, threads=to.options.threads or 0,
-        skip_corrupt=to.options.skip_corrupt,
+        skip_corrupt=to.options.skip_corrupt, workers=to.options.workers, address=to.options.address,
     )  # fmt: skip
     return choose_shuffle(to.options.engine)(job, events)
+
+
+def _file_name(suffix: str, number: int) -> str:
+    return f"part-{number:05}{suffix}.parquet"
 
 
 def describe(scratch: Path, dataset: Dataset, partitioner: Partitioner, result: ShuffleResult, to: Rewrite) -> Manifest:

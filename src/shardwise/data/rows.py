@@ -83,6 +83,7 @@ class _Block(NamedTuple):
     partition: int
     start: int
     stop: int
+    fold: int
 
 
 class DiskRows:
@@ -116,11 +117,8 @@ class DiskRows:
             with context(path=str(path)):
                 manifest = self._checked(path)
                 ends = np.cumsum([0, *(rows for _, rows in manifest["blocks"])]).tolist()
-                mine = [
-                    (fold in self.folds, span)
-                    for (fold, _), span in zip(manifest["blocks"], pairwise(ends), strict=True)
-                ]
-                blocks += [_Block(index, *span) for wanted, span in mine if wanted]
+                spans = zip(manifest["blocks"], pairwise(ends), strict=True)
+                blocks += [_Block(index, *span, fold) for (fold, _), span in spans if fold in self.folds]
                 weighted |= manifest["weighted"]
                 status = path.stat()
                 version.append((index, status.st_ino, status.st_mtime_ns))
@@ -325,6 +323,13 @@ class BinnedRows(DiskRows):
         if self.share >= 1.0:
             return sizes
         return [len(_drawn(block, self.share)) for block in self._blocks]
+
+    def pieces(self) -> list[tuple[int, int, np.ndarray | None]]:
+        """(fold, rows, places of those that the share takes; None: all) of each block."""
+        return [
+            (block.fold, block.stop - block.start, None if self.share >= 1.0 else _drawn(block, self.share))
+            for block in self._blocks
+        ]
 
     def block(self, number: int) -> Chunk:
         """A block as a chunk; its pages count as memory until `release`."""

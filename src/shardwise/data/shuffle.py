@@ -1,8 +1,8 @@
 """The shuffle: rows of a dataset go to the files of N partitions, at a bounded memory.
 
 Batches are read in order, each is assigned and split by a few threads, and its pieces go to buckets that write Parquet
-(`data.buckets`). Decision 0006 compares this with DuckDB and PyArrow's dataset writer. `SHUFFLES` is the seam for the
-shuffles that engines bring along: an entry takes the same job and gives the same result.
+(`data.buckets`). Decision 0006 compares this with DuckDB and PyArrow's dataset writer. `data.shuffles` has this one and
+those of engines by name: each takes the same job and gives the same result.
 """
 
 from collections import deque
@@ -17,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from shardwise.compute.ceiling import check_disk, cpu_quota
-from shardwise.core.errors import ConfigError, DataError, OverBudget
+from shardwise.core.errors import DataError, OverBudget
 from shardwise.core.events import Advanced, Events, StageStarted
-from shardwise.core.names import nearest
 from shardwise.core.units import format_size
 from shardwise.data.base import Partitioner
 from shardwise.data.buckets import Buckets, Written, choose_encoding
@@ -40,7 +39,8 @@ Numbered = tuple[int, pa.RecordBatch]
 class ShuffleJob:
     """What is to be written where: `name` gives the file of a partition, `memory_bytes` bounds the process.
 
-    `skip_corrupt` counts what cannot be read instead of failing.
+    `skip_corrupt` counts what cannot be read instead of failing. On an engine `memory_bytes` bounds each worker; there
+    are `workers` (None: as many as it has), and it is asked at `address`; `name` and the partitioner are pickled.
     """
 
     dataset: Dataset
@@ -51,6 +51,8 @@ class ShuffleJob:
     compression: str = "zstd"
     threads: int = 0
     skip_corrupt: bool = False
+    workers: int | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def shuffle(job: ShuffleJob, events: Events) -> ShuffleResult:
     )  # fmt: skip
     first = next((numbered for numbered in batches if numbered[1].num_rows), None)
     if first is None:
-        raise DataError("the data has no rows to partition", hint="Look at the files that were given.")
+        raise no_rows()
     encoding = choose_encoding(first[1], job.compression)
     room = (job.memory_bytes - BASE_BYTES) // 2
     with (
@@ -100,6 +102,11 @@ def shuffle(job: ShuffleJob, events: Events) -> ShuffleResult:
     return ShuffleResult(files=tuple(files), spilled_bytes=buckets.spilled_bytes, losses=losses)
 
 
+def no_rows() -> DataError:
+    """The error for data without rows."""
+    return DataError("the data has no rows to partition", hint="Look at the files that were given.")
+
+
 def choose_batch_rows(dataset: Dataset) -> int:
     """Rows of a batch of about `BATCH_BYTES`, as wide as the first rows are; at most `BATCH_ROWS`."""
     peek = scan(dataset, batch_rows=_PEEK_ROWS, losses=Losses())  # what is lost is counted when it is read
@@ -112,17 +119,6 @@ def choose_batch_rows(dataset: Dataset) -> int:
 def _announce(job: ShuffleJob, events: Events) -> Callable[[int], None]:
     events.emit(StageStarted(stage="shuffle", total=len(job.dataset.partitions)))
     return lambda rows: events.emit(Advanced(stage="shuffle", rows=rows))
-
-
-SHUFFLES: dict[str, Shuffle] = {"local": shuffle}
-"""Engine -> its shuffle. Ray's and Spark's own can stand here: they take a job and give the files."""
-
-
-def choose_shuffle(engine: str) -> Shuffle:
-    """The shuffle of an engine; raises `ConfigError` for one that is not known."""
-    if engine not in SHUFFLES:
-        raise ConfigError(f"there is no engine {engine!r} to shuffle with", hint=nearest(engine, SHUFFLES))
-    return SHUFFLES[engine]
 
 
 def check_memory(memory_bytes: int) -> None:

@@ -44,7 +44,7 @@ from shardwise.core.names import nearest, nearest_column
 from shardwise.core.target import canonical, canonical_label
 from shardwise.deploy.verdict import Check, Status
 from shardwise.serve.predictor import Predictor
-from shardwise.stats.metrics import metric_named
+from shardwise.stats.metrics import Pairs, decided, metric_named
 
 MOST_ROWS = 1_000
 _STEP = re.compile(r"([+\-*])(\d+(?:\.\d+)?(?:[eE][+\-]?\d+)?)")
@@ -210,7 +210,7 @@ def _holds(test: BehaviourTest, case: Mapping[str, Any], predictor: Predictor, r
     if "expect" in case:
         if not predictor.class_names:
             raise ConfigError("a model of numbers has no label to expect", hint="Give low and high.")
-        return predictor.class_names[int(scores.argmax())] == canonical_label(case["expect"])
+        return predictor.class_names[int(predictor.target.classes_of(scores))] == canonical_label(case["expect"])
     answer = scores[0]
     if predictor.class_names:
         name = canonical_label(test.given.get("of", predictor.target.classes[-1]))
@@ -226,7 +226,8 @@ def _metric(test: BehaviourTest, predictor: Predictor, rows: pa.Table) -> Check:
         texts = canonical(rows.column(name))
         rows = rows.filter(pc.fill_null(pc.equal(texts, canonical_label(value)), False))
     y = predictor.target.encode(rows.column(predictor.target.column).combine_chunks())
-    value = metric.compute(y, predictor.predict(rows), quantile=predictor.target.quantile)
+    pairs = decided(metric, Pairs.labelled(y, predictor.predict(rows)), predictor.target)
+    value = metric.of(pairs, predictor.target.quantile)
     least, most = (float(test.given.get(key, end)) for key, end in (("at_least", -np.inf), ("at_most", np.inf)))
     evidence = {"rows": len(rows), metric.name: float(value)}
     if not np.isfinite(value):

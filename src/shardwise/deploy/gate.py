@@ -52,7 +52,7 @@ def gate(
     target = champion.predictor.target
     metric = metric_named(config.metric or default_metric(target.task), target.task)
     schema = list(schema_checks(champion.predictor, challenger.predictor, config))
-    if target != challenger.predictor.target:
+    if not target.asks_the_same(challenger.predictor.target):
         return Verdict(champion=champion.name, challenger=challenger.name, checks=tuple(schema), strict=config.strict)
     pair = champion.predictor, challenger.predictor
     rows = gather_pairs(*pair, dataset, slices=config.slices, group=config.group, weight=config.weight, events=events)
@@ -102,10 +102,10 @@ def _target_check(champion: Predictor, challenger: Predictor) -> Check:
         ("columns", before.column, after.column), ("tasks", before.task.value, after.task.value),
         ("classes", [*map(canonical_label, before.classes)], [*map(canonical_label, after.classes)]),
         ("quantiles", before.quantile, after.quantile)) if old != new]  # fmt: skip
-    text = "the targets are the same"
-    if before != after:
+    text, same = "the targets are the same", before.asks_the_same(after)
+    if not same:
         text = f"the targets differ, champion and challenger: {'; '.join(differences) or 'types of the classes'}"
-    return Check(group="schema", name="target", text=text, status=Status.FAIL if before != after else Status.PASS)
+    return Check(group="schema", name="target", text=text, status=Status.PASS if same else Status.FAIL)
 
 
 # -- drift -------------------------------------------------------------------------------------------------------------

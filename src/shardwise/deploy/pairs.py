@@ -16,7 +16,7 @@ from shardwise.serve.batch import PredictOptions, as_trained, in_order, read_pie
 from shardwise.serve.evaluate import columns_needed, encode_labels, read_weights
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
-from shardwise.stats.metrics import Metric, Pairs
+from shardwise.stats.metrics import Metric, Pairs, decided
 from shardwise.stats.paired import Gain, gain, units_of
 
 LIMIT_BYTES = 128 << 20  # of each model's labels and predictions; beyond, a sample gives the intervals
@@ -53,6 +53,11 @@ class PairedRows:
         """Champion and challenger on all rows, or on the same uniform sample of them."""
         return self.champion.sample(), self.challenger.sample()
 
+    def _decided(self, metric: Metric) -> tuple[Pairs, Pairs]:
+        """The samples, with the labels that each model decides on."""
+        first, second = self.samples
+        return decided(metric, first, self.champion.target), decided(metric, second, self.challenger.target)
+
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """Columns to slice by, of the rows of `samples`."""
@@ -70,12 +75,12 @@ class PairedRows:
     def gain(self, metric: Metric) -> Gain:
         """On all rows."""
         values = self.champion.value(metric), self.challenger.value(metric)
-        return gain(metric, *self.samples, units=self.units, quantile=self.target.quantile, share=self.share,
+        return gain(metric, *self._decided(metric), units=self.units, quantile=self.target.quantile, share=self.share,
                     values=values)  # fmt: skip
 
     def gain_of(self, metric: Metric, rows: np.ndarray) -> Gain:
         """On some rows of the samples."""
-        first, second = (pairs.take(rows) for pairs in self.samples)
+        first, second = (pairs.take(rows) for pairs in self._decided(metric))
         units = None if self.units is None else np.unique(self.units[rows], return_inverse=True)[1]
         return gain(metric, first, second, units=units, quantile=self.target.quantile, share=self.share)
 

@@ -5,7 +5,7 @@ Predictions of members have the shape `(rows, classes)` (probabilities) or `(row
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -62,13 +62,19 @@ class MeanCombiner:
 
 @dataclass(frozen=True, kw_only=True)
 class GreedyConfig:
-    """`rounds`: how often a member is added; the weights are multiples of 1 / rounds at the finest."""
+    """`rounds`: how often a member is added; the weights are multiples of 1 / rounds at the finest. At most `members`
+    different ones are taken, and only sets of them that are `allowed` (bool `(members,)`: who is in).
+    """
 
     rounds: int = 25
+    members: int | None = None
+    allowed: Callable[[np.ndarray], bool] = field(default=lambda _chosen: True)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ConfigError(f"rounds is {self.rounds}", hint="Give a whole number of at least 1.")
+        for name in ("rounds", "members"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}", hint="Give a whole number of at least 1.")
 
 
 class GreedyCombiner:
@@ -87,7 +93,8 @@ class GreedyCombiner:
 
     def fit(self, predictions: Sequence[np.ndarray], target: np.ndarray) -> None:
         """Choose the weights; `losses` tells the loss after each round. Raises `ConfigError` without members."""
-        if not predictions:
+        places = range(len(predictions))
+        if not any(self._config.allowed(np.arange(len(predictions)) == place) for place in places):
             raise ConfigError("there are no members to choose from", hint="Give the predictions of at least one.")
         counts = np.zeros(len(predictions), dtype=np.int64)
         total = np.zeros_like(predictions[0], dtype=np.float64)
@@ -111,12 +118,20 @@ class GreedyCombiner:
         self, predictions: Sequence[np.ndarray], target: np.ndarray, total: np.ndarray, counts: np.ndarray
     ) -> tuple[int, float]:
         number = int(counts.sum()) + 1
-        losses = [self._loss(target, (total + prediction) / number) for prediction in predictions]
-        finite = [math.inf if math.isnan(loss) else loss for loss in losses]
-        lowest = min(finite)
-        tied = [index for index, loss in enumerate(finite) if not _is_lower(lowest, loss)]
+        open_to = [index for index in range(len(counts)) if self._may_enter(index, counts > 0)]
+        losses = {index: self._loss(target, (total + predictions[index]) / number) for index in open_to}
+        finite = {index: math.inf if math.isnan(loss) else loss for index, loss in losses.items()}
+        lowest = min(finite.values())
+        tied = [index for index, loss in finite.items() if not _is_lower(lowest, loss)]
         chosen = max(tied, key=lambda index: (counts[index] > 0, -index))
         return chosen, finite[chosen]
+
+    def _may_enter(self, index: int, chosen: np.ndarray) -> bool:
+        if chosen[index]:
+            return True
+        most = self._config.members
+        grown = chosen | (np.arange(len(chosen)) == index)
+        return (most is None or int(grown.sum()) <= most) and self._config.allowed(grown)
 
 
 def _is_lower(loss: float, than: float) -> bool:

@@ -8,10 +8,13 @@ import numpy as np
 
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import Rows
+from shardwise.models.links import link
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
+from shardwise.models.trees_soft import Update
 
 _IDLE_ROUNDS = 10  # rounds in a row that found no split: with sampling the next one may
+_OWN = "own_loss"  # the name of a loss that LightGBM does not compute
 _DIGITS = 12  # sums over threads differ in the last digits
 
 # What early stopping may watch, by task: name -> LightGBM's metric; the first is the task's loss.
@@ -27,19 +30,22 @@ _METRICS: dict[Task, dict[str, str]] = {
 class Metrics:
     """Reads from a booster what is reported (the task's loss) and what early stopping watches; lower is better.
 
-    `joint` makes means over all validation rows of means over `valid`, where those are one member's.
+    `joint` makes means over all validation rows of means over `valid`, where those are one member's. `linked`: the
+    booster knows no link, and its scores are those of several classes.
     """
 
     def __init__(
-        self, target: Target, scale: TargetScale, valid: Rows, stop_metric: str | None, joint: "Joint | None" = None
-    ) -> None:
+        self, target: Target, scale: TargetScale, valid: Rows, stop_metric: str | None, joint: "Joint | None" = None,
+        *, linked: bool = False,
+    ) -> None:  # fmt: skip
         self._target = target
         self._joint = joint or _alone
         self._total = _weight_of(valid)
         self._scale = scale
         self._stop = _METRICS[target.task][stop_metric] if stop_metric else None
-        self._logarithmic = scale.transform is not None
-        if target.task is Task.COUNT or self._logarithmic:
+        self._own = scale.transform is not None or linked
+        self._linked = linked
+        if target.task is Task.COUNT or self._own:
             self._y, self._weight = valid.target(), valid.weight()
         self._offset = self._poisson_offset() if target.task is Task.COUNT else 0.0
 
@@ -48,20 +54,20 @@ class Metrics:
         return (None, *_METRICS[task])
 
     @staticmethod
-    def native(task: Task, stop_metric: str | None, scale: TargetScale) -> list[str]:
+    def native(task: Task, stop_metric: str | None, scale: TargetScale, *, linked: bool = False) -> list[str]:
         """The metrics that LightGBM is asked for."""
         loss = next(iter(_METRICS[task].values()))
-        names = [] if scale.transform else [loss]
+        names = [] if scale.transform or linked else [loss]
         names += [_METRICS[task][stop_metric]] if stop_metric else []
         return list(dict.fromkeys(names)) or ["None"]
 
     def __call__(self, booster: lgb.Booster) -> tuple[float, float]:
         """(the task's loss, what is watched) on the validation rows."""
-        results = booster.eval_valid(self._feval if self._logarithmic else None)
+        results = booster.eval_valid(self._feval if self._own else None)
         joint = self._joint({result[1]: result[2] for result in results}, self._total)
         values = {name: _rounded(value) for name, value in joint.items()}
-        if self._logarithmic:
-            loss = values["raw_rmse"]
+        if self._own:
+            loss = values[_OWN]
         else:
             first = values[next(iter(_METRICS[self._target.task].values()))]
             loss = (
@@ -71,8 +77,8 @@ class Metrics:
         return loss, -watched if self._stop == "auc" else watched
 
     def _feval(self, z: np.ndarray, _dataset: Any) -> tuple[str, float, bool]:
-        loss = task_loss(self._target, self._y, self._scale.invert(z), self._weight)
-        return "raw_rmse", loss, False
+        predicted = link(Task.MULTICLASS, z) if self._linked else self._scale.invert(z)
+        return _OWN, task_loss(self._target, self._y, predicted, self._weight), False
 
     def _poisson_offset(self) -> float:
         """What LightGBM's Poisson likelihood lacks of half the deviance: mean(y ln y - y)."""
@@ -122,9 +128,12 @@ class Boosting:
     """Drives a booster; `best_round` is right at any time, also after an exception out of `report`."""
 
     def __init__(
-        self, booster: lgb.Booster, metrics: Metrics | None, curve: Curve, report: Callable[[int, float], bool]
-    ) -> None:
+        self, booster: lgb.Booster, metrics: Metrics | None, curve: Curve, report: Callable[[int, float], bool],
+        *, update: Update, go_on: Callable[[], bool],
+    ) -> None:  # fmt: skip
         self._booster = booster
+        self._go_on = go_on
+        self._update = update
         self._metrics = metrics
         self._curve = curve
         self._report = report
@@ -147,7 +156,7 @@ class Boosting:
         """Up to so many rounds in all; `begin(rounds)` is called after every `segment` of them, before the next one."""
         idle = 0
         for _ in range(rounds - self._done):
-            idle = idle + 1 if self._booster.update() else 0
+            idle = idle + 1 if self._update(self._booster) else 0
             before = self._done
             if not self._look() or idle == _IDLE_ROUNDS:
                 return
@@ -159,7 +168,9 @@ class Boosting:
         if step == self._done:  # nothing was added
             return True
         self._done = step
-        return self._metrics is None or self._point(step, *self._metrics(self._booster))
+        if self._metrics is None:
+            return self._go_on()
+        return self._point(step, *self._metrics(self._booster))
 
     def _point(self, step: int, loss: float, watched: float) -> bool:
         self.points.append((loss, watched))

@@ -17,6 +17,7 @@ from shardwise.core.target import Target, Task
 
 _LOWEST, _HIGHEST = -30.0, 30.0  # scores of counts: exp stays finite
 _TINY = 1e-6
+_LEAST = 1e-12  # of a probability or a count, where its logarithm is taken
 
 
 class Link(Protocol):
@@ -109,6 +110,18 @@ def link(task: Task, scores: np.ndarray) -> np.ndarray:
     if task is Task.COUNT:
         return np.asarray(np.exp(np.clip(scores[:, 0], _LOWEST, _HIGHEST)))
     return np.asarray(scores[:, 0])
+
+
+def unlink(task: Task, prediction: np.ndarray) -> np.ndarray:
+    """Float64 scores `(rows, scores)` of which `link` makes the prediction, up to what probabilities are clipped to."""
+    if task is Task.BINARY:
+        positive = np.clip(prediction[:, 1:], _LEAST, 1.0 - _LEAST)
+        return np.asarray(np.log(positive) - np.log1p(-positive))
+    if task is Task.MULTICLASS:
+        return np.asarray(np.log(np.maximum(prediction, _LEAST)))
+    if task is Task.COUNT:
+        return np.asarray(np.log(np.maximum(prediction, _LEAST)))[:, None]
+    return np.asarray(prediction, dtype=np.float64)[:, None]
 
 
 def sigmoid(scores: np.ndarray) -> np.ndarray:

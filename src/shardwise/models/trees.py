@@ -9,7 +9,7 @@ standardised in float64 before LightGBM sees them as float32, so that huge or ti
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -22,7 +22,9 @@ from shardwise.core.errors import ConfigError, PackageError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
+from shardwise.data.rows_soft import SoftRows
 from shardwise.data.rows_window import ALIGNED_ROWS
+from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Metrics
@@ -35,6 +37,7 @@ from shardwise.models.trees_data import DATASETS, lightgbm_errors
 from shardwise.models.trees_gang import first_bag, joined, network, own_rows
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
+from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
 from shardwise.models.trees_text import on_raw_values
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
@@ -58,7 +61,7 @@ class TreesParams:
     brought nothing. `categorical`: codes as categories (`native`) or as numbers (`ordinal`). `use_encoded=False`
     switches target encoded features off. `objective` (regression only): `l2`, `l1` or `huber`;
     `target_transform="log1p"` (with `l2`) learns the logarithm of targets above -1. `stop_metric`: what early stopping
-    watches, None for the task's loss.
+    watches, None for the task's loss. `monotone` maps columns of numbers to 1 (predictions never fall with them) or -1.
     """
 
     n_estimators: int = 5000
@@ -80,6 +83,7 @@ class TreesParams:
     objective: str | None = None
     target_transform: str | None = None
     stop_metric: str | None = None
+    monotone: Mapping[str, int] = field(default_factory=dict)
     early_stopping_rounds: int = 20
     patience: float = 0.3
 
@@ -109,6 +113,7 @@ class Trees:
         self.params = parse_params(TreesParams, "trees", params)
         check_choice(self.params, "objective", tuple(_OBJECTIVES[target.task]))
         check_choice(self.params, "stop_metric", Metrics.allowed(target.task))
+        monotone.check(self.params.monotone, self.params.objective, target, features)
         if self.params.target_transform and target.task is not Task.REGRESSION:
             raise ConfigError(f"target_transform does not go with a {target.task} target", hint="Leave it out.")
         self.target = target
@@ -159,9 +164,11 @@ class Trees:
             metrics = None
             if own_valid is not None:
                 joint = partial(joined, None if own_valid is valid else member)
-                metrics = Metrics(self.target, self._scale, own_valid, self.params.stop_metric, joint)
+                metrics = Metrics(
+                    self.target, self._scale, own_valid, self.params.stop_metric, joint, linked=self._is_linked(own)
+                )
             try:
-                self._boost(booster, metrics, run, keeper, before)
+                self._boost(booster, metrics, run, keeper, before, update=update_for(own, self.target.task))
             finally:
                 if self.rounds:
                     self._use(on_raw_values(keeper.text(booster, self.rounds), train.binner, self.features))
@@ -172,15 +179,17 @@ class Trees:
         return valid if alone else own_rows(valid, member)
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
-        label = self._scale.apply(rows.target()).astype(np.float32)
+        soft = soft_labels(rows, self.target.task)
+        label = self._scale.apply(rows.target() if soft is None else soft).astype(np.float32)
         if self.target.task is Task.COUNT and not label.any():
             label[:1] = _SOME  # LightGBM refuses a member whose counts are all zero
         dataset.set_label(label)
         dataset.label = None  # LightGBM has a copy of its own
 
     def _boost(
-        self, booster: lgb.Booster, metrics: Metrics | None, run: FitRun, keeper: Keeper, before: Progress | None
-    ) -> None:
+        self, booster: lgb.Booster, metrics: Metrics | None, run: FitRun, keeper: Keeper, before: Progress | None,
+        *, update: Update,
+    ) -> None:  # fmt: skip
         curve = Curve(self.params.early_stopping_rounds, self.params.patience)
         stopped = False
 
@@ -189,7 +198,7 @@ class Trees:
             stopped = not run.report(step, loss)
             return not stopped
 
-        boosting = Boosting(booster, metrics, curve, report)
+        boosting = Boosting(booster, metrics, curve, report, update=update, go_on=run.go_on)
         sampling = keeper.sampling
 
         def begin(rounds: int) -> None:
@@ -218,6 +227,10 @@ class Trees:
         self._booster = booster = lgb.Booster(model_str=text)
         leaves = self.params.num_leaves
         self._scores = TreeScores(booster, self.target.task, features=len(self.features), leaves=leaves)
+
+    def _is_linked(self, rows: BinnedRows) -> bool:
+        """Whether a booster for these rows has an objective of ours, and LightGBM knows no link of it."""
+        return isinstance(rows, SoftRows) and self.target.task is Task.MULTICLASS
 
     @property
     def _is_scaled(self) -> bool:
@@ -250,8 +263,8 @@ class Trees:
         params, n_rows = self.params, train.n_rows
         small = n_rows * len(train.features) <= ONE_THREAD_CELLS
         content: dict[str, Any] = {
-            "objective": _OBJECTIVES[self.target.task][params.objective],
-            "metric": Metrics.native(self.target.task, params.stop_metric, self._scale),
+            "objective": self._objective(train),
+            "metric": Metrics.native(self.target.task, params.stop_metric, self._scale, linked=self._is_linked(train)),
             "learning_rate": params.learning_rate,
             "num_leaves": params.num_leaves,
             "max_depth": params.max_depth,
@@ -275,9 +288,15 @@ class Trees:
             content["num_class"] = self.target.outputs
         if self.target.task is Task.QUANTILE:
             content["alpha"] = self.target.quantile
+        if params.monotone:
+            content["monotone_constraints"] = monotone.constraints(params.monotone, train.features)
         if not params.use_encoded:
             content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in train.features]
         return content
+
+    def _objective(self, train: BinnedRows) -> str:
+        usual = _OBJECTIVES[self.target.task][self.params.objective]
+        return OBJECTIVES.get(self.target.task, usual) if isinstance(train, SoftRows) else usual
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""

@@ -9,8 +9,8 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.units import format_duration, format_size
 
-TASK_OVERHEAD_S: Mapping[str, float] = {"local": 0.002, "ray": 0.010, "spark": 0.140}
-"""Seconds that an engine takes to start a task, as measured: docs/decisions/0006-shuffle.md."""
+TASK_OVERHEAD_S: Mapping[str, float] = {"local": 0.002, "ray": 0.010, "dask": 0.046, "spark": 0.140}
+"""Seconds that an engine takes to start a task, as measured: docs/decisions/0006-shuffle.md, 0011-engines.md."""
 
 USUAL_BYTES = 128_000_000  # as stored: the middle of 64 to 256 MB
 OVERHEAD_SHARE = 0.05  # of the time, at most, goes into starting tasks

@@ -74,7 +74,7 @@ def answer(sizes: Sizes, budget: Budget, known: Knowledge) -> Plan:
     """The plan for a budget, and what the same takes on 1, 2, 4, 8 and 32 workers."""
     whole = forecast(sizes, budget, known)
     expected, share = under_ceiling(sizes, budget, known)
-    reasons = [*_memory_reasons(whole, budget, share), *_disk_reasons(whole, budget)]
+    reasons = [*_memory_reasons(whole, budget, share), *_member_reasons(whole, budget), *_disk_reasons(whole, budget)]
     return Plan(
         fits=not reasons, reasons=tuple(reasons), sizes=sizes, budget=budget, whole=whole, expected=expected,
         row_share=share, least_memory_bytes=least_memory_bytes(sizes, budget),
@@ -87,6 +87,14 @@ def _memory_reasons(whole: Forecast, budget: Budget, share: float) -> list[str]:
         return []
     needed, allowed = format_size(whole.memory_bytes.value), format_size(budget.memory_bytes)
     return [f"memory: all rows need {needed}, {allowed} are allowed"]
+
+
+def _member_reasons(whole: Forecast, budget: Budget) -> list[str]:
+    """Where workers of a cluster fit a model together, and have too little for their share."""
+    if budget.worker_bytes is None or whole.member_bytes <= budget.worker_bytes:
+        return []
+    needed, has = format_size(whole.member_bytes), format_size(budget.worker_bytes)
+    return [f"memory of the workers: each of {whole.members} needs {needed}, a CPU of the cluster has {has}"]
 
 
 def _disk_reasons(whole: Forecast, budget: Budget) -> list[str]:
@@ -174,7 +182,7 @@ def _notes(plan: Plan) -> list[str]:
             f"calibrated in {format_duration(plan.calibration.seconds)} on {plan.calibration.rows:,} rows; "
             f"{plan.past_runs} past run(s) learned from"
         )
-    more = [told for each in plan.workers for told in each.told if "workers" in told]
+    more = [told for each in plan.workers for told in each.told if "workers; at most" in told]
     return [*lines, *whole.told, *more[-1:], *(f"not learned from: {reason}" for reason in plan.refused)]
 
 

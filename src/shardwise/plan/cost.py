@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shardwise.core.candidate import Candidate
-from shardwise.plan import stages, training
+from shardwise.core.target import Task
+from shardwise.core.units import format_size
+from shardwise.plan import gangs, stages, training
 from shardwise.plan.learn import Law
 from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
@@ -52,6 +54,8 @@ class Budget:
     """What a run may use. `workers` None: as many as there are CPUs; `families` empty: all.
 
     `confined` says that the ceiling on memory was asked for, and is enforced; `held` are params of all candidates.
+    `parallel` and `engine` say whether several workers fit one model, as in `plan.gangs`; `worker_bytes` is the memory
+    of a worker of a cluster, where that is known.
     """
 
     trials: int | None = None
@@ -64,6 +68,9 @@ class Budget:
     families: tuple[str, ...] = ()
     select: bool = True
     held: training.Held = field(default_factory=dict)
+    parallel: str = "none"
+    engine: str = "local"
+    worker_bytes: int | None = None
 
     @property
     def ceiling_bytes(self) -> int | None:
@@ -102,7 +109,10 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a run on `workers` workers takes; `told` are sentences that go with it."""
+    """What a run on `workers` workers takes; `told` are sentences that go with it.
+
+    Where `members` fit a model together (1: one does), each of them needs `member_bytes` of memory.
+    """
 
     workers: int
     stages: tuple[Stage, ...]
@@ -111,12 +121,14 @@ class Forecast:
     disk_bytes: float
     trials: int
     told: tuple[str, ...] = ()
+    members: int = 1
+    member_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "workers": self.workers, "time_s": self.time_s.to_json(), "memory_bytes": self.memory_bytes.to_json(),
             "disk_bytes": self.disk_bytes, "trials": self.trials, "stages": [stage.to_json() for stage in self.stages],
-            "told": list(self.told),
+            "told": list(self.told), "members": self.members, "member_bytes": self.member_bytes,
         }  # fmt: skip
 
 
@@ -128,10 +140,11 @@ def forecast(sizes: Sizes, budget: Budget, known: Knowledge) -> Forecast:
     if budget.time_s is not None:
         time_s = _cut(time_s, budget)
     highest = max((part.memory_bytes for part in parts), key=lambda each: each.value)
-    told = (*_told_beyond(fits), *_told_skew(sizes), *_told_width(time_s))
+    told = (*_told_gang(fits), *_told_beyond(fits), *_told_skew(sizes), *_told_width(time_s))
     return Forecast(
         workers=fits.workers, stages=tuple(parts), time_s=time_s, memory_bytes=highest,
         disk_bytes=sum(stages.disk_bytes(sizes).values()), trials=len(fits.chosen), told=told,
+        members=fits.most_members, member_bytes=fits.member_bytes,
     )  # fmt: skip
 
 
@@ -142,9 +155,7 @@ class _Fits:
         self.sizes, self.budget, self.known = sizes, budget, known
         self.chosen = training.candidates(sizes, budget.trials, budget.families, budget.held)
         self.workers = budget.workers or budget.cpus
-        self.placed = training.place(
-            sizes, workers=budget.workers, cpus=budget.cpus, ceiling_bytes=budget.ceiling_bytes
-        )
+        self.placed, self.choice = placement(sizes, budget)
         self.passes = stages.passing(
             sizes, workers=budget.workers, cpus=budget.cpus, memory_bytes=budget.memory_bytes,
             ceiling_bytes=budget.ceiling_bytes,
@@ -160,7 +171,24 @@ class _Fits:
 
     def terms(self, candidate: Candidate) -> tuple[str, dict[str, float]]:
         best = self.best_round(candidate) if candidate.family == "trees" else 0.0
-        return training.unit_terms(candidate, self.sizes, best, threads=self.placed.threads)
+        members = self.members(candidate)
+        law, terms = training.unit_terms(candidate, self.sizes, best, threads=self.placed.threads)
+        return law, gangs.shared_terms(terms, members)
+
+    def members(self, candidate: Candidate) -> int:
+        """How many workers fit it together."""
+        quantile, rows = self.sizes.task == Task.QUANTILE, self.sizes.train_rows
+        return self.choice.members(candidate.family, candidate.params, quantile=quantile, rows=rows)
+
+    @property
+    def member_bytes(self) -> int:
+        """Of each member of a gang; 0 where there is none."""
+        families = frozenset(c.family for c in self.chosen if self.members(c) > 1)
+        return gangs.member_bytes(self.sizes, self.most_members, families) if families else 0
+
+    @property
+    def most_members(self) -> int:
+        return max(self.members(candidate) for candidate in self.chosen)
 
     def seconds(self, candidate: Candidate) -> float:
         law, terms = self.terms(candidate)
@@ -177,7 +205,8 @@ class _Fits:
         busy = training.makespan(lengths, self.placed.slots)
         terms = training.train_terms(self.sizes, len(self.chosen), self.placed.processes, self.trees)
         overhead = self.known.time["train"](terms)
-        return busy + overhead
+        together = sum(self.members(candidate) > 1 for candidate in self.chosen) * self.sizes.folds
+        return busy + overhead + (gangs.starting_s(self.budget.engine, together) if together else 0.0)
 
     def train_spread(self) -> float:
         """Of the fits' law and of the rounds, which matter where trees take most of the time."""
@@ -223,6 +252,26 @@ def _cut(time_s: Range, budget: Budget) -> Range:
     return Range(*(min(each, limit) for each in (time_s.low, time_s.value, time_s.high)))
 
 
+def _told_gang(fits: _Fits) -> list[str]:
+    """How many work together, and what each of them has to have."""
+    if not fits.member_bytes:
+        return []
+    return [f"{fits.choice.text} Each of them needs about {format_size(fits.member_bytes)} of memory for it."]
+
+
+def placement(sizes: Sizes, budget: Budget) -> tuple[training.Placement, gangs.Choice]:
+    """Where models are fitted, and by how many workers each: one model at a time where several fit it."""
+    choice = gangs.choose_parallel(
+        budget.parallel, engine=budget.engine, workers=budget.workers or budget.cpus, rows=sizes.train_rows,
+        families=budget.families,
+    )  # fmt: skip
+    if choice.size > 1:
+        threads = max(1, budget.cpus // choice.size) if budget.engine == "local" else 1
+        return training.Placement(slots=1, processes=choice.size, threads=threads), choice
+    placed = training.place(sizes, workers=budget.workers, cpus=budget.cpus, ceiling_bytes=budget.ceiling_bytes)
+    return placed, choice
+
+
 def _told_beyond(fits: _Fits) -> list[str]:
     """What is an extrapolation."""
     over = {name: fits.known.time[name].beyond(stages.time_terms(name, fits.sizes, fits.passes, trees=fits.trees))
@@ -257,7 +306,7 @@ def row_share(sizes: Sizes, budget: Budget) -> float:
 
     The ceiling less the processes is shared by the models that are fitted at a time, as in `train.ladder`.
     """
-    placed = training.place(sizes, workers=budget.workers, cpus=budget.cpus, ceiling_bytes=budget.ceiling_bytes)
+    placed, _ = placement(sizes, budget)
     room = (SAFETY * budget.memory_bytes - MAIN_BYTES - placed.processes * PROCESS_BYTES) / placed.slots
     fixed = trees_bytes(0, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     per_row = trees_bytes(1, sizes.seen, sizes.outputs) - trees_bytes(0, sizes.seen, sizes.outputs)
@@ -268,7 +317,7 @@ def row_share(sizes: Sizes, budget: Budget) -> float:
 def least_memory_bytes(sizes: Sizes, budget: Budget) -> int:
     """The least ceiling under which something can be trained, one model at a time."""
     one = replace(budget, workers=1, memory_bytes=1, confined=True)
-    placed = training.place(sizes, workers=one.workers, cpus=one.cpus, ceiling_bytes=one.ceiling_bytes)
+    placed, _ = placement(sizes, one)
     rows = min(sizes.train_rows, LEAST_ROWS)
     fits = trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     return round((MAIN_BYTES + placed.processes * PROCESS_BYTES + placed.slots * fits) / SAFETY)

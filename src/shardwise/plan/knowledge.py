@@ -11,9 +11,11 @@ import numpy as np
 
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.candidate import Candidate
+from shardwise.core.target import Task
 from shardwise.plan import stages, training
 from shardwise.plan.calibrate import Calibration, slice_of
-from shardwise.plan.cost import Knowledge
+from shardwise.plan.cost import Budget, Knowledge, placement
+from shardwise.plan.gangs import Choice, shared_terms
 from shardwise.plan.learn import Law, Terms, adapted, fit_law
 from shardwise.plan.past import PastRun
 from shardwise.plan.probe import Fitted
@@ -90,7 +92,16 @@ def observed_memory(runs: Sequence[PastRun]) -> Observed:
 
 
 def _placed(run: PastRun) -> training.Placement:
-    return training.place(run.sizes, workers=run.asked, cpus=run.workers, ceiling_bytes=run.ceiling_bytes)
+    return _placement(run)[0]
+
+
+def _placement(run: PastRun) -> tuple[training.Placement, Choice]:
+    families = tuple(sorted({trial["family"] for trial in run.trials}))
+    budget = Budget(
+        workers=run.asked, cpus=run.workers, memory_bytes=run.ceiling_bytes or 2**62,
+        confined=run.ceiling_bytes is not None, families=families, parallel=run.parallel, engine=run.engine,
+    )  # fmt: skip
+    return placement(run.sizes, budget)
 
 
 def _passes(run: PastRun) -> stages.Passing:
@@ -130,13 +141,17 @@ def _rounds(trial: Mapping[str, Any]) -> list[float]:
 
 
 def _unit_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
-    threads = _placed(run).threads
+    placed, choice = _placement(run)
+    quantile = run.sizes.task == Task.QUANTILE
     for trial in run.trials:
         candidate = Candidate(family=trial["family"], params=trial["params"])
         for fold in trial["folds"]:
             part = replace(run.sizes, train_rows=round(run.sizes.train_rows * fold.get("share", 1.0)))
-            law, terms = training.unit_terms(candidate, part, fold["rounds"], threads=threads, steps=fold["steps"])
-            yield law, terms, fold["seconds"]
+            law, terms = training.unit_terms(
+                candidate, part, fold["rounds"], threads=placed.threads, steps=fold["steps"]
+            )
+            members = choice.members(candidate.family, candidate.params, quantile=quantile, rows=part.train_rows)
+            yield law, shared_terms(terms, members), fold["seconds"]
 
 
 def learned(known: Knowledge, runs: Sequence[PastRun]) -> Knowledge:

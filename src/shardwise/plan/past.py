@@ -24,6 +24,7 @@ class PastRun:
     stages   name -> `seconds` and `peak_bytes`, of stages that ran several times the sum and the highest
     trials   `family`, `params` and `folds` (seconds, steps, rounds) of each, in order
     workers  how many there were, `asked` how many were asked for; `ceiling_bytes` None where there was none
+    parallel, engine  as they were asked for
     plan     what was predicted at its start: `time_s`, `memory_bytes`, each with low, value and high; else None
     """
 
@@ -37,6 +38,8 @@ class PastRun:
     seconds: float
     peak_bytes: int
     plan: Mapping[str, Any] | None = None
+    parallel: str = "none"
+    engine: str = "local"
 
     @classmethod
     def of(cls, name: str, records: Iterable[Mapping[str, Any]]) -> Self | None:
@@ -64,6 +67,8 @@ class PastRun:
             seconds=results[0]["seconds"],
             peak_bytes=results[0]["peak_memory_bytes"],
             plan=plans[0]["predicted"] if plans else None,
+            parallel=sizes[0].get("parallel", "none"),
+            engine=sizes[0].get("engine", "local"),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -15,10 +15,8 @@ from shardwise.core.candidate import Candidate
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.models.families import NETWORKS
-from shardwise.models.neural.grids.families import CnnParams, RnnParams
-from shardwise.models.neural.grids.trunks import Trunk
-from shardwise.models.neural.model import NeuralParams
 from shardwise.models.neural.order import usual_epochs
+from shardwise.models.pace import row_products
 from shardwise.models.params import parse_params
 from shardwise.models.portfolio import portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
@@ -142,25 +140,10 @@ def _linear_terms(sizes: Sizes, rounds: float | None) -> dict[str, float]:
 
 def _neural_terms(candidate: Candidate, sizes: Sizes, rounds: float | None) -> dict[str, float]:
     """Multiply-adds of the matrices, three times for a row that is learned from; all epochs, as a cosine needs them."""
-    params, numbers, trunk = _network(candidate, sizes)
+    params, row = row_products(candidate, sizes.features, sizes.outputs)
     epochs = rounds or params.epochs or usual_epochs(max(1, sizes.train_rows))
     rows = epochs * (3 * sizes.train_rows + min(sizes.valid_rows, SCORED_ROWS)) + sizes.valid_rows
-    inputs = numbers * params.usual_embedding(numbers) + (trunk.outputs if trunk else 0)
-    row = params.members * params.width * (inputs + (params.depth - 1) * params.width + sizes.outputs)
-    return {"one": 1.0, "products": 1e-12 * rows * (row + (trunk.products if trunk else 0))}
-
-
-def _network(candidate: Candidate, sizes: Sizes) -> tuple[NeuralParams, int, Trunk | None]:
-    """Params, numbers that are embedded, and what reads the grid: of all features, as if they were a square image or a
-    sequence of one channel."""
-    if candidate.family == "cnn":
-        side = max(1, math.isqrt(sizes.features))
-        cnn = CnnParams(**candidate.params)
-        return cnn, 0, cnn.trunk(side, side, 1)
-    if candidate.family == "rnn":
-        rnn = RnnParams(**candidate.params)
-        return rnn, 0, rnn.trunk(max(1, sizes.features), 1)
-    return NeuralParams(**candidate.params), sizes.features, None
+    return {"one": 1.0, "products": 1e-12 * rows * row}
 
 
 @dataclass(frozen=True, kw_only=True)

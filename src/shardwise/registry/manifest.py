@@ -16,15 +16,18 @@ import pyarrow as pa
 from shardwise.core.errors import DataError, PackageError, context
 from shardwise.core.schema import schema_from_json, schema_to_json
 from shardwise.core.target import Target
+from shardwise.ensemble.stack import Stack
 from shardwise.models.saved import HEADER as MODEL
 from shardwise.registry.golden import PREDICTIONS, ROWS
 from shardwise.store.files import hash_file, list_files
 
 FORMAT = "shardwise-package"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+MEAN_VERSION = 1  # of a package whose answers are the mean of its members, which earlier versions can read too
 NAME = "manifest.json"
 RECIPE = "recipe"
 PROFILE = "profile/profile"
+ANSWERS = "answers"  # optional: what is made of the models' mean
 REQUIRED = (*(f"{name}.{kind}" for name in (RECIPE, PROFILE) for kind in ("json", "arrays")), ROWS, PREDICTIONS)
 _LIBRARIES = ("lightgbm", "numpy", "pyarrow", "scikit-learn", "shardwise")
 _RETRAIN = "Copy the package again, or train it anew."
@@ -46,6 +49,7 @@ class Manifest:
     inputs     columns that a batch must have, with the types of the training data
     metrics    `{name: {"value", "low", "high"}}` on the sealed test
     lineage    hashes of what the package was made from
+    stack      how the members' answers become one (`ensemble.stack.Stack`); None: their weighted mean
     libraries  versions with which it was made
     files      SHA-256 of each file, by relative path
     """
@@ -57,7 +61,12 @@ class Manifest:
     lineage: Mapping[str, Any]
     libraries: Mapping[str, str]
     files: Mapping[str, str]
+    stack: Stack | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def _is_more_than_a_mean(self) -> bool:
+        return bool(self.target.decision) or self.stack is not None or f"{ANSWERS}.json" in self.files
 
     def to_bytes(self) -> bytes:
         """Readable JSON, the same bytes for the same content; NaN and infinities are written as null.
@@ -66,7 +75,7 @@ class Manifest:
         """
         content = {
             "format": FORMAT,
-            "version": FORMAT_VERSION,
+            "version": FORMAT_VERSION if self._is_more_than_a_mean else MEAN_VERSION,
             "task": self.target.task.value,
             "target": self.target.to_json(),
             "inputs": schema_to_json(self.inputs),
@@ -77,6 +86,8 @@ class Manifest:
             "files": self.files,
             "extra": self.extra,
         }
+        if self.stack is not None:
+            content["stack"] = self.stack.to_json()
         plain = _plain(content)
         return _dump({**plain, "seal": seal_of(plain)})
 
@@ -92,6 +103,7 @@ class Manifest:
                 target=Target.from_json(fields["target"]),
                 inputs=schema_from_json(fields["inputs"]),
                 members=tuple(MemberEntry(**member) for member in fields["members"]),
+                stack=Stack.from_json(fields["stack"]) if "stack" in fields else None,
                 **{name: fields[name] for name in ("metrics", "lineage", "libraries", "files", "extra")},
             )
         except PackageError:
@@ -113,7 +125,7 @@ class Manifest:
     def check(self, folder: Path) -> None:
         """All files must be as they were sealed, and models have no others; raises `PackageError` naming the file."""
         unsealed = sorted({*REQUIRED, *(f"{member.folder}/{MODEL}" for member in self.members)} - set(self.files))
-        if unsealed or not self.members:
+        if unsealed or not self.members or (self.stack and len(self.stack.groups) != len(self.members)):
             raise PackageError(f"{NAME} does not name {unsealed or 'a model'}", hint=_RETRAIN)
         self.check_files(folder, sorted(self.files))
         for member in self.members:

@@ -3,6 +3,7 @@
     manifest.json                         what it is, what it expects, the hash of every file below
     recipe.json, recipe.arrays            the fitted features
     models/0-trees/ ...                   one folder per model, in its library's own portable format
+    answers.json, answers.arrays          calibration and conformal scores, where there are any
     golden/rows.arrow, predictions.npy    raw rows and what was predicted for them
     profile/profile.json, profile.arrays  statistics of the training data
 
@@ -12,7 +13,7 @@ Loading checks every hash, predicts the golden rows again, and executes nothing 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +26,14 @@ from shardwise.core.errors import PackageError, SchemaError, ShardwiseError, con
 from shardwise.core.state import State, dump_state, join_state, load_state, split_state
 from shardwise.core.target import Target
 from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.stack import Stack
 from shardwise.features.recipe import Recipe
 from shardwise.models.base import Model
 from shardwise.models.families import load_model, save_model
 from shardwise.registry.golden import SAME_LIBRARIES, check_golden, difference, write_golden
-from shardwise.registry.manifest import NAME, PROFILE, RECIPE, Manifest, MemberEntry, hash_files, libraries
+from shardwise.registry.manifest import ANSWERS, NAME, PROFILE, RECIPE, Manifest, MemberEntry, hash_files, libraries
+from shardwise.stats.calibrators import Calibrator, calibrator_from_state
+from shardwise.stats.conformal import Conformal
 from shardwise.store.files import staged_folder, standing_folder
 
 _ATTEMPTS = 10  # of loading a package that is replaced meanwhile
@@ -53,6 +57,8 @@ class Package:
     manifest: Manifest
     recipe: Recipe
     members: tuple[Member, ...]
+    calibrator: Calibrator | None = None
+    conformal: Conformal | None = None
     golden_difference: float = 0.0
 
     @property
@@ -69,15 +75,18 @@ class Package:
 
         Raises `SchemaError` when a column is missing or cannot be read as the one of the training data.
         """
-        return score(self.recipe, self.members, self.target, batch)
+        return score(
+            self.recipe, self.members, self.target, batch, stack=self.manifest.stack, calibrator=self.calibrator
+        )
 
     def scores_of(self, X: np.ndarray) -> np.ndarray:
         """The same for rows that the recipe has encoded, float32 `(rows, features)`."""
-        return self._combiner.combine(member.model.predict(X) for member in self.members)
+        mean = self._combiner.combine(member.model.predict(X) for member in self.members)
+        return mean if self.calibrator is None else self.calibrator.apply(mean)
 
     @cached_property
-    def _combiner(self) -> MeanCombiner:
-        return MeanCombiner([member.weight for member in self.members])
+    def _combiner(self) -> MeanCombiner | Stack:
+        return combiner_of(self.members, self.manifest.stack)
 
     def profile_state(self) -> State:
         """Statistics of the training data, as `data.profile` saves them."""
@@ -85,12 +94,21 @@ class Package:
         return _read_state(self.folder, PROFILE)
 
 
-def score(recipe: Recipe, members: Sequence[Member], target: Target, batch: pa.RecordBatch) -> np.ndarray:
-    """The one way from raw rows to a prediction: recipe, models, weighted mean."""
+def combiner_of(members: Sequence[Member], stack: Stack | None) -> MeanCombiner | Stack:
+    """What makes one prediction of those of the members: the stack, or else the weighted mean."""
+    return stack if stack is not None else MeanCombiner([member.weight for member in members])
+
+
+def score(
+    recipe: Recipe, members: Sequence[Member], target: Target, batch: pa.RecordBatch, *, stack: Stack | None = None,
+    calibrator: Calibrator | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The one way from raw rows to a prediction: recipe, models, weighted mean or stack, calibration."""
     if batch.num_rows == 0:
         return np.empty((0, target.outputs) if target.task.is_classification else 0)
     X = recipe.transform(batch)
-    return MeanCombiner([member.weight for member in members]).combine(member.model.predict(X) for member in members)
+    combined = combiner_of(members, stack).combine(member.model.predict(X) for member in members)
+    return combined if calibrator is None else calibrator.apply(combined)
 
 
 def write_package(
@@ -104,6 +122,9 @@ def write_package(
     lineage: Mapping[str, Any],
     profile_state: State,
     golden: pa.RecordBatch | pa.Table,
+    calibrator: Calibrator | None = None,
+    conformal: Conformal | None = None,
+    stack: Stack | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> str:
     """Write or replace the package in `folder`, and return its hash.
@@ -112,24 +133,22 @@ def write_package(
     `PackageError` when something else than a package stands there, or when saved models predict differently.
     """
     check_place(folder)
-    rows = _golden_rows(golden, recipe)
     with staged_folder(folder) as temp:
         _write_state(temp, RECIPE, recipe.sealed().state())
         _write_state(temp, PROFILE, profile_state)
         entries = _write_models(temp, models)
-        saved = score(_read_recipe(temp), _read_models(temp, entries), target, rows)
-        _check_saved(difference(saved, score(recipe, models, target, rows)))
+        _write_answers(temp, calibrator, conformal)
+        rows = _golden_rows(golden, recipe)
+        read = _read_recipe(temp), _read_models(temp, entries), target, rows
+        saved = score(*read, stack=stack, calibrator=_read_answers(temp, target)[0])
+        given = score(recipe, models, target, rows, stack=stack, calibrator=calibrator)
+        _check_saved(difference(saved, given))
         write_golden(temp, rows, saved)
+        inputs = pa.schema([pa.field(name, schema.field(name).type) for name in recipe.inputs])
         manifest = Manifest(
-            target=target,
-            inputs=pa.schema([pa.field(name, schema.field(name).type) for name in recipe.inputs]),
-            members=entries,
-            metrics=metrics,
-            lineage=lineage,
-            libraries=libraries(),
-            files=hash_files(temp),
-            extra=extra or {},
-        ).to_bytes()
+            target=target, inputs=inputs, members=entries, metrics=metrics, lineage=lineage, libraries=libraries(),
+            files=hash_files(temp), stack=stack, extra=extra or {},
+        ).to_bytes()  # fmt: skip
         (temp / NAME).write_bytes(manifest)
     return _hash(manifest)
 
@@ -184,12 +203,15 @@ def _is_package(folder: Path) -> bool:
 def _load(folder: Path) -> Package:
     manifest = Manifest.read(folder)
     manifest.check(folder)
+    calibrator, conformal = _read_answers(folder, manifest.target, manifest.files)
     package = Package(
         folder=folder,
         hash=_hash((folder / NAME).read_bytes()),
         manifest=manifest,
         recipe=_read_recipe(folder),
         members=_read_models(folder, manifest.members),
+        calibrator=calibrator,
+        conformal=conformal,
     )
     same = dict(manifest.libraries) == libraries()
     found = check_golden(folder, package.scores, same_libraries=same)
@@ -217,6 +239,27 @@ def _write_models(folder: Path, models: Sequence[Member]) -> tuple[MemberEntry, 
 
 def _read_models(folder: Path, entries: Sequence[MemberEntry]) -> tuple[Member, ...]:
     return tuple(Member(entry.family, load_model(folder / entry.folder), entry.weight) for entry in entries)
+
+
+def _write_answers(folder: Path, calibrator: Calibrator | None, conformal: Conformal | None) -> None:
+    parts = {"calibrator": calibrator, "conformal": conformal}
+    state = {name: part.state() for name, part in parts.items() if part is not None}
+    if state:
+        _write_state(folder, ANSWERS, state)
+
+
+def _read_answers(
+    folder: Path, target: Target, files: Container[str] | None = None
+) -> tuple[Calibrator | None, Conformal | None]:
+    """None for what is not there; of a sealed package a file that is not among its `files` is not looked at."""
+    name = f"{ANSWERS}.json"
+    if not (folder / name).exists() or (files is not None and name not in files):
+        return None, None
+    state = _read_state(folder, ANSWERS)
+    return (
+        calibrator_from_state(state["calibrator"]) if "calibrator" in state else None,
+        Conformal.from_state(target, state["conformal"]) if "conformal" in state else None,
+    )
 
 
 def _read_recipe(folder: Path) -> Recipe:

@@ -37,8 +37,11 @@ class ReportData:
     columns       one dict per column: name, type, group, count, nulls, distinct, minimum, maximum, mean, std,
                   quantiles (values at even shares, or `[share, value]`), top (`[value, count]`), flags
     findings      `Finding.to_json()` dicts
+    decision      weights of the classes by which the label is chosen; empty: the greatest probability
+    looks         models that were scored on the test so far; the intervals are widened by it
     trials        dicts: number, family, params, score, low, high, fold_scores, seconds, rounds, status, why
     curves        trial number -> list of `(step, train | None, valid)` losses
+    members       dicts: trial, fold, weight; train, valid, test: the metric on rows that the model learned, and others
     importance    `(feature, share)` pairs
     test          y `(n,)`, prediction `(n,)` or `(n, classes)`, metrics `{name: {value, low, high}}`
     slices        dicts: column, value, rows, score, low, high
@@ -47,6 +50,7 @@ class ReportData:
     reading       dicts, one per partition: partition, path, accesses, rows, seconds
     ceilings      memory_bytes `{limit, peak}`, time_s `{limit, used}`, samples `[(t_s, bytes)]`
     package       path, hash, size_bytes
+    ensemble      kind, models, judged `[{kind, trials, models, score, gain, error}]`, and of a distilled one `student`
     commands      what to do next -> command line, in the order in which they are shown
     """
 
@@ -57,6 +61,8 @@ class ReportData:
     greater_is_better: bool
     classes: Sequence[Label] = ()
     quantile: float = 0.5
+    decision: Sequence[float] = ()
+    looks: int = 1
     confidence: float = 0.95
     asked: Record = field(default_factory=dict)
     rows_by_fold: Mapping[Any, int] = field(default_factory=dict)
@@ -64,6 +70,7 @@ class ReportData:
     findings: Sequence[Record] = ()
     trials: Sequence[Record] = ()
     curves: Mapping[Any, Sequence[tuple[float, float | None, float | None]]] = field(default_factory=dict)
+    members: Sequence[Record] = ()
     importance: Sequence[tuple[str, float]] = ()
     test: Record = field(default_factory=dict)
     slices: Sequence[Record] = ()
@@ -73,7 +80,13 @@ class ReportData:
     ceilings: Record = field(default_factory=dict)
     versions: Record = field(default_factory=dict)
     package: Record = field(default_factory=dict)
+    ensemble: Record = field(default_factory=dict)
     commands: Record = field(default_factory=dict)
+
+    def called(self, prediction: np.ndarray) -> np.ndarray:
+        """Class indices `(n,)` that are predicted, by the weights of the decision."""
+        weighted = prediction * np.asarray(self.decision) if len(self.decision) else prediction
+        return np.asarray(weighted.argmax(axis=1))
 
     @property
     def is_classification(self) -> bool:

@@ -22,10 +22,14 @@ class Ending:
     metric: Metric
     trials: Sequence[TrialResult]
     members: Sequence[tuple[TrialResult, FoldResult, float]]
+    told: Mapping[str, Any]
     y: np.ndarray
     prediction: np.ndarray
     test_metrics: Mapping[str, Any]
     package_hash: str
+    decision: Sequence[float] = ()
+    looks: int = 1
+    gaps: Sequence[Mapping[str, Any]] = ()
 
 
 def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
@@ -36,6 +40,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
     return ReportData(
         title=run.folder.name, task=target.task.value, target=target.column, metric=metric.name,
         greater_is_better=metric.greater_is_better, classes=target.classes, quantile=target.quantile,
+        decision=ending.decision, looks=ending.looks, members=ending.gaps,
         asked=run.config.to_json(), rows_by_fold=dict(prepared.fold_rows),
         columns=_columns(prepared), findings=[finding.to_json() for finding in prepared.findings],
         trials=[_trial(trial, metric, chosen) for trial in ending.trials],
@@ -44,7 +49,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
         stages=run.stages, workers=run.records("workers"), ceilings=_ceilings(run), reading=_reading(run, prepared),
         versions=libraries(),
-        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size},
+        package={"path": str(run.package), "hash": ending.package_hash, "size_bytes": size}, ensemble=ending.told,
         commands=_commands(run, target.column),
     )  # fmt: skip
 

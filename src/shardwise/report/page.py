@@ -69,6 +69,7 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "surest": tables.surest(test, data),
         "gains": tables.gains(test, data),
         "trials": tables.trials(data),
+        "members": tables.members(data),
         "training_charts": training.training_charts(data),
         "importance": tables.importance(data),
         "slices": tables.slices(data),

@@ -99,6 +99,9 @@ def _findings(data: ReportData) -> list[Check]:
 def _sealed(data: ReportData) -> Check:
     if metric_of_test(data, data.metric) is None:
         return Check(OPEN, "The sealed test was not opened: the best of many trials looks better than it is.")
+    if data.looks > 1:
+        text = f"The test was opened for {data.looks} models by now: its score is a little too good."
+        return Check(LOOK, f"{text} Intervals are widened for it.")
     return Check(GOOD, "Scored once, on rows that no choice was made with.")
 
 

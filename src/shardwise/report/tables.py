@@ -8,6 +8,7 @@ import numpy as np
 
 from shardwise.report import numbers
 from shardwise.report.data import Evaluated, Record, ReportData
+from shardwise.report.ensemble import ensemble
 from shardwise.report.evaluation import class_name
 from shardwise.report.summary import is_baseline, severity_order
 from shardwise.report.words import (
@@ -26,7 +27,7 @@ from shardwise.report.words import (
 
 MOST_TRIALS, MOST_FINDINGS, MOST_SLICES = 200, 100, 60
 MOST_FEATURES, MOST_CLASSES, MOST_PARAMS = 30, 20, 12
-MOST_OPTIONS = 100
+MOST_OPTIONS, MOST_MEMBERS = 100, 60
 _ENDED_WELL = frozenset({"done", "complete", "completed", "finished", "ok"})
 
 Row = dict[str, Any]  # a row of a table, as the templates read it
@@ -104,6 +105,20 @@ def trials(data: ReportData) -> Table:
             }
         )
     return Table(rows, len(data.trials))
+
+
+def members(data: ReportData) -> Table:
+    """The models of the package, each on rows that it learned, that stopped it, and of the test."""
+    rows = [
+        {
+            "trial": short(one.get("trial"), 12),
+            "fold": short(one.get("fold"), 12),
+            "weight": percent(one.get("weight")),
+            **{name: number(one.get(name)) for name in ("train", "valid", "test")},
+        }
+        for one in data.members[:MOST_MEMBERS]
+    ]
+    return Table(rows, len(data.members))
 
 
 def _folds(trial: Record) -> str:
@@ -258,7 +273,7 @@ def confusion(test: Evaluated | None, data: ReportData) -> Row | None:
     if test is None or not data.is_classification:
         return None
     n = test.prediction.shape[1]
-    predicted = test.prediction.argmax(axis=1)
+    predicted = data.called(test.prediction)
     counts = numbers.confusion(test.y, predicted, n)
     names = [class_name(data.classes, index) for index in range(n)]
     if n > MOST_CLASSES:
@@ -289,7 +304,7 @@ def confused(test: Evaluated | None, data: ReportData, most: int = 8) -> list[Ro
     """The most frequent mistakes of a multiclass model."""
     if test is None or not data.is_classification or test.prediction.shape[1] < 3:
         return []
-    counts = numbers.confusion(test.y, test.prediction.argmax(axis=1), test.prediction.shape[1])
+    counts = numbers.confusion(test.y, data.called(test.prediction), test.prediction.shape[1])
     totals = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:most]
@@ -349,7 +364,7 @@ def package(data: ReportData) -> list[tuple[str, str]]:
     content = dict(data.package)
     if content.get("size_bytes") is not None:
         content["size"] = size(content.pop("size_bytes"))
-    return options(content)
+    return [*options(content), *ensemble(data.ensemble)]
 
 
 def folds(data: ReportData) -> list[tuple[str, str]]:

@@ -29,11 +29,12 @@ class PredictOptions:
     """`threads` batches of `batch_rows` rows are worked on at the same time: memory grows with their product.
 
     By default as many as there are cores, up to `MOST_THREADS`; the models share the cores out among them, so that one
-    batch is encoded, by one thread, while trees predict another.
+    batch is encoded, by one thread, while trees predict another. With a `confidence_level` there are intervals or sets.
     """
 
     batch_rows: int = BATCH_ROWS
     threads: int = min(cpu_quota(), MOST_THREADS)
+    confidence_level: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_rows", "threads"):
@@ -72,7 +73,7 @@ class _Job:
 
     def run(self, dataset: Dataset) -> int:
         output_suffix(self.out)
-        schema = _output_schema(self.predictor, dataset.schema, self.keep)
+        schema = _output_schema(self.predictor, dataset.schema, self.keep, self.options.confidence_level)
         _check_not_an_input(self.out, dataset)
         needed = {*self.predictor.columns, *self.keep}
         columns = [name for name in dataset.schema.names if name in needed]
@@ -92,7 +93,8 @@ class _Job:
     def _predict(self, schema: pa.Schema, piece: tuple[int, pa.RecordBatch]) -> tuple[int, pa.RecordBatch]:
         partition, batch = piece
         kept = [batch.column(name) for name in self.keep]
-        return partition, pa.RecordBatch.from_arrays([*kept, *self.predictor.answer(batch).columns], schema=schema)
+        answer = self.predictor.answer(batch, confidence_level=self.options.confidence_level)
+        return partition, pa.RecordBatch.from_arrays([*kept, *answer.columns], schema=schema)
 
 
 def as_trained(dataset: Dataset, predictor: Predictor) -> Dataset:
@@ -148,9 +150,9 @@ def read_pieces(dataset: Dataset, columns: Sequence[str], batch_rows: int) -> It
                 yield partition.index, batch
 
 
-def _output_schema(predictor: Predictor, schema: pa.Schema, keep: Sequence[str]) -> pa.Schema:
+def _output_schema(predictor: Predictor, schema: pa.Schema, keep: Sequence[str], level: float | None) -> pa.Schema:
     predictor.check_columns(schema)
-    answer = predictor.answer_schema
+    answer = predictor.answer_schema(level)
     for name in keep:
         if name not in schema.names:
             raise SchemaError(f"the data has no column {name!r} to keep", hint=nearest_column(name, schema.names))

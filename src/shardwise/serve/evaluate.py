@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from shardwise.data.dataset import Dataset
 from shardwise.serve.batch import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
+from shardwise.store.looks import Looks
 
 _EXAMPLES = 5
 _NONE = pa.array([], pa.string())
@@ -66,13 +68,17 @@ def evaluate(
     bootstrap: int = 200,
     options: PredictOptions | None = None,
     events: Events | None = None,
+    runs_folder: Path | None = None,
 ) -> dict[str, Any]:
-    """`{"metrics": {name: {"value", "low", "high"}}, "rows", "skipped_rows", "unknown_rows", "slices"}`.
+    """`{"metrics": {name: {"value", "low", "high"}}, "rows", "skipped_rows", "unknown_rows", "slices", "looks"}`.
 
     `metrics` are names (None: all that fit the task, the default one first); `weight` is a column; intervals come from
     `bootstrap` resamples; `slices` are columns by whose values the first metric is split. `skipped_rows` have no label
     or no weight, `unknown_rows` a class that the model was not trained on; neither counts. Raises `TargetError` when
     the target is missing or no row counts, `SchemaError` for other columns that are missing.
+
+    Where the `runs_folder` is there, it is noted in it that this data was looked at with this package, and intervals
+    are widened by the number of different packages so far, `looks`.
     """
     job = _Job(predictor, weight, tuple(slices), options or PredictOptions(), events or Events())
     with context(stage="evaluate"):
@@ -80,12 +86,15 @@ def evaluate(
         if gathered.rows == 0:
             raise tally.nothing_counts(predictor.target)
         parts = gathered.slices(metrics[0] if metrics else None) if slices else []
-        result = gathered.result(metrics, bootstrap=bootstrap, seed=seed)
+        known = runs_folder is not None and runs_folder.is_dir()
+        looks = Looks(runs_folder).count(dataset.fingerprint, predictor.package.hash) if known and runs_folder else 1
+        result = gathered.result(metrics, bootstrap=bootstrap, seed=seed, looks=looks)
     return {
         **result,
         "skipped_rows": tally.rows - gathered.rows - tally.unknown,
         "unknown_rows": tally.unknown,
         "slices": [part.to_json() for part in parts],
+        "looks": looks,
     }
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.core.errors import BadInput, SchemaError, foreign
+from shardwise.core.errors import BadInput, ConfigError, SchemaError, foreign
 from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical_label
 from shardwise.features.row import RowEncoder
-from shardwise.registry.answers import PREDICTION, PROBABILITY, answer_batch, probability_names
+from shardwise.registry.answers import PREDICTION, PROBABILITY, answer_batch, bounds_batch, probability_names
 from shardwise.registry.package import Package, load_package
 
 __all__ = ["BATCH_ROWS", "MANY_ROWS", "PREDICTION", "PROBABILITY", "Predictor", "to_array"]
@@ -35,7 +35,6 @@ class Predictor:
             self.labels = self.target.decode(np.arange(len(self.target.classes))).to_pylist()
         self.class_names = [canonical_label(label) for label in self.target.classes]
         self._names = probability_names(self.target)
-        self.answer_schema = self.answer_of(np.empty((0, self.target.outputs))).schema
 
     @classmethod
     def load(cls, folder: Path | str) -> "Predictor":
@@ -70,17 +69,50 @@ class Predictor:
             for model, count in zip(models, before, strict=True):
                 model.threads = count
 
-    def answer(self, batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
-        """Columns `prediction` (a label in its own type, or a number) and, for classes, `probability_<class>`."""
-        return self.answer_of(self.predict(batch))
+    def predict_interval(self, batch: pa.RecordBatch | pa.Table, *, confidence_level: float) -> np.ndarray:
+        """Float64 `(rows, 2)`: low and high ends that hold the number with a chance of at least `confidence_level`.
 
-    def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        See `stats.conformal` for what is promised. Raises `ConfigError` for a level that cannot be, or for classes.
+        """
+        if self.labels:
+            raise ConfigError("a model of classes has no intervals", hint="Ask for `predict_set`.")
+        bounds = self.bounds_of(self.predict(batch), confidence_level)
+        return np.column_stack([column.to_numpy(zero_copy_only=False) for column in bounds.columns])
+
+    def predict_set(self, batch: pa.RecordBatch | pa.Table, *, confidence_level: float) -> np.ndarray:
+        """Bool `(rows, classes)`: the set of classes that holds the row's own with a chance of `confidence_level`.
+
+        A set may be empty. Raises `ConfigError` for a level that cannot be, or for numbers.
+        """
+        if not self.labels:
+            raise ConfigError("a model of numbers has no sets", hint="Ask for `predict_interval`.")
+        bounds = self.bounds_of(self.predict(batch), confidence_level)
+        return np.column_stack([column.to_numpy(zero_copy_only=False) for column in bounds.columns])
+
+    def answer(self, batch: pa.RecordBatch | pa.Table, *, confidence_level: float | None = None) -> pa.RecordBatch:
+        """Columns `prediction` (a label in its own type, or a number) and, for classes, `probability_<class>`.
+
+        With a `confidence_level` also `prediction_low` and `prediction_high`, or `in_set_<class>`.
+        """
+        return self.answer_of(self.predict(batch), confidence_level)
+
+    def predict_one(self, row: Mapping[str, Any], *, confidence_level: float | None = None) -> dict[str, Any]:
         """The answer for one row of Python values; raises `SchemaError` for columns that are missing."""
         self.check_row(row)
         scores = self.row_scores(row)
+        more = {} if confidence_level is None else self.bounds_of(scores[None, :], confidence_level).to_pylist()[0]
         if not self.labels:
-            return {PREDICTION: float(scores[0])}
-        return {PREDICTION: self.labels[int(scores.argmax())], **dict(zip(self._names, scores.tolist(), strict=True))}
+            return {PREDICTION: float(scores[0]), **more}
+        label = self.labels[int(self.target.classes_of(scores))]
+        return {PREDICTION: label, **dict(zip(self._names, scores.tolist(), strict=True)), **more}
+
+    def answer_schema(self, confidence_level: float | None = None) -> pa.Schema:
+        """Of what `answer` gives; raises `ConfigError` for a level that cannot be promised."""
+        return self.answer_of(np.empty((0, self.target.outputs)), confidence_level).schema
+
+    def bounds_of(self, scores: np.ndarray, confidence_level: float) -> pa.RecordBatch:
+        """Intervals or sets for scores that were computed before, `(rows, outputs)` or `(rows,)`, as columns."""
+        return bounds_batch(self.target, self.package.conformal, scores, confidence_level)
 
     def row_scores(self, row: Mapping[str, Any]) -> np.ndarray:
         """Float64 `(outputs,)` of a row that has all columns: the bits that `predict` gives of a batch with it."""
@@ -136,9 +168,14 @@ class Predictor:
         arrays = [to_array(row[field.name], field) for field in self.package.inputs]
         return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
 
-    def answer_of(self, scores: np.ndarray) -> pa.RecordBatch:
+    def answer_of(self, scores: np.ndarray, confidence_level: float | None = None) -> pa.RecordBatch:
         """`answer` for scores that were computed before, `(rows, classes)` or `(rows,)`."""
-        return answer_batch(self.target, scores)
+        answer = answer_batch(self.target, scores)
+        if confidence_level is None:
+            return answer
+        bounds = self.bounds_of(scores, confidence_level)
+        names = [*answer.schema.names, *bounds.schema.names]
+        return pa.RecordBatch.from_arrays([*answer.columns, *bounds.columns], names=names)
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         """Raise `SchemaError` for columns that a row lacks."""

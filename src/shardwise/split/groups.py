@@ -47,16 +47,22 @@ def group_gap(group: Probe, probes: Sequence[Probe], labels: Labels) -> Gap | No
 def _trial(matrix: np.ndarray, code: np.ndarray, labels: Labels, half: np.ndarray) -> float:
     """Train on half 0, power on half 1."""
     train, valid = half == 0, half == 1
-    if len(np.unique(labels.y[train])) < 2 or len(np.unique(labels.y[valid])) < 2:
-        return 0.0
     n_classes = labels.n_classes if labels.target.task is Task.MULTICLASS else 0
     goal = np.eye(n_classes)[labels.y.astype(np.int64)] if n_classes else _goal(labels)[:, None]
     known, fresh = _encoded(code, goal, train)
     X = np.column_stack([matrix, np.where(train[:, None], known, fresh)])
+    return small_power(X, labels, train, valid)
+
+
+def small_power(X: np.ndarray, labels: Labels, train: np.ndarray, valid: np.ndarray) -> float:
+    """Power on the rows `valid` of a small model that learned the rows `train`; both bool `(rows,)`."""
+    n_classes = labels.n_classes if labels.target.task is Task.MULTICLASS else 0
+    goal = labels.y if n_classes else _goal(labels)
+    if len(np.unique(labels.y[train])) < 2 or len(np.unique(labels.y[valid])) < 2:
+        return 0.0
     params: dict[str, Any] = _PARAMS | {"objective": "multiclass", "num_class": n_classes} if n_classes else _PARAMS
     rounds = max(5, 120 // n_classes) if n_classes else 40
-    data = lgb.Dataset(X[train], labels.y[train] if n_classes else goal[train, 0])
-    predicted = np.asarray(lgb.train(params, data, rounds).predict(X[valid]))
+    predicted = np.asarray(lgb.train(params, lgb.Dataset(X[train], goal[train]), rounds).predict(X[valid]))
     return _power(predicted, labels.take(valid))
 
 

@@ -18,6 +18,7 @@ from shardwise.stats.metrics import (
     OneVsRest,
     Pairs,
     Ranked,
+    decided,
     mean_defined,
     metric_named,
     metrics_for,
@@ -125,7 +126,7 @@ class Evaluation:
         """The metric of all rows, without an interval."""
         with np.errstate(all="ignore"):
             if self._totals is None:
-                return metric.of(self.sample(), self.target.quantile)
+                return metric.of(decided(metric, self.sample(), self.target), self.target.quantile)
             return _from_totals(metric, self._totals)
 
     def _ordered(self) -> "_Table":
@@ -133,25 +134,31 @@ class Evaluation:
         table = self._kept.take(self._kept.columns["priority"] <= self._threshold) if self.rows else self._kept
         return table.take(np.argsort(table.columns["priority"], kind="stable")) if self.rows else table
 
-    def result(self, metrics: Sequence[str] | None = None, *, bootstrap: int = 200, seed: int = 0) -> dict[str, Any]:
+    def result(
+        self, metrics: Sequence[str] | None = None, *, bootstrap: int = 200, seed: int = 0, looks: int = 1
+    ) -> dict[str, Any]:
         """`{"rows": .., "metrics": {name: {"value", "low", "high"}}}`; what is not defined is None.
+
+        Intervals are widened by the number of `looks` at the rows (`stats.intervals.interval_around`).
 
         Raises `ConfigError` for a metric that does not exist or does not fit the task.
         """
         chosen = [metric_named(name, self.target.task) for name in metrics or metrics_for(self.target.task)]
         pairs = self.sample()
-        scores = {metric.name: self._score(metric, pairs, bootstrap, seed).to_json() for metric in chosen}
+        how = {"resamples": bootstrap, "seed": seed, "looks": looks}
+        scores = {metric.name: self._score(metric, pairs, how).to_json() for metric in chosen}
         return {"rows": self.rows, "metrics": scores}
 
-    def _score(self, metric: Metric, pairs: Pairs, resamples: int, seed: int) -> Interval:
+    def _score(self, metric: Metric, pairs: Pairs, how: Mapping[str, int]) -> Interval:
         quantile, value = self.target.quantile, self.value(metric)
         share = len(pairs) / max(self.rows, 1)
-        return interval_around(metric, value, pairs, share=share, resamples=resamples, seed=seed, quantile=quantile)
+        pairs = decided(metric, pairs, self.target)
+        return interval_around(metric, value, pairs, share=share, quantile=quantile, **how)
 
     def slices(self, metric: str | None = None, config: SliceConfig | None = None) -> list[Slice]:
         """The metric for the parts of each column that was given to `update`."""
         chosen = metric_named(metric or metrics_for(self.target.task)[0], self.target.task)
-        pairs, columns = self.sample(), self.sliced()
+        pairs, columns = decided(chosen, self.sample(), self.target), self.sliced()
         return evaluate_slices(chosen, pairs, columns, quantile=self.target.quantile, config=config)
 
     def _sums(self, pairs: Pairs) -> dict[str, np.ndarray]:
@@ -163,7 +170,7 @@ class Evaluation:
             for name in metrics_for(self.target.task):
                 metric = METRICS[name]
                 if isinstance(metric, Additive):
-                    sums[name] = metric.sums(pairs, self.target.quantile)
+                    sums[name] = metric.sums(decided(metric, pairs, self.target), self.target.quantile)
             if self.target.task.is_classification:
                 sums["scores"] = _histograms(pairs)
         return sums

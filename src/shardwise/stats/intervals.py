@@ -85,25 +85,30 @@ def interval_around(
     resamples: int = 200,
     seed: int = 0,
     quantile: float = 0.5,
+    looks: int = 1,
 ) -> Interval:
-    """The 95 % interval around the value of rows of which `pairs` are a `share`, drawn uniformly."""
+    """The 95 % interval around the value of rows of which `pairs` are a `share`, drawn uniformly.
+
+    Where the rows were looked at more than once, all `looks` together hold their truths with 95 % (Bonferroni).
+    """
     if not np.isfinite(value):
         return Interval(value, np.nan, np.nan)
+    tail = TAIL / looks
     with np.errstate(all="ignore"):
         rows = informing_rows(metric, pairs) / share
         if isinstance(metric, Additive) and not _is_share(metric):
-            return _unskewed(metric, value, pairs, quantile, share)
+            return _unskewed(metric, value, pairs, quantile, share=share, tail=tail)
         if metric.name in PROPORTIONS and 0.0 < value < 1.0:
-            return Interval(value, *wilson(value, rows))
+            return Interval(value, *wilson(value, rows, tail))
         draws = replicates(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
         moved = draws + (value - metric.of(pairs, quantile))
-        found = spread(metric, value, moved, rows, np.sqrt(share))
+        found = spread(metric, value, moved, rows, np.sqrt(share), tail=tail)
         if metric.name == "roc_auc" and 0.0 < min(value, 1.0 - value) * rows < 1.0:
             sides = [
                 effective_rows(pairs.weight[pairs.y > 0.5]) / share,
                 effective_rows(pairs.weight[pairs.y <= 0.5]) / share,
             ]
-            low, high = auc_ends(value, *sides)
+            low, high = auc_ends(value, sides[0], sides[1], tail)
             found = Interval(value, float(np.fmin(found.low, low)), float(np.fmax(found.high, high)))
         return found
 
@@ -113,7 +118,7 @@ def _is_share(metric: Metric) -> bool:
     return metric.greater_is_better and metric.name != "r2"
 
 
-def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, share: float) -> Interval:
+def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, *, share: float, tail: float) -> Interval:
     """Hall's interval of a loss or of r2."""
     rows = effective_rows(pairs.weight) / share
     grouped = _grouped(metric, pairs, quantile, np.random.default_rng(derive_seed(0, "groups", metric.name)))
@@ -127,19 +132,19 @@ def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, sha
         return Interval(value, value, value)
     skewness = float((influence**3).sum() / variance**1.5 * np.sqrt(share))
     deviation = np.sqrt(variance * share * rows / (rows - 1))
-    reach = student.isf(TAIL, rows - 1)
+    reach = student.isf(tail, rows - 1)
     middle = float(to_mean(value))
     ends = [from_mean(max(middle - deviation * _without_skewness(z, skewness), 0.0)) for z in (reach, -reach)]
     return Interval(value, min(*ends, value), max(*ends, value))
 
 
-def wilson(value: float, rows: float) -> tuple[float, float]:
+def wilson(value: float, rows: float, tail: float = TAIL) -> tuple[float, float]:
     """Where the share that was seen would just be believed.
 
     >>> [round(end, 3) for end in wilson(0.97, 100)]
     [0.915, 0.99]
     """
-    z2 = float(norm.isf(TAIL) ** 2)
+    z2 = float(norm.isf(tail) ** 2)
     middle = (value + z2 / (2 * rows)) / (1 + z2 / rows)
     reach = float(np.sqrt(z2 * (value * (1 - value) / rows + z2 / (4 * rows**2)))) / (1 + z2 / rows)
     return middle - reach, middle + reach
@@ -159,8 +164,9 @@ def _mean_scale(metric: Metric) -> tuple[Callable[[Any], Any], Callable[[float],
     return (lambda v: v), float
 
 
-def auc_ends(value: float, positives: float, negatives: float) -> tuple[float, float]:
-    """Where |A - value| = 1.96 sd(A), with the deviation that an AUC of A has for scores of two exponentials.
+def auc_ends(value: float, positives: float, negatives: float, tail: float = TAIL) -> tuple[float, float]:
+    """Where |A - value| = z sd(A), z leaving a `tail`, with the deviation that an AUC of A has for scores of two
+    exponentials.
 
     >>> [round(end, 3) for end in auc_ends(0.99, 10, 90)]
     [0.871, 0.999]
@@ -170,24 +176,26 @@ def auc_ends(value: float, positives: float, negatives: float) -> tuple[float, f
     def off(area: float) -> float:
         more = half * ((1 - area) / (2 - area) + area / (1 + area))
         variance = area * (1 - area) * (1 + more) / (positives * negatives)
-        return float((area - value) ** 2 - norm.isf(TAIL) ** 2 * variance)
+        return float((area - value) ** 2 - norm.isf(tail) ** 2 * variance)
 
     low = brentq(off, 1e-9, value) if off(1e-9) > 0 else 0.0
     high = brentq(off, value, 1.0 - 1e-12) if off(1.0 - 1e-12) > 0 else 1.0
     return float(low), float(high)
 
 
-def spread(metric: Metric, value: float, draws: np.ndarray, rows: float, shrink: float = 1.0) -> Interval:
+def spread(
+    metric: Metric, value: float, draws: np.ndarray, rows: float, shrink: float = 1.0, *, tail: float = TAIL
+) -> Interval:
     """The interval around a value from resampled values `(resamples,)`; `shrink` scales their spread."""
     draws = draws[np.isfinite(draws)]
     if rows <= 1 or len(draws) < 2:
         return Interval(value, np.nan, np.nan)
     if _is_share(metric) and value in (0.0, 1.0):
-        far = TAIL ** (1 / rows)
+        far = tail ** (1 / rows)
         return Interval(value, *((far, 1.0) if value else (0.0, 1.0 - far)))
     to_scale, from_scale = _scale(metric, rows)
     deviation = to_scale(draws).std(ddof=1) * np.sqrt(rows / (rows - 1)) * shrink
-    reach = student.isf(TAIL, rows - 1) * deviation
+    reach = student.isf(tail, rows - 1) * deviation
     middle = to_scale(np.array(value))
     ends = sorted((float(from_scale(middle - reach)), float(from_scale(middle + reach))))
     return Interval(value, min(ends[0], value), max(ends[1], value))

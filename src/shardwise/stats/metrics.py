@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shardwise.core.errors import ConfigError
-from shardwise.core.target import Task
+from shardwise.core.target import Target, Task
 
 EPS = float(np.finfo(np.float64).eps)  # probabilities are clipped here, as in scikit-learn's log_loss
 BLOCK_ROWS = 65_536
@@ -312,6 +312,17 @@ _ALL: tuple[Metric, ...] = (
     _additive("mae", _NUMBERS | {Task.QUANTILE}, _mean_of(_absolute), _mean, False),
     _additive("r2", _NUMBERS, _r2_terms, _r2, True),
 )
+
+DECIDED = frozenset({"accuracy", "balanced_accuracy", "f1", "f1_macro"})
+"""Metrics of labels: of probabilities they take the greatest one, or as a target's `decision` weighs them."""
+
+
+def decided(metric: Metric, pairs: Pairs, target: Target) -> Pairs:
+    """The rows as a metric sees them: one of labels sees the probabilities as the target's decision weighs them."""
+    if metric.name not in DECIDED or not target.decision:
+        return pairs
+    return Pairs(pairs.y, target.weighted(pairs.prediction), pairs.weight)
+
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """By name. `coverage` is the share of labels at or below the predicted quantile: best where it equals the quantile."""

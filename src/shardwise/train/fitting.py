@@ -13,11 +13,12 @@ from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
+from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
 from shardwise.train.ladder import Ladder, make_ladder
-from shardwise.train.parallel import SLICES, Choice, SharedFits, choose_parallel
+from shardwise.train.parallel import SharedFits
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult

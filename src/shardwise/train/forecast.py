@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota, disk_free, memory_limit_bytes
+from shardwise.compute.engines import worker_memory_bytes
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import TargetError, context
 from shardwise.core.names import nearest
@@ -47,6 +48,8 @@ def plan_run(config: RunConfig, dataset: Dataset) -> Plan:
     with context(stage="plan"):
         dataset, measured = _calibrate(config, dataset, limit_s)
     known = calibrated(known, measured)
+    if config.parallel != "none":
+        budget = replace(budget, worker_bytes=worker_memory_bytes(config.engine, config.address))
     found = answer(measured.sizes, budget, known)
     saved.keep(config, dataset.fingerprint, saved.predicted(found.expected, "calibration"))
     return replace(found, calibration=measured, past_runs=len(runs), refused=tuple(refused))
@@ -96,7 +99,7 @@ def budget_of(config: RunConfig) -> Budget:
     return Budget(
         trials=config.trials, time_s=config.time_s, memory_bytes=memory, confined=config.memory is not None,
         disk_bytes=disk, workers=config.workers, cpus=cpu_quota(), families=config.families, held=config.params,
-        select=config.select != "none",
+        select=config.select != "none", parallel=config.parallel, engine=config.engine,
     )  # fmt: skip
 
 
@@ -172,7 +175,7 @@ def note_sizes(run: Run, prepared: Prepared) -> None:
         sizes = sizes_of(prepared).to_json()
         run.note(
             "sizes", format=FORMAT, sizes=sizes, workers=run.executor.slots, asked=run.config.workers,
-            ceiling_bytes=run.config.memory_bytes,
+            ceiling_bytes=run.config.memory_bytes, parallel=run.config.parallel, engine=run.config.engine,
         )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""One model on several workers: whether it pays, and the fit in a gang that goes on from checkpoints."""
+"""One model on several workers: the fit in a gang that goes on from checkpoints; `plan.gangs` says whether it pays."""
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,58 +16,11 @@ from shardwise.core.events import WorkerView
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Model, Rows
-from shardwise.models.families import FAMILIES, NETWORKS, build, load_model, save_model
-from shardwise.models.trees_gang import most_members
-from shardwise.plan.training import LARGE_ROWS
+from shardwise.models.families import build, load_model, save_model
+from shardwise.plan.gangs import Choice
 
-SLICES = 8  # of a minibatch: at most so many members share a network or a linear model
 GO_ON_S = 0.25  # between two questions whether there is time
-CLUSTERS = ("ray", "spark")  # engines with machines of their own that can start members together
 _GO, _STOP, _PRUNED = "go", "stop", "pruned"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """`size` members fit one model of these `families` together (1: none does); `text` says why, in a sentence."""
-
-    size: int
-    families: frozenset[str] = frozenset()
-    text: str
-
-
-def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, families: Sequence[str]) -> Choice:
-    """What `--parallel` comes to: `data` and `none` as asked, `auto` by these numbers.
-
-    Below a million rows many models side by side use the workers better than one on all of them. Above, one model is
-    fitted at a time: on this machine LightGBM uses all cores in one process, and a network one core; on a cluster
-    either would leave all machines but one idle.
-
-    >>> choose_parallel("auto", engine="local", workers=2, rows=50_000, families=()).size
-    1
-    """
-    able = frozenset(name for name, family in FAMILIES.items() if family.traits.parallel)
-    wanted = able & frozenset(families or able)
-    if asked == "none" or workers == 1:
-        why = "it was asked for" if asked == "none" else "there is one worker"
-        return Choice(size=1, text=f"Each model is fitted by one worker, as {why}.")
-    if asked == "data":
-        names = ", ".join(sorted(wanted))
-        return Choice(
-            size=workers, families=wanted, text=f"Each model ({names}) is fitted by {workers} workers, as asked."
-        )
-    if rows < LARGE_ROWS:
-        few = f"with {rows:,} rows (below {LARGE_ROWS:,}) many side by side gain more"
-        text = f"Each model is fitted by one worker: {few}."
-        return Choice(size=1, text=text)
-    if engine in CLUSTERS:
-        text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
-        return Choice(size=workers, families=wanted - {"linear"}, text=text)
-    networks = frozenset(NETWORKS) & frozenset(families)
-    if engine == "local" and networks:
-        text = f"With {rows:,} rows one model is fitted at a time; networks, of one thread each, by {workers} workers."
-        return Choice(size=workers, families=networks, text=text)
-    text = f"With {rows:,} rows one model is fitted at a time, by one worker on all cores."
-    return Choice(size=1, text=text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +123,7 @@ class SharedFits:
 
     def size_for(self, family: str, params: Mapping[str, Any], target: Target, rows: int) -> int:
         """How many members fit a model together."""
-        alone = target.task is Task.QUANTILE or params.get("objective") == "l1" or params.get("extra_trees")
-        if family not in self.choice.families or (family == "trees" and alone):
-            return 1
-        return min(self.choice.size, most_members(rows) if family == "trees" else SLICES)
+        return self.choice.members(family, params, quantile=target.task is Task.QUANTILE, rows=rows)
 
     def fit(self, job: Job, run: FitRun) -> tuple[Model, bool]:
         """The fitted model, and whether it was pruned. Raises what the fit raises, and `MemberLost` in the end."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.grids import asked_grids
 from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
+from shardwise.train.probing import probe
 from shardwise.train.run import Run
 from shardwise.train.selection import select_features
 from shardwise.train.targets import infer_target
@@ -82,8 +84,12 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     recipe, labelled = _fit_recipe(run, profiled, target, weights)
     found = aggregate_findings(recipe, profiled.opened.sample(), target, profiled.splitter)
     recipe, dropped = select_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
+    probed = probe(
+        run, target, profiled.splitter, opened=profiled.opened.sample(), whole=profiled.profile.sample(),
+        plan=partial(_plan_recipe, run, profiled, target), ignore=(*config.drop, *_services(run)),
+    )  # fmt: skip
     labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state())) if dropped else labelled
-    findings = (*findings, *_tell(run, [*found, *dropped]))
+    findings = (*findings, *tell(run, [*found, *dropped, *probed]))
     encoding = Encoding(
         dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
         fold_rows=profiled.fold_rows, labelled=labelled,
@@ -216,10 +222,10 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
             *check_folds(profiled.fold_rows),
             *([] if profiled.fold_rows.get(TEST) else [NO_TEST]),
         ]  # fmt: skip
-    return _tell(run, found)
+    return tell(run, found)
 
 
-def _tell(run: Run, found: Sequence[Finding]) -> tuple[Finding, ...]:
+def tell(run: Run, found: Sequence[Finding]) -> tuple[Finding, ...]:
     """Say and journal findings; raises `AnswerIsNo` when --strict is asked for and one is a leak."""
     for finding in found:
         run.say(f"{finding.text} {finding.hint}".strip(), level="info" if finding.severity == "info" else "warning")
@@ -245,15 +251,8 @@ def _fit_recipe(
     config, splitter, dataset = run.config, profiled.splitter, profiled.dataset
     folds = sorted({f for fold in splitter.folds() for f in (*fold.train, *fold.valid)})
     with run.stage("recipe", len(dataset.partitions)) as stage:
-        recipe = Recipe.plan(
-            dataset.schema, profiled.opened, target=target, exclude={target.column, *config.drop, *_services(run)},
-            config=RecipeConfig(
-                kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats,
-                aggregates=config.aggregates, grids=asked_grids(config, dataset.schema.names),
-                own_fold=not (config.time_column or config.group or config.fold_column or config.key),
-            ),
-            visible={f: splitter.visible(f) for f in (*folds, TEST)}, joins=joins_of(dataset),
-        )  # fmt: skip
+        visible = {f: splitter.visible(f) for f in (*folds, TEST)}
+        recipe = _plan_recipe(run, profiled, target, profiled.opened, visible)
         work = SummariesPass(
             dataset=dataset, folds=profiled.folds, target=target, blobs=run.blobs, weight=config.weight,
             class_weight=weights, recipe=keep_state(run.blobs, recipe.state()),
@@ -268,6 +267,21 @@ def _fit_recipe(
                 stage["rows"] = profiled.profile.rows
         recipe.fit(merged)
     return recipe, replace(work, recipe=keep_state(run.blobs, recipe.state()))
+
+
+def _plan_recipe(
+    run: Run, profiled: _Profiled, target: Target, profile: Profile, visible: Mapping[int, Sequence[int]]
+) -> Recipe:
+    config, dataset = run.config, profiled.dataset
+    return Recipe.plan(
+        dataset.schema, profile, target=target, exclude={target.column, *config.drop, *_services(run)},
+        config=RecipeConfig(
+            kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats,
+            aggregates=config.aggregates, grids=asked_grids(config, dataset.schema.names),
+            own_fold=not (config.time_column or config.group or config.fold_column or config.key),
+        ),
+        visible=visible, joins=joins_of(dataset),
+    )  # fmt: skip
 
 
 def _text_after_all(profiled: _Profiled) -> dict[str, str]:

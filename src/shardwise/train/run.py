@@ -14,7 +14,7 @@ from shardwise.compute.ceiling import MemoryWatch, check_disk, cpu_quota, give_b
 from shardwise.compute.clock import Deadline, Interrupts
 from shardwise.compute.engines import make_executor
 from shardwise.compute.local import InlineExecutor, ProcessExecutor, ThreadExecutor
-from shardwise.core.config import RunConfig, dump_config
+from shardwise.core.config import SERVED, RunConfig, dump_config
 from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
 from shardwise.core.units import format_size
@@ -121,18 +121,6 @@ class Run:
         give_back()
         self.stages.append(record)
         self.note("stage", **record)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Budget:
-    """What a finished run was given; the same again means that there is nothing to do."""
-
-    time: str | None
-    trials: int | None
-
-    @classmethod
-    def of(cls, config: RunConfig) -> Self:
-        return cls(time=config.time, trials=config.trials)
 
 
 @contextmanager
@@ -261,14 +249,17 @@ def already_finished(run: Run) -> dict[str, Any] | None:
     finished = run.records("finished")
     if not finished or run.config.extends:
         return None
-    asked = _Budget.of(run.config)
     last = finished[-1]
-    return last["result"] if last["budget"] == {"time": asked.time, "trials": asked.trials} else None
+    return last["result"] if last["budget"] == _budget(run.config) else None
 
 
 def finish(run: Run, result: dict[str, Any]) -> None:
-    budget = _Budget.of(run.config)
-    run.note("finished", budget={"time": budget.time, "trials": budget.trials}, result=result)
+    run.note("finished", budget=_budget(run.config), result=result)
+
+
+def _budget(config: RunConfig) -> dict[str, Any]:
+    """What a finished run was given; the same again means that there is nothing to do."""
+    return {name: getattr(config, name) for name in ("time", "trials", *SERVED)}
 
 
 def records_of(ledger: Ledger, kind: str) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """The sealed test fold: opened once for the chosen models, and journalled before it is looked at."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,56 +13,75 @@ from shardwise.data.rows import Chunk, DiskRows
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST
 from shardwise.stats.evaluation import Evaluation
-from shardwise.store.ledger import unit_key
+from shardwise.store.looks import Looks
 from shardwise.train.passes import FLOATS
+from shardwise.train.postprocess import PostProcess, coverage
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
-from shardwise.train.run import FORMAT, Run
+from shardwise.train.run import Run
 
 PACE_ROWS = 1024  # are predicted once to see how long all of them will take
 
 
 @dataclass(frozen=True)
 class TestScore:
-    """Labels `(rows,)`, predictions and metrics with intervals; all empty where no row is sealed."""
+    """Labels `(rows,)`, predictions and metrics with intervals; all empty where no row is sealed.
+
+    `metrics` go into the package, whose bytes know nothing of other runs; `widened` have the intervals of all `looks`
+    at these rows, as far as they are known in the folder of runs.
+    """
 
     __test__ = False  # no test case, for pytest
 
     y: np.ndarray = field(default_factory=lambda: np.zeros(0))
     prediction: np.ndarray = field(default_factory=lambda: np.zeros(0))
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    looks: int = 1
+    widened: Mapping[str, Any] = field(default_factory=dict)
+    coverage: Mapping[str, Any] = field(default_factory=dict)  # of intervals or sets, see `postprocess.coverage`
 
 
-def open_test(run: Run, prepared: Prepared, members: Sequence[tuple[FoldResult, float]], left_s: float) -> TestScore:
-    """Score the weighted members on the test fold.
+@dataclass(frozen=True)
+class Team:
+    """Models that predict together: `combine` makes one prediction of those of all. `key` holds all that decides it."""
+
+    members: Sequence[FoldResult]
+    combine: Callable[[Iterable[np.ndarray]], np.ndarray]
+    key: str
+
+
+def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, left_s: float) -> TestScore:
+    """Score the models on the test fold, after what was `chosen` to be done with their answers.
 
     Where predicting all of it would take longer than `left_s` seconds, every k-th row is scored, and the user is told.
     """
     test_rows = prepared.fold_rows.get(TEST, 0)
     if not test_rows:
         return TestScore()
-    _note_look(run, members)
+    looks = _note_look(run, prepared, team.key)
     rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
-    needed_s = _needed_s(run, members, rows)
+    needed_s = _needed_s(run, team.members, rows)
     step = max(1, int(np.ceil(min(test_rows, needed_s / max(left_s, 0.05)))))
     if step > 1:
         run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
     chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
     y = np.concatenate([chunk.y for chunk in chunks])
-    prediction = _predict(run, members, chunks)
-    evaluation = Evaluation(prepared.target)
+    prediction = chosen.apply(team.combine(_predictions(run, team.members, chunks)))
+    evaluation = Evaluation(chosen.target)
     weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
     evaluation.update(y, prediction, np.concatenate(weights) if weights else None)
-    metrics = evaluation.result(seed=derive_seed(run.config.seed, "bootstrap"))["metrics"]
-    return TestScore(y, prediction, metrics)
+    seed = derive_seed(run.config.seed, "bootstrap")
+    metrics = evaluation.result(seed=seed)["metrics"]
+    widened = metrics if looks == 1 else evaluation.result(seed=seed, looks=looks)["metrics"]
+    return TestScore(y, prediction, metrics, looks, widened, coverage(chosen, y, prediction))
 
 
-def _needed_s(run: Run, members: Sequence[tuple[FoldResult, float]], rows: DiskRows) -> float:
+def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
     """Seconds that all test rows take: as in the trials, at the pace at which the first member goes here."""
-    row_s = [fold.predict_s / max(1, fold.valid_rows) for fold, _ in members]
+    row_s = [fold.predict_s / max(1, fold.valid_rows) for fold in members]
     if rows.n_rows < 2 * PACE_ROWS or not row_s[0]:
         return rows.n_rows * sum(row_s)
-    model = load_model(run.model(members[0][0].folder))
+    model = load_model(run.model(members[0].folder))
     few = next(iter(rows.chunks())).X[:PACE_ROWS]
     started = time.perf_counter()
     model.predict(few)
@@ -69,16 +89,22 @@ def _needed_s(run: Run, members: Sequence[tuple[FoldResult, float]], rows: DiskR
     return rows.n_rows * sum(row_s) * min(pace, 1.0)
 
 
-def _note_look(run: Run, members: Sequence[tuple[FoldResult, float]]) -> None:
-    """Journal that the test is opened for these members; looking at the same ones again is no further look."""
-    key = unit_key(FORMAT, [[fold.folder, weight] for fold, weight in members])
-    looks = {record["members"] for record in run.records("test opened")}
-    if key in looks:
-        return
-    run.note("test opened", members=key, look=len(looks) + 1)
-    if looks:
-        text = f"The test fold was opened {len(looks)} time(s) before: its score is a little too good now."
+def _note_look(run: Run, prepared: Prepared, key: str) -> int:
+    """Journal that the test is opened for these models; which look it is, of this run and of others at these rows.
+
+    Looking at the same models again is no further look.
+    """
+    rows = [prepared.dataset.fingerprint, prepared.splitter.to_json()]
+    looks = Looks(Path(run.config.runs_folder)).count(rows, key)
+    if key not in {record["members"] for record in run.records("test opened")}:
+        run.note("test opened", members=key, look=looks)
+    if looks > 1:
+        text = (
+            f"The test fold was opened for {looks - 1} other model(s) before: its score is a little too good now, and "
+            f"its interval is widened for {looks} looks."
+        )
         run.say(text, level="warning")
+    return looks
 
 
 def _thinned(chunk: Chunk, step: int) -> Chunk:
@@ -88,10 +114,7 @@ def _thinned(chunk: Chunk, step: int) -> Chunk:
     return Chunk(np.asfortranarray(chunk.X[::step]), chunk.y[::step], weight)
 
 
-def _predict(run: Run, members: Sequence[tuple[FoldResult, float]], chunks: Sequence[Chunk]) -> np.ndarray:
-    total = np.zeros(0)
-    for fold, weight in members:
+def _predictions(run: Run, members: Sequence[FoldResult], chunks: Sequence[Chunk]) -> Iterator[np.ndarray]:
+    for fold in members:
         model = load_model(run.model(fold.folder))
-        part = weight * np.concatenate([model.predict(chunk.X) for chunk in chunks])
-        total = part if not total.size else total + part
-    return total
+        yield np.concatenate([model.predict(chunk.X) for chunk in chunks])

@@ -120,7 +120,7 @@ def _no_worse_without(useless: np.ndarray, X: np.ndarray, y: np.ndarray, target:
     for train in (half, ~half):
         losses = []
         for part in (X, X[:, ~useless]):
-            model = _quick_model(part[train], y[train], target)
+            model = quick_model(part[train], y[train], target)
             losses.append(_loss(y[~train], model.predict(part[~train], num_threads=1), target))
         lost += losses[1] - losses[0]
     return lost <= 0.0
@@ -157,7 +157,7 @@ def _rises(
 ) -> np.ndarray:
     """Of a model trained on `X` and `y`, on the scored rows."""
     target, rng = how
-    model = _quick_model(X, y, target)
+    model = quick_model(X, y, target)
     used = np.flatnonzero(model.feature_importance("split")).tolist()
     rows, labels = scored
     orders = {feature: rng.permutation(len(rows)) for feature in used}  # drawn before threads take turns
@@ -174,7 +174,8 @@ def _rises(
     return rises
 
 
-def _quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
+def quick_model(X: np.ndarray, y: np.ndarray, target: Target) -> lgb.Booster:
+    """A quick gradient boosting for `y` `(rows,)`: of classes its predictions are probabilities."""
     params: dict[str, Any] = {
         "objective": _OBJECTIVES[target.task], "learning_rate": 0.1, "num_leaves": 31, "feature_fraction": 0.7,
         "min_data_in_leaf": 20, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1,

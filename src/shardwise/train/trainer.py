@@ -18,6 +18,7 @@ from shardwise.core.schema import Feature
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
 from shardwise.data.rows import BinnedRows, DiskRows
+from shardwise.data.rows_soft import SoftRows
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import build, save_model
 from shardwise.models.trees_data import DATASETS
@@ -43,7 +44,9 @@ class FitUnit:
     `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival. On
     a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
     its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
-    Where `forgiving`, a candidate that cannot be trained is a result and no error.
+    Where `forgiving`, a candidate that cannot be trained is a result and no error. `teacher`: the folder of an
+    ensemble's answers (`data.rows_soft`) that are learned in the place of labels. Of a `fold` without validation rows
+    the loss is NaN.
     """
 
     trial: int
@@ -59,6 +62,7 @@ class FitUnit:
     since: int = 0
     share: float = 1.0
     forgiving: bool = False
+    teacher: Path | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "sent": (_boot(), time.monotonic())}
@@ -188,7 +192,8 @@ class FitTask:
         """Training and validation rows of the kind that a model family reads."""
         if reads == BINS:
             train, valid = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
-            return train.of_partitions(unit.share).sampled(unit.rung.share), valid
+            train = train.of_partitions(unit.share).sampled(unit.rung.share)
+            return train if unit.teacher is None else SoftRows(train, unit.teacher), valid
         return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray, result: FoldResult) -> None:

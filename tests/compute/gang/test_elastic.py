@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shardwise.compute.gang.base import Member
+from shardwise.compute.gang.base import Member, NoRoom
 from shardwise.compute.gang.elastic import Elastic
 from shardwise.core.errors import MemberLost, SchemaError
 
@@ -15,6 +15,7 @@ class Fragile:
 
     def __init__(self, losses: int, rooms: list[int]) -> None:
         self.losses, self.rooms, self.sizes = losses, rooms, list[int]()
+        self.most = 100  # for which there turns out to be room
 
     def room(self) -> int:
         return self.rooms[min(len(self.sizes), len(self.rooms) - 1)]
@@ -23,6 +24,8 @@ class Fragile:
         self.sizes.append(size)
         if len(self.sizes) <= self.losses:
             raise MemberLost("member 0 is lost")
+        if size > self.most:
+            raise NoRoom("there is no room")
         return [worker(None)] * size  # type: ignore[arg-type]
 
     def close(self) -> None: ...
@@ -63,6 +66,21 @@ def test_a_single_member_that_is_lost_twice_is_given_up() -> None:
     with pytest.raises(MemberLost):
         Elastic(gang, print).run(done, 2)
     assert gang.sizes == [2, 2, 1]
+
+
+def test_room_that_is_not_there_after_a_loss_makes_it_smaller() -> None:
+    gang, told = Fragile(1, [3]), list[str]()
+    gang.most = 1
+    assert Elastic(gang, told.append).run(done, 3) == "done"
+    assert gang.sizes == [3, 3, 2, 1]
+    assert "There is no room. Going on with 1." in told
+
+
+def test_room_that_was_never_there_is_an_error() -> None:
+    gang = Fragile(0, [3])
+    gang.most = 1
+    with pytest.raises(NoRoom):
+        Elastic(gang, print).run(done, 3)
 
 
 def test_what_a_worker_raises_is_not_tried_again() -> None:

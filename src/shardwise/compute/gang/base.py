@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from shardwise.core.errors import TaskFailed
+from shardwise.core.errors import ConfigError, TaskFailed
 from shardwise.core.events import WorkerView
 
 R = TypeVar("R")
@@ -15,6 +15,10 @@ Call = Callable[[int, Any], Any]  # (rank, what a member asks) -> the answer
 
 class GangBroken(TaskFailed):
     """A member lost its connection to another one, or to the caller; the one that is lost is named by the caller."""
+
+
+class NoRoom(ConfigError):
+    """So many members cannot be started together, or not any more."""
 
 
 class Member(Protocol):
@@ -81,7 +85,7 @@ class Gang(Protocol):
 
         The worker is picklable, by reference to its module. `answer(rank, question)` is called in this thread for what
         members ask. A member that dies, or is silent for `desk.SILENT_S`, ends all: `MemberLost`, which names it. An
-        error of a worker ends all too, and is raised. Raises `ConfigError` where there is no room for so many.
+        error of a worker ends all too, and is raised. Raises `NoRoom` where there is none for so many.
         """
         ...
 

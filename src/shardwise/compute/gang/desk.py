@@ -16,10 +16,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, Watch
+from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, NoRoom, Watch
 from shardwise.compute.gang.lines import ANSWER, ASK, BEAT, DONE, HELLO, TABLE, Frames, frame
 from shardwise.compute.gang.seat import Seat, sit
-from shardwise.core.errors import ConfigError, MemberLost, ShardwiseError, TaskFailed, WorkerLost
+from shardwise.core.errors import MemberLost, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import WorkerView
 
 SILENT_S = 8.0
@@ -55,7 +55,7 @@ class StarGang:
         """Run the worker in `size` members; see `base.Gang`."""
         room = self._launcher.room()
         if not 1 <= size <= room:
-            raise ConfigError(f"{size} members were asked for, there is room for {room}", hint="Give fewer --workers.")
+            raise NoRoom(f"{size} members were asked for, there is room for {room}", hint="Give fewer --workers.")
         with Desk(self._launcher.host, size) as desk:
             seats = [(sit, Seat(rank, size, desk.address, desk.token, worker)) for rank in range(size)]
             futures = self._launcher.launch(list(seats))
@@ -237,7 +237,7 @@ class Desk:
         missing = [rank for rank in range(self.size) if rank not in self._members]
         if missing and now - begun_s > COME_S:
             what = f"of {self.size} members {', '.join(map(str, missing))} did not come in {COME_S:.0f} s"
-            raise TaskFailed(what, hint="Give fewer --workers, or see whether the workers reach this machine.")
+            raise NoRoom(what, hint="Give fewer --workers, or see whether the workers reach this machine.")
         for line in self._members.values():
             if not line.done and now - line.heard_s > SILENT_S:
                 raise self._lost(line.rank, f"it has been silent for {now - line.heard_s:.0f} s")

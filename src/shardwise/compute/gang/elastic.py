@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardwise.compute.gang.base import Call, Gang, Member, Watch
+from shardwise.compute.gang.base import Call, Gang, Member, NoRoom, Watch
 from shardwise.compute.gang.desk import ignore, refuse
 from shardwise.core.errors import MemberLost, WorkerLost
 
@@ -16,8 +16,9 @@ class Elastic:
     """Runs a worker that keeps checkpoints until it has ended.
 
     A lost member ends the gang; it is begun again with as many members if there is room for them, and one fewer each
-    time that it was lost `TRIES` times in a row without a step forward (`stepped`). `tell(text)` says what is done.
-    Raises `MemberLost` when a single member is lost again and again, and what a worker raises.
+    time that there turns out to be none, or that it was lost `TRIES` times in a row without a step forward (`stepped`).
+    `tell(text)` says what is done. Raises `MemberLost` when a single member is lost again and again, `NoRoom` when
+    there is none at all, and what a worker raises.
     """
 
     gang: Gang
@@ -37,6 +38,11 @@ class Elastic:
                 return self.gang.run(worker, size, answer=answer, watch=watch)[0]
             except MemberLost as error:
                 size = self._next_size(size, error)
+            except NoRoom as error:  # a machine that was lost may be counted for a while
+                if not self.losses or size == 1:
+                    raise
+                size = max(1, min(size - 1, self.gang.room()))
+                self.tell(f"{error.message[0].upper()}{error.message[1:]}. Going on with {size}.")
 
     def _next_size(self, size: int, error: WorkerLost) -> int:
         self.losses += 1

@@ -1,17 +1,20 @@
 """Gangs of Ray's actors, in a placement group: all of them are started together, or none."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from shardwise.compute.endpoints import library
+from shardwise.compute.gang.base import NoRoom
 from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.messages import Caller, read_answer
-from shardwise.compute.on_ray import Answerer, RayExecutor
-from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
+from shardwise.compute.on_ray import Answerer, RayExecutor, losses
+from shardwise.core.errors import TaskFailed, WorkerLost
 
 _PLACE_S = 60.0  # for Ray to find room for all members
+_LOOK_S = 1.0
 
 
 class RayLauncher:
@@ -34,11 +37,7 @@ class RayLauncher:
     def launch(self, messages: list[tuple[Callable[[Any], Any], Any]]) -> "list[Future[Any]]":
         self.end()
         self._group = self._groups.placement_group([{"CPU": 1}] * len(messages), strategy="SPREAD")
-        if not self._group.wait(_PLACE_S):
-            self.end()
-            free = self._ray.available_resources().get("CPU", 0)
-            what = f"Ray has found no room for {len(messages)} members in {_PLACE_S:.0f} s; {free:.0f} CPU(s) are free"
-            raise ConfigError(what, hint="Give fewer --workers, or a larger cluster.")
+        self._wait_for_room(len(messages))
         strategy = self._ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(self._group)
         kind = self._ray.remote(Answerer).options(num_cpus=1, max_restarts=0, scheduling_strategy=strategy)
         self._actors = [kind.remote() for _ in messages]
@@ -47,13 +46,24 @@ class RayLauncher:
             for actor, (task, item) in zip(self._actors, messages, strict=True)
         ]
 
+    def _wait_for_room(self, size: int) -> None:
+        """Raises `NoRoom` when Ray does not find any in time, or at once where a machine is lost meanwhile."""
+        begun_s = time.monotonic()
+        while not self._group.wait(_LOOK_S):
+            waited_s = time.monotonic() - begun_s
+            if self.room() < size or waited_s > _PLACE_S:
+                self.end()
+                free = self._ray.available_resources().get("CPU", 0)
+                what = f"Ray has found no room for {size} members in {waited_s:.0f} s; {free:.0f} CPU(s) are free"
+                raise NoRoom(what, hint="Give fewer --workers, or a larger cluster.")
+
     def _future(self, reference: Any) -> "Future[Any]":
         future: Future[Any] = Future()
 
         def wait() -> None:
             try:
                 future.set_result(read_answer(self._ray.get(reference)))
-            except self._ray.exceptions.RayActorError as error:
+            except losses(self._ray) as error:
                 future.set_exception(WorkerLost(f"its actor died: {str(error).strip().partition(chr(10))[0]}"))
             except self._ray.exceptions.RayError as error:
                 future.set_exception(TaskFailed(f"Ray failed: {error}"))

@@ -38,7 +38,8 @@ class NeuralParams:
     `epochs`, `batch_rows` and `embedding` None: by the size of the data. `patience`: rounds (epochs, or million rows)
     without a better validation loss until the end. Categories with more than `embedding_limit` values are left out:
     their target encoding stands for them. `warm_up` is a share of all steps. `gradient_clip` bounds the norm of a
-    step's gradient. `mixed`: bfloat16 products where the device has them.
+    step's gradient. `label_smoothing` is the share by which a class is learned as less than sure. `mixed`: bfloat16
+    products where the device has them.
     """
 
     members: int = 8
@@ -49,6 +50,7 @@ class NeuralParams:
     code_embedding: int = 8
     embedding_limit: int = 1024
     dropout: float = 0.1
+    label_smoothing: float = 0.0
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     gradient_clip: float = 1.0
@@ -61,7 +63,9 @@ class NeuralParams:
     def __post_init__(self) -> None:
         check_range(self, members=(1, 1024), width=(1, 65_536), depth=(1, 64), knots=(1, 1024))
         check_range(self, code_embedding=(1, 1024), embedding_limit=(0, 1_048_576), patience=(1, 1_000_000))
-        check_range(self, dropout=(0.0, 0.95), learning_rate=(1e-9, 10.0), weight_decay=(0.0, 1e3))
+        check_range(
+            self, dropout=(0.0, 0.95), label_smoothing=(0.0, 0.9), learning_rate=(1e-9, 10.0), weight_decay=(0.0, 1e3)
+        )
         check_range(self, gradient_clip=(1e-9, 1e9), warm_up=(0.0, 1.0))
         check_choice(self, "mixed", (False, True))
         for name, most in (("embedding", 1024), ("epochs", 1_000_000), ("batch_rows", 1_048_576)):

@@ -40,6 +40,8 @@ class Settings(Protocol):
     @property
     def dropout(self) -> float: ...
     @property
+    def label_smoothing(self) -> float: ...
+    @property
     def learning_rate(self) -> float: ...
     @property
     def weight_decay(self) -> float: ...
@@ -71,7 +73,7 @@ class Training:
     def begin(self, weights: Weights, constant: np.ndarray, mean_weight: float) -> None:
         """From these weights; `constant` is the best constant prediction, on the scale of the model."""
         self.best = weights
-        self._loss: Loss = loss_of(self._target, constant)
+        self._loss: Loss = loss_of(self._target, constant, self._settings.label_smoothing)
         self._mean_weight = mean_weight
 
     def run(self, train: Rows, valid: Rows | None, run: FitRun) -> None:

@@ -135,7 +135,7 @@ def _tensors_of(served: Served, scores: np.ndarray) -> list[tuple[Tensor, list[i
     labels, rows = served.predictor.labels, len(scores)
     if not labels:
         return [(Tensor(PREDICTION, "FP64", scores.reshape(-1).tolist()), [rows])]
-    chosen = [labels[best] for best in scores.argmax(axis=1).tolist()]
+    chosen = [labels[best] for best in served.predictor.target.classes_of(scores).tolist()]
     return [
         (Tensor(PREDICTION, _label_type(served), chosen), [rows]),
         (Tensor(PROBABILITIES, "FP64", scores.reshape(-1).tolist()), list(scores.shape)),

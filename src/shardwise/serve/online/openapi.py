@@ -44,6 +44,9 @@ def _predict(models: Models, rows: list[str], answers: list[str]) -> dict[str, A
              "schema": {"type": "string", "enum": models.names}}  # fmt: skip
     deadline = {"name": "x-deadline-ms", "in": "header", "required": False,
                 "schema": {"type": "integer", "minimum": 1, "maximum": 86_400_000}}  # fmt: skip
+    level = {"name": "confidence_level", "in": "query", "required": False,
+             "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+             "description": "Adds `interval` or `set`, which hold the truth so often."}  # fmt: skip
     many = {"type": "object", "required": ["model", "version", "predictions"], "properties": {
         "model": {"type": "string"}, "version": {"type": "string"}, "predictions": {"type": "array"},
     }}  # fmt: skip
@@ -51,7 +54,7 @@ def _predict(models: Models, rows: list[str], answers: list[str]) -> dict[str, A
     return {
         "summary": "Predict a row, a list of rows, or a table of Arrow",
         "operationId": "predict",
-        "parameters": [model, versions, deadline],
+        "parameters": [model, versions, level, deadline],
         "requestBody": {"required": True, "content": {
             JSON: {"schema": {"oneOf": [row, {"type": "array", "items": row}]}}, **binary,
         }},
@@ -113,7 +116,12 @@ def _answer(served: Served) -> dict[str, Any]:
     if served.predictor.labels:
         shares = {name: {"type": "number", "minimum": 0, "maximum": 1} for name in served.predictor.class_names}
         properties["probabilities"] = {"type": "object", "properties": shares, "required": list(shares)}
-    return {"type": "object", "required": list(properties), "properties": properties}
+    required = list(properties)
+    if served.predictor.labels:
+        properties["set"] = {"type": "array", "items": _labels(served.predictor.labels)}
+    else:
+        properties["interval"] = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    return {"type": "object", "required": required, "properties": properties}
 
 
 def _labels(labels: list[Label]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from shardwise.serve.online.live import Models, Served
 from shardwise.serve.online.metrics import CONTENT_TYPE, Metrics
 from shardwise.serve.online.openapi import document
 from shardwise.serve.online.problems import Problem
-from shardwise.serve.online.rows import answer_json, check_rows, read_json, rows_of
+from shardwise.serve.online.rows import answer_json, check_rows, confidence_level, read_json, rows_of
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.watch import Watching
 
@@ -158,13 +158,13 @@ class Routes:
                           hint=f"Send {JSON} or {ARROW_STREAM}.")  # fmt: skip
         started = time.perf_counter()
         content = read_json(await request.body(self.config.max_json_bytes))
-        served = self._asked(request)
+        served, level = self._asked(request), self._level(request)
         rows, single = rows_of(content, self.config)
         check_rows(rows, served, self.config)
         self.metrics.stage("read", time.perf_counter() - started)
         scores = await self._scores(served, rows, request) if rows else served.predictor.no_scores()
         started = time.perf_counter()
-        response = Response(answer_json(served, scores, single=single), headers=_told(served))
+        response = Response(answer_json(served, scores, single=single, level=level), headers=_told(served))
         self.metrics.stage("write", time.perf_counter() - started)
         return response
 
@@ -191,7 +191,7 @@ class Routes:
 
     async def _predict_arrow(self, request: Request) -> Response:
         body = await request.body(self.config.max_arrow_bytes)
-        served = self._asked(request)
+        served, level = self._asked(request), self._level(request)
 
         def work() -> Response:
             table = read_arrow(body)
@@ -199,7 +199,7 @@ class Routes:
             scores = self._timed(partial(served.predictor.predict, table), table.num_rows)()
             if self.watching is not None:
                 self.watching.record_table(served, table, scores)
-            return answer_arrow(served.predictor.answer_of(scores), served)
+            return answer_arrow(served.predictor.answer_of(scores, level), served)
 
         return await self._bulk.run(work, request.left_s)
 
@@ -227,6 +227,9 @@ class Routes:
                 self.metrics.predicted(rows, time.perf_counter() - started)
 
         return timed
+
+    def _level(self, request: Request) -> float | None:
+        return confidence_level(request.parameter("confidence_level"))
 
     def _asked(self, request: Request) -> Served:
         return self._chosen(request, request.parameter("model"), request.parameter("version"))

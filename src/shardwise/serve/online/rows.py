@@ -55,10 +55,15 @@ def check_rows(rows: Sequence[Row], served: Served, config: ServeConfig) -> None
             _check_values(row, columns, config, where)
 
 
-def answer_json(served: Served, scores: np.ndarray, *, single: bool) -> bytes:
-    """`{"model", "version", "prediction", "probabilities"}`, or `"predictions"` with a list of such."""
+def answer_json(served: Served, scores: np.ndarray, *, single: bool, level: float | None = None) -> bytes:
+    """`{"model", "version", "prediction", "probabilities"}`, or `"predictions"` with a list of such.
+
+    With a confidence level each has `"interval"`, `[low, high]`, or `"set"`, a list of labels.
+    """
     head = {"model": served.name, "version": served.version}
     answers = _answers(served, scores)
+    if level is not None:
+        answers = [each | more for each, more in zip(answers, _bounds(served, scores, level), strict=True)]
     return orjson.dumps(head | answers[0] if single else head | {"predictions": answers})
 
 
@@ -69,8 +74,26 @@ def _answers(served: Served, scores: np.ndarray) -> list[dict[str, Any]]:
     names = predictor.class_names
     return [
         {"prediction": predictor.labels[best], "probabilities": dict(zip(names, row, strict=True))}
-        for best, row in zip(scores.argmax(axis=1).tolist(), scores.tolist(), strict=True)
+        for best, row in zip(predictor.target.classes_of(scores).tolist(), scores.tolist(), strict=True)
     ]
+
+
+def _bounds(served: Served, scores: np.ndarray, level: float) -> list[dict[str, Any]]:
+    predictor = served.predictor
+    columns = predictor.bounds_of(scores, level).columns
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    if not predictor.labels:
+        return [{"interval": list(ends)} for ends in rows]
+    return [{"set": [label for label, own in zip(predictor.labels, held, strict=True) if own]} for held in rows]
+
+
+def confidence_level(text: str | None) -> float | None:
+    """The `confidence_level` of a request's address; raises `Problem` 400 for what is no number."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise Problem(400, "bad_level", f"the confidence level {text!r} is no number",
+                      hint="Write ?confidence_level=0.9") from None  # fmt: skip
 
 
 def unknown_column(name: str, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:

@@ -1,0 +1,249 @@
+"""Between a run and its ensemble: which trials become members, and what they may cost."""
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.errors import DeadlineReached, Interrupted
+from shardwise.core.findings import Finding
+from shardwise.core.state import dump_state
+from shardwise.core.units import format_duration, format_size
+from shardwise.data.rows import DiskRows
+from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.select import Choice, Cost, Limits, Pool, Selection, Way, parts
+from shardwise.ensemble.stack import Stack
+from shardwise.ensemble.stacking import StackCombiner
+from shardwise.models.families import load_model
+from shardwise.models.pace import batch_s, encode_s
+from shardwise.serve.predictor import Predictor
+from shardwise.split.temporal import TemporalSplitter
+from shardwise.stats.metrics import Metric, loss_of
+from shardwise.store.files import folder_bytes
+from shardwise.store.ledger import unit_key
+from shardwise.train.passes import FLOATS
+from shardwise.train.postprocess import Joint
+from shardwise.train.prepare import Prepared
+from shardwise.train.result import FoldResult, TrialResult, rank
+from shardwise.train.run import FORMAT, Run
+from shardwise.train.sealed import Team
+
+CONTENDERS = 8  # trials from which members are chosen, the best ones
+ROWS = 20_000  # by which weights are chosen
+USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
+PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share
+CORES = 2  # of the machine for which a throughput is promised
+TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
+SPARE = 0.97  # of a limit: manifest and timing are not known to the last digit
+LATENCY = "latency"  # what is journalled of models that were timed
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Weighted fold models (or a stack of them), and the out-of-fold loss that they reach together.
+
+    `told` is what the package and the report tell of the choice, as JSON values.
+    """
+
+    members: tuple[tuple[TrialResult, FoldResult, float], ...]
+    loss: float
+    stack: Stack | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def team(self) -> Team:
+        """The models, for who scores them on the sealed test."""
+        weights = [weight for _, _, weight in self.members]
+        combiner = MeanCombiner(weights) if self.stack is None else self.stack
+        folders = [fold.folder for _, fold, _ in self.members]
+        key = unit_key(FORMAT, folders, weights, *([] if self.stack is None else [self.stack.to_json()]))
+        return Team([fold for _, fold, _ in self.members], combiner.combine, key)
+
+    @property
+    def joint(self) -> Joint:
+        """Its trials, for what is told of it out of fold."""
+        trials = list({trial.number: trial for trial, _, _ in self.members}.values())
+        if self.stack is not None:
+            return Joint(trials, replace(self.stack, groups=tuple(range(len(trials)))).combine)
+        weights = [sum(weight for trial, _, weight in self.members if trial is each) for each in trials]
+        return Joint(trials, MeanCombiner(weights).combine)
+
+
+class Choosing:
+    """Chooses the ensemble of a run from its trials; `metric` is the one by which the trials were compared."""
+
+    def __init__(self, run: Run, prepared: Prepared, metric: Metric) -> None:
+        self._run = run
+        self._prepared = prepared
+        self.metric = metric
+
+    def single(self, trial: TrialResult) -> Ensemble:
+        """A trial's fold models, equally weighted."""
+        folds = self._folds(trial)
+        return Ensemble(tuple((trial, fold, 1.0 / len(folds)) for fold in folds), trial.loss)
+
+    def _folds(self, trial: TrialResult) -> tuple[FoldResult, ...]:
+        """Of a forward chain only the last, which has seen the most."""
+        return trial.folds[-1:] if isinstance(self._prepared.splitter, TemporalSplitter) else trial.folds
+
+    def choose(self, trials: Sequence[TrialResult]) -> Ensemble:
+        """The best trial, or a few together where that is better out of fold, within the limits that were asked for.
+
+        Raises `DeadlineReached` or `Interrupted` when there is no trial.
+        """
+        ranked = rank(trials)
+        if not ranked:
+            if self._run.interrupts.stop_requested:
+                raise Interrupted("stopped before the first model was trained", hint="The same command goes on.")
+            raise DeadlineReached("the time was up before the first model was trained", hint="Give more --time.")
+        if not ranked[0].complete or ranked[0].candidate.family == "baseline":
+            return self.single(ranked[0])
+        contenders = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:CONTENDERS]
+        pool, limits = self._pool(contenders), self.limits()
+        choice = Selection(pool, self.loss, self._prepared.target, limits).choose()
+        if self._run.config.min_throughput is None:  # speed is given up where it costs too much
+            free = Selection(pool, self.loss, self._prepared.target, replace(limits, batch_s=math.inf)).choose()
+            if not choice.fits or choice.way.loss - free.way.loss > PRICE * abs(choice.way.loss):
+                choice = free
+        return self._ensemble(choice, contenders, limits)
+
+    def loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
+        """Of predictions as `Model.predict` gives them; lower is better."""
+        quantile = self._prepared.target.quantile
+        return loss_of(self.metric.name, self.metric.compute(y, prediction, weight, quantile=quantile), quantile)
+
+    def _pool(self, contenders: Sequence[TrialResult]) -> Pool:
+        folds = [self.rows(fold.valid) for fold in self._prepared.splitter.folds()]
+        fold = np.concatenate([np.full(rows.n_rows, number) for number, rows in enumerate(folds)])
+        weights = [rows.weight() for rows in folds]
+        pool = Pool(
+            predictions=[np.concatenate([self.out_of_fold(f) for f in trial.folds]) for trial in contenders],
+            y=np.concatenate([rows.target() for rows in folds]),
+            weight=None if weights[0] is None else np.concatenate([w for w in weights if w is not None]),
+            fold=fold, part=parts(fold), costs=[self._cost(trial) for trial in contenders],
+            models=[len(self._folds(trial)) for trial in contenders],
+        )  # fmt: skip
+        return pool.take(np.arange(0, len(fold), -(-len(fold) // ROWS)))
+
+    def rows(self, folds: Sequence[int]) -> DiskRows:
+        """Of these folds, as they are predicted."""
+        return DiskRows(self._prepared.rows / FLOATS, self._prepared.recipe.features, folds)
+
+    def out_of_fold(self, fold: FoldResult) -> np.ndarray:
+        """Predictions of the fold's validation rows, in their order."""
+        return np.asarray(np.load(self._run.folder / "models" / fold.folder / "valid.npy"))
+
+    def _ensemble(self, choice: Choice, contenders: Sequence[TrialResult], limits: Limits) -> Ensemble:
+        way, members, groups = choice.way, [], []
+        for place, (number, count) in enumerate(zip(way.members, way.models, strict=True)):
+            folds = self._folds(contenders[number])
+            kept = sorted((place + step) % len(folds) for step in range(count))  # each member leaves others out
+            share = way.combiner.weights[number] if way.kind != "single" else 1.0
+            members += [(contenders[number], folds[fold], share / count) for fold in kept]
+            groups += [place] * count
+        stack = None
+        if isinstance(way.combiner, StackCombiner):
+            stack = Stack(self._prepared.target.task, way.combiner.stack.slopes, way.combiner.stack.bias, tuple(groups))
+        told = {
+            "kind": way.kind, "judged": [self._way(way, contenders) for way in choice.judged],
+            "models": len(members),
+        }  # fmt: skip
+        return Ensemble(tuple(members), way.loss, stack, told, () if choice.fits else (self._over(limits),))
+
+    def _way(self, way: Way, contenders: Sequence[TrialResult]) -> dict[str, Any]:
+        sign = -1.0 if self.metric.greater_is_better else 1.0
+        return {
+            "kind": way.kind, "trials": [contenders[number].number for number in way.members],
+            "models": sum(way.models), "score": sign * way.loss, "gain": way.gain, "error": way.error,
+        }  # fmt: skip
+
+    # -- what members cost ---------------------------------------------------------------------------------------------
+
+    def limits(self) -> Limits:
+        """On all models together: what the package and the encoding of a row take is taken off."""
+        config = self._run.config
+        states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
+        size = config.max_size_bytes - sum(len(dump_state(state)) for state in states)
+        throughput = USUAL_THROUGHPUT if config.min_throughput is None else config.min_throughput
+        row_s = CORES / throughput - encode_s(self._prepared.recipe.features) if throughput else math.inf
+        alone_s = math.inf
+        if config.max_latency_s is not None:
+            alone_s = SPARE * config.max_latency_s - self._base_s()
+        return Limits(bytes=SPARE * size, batch_s=max(row_s, 1e-9), alone_s=max(alone_s, 1e-9))
+
+    def _cost(self, trial: TrialResult) -> Cost:
+        """Of a fold model of a trial, on average. All but a latency, which is measured once and kept, is arithmetic."""
+        folds = self._folds(trial)
+        size = statistics.fmean(folder_bytes(self._run.model(fold.folder)) for fold in folds)
+        rounds = statistics.fmean(fold.rounds for fold in folds)
+        outputs, features = self._prepared.target.outputs, self._prepared.recipe.features
+        alone = 0.0
+        if self._run.config.max_latency_s is not None:
+            alone = self._timed(folds[0].folder, partial(self._alone_s, folds[0]))
+        return Cost(bytes=size, batch_s=batch_s(trial.candidate, rounds, outputs, features), alone_s=alone)
+
+    def _alone_s(self, fold: FoldResult) -> float:
+        model = load_model(self._run.model(fold.folder))
+        rows = next(iter(self.rows((0,)).chunks())).X[:TIMED_ROWS]
+        return _median_s([partial(model.predict, rows[place : place + 1]) for place in range(len(rows))])
+
+    def _base_s(self) -> float:
+        """What a row takes beside its models: measured on the package so far, less its models."""
+        return self._timed("base", self._measured_base_s)
+
+    def _measured_base_s(self) -> float:
+        predictor = Predictor.load(self._run.package)
+        models = sum(
+            _median_s([partial(member.model.predict, row) for row in self._single_rows()])
+            for member in predictor.package.members
+        )
+        return max(0.0, self.latency_s(predictor) - models)
+
+    def _single_rows(self) -> list[np.ndarray]:
+        rows = next(iter(self.rows((0,)).chunks())).X[:TIMED_ROWS]
+        return [rows[place : place + 1] for place in range(len(rows))]
+
+    def latency_s(self, predictor: Predictor) -> float:
+        """Seconds that a row of Python values takes, alone, in the median."""
+        rows = self._prepared.opened.sample().slice(0, TIMED_ROWS).to_pylist()
+        return _median_s([partial(predictor.predict_one, row) for row in rows])
+
+    def _timed(self, what: str, measure: Any) -> float:
+        """A latency, measured once in a run: a restart decides by the same numbers."""
+        for record in self._run.records(LATENCY):
+            if record["model"] == what:
+                return float(record["seconds"])
+        seconds = float(measure())
+        self._run.note(LATENCY, model=what, seconds=seconds)
+        return seconds
+
+    def _over(self, limits: Limits) -> Finding:
+        config = self._run.config
+        asked = [f"--max-size {format_size(config.max_size_bytes)}"]
+        asked += [f"--min-throughput {config.min_throughput:,}"] if config.min_throughput else []
+        asked += [f"--max-latency {format_duration(config.max_latency_s)}"] if config.max_latency_s else []
+        return Finding(
+            code="limits", severity="warning", evidence=_finite(limits),
+            text=f"No model keeps all of {', '.join(asked)}: the package has the one that comes nearest.",
+            hint="Allow more, or hold models small: --param trees.n_estimators=200.",
+        )  # fmt: skip
+
+
+def _finite(limits: Limits) -> dict[str, float]:
+    return {name: value for name, value in vars(limits).items() if math.isfinite(value)}
+
+
+def _median_s(calls: Sequence[Any]) -> float:
+    calls[0]()  # what is set up once
+    taken = []
+    for call in calls:
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)

@@ -1,0 +1,102 @@
+"""How many workers fit one model together, what that gains, and what each of them needs. Pure.
+
+Notation: m members, n training rows, f binned features. A tree learner of m members has `n / m` rows of codes and the
+histograms of all; a network or a linear model has all labels, the order of the rows and its slices of a minibatch. With
+m members the work of a fit takes `m ** GAIN` times less; beside it members start, and talk in each step.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shardwise.models.families import FAMILIES, NETWORKS
+from shardwise.models.sgd import SCORED_ROWS
+from shardwise.models.trees_gang import most_members
+from shardwise.plan.memory import PROCESS_BYTES, trees_bytes
+from shardwise.plan.sizes import Sizes
+from shardwise.plan.training import LARGE_ROWS
+
+SLICES = 8  # of a minibatch: at most so many members share a network or a linear model
+CLUSTERS = ("ray", "spark")  # engines with machines of their own that can start members together
+GAIN = 0.8  # 2 members are 1.7 times as fast
+START_S = {"local": 2.0, "ray": 4.0, "spark": 4.0}  # for the members to start and to find each other
+_ORDER_ROW = 16  # bytes of a label and a place in the order, of which each member of a network has all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """`size` members fit one model of these `families` together (1: none does); `text` says why, in a sentence."""
+
+    size: int
+    families: frozenset[str] = frozenset()
+    text: str
+
+    def members(self, family: str, params: Mapping[str, Any], *, quantile: bool, rows: int) -> int:
+        """How many fit a model of these params on `rows` rows: some objectives and few rows are left to one."""
+        alone = quantile or params.get("objective") == "l1" or params.get("extra_trees")
+        if family not in self.families or (family == "trees" and alone):
+            return 1
+        return min(self.size, most_members(rows) if family == "trees" else SLICES)
+
+
+def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, families: Sequence[str]) -> Choice:
+    """What `--parallel` comes to: `data` and `none` as asked, `auto` by these numbers.
+
+    Below a million rows many models side by side use the workers better than one on all of them. Above, one model is
+    fitted at a time: on this machine LightGBM uses all cores in one process, and a network one core; on a cluster
+    either would leave all machines but one idle.
+
+    >>> choose_parallel("auto", engine="local", workers=2, rows=50_000, families=()).size
+    1
+    """
+    able = frozenset(name for name, family in FAMILIES.items() if family.traits.parallel)
+    wanted = able & frozenset(families or able)
+    if asked == "none" or workers == 1:
+        why = "it was asked for" if asked == "none" else "there is one worker"
+        return Choice(size=1, text=f"Each model is fitted by one worker, as {why}.")
+    if asked == "data":
+        names = ", ".join(sorted(wanted))
+        return Choice(
+            size=workers, families=wanted, text=f"Each model ({names}) is fitted by {workers} workers, as asked."
+        )
+    if rows < LARGE_ROWS:
+        few = f"with {rows:,} rows (below {LARGE_ROWS:,}) many side by side gain more"
+        text = f"Each model is fitted by one worker: {few}."
+        return Choice(size=1, text=text)
+    if engine in CLUSTERS:
+        text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
+        return Choice(size=workers, families=wanted - {"linear"}, text=text)
+    networks = frozenset(NETWORKS) & frozenset(families)
+    if engine == "local" and networks:
+        text = f"With {rows:,} rows one model is fitted at a time; networks, of one thread each, by {workers} workers."
+        return Choice(size=workers, families=networks, text=text)
+    text = f"With {rows:,} rows one model is fitted at a time, by one worker on all cores."
+    return Choice(size=1, text=text)
+
+
+def shared_terms(terms: Mapping[str, float], members: int) -> dict[str, float]:
+    """Terms of the seconds of a fit by one, as several share them: all but what does not depend on the data."""
+    gain = members**GAIN
+    return {name: value if name == "one" else value / gain for name, value in terms.items()}
+
+
+def starting_s(engine: str, fits: int) -> float:
+    """Seconds until members have found each other: before the first of the fits, on a cluster before each."""
+    return START_S.get(engine, 0.0) * (1 if engine == "local" else fits)
+
+
+def member_bytes(sizes: Sizes, members: int, families: frozenset[str]) -> int:
+    """Memory of one of the members of a gang, its process included: of the family that needs most.
+
+    >>> sizes = Sizes(rows=10**7, columns={"number": 30}, features=30, train_rows=10**7)
+    >>> member_bytes(sizes, 2, frozenset({"trees"})) < 0.6 * member_bytes(sizes, 1, frozenset({"trees"}))
+    True
+    """
+    needed = 0
+    if "trees" in families:
+        parts = -(-sizes.train_rows // members), -(-sizes.valid_rows // members)
+        needed = trees_bytes(parts[0], sizes.seen, sizes.outputs, valid_rows=parts[1])
+    if families - {"trees"}:
+        scored = min(sizes.valid_rows, SCORED_ROWS) * 4 * sizes.features
+        needed = max(needed, sizes.train_rows * _ORDER_ROW + scored)
+    return PROCESS_BYTES + needed

@@ -1,0 +1,107 @@
+"""How much better a model knows what it learned than what it did not: train, validation and test of each member, and
+what choosing the best of many trials adds to the validation score.
+
+Where few rows are sealed, the validation score is what a person looks at, and the best of many is too good. Nested
+evaluation says by how much: for each fold the trial that is best on the other folds is chosen, and scored on this one
+(Varma and Simon 2006, "Bias in error estimation when using cross-validation for model selection"; the models are those
+that are there, so nothing is trained again).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardwise.core.findings import Finding
+from shardwise.data.rows import DiskRows
+from shardwise.models.base import Model
+from shardwise.models.families import load_model
+from shardwise.split.base import TEST
+from shardwise.stats.metrics import Metric, Pairs
+from shardwise.train.passes import FLOATS
+from shardwise.train.prepare import Prepared
+from shardwise.train.result import FoldResult, TrialResult, rank
+from shardwise.train.run import Run
+
+ROWS = 2_000  # of the training and of the test by which the gap is measured
+FEW_TEST_ROWS = 1_000  # sealed rows up to which nested evaluation is told
+LEAST_FOLDS = 3
+
+
+def member_scores(
+    run: Run, prepared: Prepared, metric: Metric, members: Sequence[tuple[TrialResult, FoldResult, float]],
+    least_left_s: float,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """`{"trial", "fold", "weight", "train", "valid", "test"}` of each member: the metric on some rows that it learned,
+    on those that stopped it, and on some of the opened test (None where there are none); before calibration.
+
+    Members for which there is no time, `least_left_s` seconds before the end, are left out.
+    """
+    found = []
+    for trial, result, weight in members:
+        if run.deadline.remaining_s() < least_left_s:
+            break
+        model = load_model(run.model(result.folder))
+        scores = [
+            _score(model, DiskRows(rows / FLOATS, prepared.recipe.features, numbers), metric, prepared.target.quantile)
+            for rows, numbers in (_learned(prepared, result), (prepared.rows, (TEST,)))
+        ]
+        loss = result.loss if np.isfinite(result.loss) else trial.loss  # learned all rows: its folds'
+        valid = -loss if metric.greater_is_better else loss
+        found.append({"trial": trial.number, "fold": result.fold, "weight": weight, "train": scores[0], "valid": valid,
+                      "test": scores[1]})  # fmt: skip
+    return found
+
+
+def _learned(prepared: Prepared, result: FoldResult) -> tuple[Path, tuple[int, ...]]:
+    """Where the rows lie that a model learned, and their folds: those of its evaluation, or all that are not sealed."""
+    folds = prepared.splitter.folds()
+    if result.fold < len(folds):
+        return prepared.fold_rows_folders[result.fold], folds[result.fold].train
+    return prepared.rows, tuple(sorted({fold for each in folds for fold in (*each.train, *each.valid)}))
+
+
+def _score(model: Model, rows: DiskRows, metric: Metric, quantile: float) -> float | None:
+    """Of evenly spread rows; None without any, or where the metric is not defined on them."""
+    step = max(1, rows.n_rows // ROWS)
+    parts = []
+    for chunk in rows.chunks():
+        X = np.asfortranarray(chunk.X[::step])
+        weight = None if chunk.weight is None else chunk.weight[::step]
+        parts.append(Pairs.labelled(chunk.y[::step], model.predict(X), weight))
+    if not parts:
+        return None
+    whole = Pairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("y", "prediction", "weight")))
+    value = metric.of(whole, quantile)
+    return float(value) if np.isfinite(value) else None
+
+
+def nested_loss(trials: Sequence[TrialResult]) -> float | None:
+    """Loss of the trials that are chosen, for each fold, by the other folds; None with few folds, or one trial."""
+    usable = [trial for trial in rank(trials) if trial.complete and trial.candidate.family != "baseline"]
+    folds = [fold.fold for fold in usable[0].folds] if usable else []
+    losses = np.array([[fold.loss for fold in trial.folds] for trial in usable])
+    if len(usable) < 2 or len(folds) < LEAST_FOLDS or not np.isfinite(losses).all():
+        return None
+    rows = np.array([max(fold.valid_rows, 1) for fold in usable[0].folds], dtype=np.float64)
+    others = (losses @ rows)[:, None] - losses * rows  # sums over the other folds, whose rows are the same for all
+    chosen = others.argmin(axis=0)
+    return float(np.average(losses[chosen, np.arange(len(folds))], weights=rows))
+
+
+def nested_findings(metric: Metric, trials: Sequence[TrialResult], test_rows: int) -> list[Finding]:
+    """What choosing has added to the best score, where few rows are sealed (or none)."""
+    nested = nested_loss(trials)
+    if nested is None or test_rows > FEW_TEST_ROWS:
+        return []
+    sign = -1.0 if metric.greater_is_better else 1.0
+    best, honest = sign * rank(trials)[0].loss, sign * nested
+    count = sum(trial.complete and trial.candidate.family != "baseline" for trial in trials)
+    text = (
+        f"The best of {count} trials has {metric.name} {best:.5g} on the rows by which it was chosen; trials chosen "
+        f"without the rows that score them have {honest:.5g}."
+    )
+    hint = "" if test_rows else "Without a sealed test, the second figure is the one to believe."
+    evidence = {"best": best, "nested": honest, "trials": count, "folds": len(rank(trials)[0].folds)}
+    return [Finding(code="nested", severity="info", text=text, evidence=evidence, hint=hint)]

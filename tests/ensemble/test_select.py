@@ -1,0 +1,106 @@
+"""Selection: what is simpler wins where it is as good, limits hold, and crossed losses are not too good to be true."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shardwise.core.target import Target, Task
+from shardwise.ensemble.select import Cost, Limits, Pool, Selection, parts
+
+TARGET = Target(column="y", task=Task.REGRESSION)
+ROWS = 1500
+
+
+def rmse(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
+    return float(np.sqrt(np.average((y - prediction) ** 2, weights=weight)))
+
+
+def pool(errors: list[float], *, shared: float = 0.0, seed: int = 0, **changes: Any) -> Pool:
+    """Contenders that miss the target by errors of these sizes: `shared` by all, the rest each by itself."""
+    rng = np.random.default_rng(seed)
+    y, common = rng.normal(size=ROWS), rng.normal(size=ROWS)
+    predictions = [y + shared * common + error * rng.normal(size=ROWS) for error in errors]
+    fold = np.repeat(np.arange(5), ROWS // 5)
+    content: dict[str, Any] = {
+        "predictions": predictions, "y": y, "weight": None, "fold": fold, "part": fold,
+        "costs": [Cost(bytes=10.0, batch_s=1.0)] * len(errors), "models": [5] * len(errors),
+    }  # fmt: skip
+    return Pool(**{**content, **changes})
+
+
+def test_errors_of_their_own_are_averaged_away() -> None:
+    choice = Selection(pool([0.5, 0.5, 0.5, 0.9]), rmse, TARGET).choose()
+    assert choice.way.kind in ("blend", "stack")
+    assert set(choice.way.members) >= {0, 1, 2}
+    assert choice.way.models == (5,) * len(choice.way.members)
+    assert choice.way.loss < 0.75 * choice.judged[0].loss
+    assert [way.kind for way in choice.judged] == ["single", "blend", "stack"]
+
+
+def test_the_best_alone_is_taken_where_others_add_nothing() -> None:
+    base = pool([0.5])
+    copies = [base.predictions[0], *(base.predictions[0] + shift for shift in (1.0, 2.0))]
+    same = pool([0.5] * 3, predictions=copies)
+    choice = Selection(same, rmse, TARGET).choose()
+    assert (choice.way.kind, choice.way.members, choice.way.models) == ("single", (0,), (5,))
+
+
+def test_a_crossed_loss_is_that_on_rows_that_weights_have_not_seen() -> None:
+    """Of contenders that are noise some fit some rows by chance; crossed, they do not look better than they are."""
+    rng = np.random.default_rng(5)
+    noise = pool([1.0] * 8, predictions=[0.3 * rng.normal(size=ROWS) for _ in range(8)])
+    truth = float(np.std(noise.y))
+    for way in Selection(noise, rmse, TARGET).choose().judged[1:]:
+        assert way.loss > 0.995 * truth
+        assert way.error > 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "models"),
+    [
+        (Limits(bytes=200, batch_s=99, alone_s=9), 5),
+        (Limits(bytes=99, batch_s=99, alone_s=9), 3),
+        (Limits(bytes=999, batch_s=3.0, alone_s=9), 1),
+    ],
+)
+def test_limits_thin_the_bags_of_all_members_alike(limits: Limits, models: int) -> None:
+    choice = Selection(pool([0.5, 0.5, 0.5]), rmse, TARGET, limits).choose()
+    assert choice.fits
+    assert choice.way.models == (models,) * 3
+    total = sum(choice.way.models)
+    assert 10 * total <= limits.bytes
+    assert total <= limits.batch_s
+
+
+def test_members_that_do_not_fit_are_passed_over_and_if_none_does_the_cheapest_is_taken() -> None:
+    costs = [Cost(bytes=50.0), Cost(bytes=5.0), Cost(bytes=20.0)]
+    few = pool([0.1, 0.5, 0.5], costs=costs)
+    choice = Selection(few, rmse, TARGET, Limits(bytes=10, batch_s=1, alone_s=1)).choose()
+    assert (choice.way.members, choice.way.models, choice.fits) == ((1,), (2,), True)
+    choice = Selection(few, rmse, TARGET, Limits(bytes=1, batch_s=1, alone_s=1)).choose()
+    assert (choice.way.members, choice.way.models, choice.fits) == ((1,), (1,), False)
+
+
+def test_weighted_rows_count_as_often_as_they_weigh() -> None:
+    whole = pool([0.5, 0.5])
+    weight = np.random.default_rng(1).integers(1, 4, ROWS).astype(np.float64)
+    times = weight.astype(int)
+    repeated = pool(
+        [0.5, 0.5], predictions=[np.repeat(p, times) for p in whole.predictions], y=np.repeat(whole.y, times),
+        fold=np.repeat(whole.fold, times), part=np.repeat(whole.part, times),
+    )  # fmt: skip
+    weighted = pool([0.5, 0.5], weight=weight)
+    blends = [Selection(each, rmse, TARGET).choose().judged[1] for each in (weighted, repeated)]
+    assert blends[0].kind == blends[1].kind == "blend"
+    assert blends[0].combiner.weights == blends[1].combiner.weights
+
+
+def test_parts_are_folds_or_blocks() -> None:
+    three = np.array([0, 1, 2, 0, 1, 2])
+    assert parts(three) is three
+    one = parts(np.zeros(100, int))
+    assert np.bincount(one).tolist() == [20] * 5
+    two = parts(np.repeat([0, 1], 50))
+    assert len(np.unique(two)) == 6
+    assert set(two[:50]).isdisjoint(two[50:])

@@ -1,0 +1,80 @@
+"""Bit masks give what LightGBM gives, to the bit, whatever the trees and the rows."""
+
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+
+from shardwise.models import trees_masks
+from shardwise.models.trees_masks import MaskedTrees
+
+ROWS = 1500
+
+
+def table(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers, many zeros, codes of two categories, and missing values everywhere."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(ROWS, 6)).astype(np.float32)
+    X[:, 3] = rng.integers(0, 70, ROWS)
+    X[:, 4] = rng.integers(0, 5, ROWS)
+    X[:, 5] = np.where(rng.random(ROWS) < 0.6, 0.0, X[:, 5])
+    y = X[:, 0] * X[:, 1] + np.sin(3 * X[:, 2]) + (X[:, 3] % 3) + 0.2 * X[:, 5] + 0.1 * rng.normal(size=ROWS)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    return X, y
+
+
+def trained(leaves: int, rounds: int = 15, classes: int = 0, **params: Any) -> lgb.Booster:
+    X, y = table()
+    label = y if not classes else np.digitize(y, np.quantile(y, np.linspace(0, 1, classes + 1)[1:-1]))
+    task = {"objective": "multiclass", "num_class": classes} if classes else {"objective": "regression"}
+    settings = {"num_leaves": leaves, "min_data_in_leaf": 2, "verbosity": -1, "num_threads": 1, **task, **params}
+    return lgb.train(settings, lgb.Dataset(X, label, categorical_feature=[3, 4], params={"verbosity": -1}), rounds)
+
+
+def strange_rows() -> np.ndarray:
+    """Categories that were never seen, thresholds hit exactly, infinities."""
+    X, _ = table(1)
+    X[:50, 3], X[50:100, 3], X[100:150, 4] = 500, -3, 4.7
+    X[150:160, 0], X[160:170, 0], X[170:180] = np.inf, -np.inf, np.nan
+    X[:, 1] = table(0)[0][:, 1]
+    return X
+
+
+@pytest.mark.parametrize("leaves", [2, 8, 31, 33, 64, 65, 200])
+@pytest.mark.parametrize("params", [{}, {"zero_as_missing": True}, {"use_missing": False}], ids=str)
+def test_equals_lightgbm_to_the_bit(leaves: int, params: dict[str, Any]) -> None:
+    booster, X = trained(leaves, **params), strange_rows()
+    masked = MaskedTrees(booster.model_to_string(), 1, rounds=10**6)
+    expected = booster.predict(X, raw_score=True, num_threads=1)
+    np.testing.assert_array_equal(masked(X, 1)[:, 0], expected)
+    np.testing.assert_array_equal(masked(np.asfortranarray(X), 1)[:, 0], expected)
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 100])
+def test_trees_of_several_classes_are_added_block_by_block(rounds: int) -> None:
+    booster, X = trained(7, classes=3), strange_rows()
+    total: Any = 0.0
+    for start in range(0, booster.current_iteration(), rounds):
+        total = total + booster.predict(X, raw_score=True, start_iteration=start, num_iteration=rounds, num_threads=1)
+    np.testing.assert_array_equal(MaskedTrees(booster.model_to_string(), 3, rounds)(X, 1), total)
+
+
+def test_a_row_gets_the_same_bits_in_any_block_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    booster, X = trained(31), strange_rows()
+    whole = MaskedTrees(booster.model_to_string(), 1, 5)(X, 1)
+    monkeypatch.setattr(trees_masks, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(trees_masks, "GROUP_SPLITS", 100)
+    masked = MaskedTrees(booster.model_to_string(), 1, 5)
+    np.testing.assert_array_equal(masked(X, 1), whole)
+    np.testing.assert_array_equal(masked(X, 3), whole)
+    np.testing.assert_array_equal(np.concatenate([masked(row[None], 1) for row in X[:40]]), whole[:40])
+
+
+def test_a_tree_without_a_split_is_a_constant() -> None:
+    X = np.zeros((300, 2), np.float32)
+    booster = lgb.train(
+        {"verbosity": -1, "objective": "regression"}, lgb.Dataset(X, np.full(300, 2.5), params={"verbosity": -1}), 2
+    )
+    expected = booster.predict(X, raw_score=True)
+    np.testing.assert_array_equal(MaskedTrees(booster.model_to_string(), 1, 9)(X, 1)[:, 0], expected)

@@ -1,0 +1,167 @@
+"""What a package answers with: chosen under limits, told, the same bytes on any number of workers; and its student."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import shardwise
+from shardwise import refitting, workflow
+from shardwise.cli import run as cli
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError
+from shardwise.store.files import folder_bytes
+from shardwise.store.journal import SqliteJournal
+from shardwise.testing.tables import people
+from shardwise.workflow import TrainResult, train
+
+DROP = ("id", "weight", "spent", "visits")
+QUICK = {"trees": {"n_estimators": 60, "early_stopping_rounds": 10, "patience": 0.0}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "people.parquet"
+    pq.write_table(people(900), path)
+    return path
+
+
+def run(data: Path, tmp_path: Path, **changes: Any) -> TrainResult:
+    asked = {
+        "trials": 5, "folds": 4, "drop": DROP, "runs_folder": str(tmp_path / "runs"), "target": "bought",
+        "params": QUICK, "report": False, "data": str(data),
+    }  # fmt: skip
+    return train(RunConfig.from_mapping({**asked, **changes}))
+
+
+def trials_of(tmp_path: Path, name: str) -> int:
+    """Candidates that were fitted on all folds, however often the run was gone on with."""
+    with SqliteJournal(tmp_path / "runs" / name / "journal.db", read_only=True) as journal:
+        return len({record["number"] for record in journal.read() if record["kind"] == "trial"})
+
+
+def test_members_and_limits_are_told(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path, report=True)
+    manifest = shardwise.load(result.package).package.manifest
+    assert manifest.extra["ensemble"] == json.loads(json.dumps(result.ensemble))
+    assert len(manifest.members) == result.ensemble["models"]
+    kinds = [way["kind"] for way in result.ensemble["judged"]]
+    assert kinds[0] == "single"
+    assert result.ensemble["kind"] in kinds
+    assert sum(member.weight for member in manifest.members) == pytest.approx(1.0)
+    assert "answers with" in Path(result.report).read_text(encoding="utf8")
+
+
+@pytest.fixture
+def models_of_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members keep their models of the folds: they are not trained anew on all rows."""
+    for module in (refitting, workflow):
+        monkeypatch.setattr(module, "can_refit", lambda *_: False)
+
+
+@pytest.mark.usefixtures("models_of_folds")
+@pytest.mark.parametrize("task", ["bought", "visits"])
+def test_a_small_package_is_asked_for_and_made(data: Path, tmp_path: Path, task: str) -> None:
+    changes = {"target": task, "drop": tuple({*DROP} - {task}), "task": "count" if task == "visits" else None}
+    whole = run(data, tmp_path, run="whole", max_size="50MB", **changes)
+    models = folder_bytes(Path(whole.package) / "models")
+    rest = folder_bytes(Path(whole.package)) - models
+    asked = rest + models // 3
+    small = run(data, tmp_path, run="whole", max_size=str(asked), **changes)  # the same trials, and another choice
+    assert folder_bytes(Path(small.package)) <= asked
+    assert trials_of(tmp_path, "whole") == whole.trials
+    assert small.ensemble["models"] < whole.ensemble["models"]
+    assert not [finding for finding in small.findings if finding["code"] == "limits"]
+
+
+def test_limits_that_nothing_keeps_are_told(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path, max_size="1KB")
+    finding = next(finding for finding in result.findings if finding["code"] == "limits")
+    assert "--max-size 1 KB" in finding["text"]
+    assert result.ensemble["models"] == 1
+    shardwise.load(result.package)
+
+
+@pytest.mark.usefixtures("models_of_folds")
+def test_a_throughput_is_kept_by_arithmetic(data: Path, tmp_path: Path) -> None:
+    counts = [run(data, tmp_path, min_throughput=rows).ensemble["models"] for rows in (0, 400_000, 1_200_000)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+
+
+@pytest.mark.parametrize("target", ["bought", "spent"])
+def test_members_are_trained_anew_on_all_rows(data: Path, tmp_path: Path, target: str) -> None:
+    asked: dict[str, Any] = {"target": target, "drop": tuple({*DROP} - {target})}
+    result = run(data, tmp_path, run="one", **asked)
+    taken = next(way for way in result.ensemble["judged"] if way["kind"] == result.ensemble["kind"])
+    manifest = shardwise.load(result.package).package.manifest
+    families = [member.family for member in manifest.members]
+    assert result.ensemble["refitted"]
+    assert len(set(families)) <= len(families) <= len(taken["trials"]) + 3  # a linear member keeps its four
+    assert families.count("trees") <= len(taken["trials"])
+    assert run(data, tmp_path, run="two", workers=2, **asked).package_hash == result.package_hash
+
+
+def test_latencies_are_measured_once_in_a_run(data: Path, tmp_path: Path) -> None:
+    first = run(data, tmp_path, run="quick", max_latency="10s")
+    journal = tmp_path / "runs" / "quick" / "journal.db"
+    with SqliteJournal(journal, read_only=True) as opened:
+        before = [record for record in opened.read() if record["kind"] == "latency"]
+    assert {record["model"] for record in before} >= {"base"}
+    assert min(record["seconds"] for record in before) >= 0
+    again = run(data, tmp_path, run="quick", max_latency="10s", trials=6)
+    with SqliteJournal(journal, read_only=True) as opened:
+        after = [record for record in opened.read() if record["kind"] == "latency"]
+    assert after[: len(before)] == before
+    assert len({record["model"] for record in after}) == len(after)
+    assert first.ensemble["models"] >= 1 <= again.ensemble["models"]
+    nothing = run(data, tmp_path, run="impossible", max_latency="0.001ms")
+    assert next(finding for finding in nothing.findings if finding["code"] == "limits")
+
+
+@pytest.mark.parametrize("target", ["bought", "city"])
+def test_a_student_answers_in_the_place_of_its_teachers(data: Path, tmp_path: Path, target: str) -> None:
+    drop = tuple({*DROP} - {target})
+    asked: dict[str, Any] = {"target": target, "drop": drop, "distill": True}
+    result = run(data, tmp_path, run="student", **asked)
+    student = result.ensemble["student"]
+    assert (result.ensemble["kind"], result.ensemble["models"]) == ("distilled", 1)
+    assert student["loses"] < 0.3
+    assert next(finding for finding in result.findings if finding["code"] == "distilled")
+    predictor = shardwise.load(result.package)
+    assert len(predictor.package.members) == 1
+    table = people(300, seed=3)
+    scores = predictor.predict(table)
+    np.testing.assert_array_equal(predictor.predict(table.slice(5, 1)), scores[5:6])
+
+
+def test_why_there_is_no_student_is_told(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path, distill=True, families=("linear",), trials=2)
+    finding = next(finding for finding in result.findings if finding["code"] == "not_distilled")
+    assert "no trees" in finding["text"]
+    held = run(data, tmp_path, run="held", distill=True, folds=None, valid_share=0.2)
+    finding = next(finding for finding in held.findings if finding["code"] == "not_distilled")
+    assert "out-of-fold" in finding["text"] or "one model already" in finding["text"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [({"max_size": "much"}, "not a size"), ({"max_latency": "0s"}, "not a duration"),
+     ({"min_throughput": -1}, "min_throughput is -1")],
+)  # fmt: skip
+def test_limits_that_cannot_be_meant_are_refused(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RunConfig.from_mapping({"data": "x", "target": "y", **asked})
+
+
+def test_the_command_line_says_what_answers(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train", str(data), "--target", "bought", "--drop", ",".join(DROP), "--trials", "3", "--folds", "3"]
+    limits = ["--max-size", "20MB", "--max-latency", "1s", "--min-throughput", "1000", "--distill"]
+    assert cli([*words, *limits, "--param", "trees.n_estimators=20"]) == 0
+    assert "answers  " in capsys.readouterr().out

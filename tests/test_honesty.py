@@ -1,0 +1,156 @@
+"""Calibration, decisions, coverage, looks and constraints in whole runs, and from the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import shardwise
+from shardwise.cli import run as shell
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError
+from shardwise.workflow import TrainResult, train
+
+
+def rare(rows: int = 3000, seed: int = 0) -> pa.Table:
+    """`y` is yes in a tenth of the rows; `a` tells it, `b` drives the number `z`."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, rows))
+    y = rng.random(rows) < 1 / (1 + np.exp(-(1.5 * a - 3)))
+    return pa.table({"a": a, "b": b, "when": rng.random(rows), "y": np.where(y, "yes", "no"),
+                     "z": 3 * b + rng.normal(size=rows)})  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(rare(), tmp_path / "rare.parquet")
+    return tmp_path
+
+
+def run(data: Path, target: str = "y", **changes: Any) -> TrainResult:
+    drop = ("when", "z" if target == "y" else "y")
+    asked = {"trials": 2, "folds": 3, "families": "trees", "drop": drop, "report": False, "select": "none"}
+    held = {"trees": {"learning_rate": 0.2, "num_leaves": 8}}
+    content = {"data": str(data / "rare.parquet"), "target": target, "params": held, **asked, **changes}
+    return train(RunConfig.from_mapping(content))
+
+
+def found(result: TrainResult, code: str) -> dict[str, Any]:
+    return next(finding for finding in result.findings if finding["code"] == code)
+
+
+def test_a_threshold_is_chosen_for_f1_and_the_scores_are_those_of_its_labels(data: Path) -> None:
+    result = run(data, metric="f1")
+    decision = found(result, "decision")
+    assert decision["evidence"]["gain"] > 0
+    predictor = shardwise.load(result.package)
+    assert predictor.target.decision[0] == pytest.approx(decision["evidence"]["weights"]["no"])
+    assert predictor.target.decision[0] < 0.5
+    fresh = rare(4000, seed=1)
+    labels = np.array(predictor.answer(fresh).column("prediction").to_pylist())
+    truth = np.array(fresh.column("y").to_pylist())
+    hits = ((labels == "yes") & (truth == "yes")).sum()
+    f1 = 2 * hits / ((labels == "yes").sum() + (truth == "yes").sum())
+    assert result.score["low"] - 0.03 <= f1 <= result.score["high"] + 0.03
+    plain = predictor.predict(fresh)[:, 1] > 0.5
+    assert f1 > 2 * (plain & (truth == "yes")).sum() / (plain.sum() + (truth == "yes").sum())
+
+
+@pytest.mark.parametrize("target", ["y", "z"])
+def test_fresh_rows_are_covered_as_was_promised(data: Path, target: str) -> None:
+    result = run(data, target)
+    predictor, fresh = shardwise.load(result.package), rare(6000, seed=1)
+    answer = predictor.answer(fresh, confidence_level=0.8)
+    if target == "z":
+        z, low, high = (np.array(each) for each in (fresh["z"], answer["prediction_low"], answer["prediction_high"]))
+        held = (low <= z) & (z <= high)
+    else:
+        truth = np.array(fresh["y"].to_pylist())
+        held = np.where(truth == "yes", answer["in_set_yes"].to_pylist(), answer["in_set_no"].to_pylist())
+    assert held.mean() == pytest.approx(0.8, abs=0.03)
+    coverage = found(result, "coverage")
+    assert coverage["severity"] == "info"
+    assert coverage["evidence"]["low"] < 0.9 < coverage["evidence"]["high"] + 0.02
+
+
+def test_the_bytes_are_the_same_whatever_was_looked_at_before_and_the_interval_is_not(data: Path) -> None:
+    first = run(data, metric="f1", run="first")
+    second = run(data, metric="f1", run="second", seed=1, key=("a",))
+    again = run(data, metric="f1", run="again")
+    assert (first.looks, second.looks, again.looks) == (1, 1, 1)  # other seeds seal other rows
+    third = run(data, metric="f1", run="third", params={"trees": {"num_leaves": 4}})
+    assert third.looks == 2
+    once = shardwise.load(third.package).package.manifest.metrics["test"]["f1"]
+    assert third.score["value"] == once["value"]
+    assert third.score["low"] < once["low"] < once["high"] < third.score["high"]
+    assert first.package_hash == again.package_hash
+    assert first.score == again.score
+
+
+def test_evaluate_counts_the_packages_that_were_scored_on_the_same_data(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = [run(data, run=name, seed=seed).package for seed, name in enumerate(("one", "two"))]
+    pq.write_table(rare(1000, seed=5), data / "new.parquet")
+    scores = []
+    for package, folder in ((packages[0], "runs"), (packages[0], "runs"), (packages[1], "runs"), (packages[1], "none")):
+        capsys.readouterr()
+        assert shell(["evaluate", package, "new.parquet", "--json", "--runs-folder", folder]) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert [each["looks"] for each in scores] == [1, 1, 2, 1]
+    assert scores[0]["metrics"] == scores[1]["metrics"]
+    widths = [each["metrics"]["roc_auc"]["high"] - each["metrics"]["roc_auc"]["low"] for each in scores]
+    assert widths[2] > 1.1 * widths[3]
+    assert not (data / "none").exists()
+
+
+def test_the_command_line_writes_intervals_and_refuses_levels_that_are_none(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = run(data, "z").package
+    assert shell(["predict", package, "rare.parquet", "--out", "o.csv", "--confidence-level", "0.9"]) == 0
+    assert (data / "o.csv").read_text(encoding="utf8").startswith('"prediction","prediction_low","prediction_high"')
+    capsys.readouterr()
+    assert shell(["predict", package, "rare.parquet", "--out", "o.csv", "--confidence-level", "90"]) == 2
+    assert "outside (0, 1)" in capsys.readouterr().err
+
+
+def test_a_split_by_time_says_how_far_coverage_is_off(data: Path) -> None:
+    table = rare()
+    late = np.array(table["when"]) ** 4 * 6
+    drifting = table.set_column(table.column_names.index("z"), "z", pa.array(np.array(table["z"]) + late))
+    pq.write_table(drifting, data / "rare.parquet")
+    result = run(data, "z", time_column="when", drop=("y",))
+    told = found(result, "not_exchangeable")
+    assert told["severity"] == "warning"
+    assert told["evidence"]["lowest"] < 0.85
+    assert found(result, "coverage")["severity"] == "warning"
+    assert found(result, "score_gap")["evidence"]["random"] >= 0.0
+
+
+def test_a_constraint_is_held_by_the_whole_answer(data: Path) -> None:
+    result = run(data, "z", monotone={"b": "-1"}, families=())
+    predictor = shardwise.load(result.package)
+    b = np.linspace(-3, 3, 200)
+    falling = predictor.predict(pa.table({"a": np.zeros(200), "b": b}))
+    assert (np.diff(falling) <= 0).all()
+    risen = shardwise.load(run(data, "z", monotone={"b": "+1"}).package)
+    rising = risen.predict(pa.table({"a": np.zeros(200), "b": b}))
+    assert (np.diff(rising) >= 0).all()
+    assert np.ptp(rising) > 5
+    with pytest.raises(ConfigError, match="linear models hold no monotone"):
+        run(data, "z", monotone={"b": 1}, families=("linear",))
+    with pytest.raises(ConfigError, match="no feature of numbers 'c'"):
+        run(data, "z", monotone={"c": 1})
+
+
+def test_few_rows_get_a_nested_score_and_the_report_shows_the_models(data: Path) -> None:
+    result = run(data, trials=3, folds=4, report=True)
+    assert found(result, "nested")["evidence"]["folds"] == 4
+    page = Path(result.report).read_text(encoding="utf8")
+    assert "Models of the package" in page
