@@ -14,6 +14,7 @@ from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Events, Listener
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.units import parse_size
+from shardwise.core.windows import WindowSpec
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, ReadOptions, TypeConflict, from_table, open_dataset
 from shardwise.data.health import Health
@@ -23,6 +24,7 @@ from shardwise.data.repartition import append as append_rows
 from shardwise.data.repartition import compact as compact_files
 from shardwise.data.survey import check_health, column_share, expansion
 from shardwise.data.treatment import treat
+from shardwise.data.windows import create_windows
 from shardwise.plan.advice import Advice, Workload, advise
 from shardwise.plan.answer import Plan
 from shardwise.plan.past import accuracy, read_runs
@@ -104,13 +106,14 @@ def profile(data: Any, *, options: ReadOptions | None = None, workers: int = 1, 
 def partition(
     data: Any, out: str | Path | None = None, by: str | Sequence[str] = (), *, append: bool = False,
     compact: bool = False, remedy: str | None = None, key: str | Sequence[str] = (), memory: str | int | None = None,
-    options: ReadOptions | None = None, listen: Listener | None = None, **given: Any,
+    window: str | None = None, options: ReadOptions | None = None, listen: Listener | None = None, **given: Any,
 ) -> PartitionResult:  # fmt: skip
     """Partition `data` into the folder `out`, by one or several levels such as `"hash:carrier:8"`.
 
     `append` adds rows to the dataset `out`; `compact` (of the dataset `data`) writes one file for each partition;
-    `remedy` is one of salt, isolate, split, merge, rerange, in the place of the dataset `data`, or into `out`. `given`
-    are the fields of `data.partition.PartitionOptions`: `count=`, `seed=`, `threads=`, `overwrite=`, `wait_s=` ...
+    `remedy` is one of salt, isolate, split, merge, rerange, in the place of the dataset `data`, or into `out`. With a
+    `window` such as `"x,y by id over 128 step 64 of t"` stretches of rows become rows (`data.windows`). `given` are the
+    fields of `data.partition.PartitionOptions`: `count=`, `seed=`, `threads=`, `overwrite=`, `wait_s=` ...
 
     Raises `BadInput` for what cannot be used, `CeilingReached` for memory and disk, `AnswerIsNo` where a remedy finds
     nothing to do.
@@ -127,6 +130,9 @@ def partition(
         return treat(sources[0], None if out is None else str(out), remedy, chosen, key=keys, events=events)
     if out is None:
         raise ConfigError("nothing says where to write", hint="Give the folder of the new dataset: out=...")
+    if window is not None:
+        spec = WindowSpec.read(window)
+        return create_windows(sources, str(out), spec, chosen, reading=options, events=events)
     work = append_rows if append else create
     return work(sources, str(out), chosen, reading=options, events=events)
 

@@ -42,7 +42,10 @@ from shardwise.workflow import TrainResult, train
 
 COUNTED_ROWS = 100_000
 DEALT_ROWS = 2_000
-_OPTIONS = ("time", "memory", "trials", "workers", "folds", "metric", "families", "aggregates", "joins", "select")
+_OPTIONS = (
+    "time", "memory", "trials", "workers", "folds", "metric", "families", "image", "sequence", "aggregates", "joins",
+    "select",
+)  # fmt: skip
 
 
 class _Estimator(BaseEstimator):  # type: ignore[misc]
@@ -139,8 +142,9 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     workers : processes in which folds are trained side by side; None: this one.
     folds : number of folds; None: by the number of rows.
     metric : what is optimised, by scikit-learn's name; None: `roc_auc` for two classes, `log_loss` for more.
-    families : model families to try, of `baseline`, `linear`, `trees`, `forest`, `adaboost`, `svm`, `neural`; None: the
-        first three.
+    families : model families to try, of `baseline`, `linear`, `trees`, `forest`, `adaboost`, `svm`, `neural`, `cnn`,
+        `rnn`; None: the first three.
+    image, sequence : columns of X that are a grid, such as `"x*:8x8"`, for the families `cnn` and `rnn`.
     aggregates : group features of the columns of X, such as `"mean(distance) by carrier"`, as `--aggregate` has them.
     joins : further tables by key, as `--join` has them.
     select : how features are dropped that tell nothing: `"auto"`, `"none"` or `"strict"`; None: `"auto"`.
@@ -173,6 +177,8 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         folds: int | None = None,
         metric: str | None = None,
         families: str | Sequence[str] | None = None,
+        image: str | None = None,
+        sequence: str | None = None,
         aggregates: str | Sequence[str | Mapping[str, Any]] | None = None,
         joins: str | Sequence[str | Mapping[str, Any]] | None = None,
         select: str | None = None,
@@ -251,6 +257,8 @@ class ShardwiseRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         folds: int | None = None,
         metric: str | None = None,
         families: str | Sequence[str] | None = None,
+        image: str | None = None,
+        sequence: str | None = None,
         aggregates: str | Sequence[str | Mapping[str, Any]] | None = None,
         joins: str | Sequence[str | Mapping[str, Any]] | None = None,
         select: str | None = None,

@@ -37,7 +37,7 @@ def test_families_restrict_and_an_unknown_one_is_an_error() -> None:
     assert [c.family for c in portfolio(REGRESSION, FEATURES, 100, ["linear"])] == ["baseline", "linear"]
     with pytest.raises(ConfigError) as caught:
         portfolio(REGRESSION, FEATURES, 100, ["tree"])
-    assert "linear, neural, svm, trees" in caught.value.hint
+    assert "linear, neural, rnn, svm, trees" in caught.value.hint
 
 
 @pytest.mark.parametrize("family", ["forest", "adaboost", "svm"])
@@ -54,22 +54,24 @@ def test_other_families_come_when_they_are_asked_for(family: str) -> None:
 def test_a_family_that_does_not_learn_the_task_is_an_error() -> None:
     with pytest.raises(ConfigError, match="adaboost models do not learn regression") as caught:
         portfolio(REGRESSION, FEATURES, 1000, ["trees", "adaboost"])
-    assert caught.value.hint == "Allowed: baseline, forest, linear, neural, svm, trees."
+    assert caught.value.hint == "Allowed: baseline, cnn, forest, linear, neural, rnn, svm, trees."
 
 
 def test_networks_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "has_torch", lambda: True)
     asked = portfolio(REGRESSION, FEATURES, 1000, ["trees", "neural"])
     assert [c.family for c in asked][-1] == "neural"
-    assert all(c.family != "neural" for c in portfolio(REGRESSION, FEATURES, 1000))
+    assert [c.family for c in portfolio(REGRESSION, FEATURES, 1000, ["rnn", "cnn"])] == ["baseline", "cnn", "rnn"]
+    assert {c.family for c in portfolio(REGRESSION, FEATURES, 1000)} == {"baseline", "linear", "trees"}
 
 
 def test_without_their_extra_networks_are_left_out_and_asked_for_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "has_torch", lambda: False)
     assert all(c.family != "neural" for c in portfolio(REGRESSION, FEATURES, 1000))
-    with pytest.raises(ConfigError, match="PyTorch") as caught:
-        portfolio(REGRESSION, FEATURES, 1000, ["neural"])
-    assert "shardwise[torch]" in caught.value.hint
+    for family in ("neural", "cnn", "rnn"):
+        with pytest.raises(ConfigError, match="PyTorch") as caught:
+            portfolio(REGRESSION, FEATURES, 1000, [family])
+        assert "shardwise[torch]" in caught.value.hint
 
 
 def test_costly_data_start_with_what_is_trained_fast() -> None:

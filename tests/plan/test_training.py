@@ -57,6 +57,17 @@ def test_a_linear_model_ends_early_or_after_six_million_visits(rows: int, rounds
     assert seen["visits"] == pytest.approx(1e-6 * 3 * min(rows, 2**20))
 
 
+@pytest.mark.parametrize("family", ["neural", "cnn", "rnn"])
+def test_networks_multiply_as_much_as_they_have_rows_and_epochs(family: str) -> None:
+    network = Candidate(family=family)
+    name, terms = training.unit_terms(network, sizes(train_rows=10_000, valid_rows=0), 0.0, steps=10)
+    _, twice = training.unit_terms(network, sizes(train_rows=10_000, valid_rows=0), 0.0, steps=20)
+    _, wider = training.unit_terms(network, sizes(train_rows=10_000, valid_rows=0, features=784), 0.0, steps=10)
+    assert name == "neural"
+    assert twice["products"] == pytest.approx(2 * terms["products"])
+    assert wider["products"] > 1.5 * terms["products"]
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3, 50])
 def test_a_makespan_lies_between_its_bounds(slots: int) -> None:
     lengths = np.random.default_rng(slots).random(20).tolist()

@@ -198,6 +198,7 @@ def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
         ("auto", ("ray", 8, 10**7), (), 8, "by 8 workers of the cluster"),
         ("auto", ("local", 2, 10**7), (), 1, "by one worker on all cores"),
         ("auto", ("local", 2, 10**7), ("trees", "neural"), 2, "networks, of one thread each"),
+        ("auto", ("local", 2, 10**7), ("cnn",), 2, "networks, of one thread each"),
         ("auto", ("dask", 8, 10**7), ("neural",), 1, "by one worker"),
     ],
 )

@@ -49,6 +49,13 @@ def test_copies_go_where_little_else_would(tmp_path: Path) -> None:
     assert set(shardwise.load(result.package).package.recipe.rejected) & {"a", "b", "c", "copy"} == {"copy"}
 
 
+def test_cells_of_a_grid_are_kept_whatever_they_tell(tmp_path: Path) -> None:
+    result = train(asked(tmp_path, noisy(1500), sequence="noise_*:20", families="linear"))
+    inputs = shardwise.load(result.package).package.recipe.inputs
+    assert sum(name.startswith("noise") for name in inputs) == 20
+    assert "copy" not in inputs
+
+
 def test_none_keeps_all_and_unknown_modes_are_refused(tmp_path: Path) -> None:
     result = train(asked(tmp_path, noisy(1500), select="none"))
     assert len(shardwise.load(result.package).columns) == 24

@@ -45,12 +45,14 @@ Examples:
   shardwise partition out --compact
   shardwise partition out --remedy salt
   shardwise partition flights/ --advise --memory 4GB --workers 8
+  shardwise partition steps.parquet windows --window 'x,y,z by recording over 128 step 64 of t'
 """
 
 
 @click.command("partition", help=HELP)
 @click.argument("places", nargs=-1, required=True, metavar="DATA... OUT")
 @click.option("--by", multiple=True, metavar="SPEC", help="How to partition: see above.")
+@click.option("--window", metavar="LINE", help="Stretches of rows become rows: 'x,y by id over 128 step 64 of t'.")
 @click.option("--count", type=int, help="Partitions where a SPEC names no number.")
 @click.option("--append", is_flag=True, help="Add the rows of DATA to the dataset OUT, by its own scheme.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset OUT, in one step.")
@@ -80,7 +82,7 @@ def command(*, places: tuple[str, ...], advise: bool, as_json: bool, **given: An
     with make_progress(sys.stderr) as progress, chatter_to_stderr():
         result = partition(
             data, out, tuple(given["by"]), key=words(given["key"]), options=reading, listen=progress,
-            wait_s=parse_duration(given["wait"]) if given["wait"] else 0.0,
+            window=given["window"], wait_s=parse_duration(given["wait"]) if given["wait"] else 0.0,
             **{"threads" if given["engine"] == "local" else "workers": given["workers"]},
             **{name: given[name] for name in names},
         )  # fmt: skip
@@ -105,8 +107,8 @@ def _advise(places: tuple[str, ...], reading: Any, given: Mapping[str, Any], *, 
 
 def _split(places: tuple[str, ...], given: Mapping[str, Any]) -> tuple[list[str], str | None]:
     """What is read, and where it is written: the last place, unless a dataset is changed where it is."""
-    modes = [name for name in ("append", "compact", "remedy") if given[name]]
-    if len(modes) > 1 or (given["by"] and modes and modes != ["append"]):
+    modes = [name for name in ("append", "compact", "remedy", "window") if given[name]]
+    if len(modes) > 1 or (given["by"] and modes and modes[0] not in ("append", "window")):
         both = f"--{modes[0]} and --{modes[1] if len(modes) > 1 else 'by'}"
         raise ConfigError(f"{both} cannot be given together", hint="Do one after the other.")
     if given["compact"] or (given["remedy"] and len(places) == 1):

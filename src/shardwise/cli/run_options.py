@@ -44,8 +44,12 @@ _OPTIONS = (
     click.option("--kind", "kinds", multiple=True, metavar="COL=KIND", help="number, category, text, date or ignore."),
     click.option("--type", "types", multiple=True, metavar="COL=TYPE", help="Arrow type of a column of a text file."),
     click.option(
-        "--families", multiple=True, help="Model families: baseline, linear, trees, forest, adaboost, svm, neural."
+        "--families",
+        multiple=True,
+        help="Model families: baseline, linear, trees, forest, adaboost, svm, neural, cnn, rnn.",
     ),
+    click.option("--image", metavar="COLUMNS:HxW", help="Columns that are an image, like 'pixel*:28x28'; for cnn."),
+    click.option("--sequence", metavar="COLUMNS:N", help="Columns that are a sequence, like 'x_*,y_*:128'; for rnn."),
     click.option(
         "--param", "params", multiple=True, metavar="FAMILY.NAME=VALUE", help="Hold a param of a model family."
     ),

@@ -12,6 +12,7 @@ import yaml
 from shardwise.core.aggregates import AggregateSpec, read_aggregates
 from shardwise.core.devices import DEVICES
 from shardwise.core.errors import ConfigError, context
+from shardwise.core.grids import GridSpec
 from shardwise.core.joins import JoinSpec, read_joins
 from shardwise.core.monotone import with_monotone
 from shardwise.core.names import nearest
@@ -39,6 +40,7 @@ class RunConfig:
     `engine` runs the tasks (local, ray, dask, spark), at `address` where a cluster is there already.
     `parallel` says whether one model is fitted by several workers: `data` (each has a share of the rows), `none`, or
     `auto`, which chooses by the number of rows and the engine and says why.
+    `image` and `sequence` say which columns are the cells of a grid (`core.grids`), for the families `cnn` and `rnn`.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing, and
     `engineer` whether features of two columns are tried and kept where they pay.
     `sampler` proposes what is tried after the default candidates, `pruner` says which trials are given up early, on
@@ -81,6 +83,8 @@ class RunConfig:
     # columns and models
     drop: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
+    sequence: str | None = None
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sampler: str = "random"
@@ -168,6 +172,12 @@ class RunConfig:
         content["aggregates"] = [spec.to_json() for spec in self.aggregates]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 
+    @property
+    def grids(self) -> tuple[GridSpec, ...]:
+        """The grids that are asked for."""
+        asked = {"image": self.image, "sequence": self.sequence}
+        return tuple(GridSpec.read(kind, text) for kind, text in asked.items() if text is not None)
+
     def identity(self) -> str:
         """Hash of all that decides the result, and of nothing that only bounds, places or shows it."""
         bounds = ("time", "memory", "disk", "trials", "workers", "engine", "address", "device", "run", "runs_folder",
@@ -185,6 +195,7 @@ def _as_tuple(value: Any) -> tuple[str, ...]:
 def _check(config: RunConfig) -> None:
     """Refuse values that cannot be meant, before anything is read."""
     _ = config.time_s, config.memory_bytes, config.disk_bytes, config.max_size_bytes, config.max_latency_s
+    _ = config.grids
     if config.task is not None and config.task not in {task.value for task in Task}:
         raise ConfigError(f"there is no task {config.task!r}", hint=nearest(config.task, [task.value for task in Task]))
     if not 0 < config.quantile < 1:

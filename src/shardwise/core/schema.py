@@ -73,7 +73,8 @@ class Feature:
 
     `low` and `high` clip outliers, `fill` replaces NaN, `center` and `scale` standardise: these are for linear and
     neural models, which read `(clip(x or fill) - center) / scale`; trees read the raw number. `redundant` says that a
-    tree can read the same off another feature of the source: that it is missing, a wave of its hour.
+    tree can read the same off another feature of the source: that it is missing, a wave of its hour. `place` is that of
+    a cell of a grid (`core.grids`): (row, column, channel) in an image, (step, channel) in a sequence.
     """
 
     name: str
@@ -86,10 +87,13 @@ class Feature:
     center: float = 0.0
     scale: float = 1.0
     redundant: bool = False
+    place: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        place = content.pop("place")
+        return {**content, "place": list(place)} if place else content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Feature":
-        return cls(**{**content, "kind": FeatureKind(content["kind"])})
+        return cls(**{**content, "kind": FeatureKind(content["kind"]), "place": tuple(content.get("place", ()))})

@@ -28,6 +28,7 @@ _UNITS = ("s", "ms", "us", "ns")
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _KEPT = {*map(str, (pa.null(), pa.bool_(), pa.float32(), pa.float64(), pa.string(), pa.date32()))}
 _FLATTEN = "Flatten it into columns of numbers or strings, or leave it out (drop)."
+_NUMBERED = "Values of equal number may be numbered columns such as x_0, x_1, which --image and --sequence take."
 
 
 class TypeConflict(SchemaError):
@@ -85,7 +86,8 @@ def normalise(kind: pa.DataType, column: str) -> pa.DataType:
 
 def _refused(kind: pa.DataType, column: str) -> SchemaError:
     if pa.types.is_nested(kind):
-        return SchemaError(f"column {column!r} is nested: {kind}", hint=_FLATTEN, column=column)
+        hint = f"{_FLATTEN} {_NUMBERED}" if "list" in str(kind) else _FLATTEN
+        return SchemaError(f"column {column!r} is nested: {kind}", hint=hint, column=column)
     if "binary" in str(kind):
         hint = "Store it as a string or as numbers, or leave it out (drop)."
         return SchemaError(f"column {column!r} holds bytes: {kind}", hint=hint, column=column)

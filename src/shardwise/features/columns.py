@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from shardwise.core.aggregates import AggregateSpec
 from shardwise.core.errors import ConfigError, RejectColumn
+from shardwise.core.grids import GridSpec
 from shardwise.core.names import nearest
 from shardwise.stats.base import Summary
 
@@ -51,6 +52,8 @@ class ColumnProfile(Protocol):
     def minimum(self) -> Any: ...
     @property
     def maximum(self) -> Any: ...
+    @property
+    def mean(self) -> float: ...
     @property
     def std(self) -> float: ...
     @property
@@ -120,6 +123,7 @@ class RecipeConfig:
     encoded_classes     most classes that get a target-encoded column each
     text_buckets        hash width of n-grams, a power of two; lowered likewise
     text_columns        most frequent n-grams that get a column each
+    grids               which columns are the cells of an image or a sequence, see `features.grid`
     aggregates          group features, see `features.aggregate`
     aggregate_cells     most cells of all aggregates together: some 50 bytes each in memory, 10 to 30 in the package
     aggregate_keys      most keys of an aggregate; the rarest beyond read the aggregate over all keys
@@ -136,6 +140,7 @@ class RecipeConfig:
     encoded_classes: int = 10
     text_buckets: int = 2**17
     text_columns: int = 64
+    grids: tuple[GridSpec, ...] = ()
     aggregates: tuple[AggregateSpec, ...] = ()
     aggregate_cells: int = 2**20
     aggregate_keys: int = 2**17

@@ -20,7 +20,7 @@ from shardwise.features.columns import ColumnProfile, ProfileOnly
 
 MISSING_WORDS = ("", "na", "n/a", "nan", "null", "none", "-", "?")
 _RANKS = np.linspace(0.0, 1.0, 401)
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Number(ProfileOnly):
@@ -51,8 +51,8 @@ class Number(ProfileOnly):
             {
                 "offset": offset,
                 "unit": unit,
-                "low": np.clip(low / unit - offset, -_LARGEST, _LARGEST),
-                "high": np.clip(high / unit - offset, -_LARGEST, _LARGEST),
+                "low": np.clip(low / unit - offset, -LARGEST, LARGEST),
+                "high": np.clip(high / unit - offset, -LARGEST, LARGEST),
                 "features": [feature.to_json() for feature in features],
             },
         )
@@ -86,7 +86,7 @@ class Number(ProfileOnly):
                 return None
             if not plain:
                 number = number / unit - offset
-            if not abs(number) <= _LARGEST and number == number:
+            if not abs(number) <= LARGEST and number == number:
                 return None
             return (number, number != number) if flagged else (number,)
 
@@ -233,7 +233,7 @@ def number_reader(kind: pa.DataType) -> Callable[[Any], float | None] | None:
 
 
 def _single(number: float) -> float | None:
-    return float(np.float32(number)) if abs(number) <= _LARGEST else None
+    return float(np.float32(number)) if abs(number) <= LARGEST else None
 
 
 def _number_reader(exact: int, rounded: Callable[[float], float | None] | None) -> Callable[[Any], float | None]:

@@ -27,6 +27,7 @@ from shardwise.features.columns import ColumnProfile, RecipeConfig, TableProfile
 from shardwise.features.combine import Arithmetic, ByCategory, Cross
 from shardwise.features.dates import Calendar
 from shardwise.features.encoding import TargetEncoding
+from shardwise.features.grid import check_kinds, plan_grids
 from shardwise.features.numeric import Number
 from shardwise.features.target_sums import Labels, Visibility
 from shardwise.features.text import Text
@@ -90,12 +91,14 @@ class Recipe:
         config = config or RecipeConfig()
         _check_kinds(config, schema)
         columns = [name for name in schema.names if name != target.column and name not in exclude]
-        chosen, rejected = _choose(columns, profile, config)
+        cells = plan_grids(config.grids, columns, profile)
+        check_kinds(cells, config.kinds)
+        chosen, rejected = _choose([name for name in columns if name not in cells], profile, config)
         kinds = [kind for names in chosen.values() for kind in names]
         setting = _Setting(
             config, Visibility(visible), _labels(target, profile, config), kinds.count("encoding"), kinds.count("text")
         )
-        steps: list[tuple[str, Transformer]] = []
+        steps: list[tuple[str, Transformer]] = [("number", cell) for cell in cells.values()]
         for column, names in chosen.items():
             try:
                 with context(column=column):

@@ -4,7 +4,7 @@ A design has `numbers` columns, then one slot for each category of each CODE fea
 category is looked up (`W[slot]`), never written out as a one-hot vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -36,12 +36,15 @@ class Block:
 
 
 class Design:
-    """The columns of a linear model for some features; `width` counts numbers and slots."""
+    """The columns of a linear model for some features; `width` counts numbers and slots.
 
-    def __init__(self, features: Sequence[Feature], onehot_limit: int) -> None:
+    Features in the places `apart` are left out.
+    """
+
+    def __init__(self, features: Sequence[Feature], onehot_limit: int, apart: Collection[int] = ()) -> None:
         self._features = tuple(features)
         coded = [i for i, feature in enumerate(features) if feature.kind is FeatureKind.CODE]
-        self._numbers = [i for i in range(len(self._features)) if i not in set(coded)]
+        self._numbers = [i for i in range(len(self._features)) if i not in {*coded, *apart}]
         self._codes = [i for i in coded if features[i].cardinality <= onehot_limit]
         sizes = [features[i].cardinality + 1 for i in self._codes]  # and one for the missing value
         self._starts = np.cumsum([len(self._numbers), *sizes]).tolist()
@@ -79,13 +82,17 @@ class Design:
 
     def columns(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`Block.numbers` and `Block.slots` of X `(rows, features)`."""
-        numbers = np.empty((len(X), len(self._numbers)), np.float32)
-        for place, i in enumerate(self._numbers):
-            numbers[:, place] = _standardise(self._features[i], X[:, i])
         slots = np.empty((len(X), len(self._codes)), np.int32)
         for place, i in enumerate(self._codes):
             slots[:, place] = self._slots(place, X[:, i])
-        return numbers, slots
+        return self.plain(X), slots
+
+    def plain(self, X: np.ndarray) -> np.ndarray:
+        """The numbers of rows, float32 `(rows, numbers)`."""
+        numbers = np.empty((len(X), len(self._numbers)), np.float32)
+        for place, i in enumerate(self._numbers):
+            numbers[:, place] = _standardise(self._features[i], X[:, i])
+        return numbers
 
     def _slots(self, place: int, column: np.ndarray) -> np.ndarray:
         """Numbers of the table's rows; a code beyond the known ones counts as unseen, 0."""

@@ -13,6 +13,7 @@ from shardwise.models.base import Model
 from shardwise.models.baseline import Baseline
 from shardwise.models.forest import Forest
 from shardwise.models.linear import Linear
+from shardwise.models.neural.grids.families import Cnn, Rnn
 from shardwise.models.neural.model import Neural
 from shardwise.models.saved import Header
 from shardwise.models.svm import SVM
@@ -20,8 +21,9 @@ from shardwise.models.trees import Trees
 
 FAMILIES: dict[str, type[Model]] = {
     "baseline": Baseline, "linear": Linear, "trees": Trees, "forest": Forest, "adaboost": AdaBoost, "svm": SVM,
-    "neural": Neural,
+    "neural": Neural, "cnn": Cnn, "rnn": Rnn,
 }  # fmt: skip
+NETWORKS = ("neural", "cnn", "rnn")  # trained by PyTorch, on one thread each; tried only where they are asked for
 
 
 def build(family: str, target: Target, features: Sequence[Feature], params: Mapping[str, Any]) -> Model:

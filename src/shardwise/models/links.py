@@ -54,7 +54,7 @@ class Logistic(_OneScore):
         self.start = np.log(share / (1 - share))
 
     def gradient(self, y: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        return np.asarray(_sigmoid(scores) - y[:, None])
+        return np.asarray(sigmoid(scores) - y[:, None])
 
 
 class Softmax:
@@ -103,7 +103,7 @@ LINKS: dict[Task, type[Link]] = {
 def link(task: Task, scores: np.ndarray) -> np.ndarray:
     """Predictions from raw scores `(rows, scores)`: `(rows, classes)` or `(rows,)`, on the scale of the model."""
     if task is Task.BINARY:
-        positive = _sigmoid(scores[:, 0])
+        positive = sigmoid(scores[:, 0])
         return np.column_stack([1 - positive, positive])
     if task is Task.MULTICLASS:
         return _softmax(scores)
@@ -124,7 +124,8 @@ def unlink(task: Task, prediction: np.ndarray) -> np.ndarray:
     return np.asarray(prediction, dtype=np.float64)[:, None]
 
 
-def _sigmoid(scores: np.ndarray) -> np.ndarray:
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-scores)), which does not overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))
 
 

@@ -4,10 +4,14 @@ The same on every machine, as what is served depends on it; the coefficients are
 `benchmarks/bench_ensemble.py` measured them, rather too high than too low.
 """
 
+import math
 from collections.abc import Sequence
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.schema import Feature
+from shardwise.models.families import NETWORKS
+from shardwise.models.neural.grids.families import CnnParams, RnnParams
+from shardwise.models.neural.grids.trunks import Trunk
 from shardwise.models.neural.model import NeuralParams
 from shardwise.models.params import parse_params
 from shardwise.models.trees import TreesParams
@@ -28,11 +32,29 @@ def batch_s(candidate: Candidate, rounds: float, outputs: int, features: Sequenc
         return rounds * outputs * (tree_s + leaf_s * leaves)
     if candidate.family == "linear":
         return TERM_S * len(features) * outputs
-    if candidate.family == "neural":
-        params = parse_params(NeuralParams, "neural", candidate.params)
-        inputs = len(features) * params.usual_embedding(len(features))
-        return CELL_S * params.members * params.width * (inputs + (params.depth - 1) * params.width + outputs)
+    if candidate.family in NETWORKS:
+        return CELL_S * row_products(candidate, len(features), outputs)[1]
     return 0.0
+
+
+def row_products(candidate: Candidate, features: int, outputs: int) -> tuple[NeuralParams, int]:
+    """Params of a network, and its multiply-adds for a row.
+
+    A `cnn` or `rnn` as if all features were a square image, or a sequence of one channel.
+    """
+    trunk: Trunk | None = None
+    if candidate.family == "cnn":
+        params: NeuralParams = (cnn := parse_params(CnnParams, "cnn", candidate.params))
+        side = max(1, math.isqrt(features))
+        trunk = cnn.trunk(side, side, 1)
+    elif candidate.family == "rnn":
+        params = rnn = parse_params(RnnParams, "rnn", candidate.params)
+        trunk = rnn.trunk(max(1, features), 1)
+    else:
+        params = parse_params(NeuralParams, "neural", candidate.params)
+    inputs = features * params.usual_embedding(features) if trunk is None else trunk.outputs
+    head = params.members * params.width * (inputs + (params.depth - 1) * params.width + outputs)
+    return params, head + (0 if trunk is None else trunk.products)
 
 
 def rounds_within(candidate: Candidate, row_s: float, outputs: int) -> float:

@@ -14,7 +14,7 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
-from shardwise.models.families import FAMILIES
+from shardwise.models.families import FAMILIES, NETWORKS
 from shardwise.models.neural.model import require_torch
 
 LARGE_ROWS = 100_000
@@ -25,7 +25,7 @@ ASKED: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "forest": ({"num_leaves": 1024},),
     "adaboost": ({"num_leaves": 8},),
     "svm": ({"kernel": "linear"}, {"kernel": "rbf"}),
-    "neural": ({},),
+    **{family: ({},) for family in NETWORKS},
 }
 
 
@@ -75,7 +75,7 @@ def _asked(target: Target, families: Collection[str]) -> list[Candidate]:
     if unable:
         names = ", ".join(unable)
         raise ConfigError(f"{names} models do not learn {target.task} targets", hint=f"Allowed: {', '.join(able)}.")
-    if "neural" in families:
+    if set(NETWORKS) & set(families):
         require_torch()
     named = [(family, defaults) for family, defaults in ASKED.items() if family in families]
     return [Candidate(family=family, params=params) for family, defaults in named for params in defaults]

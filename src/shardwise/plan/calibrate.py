@@ -19,6 +19,7 @@ import pyarrow as pa
 from shardwise.compute.ceiling import tree_memory_bytes
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import DataError
+from shardwise.core.grids import GridSpec
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target, Task
 from shardwise.data.bins import Binner
@@ -51,6 +52,7 @@ class Question:
     exclude: frozenset[str] = frozenset()
     kinds: tuple[tuple[str, str], ...] = ()
     folding: Folding = field(default_factory=Folding)
+    grids: tuple[GridSpec, ...] = ()
     families: tuple[str, ...] = ()
     held: Held = field(default_factory=dict)
     seed: int = 0
@@ -183,7 +185,7 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
     clock.lap("split")
     recipe = Recipe.plan(
         dataset.schema, profile, target=target, exclude={question.target, *question.exclude},
-        config=RecipeConfig(kinds=dict(question.kinds)),
+        config=RecipeConfig(kinds=dict(question.kinds), grids=question.grids),
         visible={fold: splitter.visible(fold) for fold in (*shares.numbers, -1)},
     )  # fmt: skip
     merged = recipe.summaries()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shardwise.models.families import FAMILIES
+from shardwise.models.families import FAMILIES, NETWORKS
 from shardwise.models.sgd import SCORED_ROWS
 from shardwise.models.trees_gang import most_members
 from shardwise.plan.memory import PROCESS_BYTES, trees_bytes
@@ -66,9 +66,10 @@ def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, familie
     if engine in CLUSTERS:
         text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
         return Choice(size=workers, families=wanted - {"linear"}, text=text)
-    if engine == "local" and "neural" in families:
+    networks = frozenset(NETWORKS) & frozenset(families)
+    if engine == "local" and networks:
         text = f"With {rows:,} rows one model is fitted at a time; networks, of one thread each, by {workers} workers."
-        return Choice(size=workers, families=frozenset({"neural"}), text=text)
+        return Choice(size=workers, families=networks, text=text)
     text = f"With {rows:,} rows one model is fitted at a time, by one worker on all cores."
     return Choice(size=1, text=text)
 

@@ -14,10 +14,10 @@ from typing import Any
 from shardwise.core.candidate import Candidate
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
-from shardwise.models.families import build
+from shardwise.models.families import NETWORKS, build
 from shardwise.models.grown import Grown
-from shardwise.models.neural.model import NeuralParams
 from shardwise.models.neural.order import usual_epochs
+from shardwise.models.pace import row_products
 from shardwise.models.params import parse_params
 from shardwise.models.portfolio import portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
@@ -112,7 +112,7 @@ def unit_terms(
         return "linear", _linear_terms(sizes, steps)
     if candidate.family == "svm":
         return "linear", _linear_terms(sizes, steps, _components(candidate))
-    if candidate.family == "neural":
+    if candidate.family in NETWORKS:
         return "neural", _neural_terms(candidate, sizes, steps)
     if candidate.family not in GROWN:
         return "baseline", {"one": 1.0, "rows": 1e-6 * (sizes.train_rows + sizes.valid_rows)}
@@ -162,11 +162,9 @@ def _linear_terms(sizes: Sizes, rounds: float | None, more: int = 0) -> dict[str
 
 def _neural_terms(candidate: Candidate, sizes: Sizes, rounds: float | None) -> dict[str, float]:
     """Multiply-adds of the matrices, three times for a row that is learned from; all epochs, as a cosine needs them."""
-    params = NeuralParams(**candidate.params)
+    params, row = row_products(candidate, sizes.features, sizes.outputs)
     epochs = rounds or params.epochs or usual_epochs(max(1, sizes.train_rows))
     rows = epochs * (3 * sizes.train_rows + min(sizes.valid_rows, SCORED_ROWS)) + sizes.valid_rows
-    inputs = sizes.features * params.usual_embedding(sizes.features)
-    row = params.members * params.width * (inputs + (params.depth - 1) * params.width + sizes.outputs)
     return {"one": 1.0, "products": 1e-12 * rows * row}
 
 

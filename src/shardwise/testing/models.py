@@ -94,6 +94,7 @@ class ModelConformance:
     family: ClassVar[str]
     params: ClassVar[Mapping[str, Any]] = {}
     keeps_best: ClassVar[bool] = True  # the step with the lowest loss; False: the last one, as more are never worse
+    features: ClassVar[Sequence[Feature]] = FEATURES  # those of `tiny_table`; families of grids give some a place
     weight_tolerance: ClassVar[float] = 0.08  # mean prediction with weighted against repeated rows
 
     @pytest.fixture(scope="class", params=list(Task), ids=str)
@@ -117,12 +118,13 @@ class ModelConformance:
         return cls.fitted(rows, task)
 
     @classmethod
-    def on_disk(cls, folder: Path, table: Table, features: Sequence[Feature] = FEATURES) -> Pair:
+    def on_disk(cls, folder: Path, table: Table, features: Sequence[Feature] | None = None) -> Pair:
         """The table's rows of the kind that the family reads."""
-        return on_disk(folder, table, features, FAMILIES[cls.family].traits.reads)
+        return on_disk(folder, table, cls.features if features is None else features, FAMILIES[cls.family].traits.reads)
 
     @classmethod
-    def build(cls, task: Task, features: Sequence[Feature] = FEATURES, **params: Any) -> Model:
+    def build(cls, task: Task, features: Sequence[Feature] | None = None, **params: Any) -> Model:
+        features = cls.features if features is None else features
         return build(cls.family, tiny_target(task), features, {**cls.params, **params})
 
     @classmethod
@@ -167,7 +169,7 @@ class ModelConformance:
         np.testing.assert_array_equal(alone, model.predict(X))
 
     def test_at_least_as_good_as_the_constant(self, model: Model, task: Task, rows: Pair) -> None:
-        baseline = build("baseline", tiny_target(task), FEATURES, {})
+        baseline = build("baseline", tiny_target(task), self.features, {})
         baseline.fit(*rows, self.run())
         fresh = tiny_table(task, 400, seed=7)
         losses = [task_loss(tiny_target(task), fresh.y, each.predict(fresh.X)) for each in (model, baseline)]
@@ -191,7 +193,7 @@ class ModelConformance:
     def test_importance_is_a_share_of_each_feature(self, model: Model) -> None:
         importance = model.importance()
         if FAMILIES[self.family].traits.importance:
-            assert list(importance) == [feature.name for feature in FEATURES]
+            assert list(importance) == [feature.name for feature in self.features]
             assert sum(importance.values()) == pytest.approx(1.0)
             assert importance["size"] > importance["age is missing"] >= 0
         else:
@@ -228,12 +230,12 @@ class ModelConformance:
     @pytest.mark.parametrize("empty", [True, False])
     def test_without_validation_rows(self, task: Task, rows: Pair, empty: bool) -> None:
         model = self.build(task)
-        model.fit(rows[0], type(rows[0])(rows[0].folder, FEATURES, [EMPTY]) if empty else None, self.run())
+        model.fit(rows[0], type(rows[0])(rows[0].folder, self.features, [EMPTY]) if empty else None, self.run())
         self.check(task, model.predict(tiny_table(task, 10).X), 10)
 
     def test_no_training_rows_is_an_error(self, task: Task, rows: Pair) -> None:
         with pytest.raises(BadInput, match="no training rows"):
-            self.fitted((type(rows[0])(rows[0].folder, FEATURES, [EMPTY]), rows[1]), task)
+            self.fitted((type(rows[0])(rows[0].folder, self.features, [EMPTY]), rows[1]), task)
 
     @pytest.mark.parametrize("n_rows", [1, 2, 5])
     def test_few_rows(self, tmp_path: Path, task: Task, n_rows: int) -> None:
@@ -260,7 +262,7 @@ class ModelConformance:
     @pytest.mark.parametrize("kind", [FeatureKind.NUMBER, FeatureKind.CODE])
     def test_one_feature(self, tmp_path: Path, task: Task, kind: FeatureKind) -> None:
         place = 0 if kind is FeatureKind.NUMBER else 3
-        table, features = tiny_table(task), FEATURES[place : place + 1]
+        table, features = tiny_table(task), self.features[place : place + 1]
         model = self.build(task, features)
         model.fit(*self.on_disk(tmp_path, replace(table, X=table.X[:, [place]]), features), self.run())
         self.check(task, model.predict(table.X[:, [place]]), len(table.y))
@@ -299,6 +301,6 @@ class ModelConformance:
     def test_use_before_fit_is_an_error(self, tmp_path: Path, task: Task) -> None:
         model = self.build(task)
         with pytest.raises(BadInput, match="not fitted"):
-            model.predict(np.zeros((3, len(FEATURES)), np.float32))
+            model.predict(np.zeros((3, len(self.features)), np.float32))
         with pytest.raises(BadInput, match="not fitted"):
             model.save(tmp_path / "model")

@@ -22,6 +22,7 @@ from shardwise.plan.knowledge import calibrated, defaults, learned
 from shardwise.plan.past import FORMAT, read_runs
 from shardwise.plan.sizes import Folding, Sizes, guess_sizes, is_positive, largest_share
 from shardwise.split.base import TEST
+from shardwise.train.grids import asked_grids
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import MAX_WIDENED, Prepared
 from shardwise.train.result import TrialResult
@@ -60,7 +61,7 @@ def _calibrate(config: RunConfig, dataset: Dataset, limit_s: float) -> tuple[Dat
         target=config.target,
         infer=lambda column: infer_target(config.target, column, task=config.task, quantile=config.quantile),
         exclude=frozenset((*config.drop, *services(config))),
-        kinds=tuple(sorted(config.kinds.items())),
+        kinds=tuple(sorted(config.kinds.items())), grids=asked_grids(config, dataset.schema.names),
         folding=folding(config), families=config.families, held=config.params, seed=config.seed,
     )  # fmt: skip
     for _ in range(MAX_WIDENED):

@@ -28,6 +28,7 @@ from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
 from shardwise.train.engineering import engineer_features
 from shardwise.train.findings import NO_TEST, reading_findings
+from shardwise.train.grids import asked_grids
 from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
 from shardwise.train.probing import probe
@@ -279,7 +280,7 @@ def _plan_recipe(
         dataset.schema, profile, target=target, exclude={target.column, *config.drop, *_services(run)},
         config=RecipeConfig(
             kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats,
-            aggregates=config.aggregates,
+            aggregates=config.aggregates, grids=asked_grids(config, dataset.schema.names),
             own_fold=not (config.time_column or config.group or config.fold_column or config.key),
         ),
         visible=visible, joins=joins_of(dataset),

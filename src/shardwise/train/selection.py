@@ -93,6 +93,7 @@ def reasons(
     evidence = measure(X, y, target, seed)
     names = [feature.name for feature in recipe.features]
     useless = _useless(evidence, mode, X, (y, target, seed))
+    useless &= np.array([not feature.place for feature in recipe.features], dtype=bool)  # a grid has no holes
     return {names[place]: evidence.says(place, names) for place in np.flatnonzero(useless).tolist()}
 
 

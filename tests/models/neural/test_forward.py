@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from shardwise.core.target import Task
 from shardwise.models.links import link
-from shardwise.models.neural.forward import exact, forward, predict_blocks
+from shardwise.models.neural.exact import exact
+from shardwise.models.neural.forward import forward, predict_blocks
 from shardwise.models.neural.shape import Shape, Weights, first_weights
 
 SHAPE = Shape(

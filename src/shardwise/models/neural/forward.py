@@ -6,47 +6,26 @@ processor. Here no order matters, because nothing is rounded: factors are whole 
 trained with, float32, is met within about 1e-5 of its scores.
 """
 
-from functools import partial
-
 import numpy as np
 
 from shardwise.core.target import Task
 from shardwise.models.links import link
+from shardwise.models.neural.exact import settled
 from shardwise.models.neural.shape import LIMIT, Shape, Weights
 
 BLOCK_ROWS = 256  # at once: they stay in the processor's cache
-_WEIGHT = 2.0**20
-_ACTIVATION = 2.0**18
-_FACTORS = ("pieces", "head", "w")  # first letters of what is a factor in a product of matrices
-
-
-def exact(weights: Weights) -> Weights:
-    """Float64 weights for `forward`, rounded where they are factors."""
-    doubles = {name: array.astype(np.float64) for name, array in weights.items()}
-    factors = {name: _rounded(array, _WEIGHT) for name, array in doubles.items() if name.startswith(_FACTORS)}
-    return {**doubles, **factors}
-
-
-def _rounded(values: np.ndarray, steps: float) -> np.ndarray:
-    """To the nearest multiple of 1 / steps, in place."""
-    values *= steps
-    np.rint(values, out=values)
-    values *= 1 / steps
-    return values
-
-
-_settled = partial(_rounded, steps=_ACTIVATION)
 
 
 def predict_blocks(task: Task, shape: Shape, weights: Weights, numbers: np.ndarray, slots: np.ndarray) -> np.ndarray:
     """Mean prediction of the members on the scale of the model, float64 `(rows, classes)` or `(rows,)`.
 
     `weights` come from `exact`; `numbers` float32 `(rows, numbers)`; `slots` int `(rows, codes)`, rows of the table of
-    categories.
+    categories. Where there is a trunk, the cells that it reads follow the numbers.
     """
     parts = []
-    for start in range(0, max(len(numbers), 1), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
+    block_rows = BLOCK_ROWS if shape.trunk is None else shape.trunk.block_rows
+    for start in range(0, max(len(numbers), 1), block_rows):
+        block = slice(start, start + block_rows)
         scores = forward(shape, weights, numbers[block], slots[block])
         flat = link(task, scores.reshape(-1, shape.scores))
         parts.append(flat.reshape(*scores.shape[:2], *flat.shape[1:]).mean(axis=1))
@@ -55,15 +34,19 @@ def predict_blocks(task: Task, shape: Shape, weights: Weights, numbers: np.ndarr
 
 def forward(shape: Shape, weights: Weights, numbers: np.ndarray, slots: np.ndarray) -> np.ndarray:
     """Raw scores float64 `(rows, members, scores)`."""
-    hidden = _embedded(weights, numbers, slots)[:, None, :]
+    hidden = _embedded(weights, numbers[:, : shape.numbers], slots)
+    if shape.trunk is not None:
+        cells = numbers[:, shape.numbers :].astype(np.float64)
+        hidden = np.concatenate([hidden, shape.trunk.forward(weights, cells)], axis=1)
+    hidden = hidden[:, None, :]
     for layer in range(shape.depth):
-        scaled = _settled(hidden * weights[f"r{layer}"])
+        scaled = settled(hidden * weights[f"r{layer}"])
         product = scaled.reshape(len(numbers) * shape.members, scaled.shape[2]) @ weights[f"w{layer}"]
         hidden = product.reshape(len(numbers), shape.members, shape.width)
         hidden *= weights[f"s{layer}"]
         hidden += weights[f"b{layer}"]
         np.maximum(hidden, 0, out=hidden)
-    scores = _settled(hidden).transpose(1, 0, 2) @ weights["head"] + weights["bias"][:, None, :]
+    scores = settled(hidden).transpose(1, 0, 2) @ weights["head"] + weights["bias"][:, None, :]
     return np.asarray(scores.transpose(1, 0, 2))
 
 
@@ -71,7 +54,7 @@ def _embedded(weights: Weights, numbers: np.ndarray, slots: np.ndarray) -> np.nd
     """Float64 `(rows, inputs)`."""
     column = numbers.T.astype(np.float64).clip(-LIMIT, LIMIT)[:, :, None]
     places = ((column - weights["knots"][:, None]) * weights["slopes"][:, None]).clip(0, 1)
-    values = _settled(places) @ weights["pieces"] + column * weights["linear"][:, None] + weights["shift"][:, None]
+    values = settled(places) @ weights["pieces"] + column * weights["linear"][:, None] + weights["shift"][:, None]
     width = values.shape[0] * values.shape[2]
     flat = values.transpose(1, 0, 2).reshape(len(numbers), width)
     codes = weights["categories"][slots]

@@ -17,14 +17,16 @@ from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.design import Design
 from shardwise.models.links import LINKS
-from shardwise.models.neural.forward import exact, predict_blocks
+from shardwise.models.neural.exact import exact
+from shardwise.models.neural.forward import predict_blocks
+from shardwise.models.neural.grids.trunks import Trunk
 from shardwise.models.neural.shape import Shape, Weights, find_knots, first_weights
 from shardwise.models.neural.tensors import dump_tensors, read_tensors
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 
-PREPARED_ROWS = 16_384  # rows prepared at once for predicting
+PREPARED_ROWS, PREPARED_BYTES = 16_384, 2**25  # rows prepared at once for predicting, at most
 WIDE_INPUT = 256  # columns of numeric embeddings, about, above which they are made narrower
 _WEIGHTS = "weights.safetensors"
 
@@ -78,16 +80,26 @@ class NeuralParams:
 class Neural:
     """Classification, regression, counts and quantiles by a network with several members that share weights."""
 
+    family: ClassVar[str] = "neural"
     traits: ClassVar[Traits] = Traits(tasks=frozenset(Task), parallel=True)
+    kind: ClassVar[type[NeuralParams]] = NeuralParams
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
-        self.params = parse_params(NeuralParams, "neural", params)
+        self.params = parse_params(self.kind, self.family, params)
         self.target = target
         self.features = tuple(features)
-        self._design = Design(self.features, self.params.embedding_limit)
+        self._design = self._make_design()
         self._scale = TargetScale()
         self._weights: Weights | None = None
         self._exact: Weights | None = None  # of the weights, made when somebody predicts
+
+    def _make_design(self) -> Design:
+        return Design(self.features, self.params.embedding_limit)
+
+    @property
+    def trunk(self) -> Trunk | None:
+        """What reads the cells of a grid."""
+        return None
 
     @property
     def shape(self) -> Shape:
@@ -98,7 +110,7 @@ class Neural:
             numbers=numbers, codes=self._design.codes, slots=slots, scores=LINKS[self.target.task].scores(self.target),
             members=params.members, width=params.width, depth=params.depth, knots=params.knots,
             embedding=params.usual_embedding(numbers),
-            code_embedding=params.code_embedding,
+            code_embedding=params.code_embedding, trunk=self.trunk,
         )  # fmt: skip
 
     def fit(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
@@ -132,8 +144,9 @@ class Neural:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)`, by NumPy on the processor."""
         check_matrix(X, self.features)
         if self._weights is None:
-            raise not_fitted("neural")
-        parts = [self._predict(X[i : i + PREPARED_ROWS]) for i in range(0, max(len(X), 1), PREPARED_ROWS)]
+            raise not_fitted(self.family)
+        rows = max(1, min(PREPARED_ROWS, PREPARED_BYTES // self._design.row_bytes))
+        parts = [self._predict(X[i : i + rows]) for i in range(0, max(len(X), 1), rows)]
         return self._scale.invert(np.concatenate(parts))
 
     def _predict(self, X: np.ndarray) -> np.ndarray:
@@ -151,15 +164,15 @@ class Neural:
     def save(self, folder: Path) -> None:
         """Weights as safetensors beside `model.json`."""
         if self._weights is None:
-            raise not_fitted("neural")
+            raise not_fitted(self.family)
         extra = {"scale": self._scale.to_json()}
-        Header("neural", self.target, self.features, params_to_json(self.params), extra).write(folder)
+        Header(self.family, self.target, self.features, params_to_json(self.params), extra).write(folder)
         (folder / _WEIGHTS).write_bytes(dump_tensors(self._weights))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises `PackageError` when the weights do not fit the features. PyTorch is not needed."""
-        header = Header.read(folder, "neural")
+        header = Header.read(folder, cls.family)
         model = cls(header.target, header.features, **header.params)
         model._scale = TargetScale.from_json(header.extra["scale"])
         model._weights, _ = read_tensors(folder / _WEIGHTS)

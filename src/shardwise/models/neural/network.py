@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional
 
+from shardwise.models.neural.grids.learned import outputs
 from shardwise.models.neural.shape import FIXED, LIMIT, Shape, Weights
 
 Tensors = dict[str, torch.Tensor]
@@ -24,10 +25,18 @@ def to_numpy(tensors: Tensors) -> Weights:
 
 
 def forward(
-    shape: Shape, tensors: Tensors, numbers: torch.Tensor, slots: torch.Tensor, dropout: float = 0.0
-) -> torch.Tensor:
-    """Raw scores float32 `(rows, members, scores)`; numbers float32 `(rows, numbers)`, slots int64 `(rows, codes)`."""
-    hidden = _embedded(tensors, numbers, slots).unsqueeze(1)
+    shape: Shape, tensors: Tensors, numbers: torch.Tensor, slots: torch.Tensor, *, dropout: float = 0.0,
+    learning: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    """Raw scores float32 `(rows, members, scores)`; numbers float32 `(rows, numbers)`, slots int64 `(rows, codes)`.
+
+    Where there is a trunk, the cells that it reads follow the numbers; while it is `learning`, it may vary them.
+    """
+    hidden = _embedded(tensors, numbers[:, : shape.numbers], slots)
+    if shape.trunk is not None:
+        found = outputs(shape.trunk, tensors, numbers[:, shape.numbers :], learning=learning)
+        hidden = torch.cat([hidden, found], dim=1)
+    hidden = hidden.unsqueeze(1)
     for layer in range(shape.depth):
         product = (hidden * tensors[f"r{layer}"]) @ tensors[f"w{layer}"]
         hidden = functional.relu(product * tensors[f"s{layer}"] + tensors[f"b{layer}"])

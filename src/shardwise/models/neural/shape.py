@@ -18,14 +18,14 @@ embedded piecewise linearly (Gorishniy et al. 2022, https://arxiv.org/abs/2203.0
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from shardwise.core.seeds import derive_seed
 from shardwise.data.rows import Rows
 from shardwise.models.design import Design
+from shardwise.models.neural.grids.trunks import Trunk
 
 LIMIT = 8.0  # standardised numbers beyond are taken as this: one wild value must not decide the answer
 FIXED = ("knots", "slopes")  # not learned
@@ -36,7 +36,10 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """All sizes; `slots` counts the rows of the table of categories, `codes` the features that look into it."""
+    """All sizes; `slots` counts the rows of the table of categories, `codes` the features that look into it.
+
+    A `trunk` reads the cells of a grid; what it gives follows the embedded numbers and codes.
+    """
 
     numbers: int
     codes: int
@@ -48,14 +51,13 @@ class Shape:
     knots: int
     embedding: int
     code_embedding: int
+    trunk: Trunk | None = None
 
     @property
     def inputs(self) -> int:
         """Columns of the embedded row."""
-        return self.numbers * self.embedding + self.codes * self.code_embedding
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        read = 0 if self.trunk is None else self.trunk.outputs
+        return self.numbers * self.embedding + self.codes * self.code_embedding + read
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each tensor."""
@@ -72,6 +74,7 @@ class Shape:
             shapes[f"r{layer}"] = (self.members, inner)
             shapes[f"w{layer}"] = (inner, self.width)
             shapes[f"s{layer}"] = shapes[f"b{layer}"] = (self.members, self.width)
+        shapes |= {} if self.trunk is None else self.trunk.tensors()
         return {**shapes, "head": (self.members, self.width, self.scores), "bias": (self.members, self.scores)}
 
 
@@ -92,6 +95,9 @@ def first_weights(shape: Shape, knots: np.ndarray, start: np.ndarray, seed: int)
     weights["r0"] = _by_feature(shape, rng)
     weights["head"] = _uniform(rng, weights["head"].shape, 1 / math.sqrt(shape.width)) * np.float32(0.1)
     weights["bias"][:] = start
+    if shape.trunk is not None:
+        shape.trunk.begin(weights, rng)
+        weights["r0"][:, -shape.trunk.outputs :] = rng.choice([-1.0, 1.0], (shape.members, shape.trunk.outputs))
     return weights
 
 
@@ -99,7 +105,8 @@ def _by_feature(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     """What sets the members apart: each sees each feature with a strength of its own."""
     strength = rng.normal(0.0, 1.0, (shape.members, shape.numbers + shape.codes))
     repeats = [shape.embedding] * shape.numbers + [shape.code_embedding] * shape.codes
-    return np.repeat(strength, repeats, axis=1).astype(np.float32)
+    ones = np.ones((shape.members, shape.inputs - sum(repeats)))
+    return np.concatenate([np.repeat(strength, repeats, axis=1), ones], axis=1).astype(np.float32)
 
 
 def _uniform(rng: np.random.Generator, size: tuple[int, ...], bound: float) -> np.ndarray:
@@ -119,9 +126,7 @@ def find_knots(train: Rows, design: Design, pieces: int) -> np.ndarray:
     A number with fewer values has fewer pieces; the others have the width 0.
     """
     stride = -(-train.n_rows // _SAMPLE_ROWS)
-    zeros = [np.zeros(len(chunk.y[::stride])) for chunk in train.chunks()]
-    chunks = [type(chunk)(chunk.X[::stride], y) for chunk, y in zip(train.chunks(), zeros, strict=True)]
-    numbers = np.concatenate([design.prepare(c, c.y, 1.0).numbers for c in chunks]).clip(-LIMIT, LIMIT)
+    numbers = np.concatenate([design.plain(chunk.X[::stride]) for chunk in train.chunks()]).clip(-LIMIT, LIMIT)
     ends = np.zeros((design.numbers, pieces + 1))
     for place, column in enumerate(numbers.T):
         unique = np.unique(column)

@@ -205,13 +205,13 @@ class Training:
 
     def _sum(self, batch: Batch) -> torch.Tensor:
         """The summed weighted loss of rows."""
-        losses = self._loss(self.scores(batch, self._settings.dropout), batch.y)
+        losses = self._loss(self.scores(batch, self._settings.dropout, learning=True), batch.y)
         return (losses if batch.weight is None else losses * batch.weight).sum()
 
-    def scores(self, batch: Batch, dropout: float = 0.0) -> torch.Tensor:
+    def scores(self, batch: Batch, dropout: float = 0.0, *, learning: bool = False) -> torch.Tensor:
         """Raw scores float32 `(rows, members, scores)`."""
         with autocast(self._device, wanted=self._settings.mixed):
-            return forward(self._shape, self._tensors, batch.numbers, batch.slots, dropout)
+            return forward(self._shape, self._tensors, batch.numbers, batch.slots, dropout=dropout, learning=learning)
 
     def predict(self, chunk: Chunk) -> np.ndarray:
         """Predictions by the weights as they are, as `Model.predict` gives them."""
