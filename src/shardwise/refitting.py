@@ -50,7 +50,7 @@ def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensembl
     if not trials or not can_refit(run, prepared):
         return ensemble
     with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
-        if left_s < refit_s(trials, fitting.slots):
+        if left_s < refit_s(trials, fitting.slots) / WAIT:  # what takes longer is cut, and nothing is lost but time
             return ensemble
         deadline = time.monotonic() + left_s / -(-len(trials) // fitting.slots)
         units = [_unit(prepared, trial, deadline) for trial in trials]

@@ -202,8 +202,8 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = 
     trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    after_s = _refits_s(run, search, trained) if refits else 0.0
-    return _report_s(search) + CHOICE_S * crowd() + search.seal_s + after_s + min(most_s, test_s)
+    after_s = CHOICE_S * crowd() + _refits_s(run, search, trained) if refits else 0.0
+    return _report_s(search) + search.seal_s + after_s + min(most_s, test_s)
 
 
 def _refits_s(run: Run, search: Search, trained: Sequence[TrialResult]) -> float:
