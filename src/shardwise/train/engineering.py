@@ -11,7 +11,7 @@ folds with the variance of Nadeau and Bengio 2003, "Inference for the generaliza
 | d        | fall of the loss on each fold, as a share of it                             |
 | t        | mean(d) / sqrt(var(d) (1 / folds + rows of a fold / rows that were trained)) |
 
-The work is bounded whatever the data: two dozen quick models on at most `MOST_CELLS` cells, some five CPU seconds.
+The work is bounded whatever the data: two dozen quick models on at most `MOST_CELLS` cells, three to eight CPU seconds.
 """
 
 from collections import defaultdict
