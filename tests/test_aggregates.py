@@ -145,7 +145,7 @@ def test_the_line_the_mapping_and_the_file_mean_the_same(tmp_path: Path) -> None
 
 def test_the_command_line_takes_it_several_times() -> None:
     given: dict[str, Any] = dict.fromkeys(
-        ("kinds", "types", "storage", "key", "drop", "families", "class_weight", "params"), ()
+        ("kinds", "types", "storage", "monotone", "key", "drop", "families", "class_weight", "params"), ()
     )
     config = make_config(None, {**given, "data": ("d",), "target": "t", "aggregates": ("count by a", "count by b")})
     assert [spec.key for spec in config.aggregates] == [("a",), ("b",)]

@@ -195,7 +195,8 @@ def test_many_processes_lose_and_double_nothing(where, packages, tmp_path, reque
     place = "s3://models/many" if storage else tmp_path / "registry"
     registry = Registry(place, storage=storage, cache=tmp_path / "cache")
     registry.register("m", packages(0))
-    shares = [[packages(number) for number in range(first, 21, 4)] for first in (1, 2, 3, 4)]
+    last = 12 if storage else 20  # an object store on this machine is slow
+    shares = [[packages(number) for number in range(first, last + 1, 4)] for first in (1, 2, 3, 4)]
     writers = [start("all", registry, share, tmp_path, storage) for share in shares]
     while any(writer.poll() is None for writer in writers):  # a reader sees complete versions at every instant
         state = registry.state("m")
@@ -204,12 +205,12 @@ def test_many_processes_lose_and_double_nothing(where, packages, tmp_path, reque
     outputs = [writer.communicate()[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0, 0, 0]
     numbers = sorted(number for output in outputs for number in json.loads(output))
-    assert numbers == list(range(2, 22))
+    assert numbers == list(range(2, last + 2))
     versions = registry.versions("m")
-    assert {version.lineage["data"] for version in versions} == {f"data-{number}" for number in range(21)}
-    assert len(registry.shelf.names("m/packages")) == 21
-    assert registry.aliases("m")["champion"] == 21
-    assert registry.aliases("m")["previous"] == 20
+    assert {version.lineage["data"] for version in versions} == {f"data-{number}" for number in range(last + 1)}
+    assert len(registry.shelf.names("m/packages")) == last + 1
+    assert registry.aliases("m")["champion"] == last + 1
+    assert registry.aliases("m")["previous"] == last
     assert registry.guarantee == "atomic"
 
 
