@@ -95,7 +95,8 @@ def test_a_throughput_is_kept_by_arithmetic(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["bought", "spent"])
 def test_members_are_trained_anew_on_all_rows(data: Path, tmp_path: Path, target: str) -> None:
     asked: dict[str, Any] = {"target": target, "drop": tuple({*DROP} - {target})}
-    result = run(data, tmp_path, run="one", **asked)
+    result = run(data, tmp_path, run="one", report=True, **asked)
+    assert '<td class="n">all</td>' in Path(result.report).read_text()
     taken = next(way for way in result.ensemble["judged"] if way["kind"] == result.ensemble["kind"])
     manifest = shardwise.load(result.package).package.manifest
     families = [member.family for member in manifest.members]

@@ -34,7 +34,8 @@ def member_scores(
     least_left_s: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """`{"trial", "fold", "weight", "train", "valid", "test"}` of each member: the metric on some rows that it learned,
-    on those that stopped it, and on some of the opened test (None where there are none); before calibration.
+    on those that stopped it, and on some of the opened test (None where there are none); before calibration. The fold
+    of one that learned all rows is `"all"`.
 
     Members for which there is no time, `least_left_s` seconds before the end, are left out.
     """
@@ -49,7 +50,8 @@ def member_scores(
         ]
         loss = result.loss if np.isfinite(result.loss) else trial.loss  # learned all rows: its folds'
         valid = -loss if metric.greater_is_better else loss
-        found.append({"trial": trial.number, "fold": result.fold, "weight": weight, "train": scores[0], "valid": valid,
+        fold = result.fold if result.fold < len(prepared.splitter.folds()) else "all"
+        found.append({"trial": trial.number, "fold": fold, "weight": weight, "train": scores[0], "valid": valid,
                       "test": scores[1]})  # fmt: skip
     return found
 
