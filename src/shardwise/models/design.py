@@ -137,6 +137,12 @@ class Design:
         return spread
 
 
+def shares(features: Sequence[Feature], spread: np.ndarray) -> dict[str, float]:
+    """Share of each feature in the `spread` `(features,)` of the scores; empty where nothing moves them."""
+    total = spread.sum()
+    return {f.name: float(s) for f, s in zip(features, spread / total, strict=True)} if total > 0 else {}
+
+
 class RowScores:
     """`Design.scores` of one row: all numbers at once, summed in the same order, so that the bits are the same."""
 

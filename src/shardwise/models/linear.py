@@ -19,14 +19,13 @@ from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
-from shardwise.models.design import Design, RowScores
+from shardwise.models.design import Design, RowScores, shares
 from shardwise.models.links import LINKS, link
 from shardwise.models.params import check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
-from shardwise.models.sgd import Descent
+from shardwise.models.sgd import Descent, scores_of
 
-PREDICT_ROWS = 16_384  # rows summed at once: they stay in the processor's cache
 _WEIGHTS = "weights.bin"
 
 
@@ -102,17 +101,13 @@ class Linear:
             if self._row is None:
                 self._row = self._design.for_rows(self._weights)
             return self._answer(self._row(X))
-        starts = range(0, max(len(X), 1), PREDICT_ROWS)
-        scores = [self._design.scores(X[start : start + PREDICT_ROWS], self._weights) for start in starts]
-        return self._answer(np.concatenate(scores))
+        return self._answer(scores_of(self._design, X, self._weights))
 
     def importance(self) -> Mapping[str, float]:
         """Share of each feature in the spread of the scores over the last training round."""
         if self._weights is None:
             return {}
-        spread = self._design.spread(self._weights)
-        total = spread.sum()
-        return {f.name: float(s) for f, s in zip(self.features, spread / total, strict=True)} if total > 0 else {}
+        return shares(self.features, self._design.spread(self._weights))
 
     def save(self, folder: Path) -> None:
         """Weights as `core.state` beside `model.json`."""

@@ -27,6 +27,7 @@ from shardwise.models.slices import Slices
 ROUND_ROWS = 2**20  # rows between two looks at the validation rows, at most
 SCORED_ROWS = 2**18  # validation rows that are looked at, at most
 STREAM_ROWS = 16_384  # rows prepared at once when the data do not fit in memory
+PREDICT_ROWS = 16_384  # rows summed at once: they stay in the processor's cache
 MEMORY_SHARE = 4  # prepared rows are kept when they take at most a fourth of the memory ...
 MEMORY_BYTES = 2**31  # ... and at most this
 KEEP_S = 20.0  # between two checkpoints
@@ -62,6 +63,12 @@ class Columns(Protocol):
     def row_bytes(self) -> int: ...
     def prepare(self, chunk: Chunk, y: np.ndarray, mean_weight: float) -> Block: ...
     def scores(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray: ...
+
+
+def scores_of(columns: Columns, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Scores of any number of rows, float64 `(rows, scores)`, one block of rows after the other."""
+    starts = range(0, max(len(X), 1), PREDICT_ROWS)
+    return np.concatenate([columns.scores(X[start : start + PREDICT_ROWS], weights) for start in starts])
 
 
 class Loss(Protocol):

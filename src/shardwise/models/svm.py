@@ -19,15 +19,14 @@ from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
-from shardwise.models.design import Design
+from shardwise.models.design import Design, shares
 from shardwise.models.hinge import CLASS_LOSSES, NUMBER_LOSSES, Hinge, Insensitive, Sigmoid
 from shardwise.models.kernel import Directions, KernelDesign, categories
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
-from shardwise.models.sgd import Descent, Loss
+from shardwise.models.sgd import Descent, Loss, scores_of
 
-PREDICT_ROWS = 16_384  # rows summed at once: they stay in the processor's cache
 CURVE_ROWS = 2**16  # from which the curve of the probabilities is learned, at most
 _WEIGHTS = "weights.bin"
 
@@ -153,17 +152,13 @@ class SVM:
         if len(X) == 1:
             self._row = self._row or self._design.for_rows(self._weights)
             return self._answer(self._row(X))
-        starts = range(0, max(len(X), 1), PREDICT_ROWS)
-        design = self._design
-        return self._answer(np.concatenate([design.scores(X[i : i + PREDICT_ROWS], self._weights) for i in starts]))
+        return self._answer(scores_of(self._design, X, self._weights))
 
     def importance(self) -> Mapping[str, float]:
         """Share of each feature in the spread of the scores; with a kernel in how fast they change along it, about."""
         if self._weights is None:
             return {}
-        spread = self._design.spread(self._weights)
-        total = spread.sum()
-        return {f.name: float(s) for f, s in zip(self.features, spread / total, strict=True)} if total > 0 else {}
+        return shares(self.features, self._design.spread(self._weights))
 
     def save(self, folder: Path) -> None:
         """Weights and directions as `core.state` beside `model.json`."""
