@@ -37,7 +37,7 @@ def test_families_restrict_and_an_unknown_one_is_an_error() -> None:
     assert [c.family for c in portfolio(REGRESSION, FEATURES, 100, ["linear"])] == ["baseline", "linear"]
     with pytest.raises(ConfigError) as caught:
         portfolio(REGRESSION, FEATURES, 100, ["tree"])
-    assert "linear, neural, rnn, svm, trees" in caught.value.hint
+    assert caught.value.hint == "Did you mean 'trees'?"
 
 
 @pytest.mark.parametrize("family", ["forest", "adaboost", "svm"])
