@@ -62,7 +62,7 @@ class CatBoostParams:
     random_strength: float = 1.0
     subsample: float = 1.0
     feature_fraction: float = 1.0
-    one_hot_max_size: int = 2
+    one_hot_max_size: int = 10
     max_bin: int = 254
     use_encoded: bool = False
     early_stopping_rounds: int = 20
