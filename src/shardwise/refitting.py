@@ -23,7 +23,7 @@ from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit
 
 REFITTED = ("trees", "catboost")  # families whose fit is as long as `n_estimators` says
-WAIT = 1.3  # seconds of a fit on all rows, in those of a fold's
+WAIT = 1.0  # seconds of a fit on all rows, in those of a fold's: more rows, and no rounds until it is stopped early
 
 
 def can_refit(run: Run, prepared: Prepared) -> bool:
@@ -37,7 +37,7 @@ def can_refit(run: Run, prepared: Prepared) -> bool:
 
 
 def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
-    """Seconds that it takes to train these candidates anew."""
+    """Seconds that it takes to train these candidates anew, about."""
     each = [WAIT * statistics.fmean(fold.seconds for fold in trial.folds) for trial in trials if trial.folds]
     return max(sum(each) / slots, max(each, default=0.0))
 
@@ -51,7 +51,7 @@ def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensembl
     if not trials or not can_refit(run, prepared):
         return ensemble
     with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
-        if left_s < refit_s(trials, fitting.slots) / WAIT:  # what takes longer is cut, and nothing is lost but time
+        if left_s < refit_s(trials, fitting.slots):  # what takes longer is cut, and nothing is lost but time
             return ensemble
         deadline = time.monotonic() + left_s / -(-len(trials) // fitting.slots)
         units = [_unit(prepared, trial, deadline) for trial in trials]
