@@ -22,6 +22,7 @@ from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit
 
+REFITTED = ("trees", "catboost")  # families whose fit is as long as `n_estimators` says
 WAIT = 1.0  # seconds of a fit on all rows, in those of a fold's: more rows, and no rounds until it is stopped early
 
 
@@ -42,11 +43,11 @@ def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
 
 
 def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensemble, left_s: float) -> Ensemble:
-    """The ensemble with one model on all rows for each member of trees; as it is where that takes too long.
+    """The ensemble with one model on all rows for each member of `REFITTED`; as it is where that takes too long.
 
     Other families keep their models of the folds.
     """
-    trials = [trial for trial in _trials(ensemble) if trial.candidate.family == "trees" and trial.complete]
+    trials = [trial for trial in _trials(ensemble) if trial.candidate.family in REFITTED and trial.complete]
     if not trials or not can_refit(run, prepared):
         return ensemble
     with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
@@ -87,7 +88,9 @@ def _rounds(trial: TrialResult) -> int:
 
 
 def _unit(prepared: Prepared, trial: TrialResult, deadline: float) -> FitUnit:
-    candidate = Candidate(family="trees", params={**trial.candidate.params, "n_estimators": _rounds(trial)})
+    candidate = Candidate(
+        family=trial.candidate.family, params={**trial.candidate.params, "n_estimators": _rounds(trial)}
+    )
     evaluations = prepared.splitter.folds()
     folds = tuple(sorted({fold for evaluation in evaluations for fold in evaluation.valid}))
     key = unit_key(FORMAT, "refit", prepared.rows.name, candidate.to_json(), trial.number, *folds)
