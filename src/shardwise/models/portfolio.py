@@ -5,7 +5,7 @@ params are published defaults (AutoGluon's and FLAML's portfolios, LightGBM's tu
 that err differently make the better ensemble.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,13 +48,13 @@ def portfolio(
 
     The families of `ASKED` come only when they are asked for (docs/decisions/0012-neural.md and
     0024-forests-adaboost-svm.md). Raises `ConfigError` for families that are not known, whose extra is not installed,
-    or that do not learn such targets. Families of `JOINING` come after the first models where they are named, or, where
-    none is, where they are in `extras` and rows are few (docs/decisions/0028-watching-training.md).
+    or that do not learn such targets. Families of `JOINING` come after trees and linear models where they are named,
+    or, where none is, where they are in `extras` and rows are few (docs/decisions/0028-watching-training.md).
 
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
     """
-    check_held(held or {})
+    check_families([*families, *(held or {})])
     kinds = {feature.kind for feature in features}
     logs = positive and target.task is Task.REGRESSION
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
@@ -67,13 +67,11 @@ def portfolio(
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
     joining = [family for family in JOINING if family in families or _joins(family, families, extras, n_rows)]
-    ordered[2:2] = [Candidate(family=family) for family in joining]
+    ordered += [Candidate(family=family) for family in joining]
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
-    if families and not wanted and "baseline" not in families:
-        raise ConfigError(f"no model family of {', '.join(families)}", hint=f"Allowed: {', '.join(sorted(FAMILIES))}.")
     return [Candidate(family="baseline"), *wanted]
 
 
@@ -106,9 +104,9 @@ def with_held(candidate: Candidate, held: Mapping[str, Mapping[str, Any]]) -> Ca
     return replace(candidate, params={**candidate.params, **held.get(candidate.family, {})})
 
 
-def check_held(held: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `ConfigError` for a family that is not known; its params are checked when a model is built."""
-    for family in held:
+def check_families(families: Iterable[str]) -> None:
+    """Raise `ConfigError` for a family that is not known."""
+    for family in families:
         if family not in FAMILIES:
             raise ConfigError(f"there is no model family {family!r}", hint=nearest(family, FAMILIES))
 
