@@ -15,7 +15,8 @@ from shardwise.stats.anomalies import Anomaly, memory_creep, plateau, slow_down,
 
 LONG_STEP_S = 2.0
 LEAST_WORK_S = 1.0  # of work before it tells how much there is to wait
-MEMORY_S = 1.0  # between two looks at the memory
+MEMORY_S = 5.0  # between two looks at the memory: one takes some milliseconds
+LOOKS = 20  # at the workers that are kept
 REPLAY_S = 1e-3  # first steps that took less are taken over from a checkpoint
 
 
@@ -113,7 +114,7 @@ class Workers:
     def __call__(self, workers: Sequence[WorkerView], step: int) -> None:
         if self.looks and sum(w.rows for w in workers) < sum(w.rows for w in self.looks[-1]):
             self.looks.clear()  # they began again
-        self.looks.append(workers)
+        self.looks = [*self.looks[-LOOKS:], workers]
         anomaly = straggler(self.looks, step)
         if anomaly is not None and anomaly.evidence["worker"] not in self.named:
             self.named.add(anomaly.evidence["worker"])
