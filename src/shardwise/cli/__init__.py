@@ -20,6 +20,7 @@ VERBS = {
     "plan": "Does it fit, how long, how much disk: before anything is trained.",
     "train": "Train, evaluate honestly, and seal a package.",
     "tune": "Search for better candidates: samplers, early stopping of trials, a history that goes on.",
+    "retrain": "Train again as a run did, on old and new data; what has not changed is not read again.",
     "evaluate": "Score a package on new labelled data, with intervals and slices.",
     "predict": "Predict files of any size, in input order.",
     "serve": "HTTP: rows, Arrow, the Open Inference Protocol; new versions are followed.",

@@ -2,18 +2,16 @@
 
 import sys
 import time
-from contextlib import closing, nullcontext
 from typing import Any
 
 import click
 
 from shardwise.cli import chatter_to_stderr, light, print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, registry_option, words
-from shardwise.compute.engines import make_executor
 from shardwise.core.events import Advanced, Event, Events, Said, StageStarted
 from shardwise.data.dataset import open_dataset
 from shardwise.registry.references import open_package
-from shardwise.serve.batch import predict_files
+from shardwise.serve.batch import predict_files, workers_for
 from shardwise.serve.forms import DTYPES, AnswerForm
 from shardwise.serve.predictor import Predictor
 
@@ -53,11 +51,7 @@ def command(
     form = AnswerForm(**{name: given.pop(name) for name in ("top_k", "min_probability", "dtype", "confidence_level")})
     dataset = open_dataset(data, options=read_options(given))
     predictor = Predictor(open_package(package, registry))
-    spread = workers is not None or engine != "local"
-    with (
-        chatter_to_stderr(),
-        closing(make_executor(engine, workers, address=address)) if spread else nullcontext() as executor,
-    ):
+    with chatter_to_stderr(), workers_for(engine, workers, address) as executor:
         rows = predict_files(
             predictor, dataset, out, keep=words(keep), form=form, executor=executor, events=Events([_Progress()])
         )

@@ -1,10 +1,12 @@
 """Predictions for files of any size, in input order, in constant memory: to one file, or to a file a partition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 from shardwise.compute.base import Executor
+from shardwise.compute.engines import make_executor
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.data.dataset import Dataset
@@ -48,6 +50,16 @@ def predict_files(
             known = remembered(as_trained(dataset, predictor), parts)
             return until_types_hold(known, partial(_to_folder, job, parts, executor, events))
         return until_types_hold(as_trained(dataset, predictor), partial(_to_file, job, str(out), events))
+
+
+@contextmanager
+def workers_for(engine: str, workers: int | None, address: str | None = None) -> Iterator[Executor | None]:
+    """The executor that is asked for; None where nothing but this process is. Raises as `make_executor` does."""
+    if workers is None and engine == "local" and address is None:
+        yield None
+        return
+    with closing(make_executor(engine, workers, address=address)) as executor:
+        yield executor
 
 
 def _to_folder(job: Answering, parts: Parts, executor: Executor | None, events: Events, dataset: Dataset) -> int:

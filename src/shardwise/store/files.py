@@ -27,7 +27,7 @@ _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-CANNOT_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+CANNOT_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 _CANNOT_SYNC = {errno.EINVAL, errno.EOPNOTSUPP}  # some network file systems have no fsync of folders
 
 
