@@ -1,9 +1,9 @@
 """Retraining: loss on untouched rows and seconds of `shardwise retrain`, against a training of all rows anew.
 
 A fifth of a public data set is held out. Of the other rows five sixths are old: a run learns from them. The last sixth
-is new, drawn at random (`alike`), or the rows with the greatest values of the first number (`shifted`). Then all of them
-are learned from: by `retrain` as it decides, by `retrain` when it may not look for changes (`keep`), and by a new run.
-The loss of `retrain` is held to that of the new run: at most 1.01 times in the median of all cases.
+is new, drawn at random (`alike`), or the rows with the greatest values of the first number (`shifted`). Then all of
+them are learned from: by `retrain` as it decides, by `retrain` when it may not look for changes (`keep`), and by a new
+run. The loss of `retrain` is held to that of the new run: at most 1.01 times in the median of all cases.
 """
 
 import argparse

@@ -70,15 +70,19 @@ def predict(predictor, data, out, **how):
     return rows, said
 
 
+def rows_in(data):
+    return [row for path in sorted(data.iterdir()) for row in pq.read_table(path)["row"].to_pylist()]
+
+
 def rows_of(out):
     return [row for part in sorted(out.glob("part-*")) for row in pq.read_table(part)["row"].to_pylist()]
 
 
-def test_workers_write_the_bytes_of_one_process(predictor, data, table, workers, out, tmp_path):
+def test_workers_write_the_bytes_of_one_process(predictor, data, workers, out, tmp_path):
     assert predict(predictor, data, out)[0] == ROWS
     assert predict(predictor, data, tmp_path / "there", executor=workers)[0] == ROWS
     assert contents(out) == contents(tmp_path / "there")
-    assert rows_of(out) == table["row"].to_pylist()
+    assert rows_of(out) == rows_in(data)
     assert [path.name for path in out.parent.iterdir()] == ["scores"]
 
 
@@ -112,7 +116,7 @@ def kill_after_a_part(package, data, out):
     return now
 
 
-def test_after_a_kill_the_same_command_goes_on_and_writes_nothing_twice(predictor, packages, data, table, workers, out):
+def test_after_a_kill_the_same_command_goes_on_and_writes_nothing_twice(predictor, packages, data, workers, out):
     done = kill_after_a_part(packages[Task.BINARY], data, out)
     assert 0 < len(done) < 6
     assert not out.exists()
@@ -120,7 +124,7 @@ def test_after_a_kill_the_same_command_goes_on_and_writes_nothing_twice(predicto
     assert rows == ROWS
     assert said == [f"{len(done)} of 6 partitions are predicted already."]
     assert {name: stamp for name, stamp in written(out).items() if name in done} == done
-    assert rows_of(out) == table["row"].to_pylist()
+    assert rows_of(out) == rows_in(data)
     assert [path.name for path in out.parent.iterdir()] == ["scores"]
     again = written(out)
     assert predict(predictor, data, out) == (ROWS, [f"{out} holds these predictions already."])
@@ -143,8 +147,7 @@ def test_only_new_and_changed_partitions_are_predicted_and_changes_are_named(pre
     assert {key: stamp for key, stamp in now.items() if key in before} == {
         key: stamp for key, stamp in before.items() if key in now
     }
-    expected = [row for path in sorted(data.iterdir()) for row in pq.read_table(path)["row"].to_pylist()]
-    assert rows_of(out) == expected
+    assert rows_of(out) == rows_in(data)
 
 
 class Stop(Exception):
