@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from shardwise.cli import chatter_to_stderr, light, print_json
+from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, registry_option, words
 from shardwise.core.events import Advanced, Event, Events, Said, StageStarted
 from shardwise.data.dataset import open_dataset
@@ -14,8 +14,6 @@ from shardwise.registry.references import open_package
 from shardwise.serve.batch import predict_files, workers_for
 from shardwise.serve.forms import DTYPES, AnswerForm
 from shardwise.serve.predictor import Predictor
-
-__all__ = ["command", "light"]  # `light` is imported for its effect, before what imports LightGBM
 
 _TOLD_S = 10.0  # between two lines of progress
 

@@ -7,7 +7,7 @@ cells, the search for splits over `L f` histograms, and a look at all rows for g
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,6 +207,11 @@ def side_by_side(cells: int, rows: int) -> bool:
 def fit_threads(cells: int, most: int) -> int:
     """Threads for one fit: where a thread has little to do, waking it takes longer. Results do not depend on it."""
     return max(1, min(most, cells // CELLS_PER_THREAD))
+
+
+def refits(sizes: Sizes, ceiling_bytes: int | None, families: Iterable[str]) -> bool:
+    """Whether members of trees are trained anew on all rows after the search, as in `shardwise.refitting`."""
+    return sizes.folds > 1 and sizes.encodings == 1 and ceiling_bytes is None and "trees" in families
 
 
 def makespan(lengths: Sequence[float], slots: int) -> float:
