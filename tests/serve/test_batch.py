@@ -161,6 +161,11 @@ def test_an_unknown_suffix_lists_the_known_ones(name, predictor, dataset, out):
         predict_files(predictor, dataset, out / name)
 
 
+def test_a_url_is_no_place_for_predictions(predictor, dataset):
+    with pytest.raises(ConfigError, match=r"URL 's3://bucket/scores/'.*copy it"):
+        predict_files(predictor, dataset, "s3://bucket/scores/")
+
+
 def test_a_folder_that_holds_something_else_is_refused(predictor, dataset, out):
     (out / "mine.txt").write_text("keep")
     with pytest.raises(ConfigError, match="something else than predictions"):

@@ -10,6 +10,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from shardwise.core.errors import ConfigError
+from shardwise.data.places import is_url
 from shardwise.serve.forms import AnswerForm
 from shardwise.serve.json_lines import to_json_lines
 from shardwise.store.files import remove_leftovers, staged_file
@@ -119,6 +120,9 @@ def output_suffix(out: str | Path) -> str | None:
     ('.csv.gz', None, None)
     """
     path = Path(out)
+    if is_url(str(out)):
+        hint = "Write into a folder of this machine, or of storage that is mounted, and copy it."
+        raise ConfigError(f"predictions cannot be written to the URL {str(out)!r}", hint=hint)
     if str(out).endswith("/") or path.is_dir():
         return None
     known = [suffix for suffix in SINKS if path.name.lower().endswith(suffix)]
