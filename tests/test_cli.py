@@ -57,7 +57,7 @@ def test_train_then_evaluate_then_predict(place: Path, capsys: pytest.CaptureFix
     assert run([*words, "--dtype", "float32", "--workers", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"rows": len(likely), "out": "likely"}
     assert pq.read_table("likely")["id"].to_pylist() == likely
-    assert run(words + ["--top-k", "1"]) == 2
+    assert run([*words, "--top-k", "1"]) == 2
     assert "Leave out --top-k" in capsys.readouterr().err
 
 
