@@ -52,6 +52,14 @@ def test_train_then_evaluate_then_predict(place: Path, capsys: pytest.CaptureFix
     direct = shardwise.load("model").predict(people(300, seed=1).combine_chunks().to_batches()[0])
     np.testing.assert_array_equal(table["probability_yes"].to_numpy(), direct[:, 1])
 
+    words = ["predict", "model", "new.parquet", "--out", "likely", "--keep", "id", "--min-probability", "0.6"]
+    likely = [row for row, probability in enumerate(direct[:, 1]) if probability >= 0.6]
+    assert run([*words, "--dtype", "float32", "--workers", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": len(likely), "out": "likely"}
+    assert pq.read_table("likely")["id"].to_pylist() == likely
+    assert run([*words, "--top-k", "1"]) == 2
+    assert "Leave out --top-k" in capsys.readouterr().err
+
 
 def test_people_get_lines_and_next_steps(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--trials", "2") == 0

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from shardwise.api import load as load
     from shardwise.api import partition as partition
     from shardwise.api import plan as plan
+    from shardwise.api import predict as predict
     from shardwise.api import profile as profile
+    from shardwise.api import retrain as retrain
     from shardwise.api import train as train
     from shardwise.api import tune as tune
     from shardwise.core.errors import ShardwiseError as ShardwiseError
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "train": "shardwise.api",
     "tune": "shardwise.api",
+    "retrain": "shardwise.api",
     "load": "shardwise.api",
+    "predict": "shardwise.api",
     "partition": "shardwise.api",
     "health": "shardwise.api",
     "advise_partitions": "shardwise.api",
@@ -52,7 +56,7 @@ _HOMES = {
 }
 __all__ = [
     "Registry", "ShardwiseClassifier", "ShardwiseError", "ShardwiseRegressor", "__version__", "advise_partitions",
-    "health", "load", "partition", "plan", "profile", "train", "tune",
+    "health", "load", "partition", "plan", "predict", "profile", "retrain", "train", "tune",
 ]  # fmt: skip
 
 

@@ -29,6 +29,9 @@ from shardwise.plan.advice import Advice, Workload, advise
 from shardwise.plan.answer import Plan
 from shardwise.plan.past import accuracy, read_runs
 from shardwise.registry.references import open_package
+from shardwise.retraining import retrain_config
+from shardwise.serve.batch import predict_files, workers_for
+from shardwise.serve.forms import AnswerForm
 from shardwise.serve.predictor import Predictor
 from shardwise.train.forecast import plan_run
 from shardwise.tuning import tuned
@@ -62,6 +65,20 @@ def tune(data: Any, target: str, *, listen: Listener | None = None, **options: A
     return train(data, target, listen=listen, **tuned(options))
 
 
+def retrain(
+    source: str | Path, data: Any = None, *, listen: Listener | None = None, registry: str | None = None, **options: Any
+) -> TrainResult:  # fmt: skip
+    """Train again as the run `source` did (its name or folder, its package, or `NAME@3`), on old and new data together.
+
+    `data` are paths or globs, old and new; None: the run's own sources, which may hold more by now. `options` bound and
+    place the run (`time=`, `trials=`, `out=`, `workers=` ...); `refit=True` plans the features anew in any case. What
+    was counted of unchanged partitions is taken over; a finding `retrained` tells what is new. Raises `ShardwiseError`.
+    """
+    given = [data] if isinstance(data, str | Path) else data or ()
+    config = retrain_config(str(source), [str(each) for each in given], options, registry=registry)
+    return run_workflow(config, Events([listen] if listen else []))
+
+
 def plan(data: Any, target: str, **options: Any) -> Plan:
     """Whether training on `data` fits, how long it takes, and how much memory and disk; nothing is trained.
 
@@ -91,6 +108,23 @@ def load(package: str | Path, *, registry: str | Path | None = None) -> Predicto
     `package` is a folder, or `NAME@3` or `NAME@champion` in a registry: see `registry.references`.
     """
     return Predictor(open_package(package, registry))
+
+
+def predict(
+    package: str | Path, data: Any, out: str | Path, *, keep: Sequence[str] = (), workers: int | None = None,
+    engine: str = "local", address: str | None = None, registry: str | Path | None = None,
+    options: ReadOptions | None = None, listen: Listener | None = None, **form: Any,
+) -> int:  # fmt: skip
+    """Predict `data` of any size into the file or folder `out`, in input order; the number of rows that are written.
+
+    A folder gets a Parquet file for each partition, by `workers` of an `engine` if these are given; the same call goes
+    on after a kill. `form`: `top_k=`, `min_probability=`, `dtype=`, `confidence_level=` (`serve.forms`).
+    """
+    with workers_for(engine, workers, address) as executor:
+        return predict_files(
+            load(package, registry=registry), open_dataset(_paths(data, "runs"), options=options), out, keep=keep,
+            form=AnswerForm(**form), executor=executor, events=Events([listen] if listen else []),
+        )  # fmt: skip
 
 
 def profile(data: Any, *, options: ReadOptions | None = None, workers: int = 1, runs_folder: str = "runs") -> Profile:

@@ -28,6 +28,7 @@ from shardwise.store.blobs import FolderBlobs
 from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import unit_key
 from shardwise.train.forecast import note_trial, sizes_of
+from shardwise.train.inherit import Parent
 from shardwise.train.meta import meta_features
 from shardwise.train.passes import keep_blob
 from shardwise.train.prepare import Prepared
@@ -64,6 +65,8 @@ class Tuning:
             positive=prepared.target.task is Task.REGRESSION and lowest is not None and float(lowest) >= 0,
             held=config.params, extras=self._extras(),
         )  # fmt: skip
+        if run.parent is not None:
+            candidates = _parents_first(candidates, run.parent)
         kinds = {feature.kind for feature in prepared.recipe.features}
         spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
         study = make_study(
@@ -163,6 +166,12 @@ class Tuning:
                 hint="They are left out; narrow the --space.",
             ),
         )  # fmt: skip
+
+
+def _parents_first(candidates: Sequence[Candidate], parent: Parent) -> list[Candidate]:
+    """The baseline, the best candidates of the run that is gone on from, then the others."""
+    best = [Candidate(**each) for each in parent.first]
+    return [candidates[0], *best, *(candidate for candidate in candidates[1:] if candidate not in best)]
 
 
 def grouped(failures: Sequence[tuple[int, str]]) -> str:

@@ -29,6 +29,7 @@ from shardwise.monitor.windows import ANSWERS, answers_profile
 from shardwise.refitting import can_refit, refit_s, refitted
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
+from shardwise.retraining import what_changed
 from shardwise.split.base import TEST
 from shardwise.stats.metrics import Metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
@@ -136,7 +137,7 @@ def train(
             events.emit(Said(text=f"Run {run.folder.name} is finished, this is its result; {hint}."))
             return TrainResult(**done)
         note_plan(run, dataset)
-        prepared = prepare(run, dataset)
+        prepared = prepare(run, dataset, what_changed)
         note_sizes(run, prepared)
         task = prepared.target.task
         search = Search(prepared, metric_named(config.metric or default_metric(task), task))
@@ -285,6 +286,7 @@ def seal(
         lineage={
             "data": prepared.dataset.fingerprint, "config": run.config.identity(), "rows": prepared.profile.rows,
             "split": prepared.splitter.to_json(), "trial": best.number, "candidate": best.candidate.to_json(),
+            **({"parent": run.parent.package_hash} if run.parent else {}),
         },
     )  # fmt: skip
     search.seal_s = time.perf_counter() - started

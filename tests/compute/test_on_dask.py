@@ -1,7 +1,9 @@
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.serve.same_parts import assert_same_predictions
 
 from shardwise.compute.base import Executor
 from shardwise.core.errors import ConfigError
@@ -25,6 +27,10 @@ class TestDask(ExecutorConformance, WorkerConformance):
     def closable(self) -> Iterator[Executor]:
         with DaskExecutor(1) as closable:
             yield closable
+
+
+def test_predictions_have_the_bytes_of_one_process(executor: Executor, tmp_path: Path) -> None:
+    assert_same_predictions(executor, tmp_path)
 
 
 def test_a_scheduler_is_found_by_its_address(executor: DaskExecutor) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.serve.same_parts import assert_same_predictions
 
 from shardwise.compute.base import Executor, stream
 from shardwise.core.errors import OverBudget, WorkerLost
@@ -73,6 +74,10 @@ def test_idle_workers_are_given_back_and_started_again(session: None) -> None:
 
 def test_partitions_have_the_bytes_of_one_process(session: None, tmp_path: Path) -> None:
     assert_same_files("ray", tmp_path)
+
+
+def test_predictions_have_the_bytes_of_one_process(executor: Executor, tmp_path: Path) -> None:
+    assert_same_predictions(executor, tmp_path)
 
 
 def test_the_memory_of_a_cpu(session: None) -> None:

@@ -1,8 +1,10 @@
 import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.serve.same_parts import assert_same_predictions
 
 from shardwise.compute.base import Executor
 from shardwise.core.errors import ConfigError
@@ -28,6 +30,10 @@ class TestSpark(ExecutorConformance, WorkerConformance):
     def closable(self, executor: Executor) -> Iterator[Executor]:
         with SparkExecutor(1) as closable:
             yield closable
+
+
+def test_predictions_have_the_bytes_of_one_process(executor: Executor, tmp_path: Path) -> None:
+    assert_same_predictions(executor, tmp_path)
 
 
 def test_where_nobody_listens_is_said() -> None:

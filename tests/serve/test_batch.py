@@ -21,8 +21,9 @@ from tests.registry.parts import make_table
 from shardwise.core.errors import ConfigError, DataError, DiskFull, SchemaError
 from shardwise.core.target import Task
 from shardwise.data.dataset import ReadOptions, open_dataset
-from shardwise.serve import sinks
-from shardwise.serve.batch import PredictOptions, in_order, predict_files
+from shardwise.serve.batch import predict_files
+from shardwise.serve.parts import MARK
+from shardwise.serve.pieces import PredictOptions, in_order
 from shardwise.store import files
 
 SUFFIXES = [".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz"]
@@ -77,11 +78,13 @@ def test_a_folder_gets_a_part_for_each_partition(predictor, dataset, table, out)
     for _ in range(2):  # a folder that we wrote may be replaced
         assert predict_files(predictor, dataset, f"{out}/scores/", keep=["row"]) == 1000
     parts = sorted((out / "scores").glob("*.parquet"))
-    assert [part.name for part in parts] == [f"part-{p.index:05d}.parquet" for p in dataset.partitions]
+    assert [part.name[:10] for part in parts] == [f"part-{p.index:05d}" for p in dataset.partitions]
     assert len(parts) > 3
     assert [row for part in parts for row in pq.read_table(part)["row"].to_pylist()] == table["row"].to_pylist()
-    mark = json.loads((out / "scores" / sinks.MARK).read_text())
-    assert mark == {"package": predictor.package.hash}
+    mark = json.loads((out / "scores" / MARK).read_text())
+    assert mark["asked"]["package"] == predictor.package.hash
+    assert [part["part"] for part in mark["parts"]] == [part.name for part in parts]
+    assert sum(part["rows"] for part in mark["parts"]) == mark["rows"] == 1000
     assert read(out / "scores").num_rows == 1000
     assert [path.name for path in out.iterdir()] == ["scores"]
 
@@ -156,6 +159,11 @@ def test_columns_that_cannot_be_kept(*, keep, kind, message, predictor, table, o
 def test_an_unknown_suffix_lists_the_known_ones(name, predictor, dataset, out):
     with pytest.raises(ConfigError, match=r"\.parquet, \.csv, \.csv\.gz, \.jsonl, \.jsonl\.gz, or a folder"):
         predict_files(predictor, dataset, out / name)
+
+
+def test_a_url_is_no_place_for_predictions(predictor, dataset):
+    with pytest.raises(ConfigError, match=r"URL 's3://bucket/scores/'.*copy it"):
+        predict_files(predictor, dataset, "s3://bucket/scores/")
 
 
 def test_a_folder_that_holds_something_else_is_refused(predictor, dataset, out):

@@ -11,9 +11,11 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
 from shardwise.data.dataset import open_dataset
 from shardwise.registry.package import load_package
-from shardwise.serve.batch import PredictOptions, predict_files
+from shardwise.serve.batch import predict_files
+from shardwise.serve.forms import AnswerForm
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.rows import answer_json
+from shardwise.serve.pieces import PredictOptions
 from shardwise.serve.predictor import Predictor
 
 LEVEL = 0.9
@@ -26,9 +28,9 @@ def test_batch_row_file_and_server_answer_the_same(task, promising, tmp_path):
     rows = table.drop_columns(["y", "row"]).to_pylist()
     assert [predictor.predict_one(row, confidence_level=LEVEL) for row in rows] == answer.to_pylist()
     pq.write_table(table, tmp_path / "rows.parquet")
-    options = PredictOptions(confidence_level=LEVEL, batch_rows=7)
-    predict_files(predictor, open_dataset([str(tmp_path / "rows.parquet")]), tmp_path / "out.csv", options=options)
-    predict_files(predictor, open_dataset([str(tmp_path / "rows.parquet")]), tmp_path / "out.parquet", options=options)
+    how = {"form": AnswerForm(confidence_level=LEVEL), "options": PredictOptions(batch_rows=7)}
+    predict_files(predictor, open_dataset([str(tmp_path / "rows.parquet")]), tmp_path / "out.csv", **how)
+    predict_files(predictor, open_dataset([str(tmp_path / "rows.parquet")]), tmp_path / "out.parquet", **how)
     assert pq.read_table(tmp_path / "out.parquet").to_pylist() == answer.to_pylist()
     served = Served("m", "1", "x", predictor)
     told = json.loads(answer_json(served, predictor.scores_of_rows(rows), single=False, level=LEVEL))["predictions"]

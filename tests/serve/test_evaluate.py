@@ -10,8 +10,8 @@ from tests.registry.parts import make_table
 from shardwise.core.errors import ConfigError, DataError, SchemaError, TargetError
 from shardwise.core.target import Task
 from shardwise.data.dataset import open_dataset
-from shardwise.serve.batch import PredictOptions
 from shardwise.serve.evaluate import evaluate
+from shardwise.serve.pieces import PredictOptions
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from tests.serve.profiled import make_profiled
 
 from shardwise.core.errors import ConfigError, PackageError, SchemaError
 from shardwise.data.dataset import open_dataset
-from shardwise.serve.batch import PredictOptions
 from shardwise.serve.monitoring import MonitorConfig, monitor
+from shardwise.serve.pieces import PredictOptions
 from shardwise.serve.predictor import Predictor
 
 METRICS = {"test": {"roc_auc": {"value": 0.95, "low": 0.94, "high": 0.96}}}

@@ -21,11 +21,13 @@ VERBS = {
     "plan": "Does it fit, how long, how much disk: before anything is trained.",
     "train": "Train, evaluate honestly, and seal a package.",
     "tune": "Search for better candidates: samplers, early stopping of trials, a history that goes on.",
+    "retrain": "Train again as a run did, on old and new data; what has not changed is not read again.",
     "evaluate": "Score a package on new labelled data, with intervals and slices.",
     "predict": "Predict files of any size, in input order.",
     "serve": "HTTP: rows, Arrow, the Open Inference Protocol; new versions are followed.",
     "monitor": "Is new data like the data of training? Drift, quality, and what to retrain on.",
     "gate": "May a challenger take the place of the champion? Quality, behaviour, cost; yes or no.",
+    "export": "A package as a model of MLflow, or a scikit-learn estimator.",
     "rollout": "Let a version go live step by step, and take it back by itself.",
     "models": "The registry: names, versions and aliases of packages; promote, roll back.",
 }

@@ -13,8 +13,7 @@ from shardwise.core.errors import ConfigError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-_OPTIONS = (
-    click.option("--target", help="The column to predict."),
+_BUDGET = (  # what bounds and places a run, whatever it does
     click.option("--out", help="Folder of the package; else inside the run's folder."),
     click.option("--time", "time", help="Ceiling on working time, like 5m; +5m goes on with a finished run."),
     click.option("--memory", help="Ceiling on memory, like 2GB."),
@@ -24,10 +23,14 @@ _OPTIONS = (
     click.option("--engine", help="local, ray, dask or spark: what runs the tasks."),
     click.option("--address", help="Where the engine's cluster listens; else its own default, else it runs here."),
     click.option("--device", help="Where neural models are trained: auto, cpu, cuda or mps."),
-    click.option("--parallel", help="auto, none or data: whether several workers fit one model together."),
-    click.option("--seed", type=int, help="Root of all seeds; 0 unless given."),
     click.option("--run", "run", help="Name of the run; else made from the target, the config and the data."),
     click.option("--runs-folder", help="Where runs lie; runs/ unless given."),
+)
+_OPTIONS = (
+    click.option("--target", help="The column to predict."),
+    *_BUDGET,
+    click.option("--parallel", help="auto, none or data: whether several workers fit one model together."),
+    click.option("--seed", type=int, help="Root of all seeds; 0 unless given."),
     click.option("--config", "config_file", help="YAML file with options; those given here win."),
     click.option("--strict", is_flag=True, default=None, help="A leak stops the run."),
     click.option("--task", help="binary, multiclass, regression, count or quantile; else told by the target."),
@@ -74,6 +77,13 @@ _OPTIONS = (
 def run_options(command: Command) -> Command:
     """What a run is asked for, but for the data and how they are read."""
     for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def budget_options(command: Command) -> Command:
+    """What bounds and places a run."""
+    for option in reversed(_BUDGET):
         command = option(command)
     return command
 

@@ -13,7 +13,7 @@ from shardwise.compute.clock import process_age_s
 from shardwise.core.events import Events
 from shardwise.core.units import format_duration, format_size
 from shardwise.registry.references import open_registry
-from shardwise.registry.versions import check_name
+from shardwise.registry.versions import Version, check_name
 from shardwise.report.ensemble import what_answers
 from shardwise.report.terminal import make_progress
 from shardwise.workflow import TrainResult, train
@@ -42,13 +42,11 @@ def command(as_json: bool, config_file: str | None, name: str | None, registry: 
     if as_json:
         print_json({**result.to_json(), **({} if version is None else {"version": version.reference})})
         return 0
-    print_result(result)
-    if version is not None:
-        print(f"version  {version.reference}, to promote with: shardwise models promote {version.reference}")
+    print_result(result, version)
     return 0
 
 
-def print_result(result: TrainResult) -> None:
+def print_result(result: TrainResult, version: Version | None = None) -> None:
     """The result for people, on standard output."""
     score = result.score
     interval = (
@@ -69,4 +67,6 @@ def print_result(result: TrainResult) -> None:
     if leaks:
         lines.append(f"leaks  {leaks}: see the report before you trust the score")
     lines.append(f"next  shardwise predict {result.package} DATA --out predictions.parquet")
+    if version is not None:
+        lines.append(f"version  {version.reference}, to promote with: shardwise models promote {version.reference}")
     print("\n".join(lines))

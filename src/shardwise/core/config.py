@@ -51,6 +51,8 @@ class RunConfig:
     The package takes at most `max_size`, a row alone at most `max_latency` (`1ms`), and two cores answer at least
     `min_throughput` rows a second in a batch; without it 100,000, unless slower ones lose half a percent less.
     `distill` trains one model on the ensemble's answers.
+    `parent` is the folder of the run that `shardwise retrain` goes on from; with `refit` the features are planned anew
+    all the same.
     """
 
     data: tuple[str, ...]
@@ -110,6 +112,8 @@ class RunConfig:
     types: Mapping[str, str] = field(default_factory=dict)
     storage: Mapping[str, Any] = field(default_factory=dict)
     # the run
+    parent: str | None = None
+    refit: bool = False
     run: str | None = None
     runs_folder: str = "runs"
     out: str | None = None

@@ -12,8 +12,8 @@ from shardwise.core.events import Advanced, Events
 from shardwise.core.target import Target
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
-from shardwise.serve.batch import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
 from shardwise.serve.evaluate import columns_needed, encode_labels, read_weights
+from shardwise.serve.pieces import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import Metric, Pairs, decided

@@ -128,15 +128,18 @@ class Registry:
 
         The package is loaded first, and refused when it is damaged. One that is a version of the name already stays
         that version: it is given back, with the aliases, and with the note and the tags where they are given. `parent`
-        is the version that this one was made from, `code` the version of the code, else that of shardwise.
+        is the version that this one was made from, else the one of the package that its own lineage names; `code` the
+        version of the code, else that of shardwise.
         """
         wanted = tuple(check_alias(alias) for alias in aliases)
         source = load_package(package)
         draft = self._draft(check_name(name), source, note, tags or {})
         known = self._known(draft)
         if known is None:
-            lineage = {**draft.lineage, "code": code or source.manifest.libraries.get("shardwise"),
-                       "parent": None if parent is None else self.version(_of(name, parent)).number}  # fmt: skip
+            made_from = source.manifest.lineage.get("parent")
+            older = self._parent(name, parent, made_from)
+            lineage = {**draft.lineage, "code": code or source.manifest.libraries.get("shardwise"), "parent": older,
+                       **({} if made_from is None else {"parent_package": made_from})}  # fmt: skip
             known = self._add(replace(draft, lineage=lineage), source.folder, wanted)
         if known.folder == draft.folder:
             return known
@@ -233,6 +236,13 @@ class Registry:
             return decide(state)
 
         return self._log(name).commit(checked, _facts())
+
+    def _parent(self, name: str, parent: str | int | None, made_from: str | None) -> int | None:
+        """The number of a version, by what was said or by the package that it was retrained from."""
+        if parent is not None:
+            return self.version(_of(name, parent)).number
+        versions = self._log(name).head().state.versions.values()
+        return next((version.number for version in versions if version.hash == made_from), None)
 
     def _known(self, draft: Version) -> Version | None:
         return _same(self._log(draft.name).head().state, draft)

@@ -24,7 +24,8 @@ class Version:
     folder      where the package lies, below the name
     created     when it was registered, UTC, by the clock of the one who did
     metrics     of the package: `{"test": {name: {"value", "low", "high"}}, "valid": ...}`
-    lineage     `data` (fingerprint), `config` (hash), `rows`, `code` (version), `parent` (version or None)
+    lineage     `data` (fingerprint), `config` (hash), `rows`, `code` (version), `parent` (version or None), and of one
+                that was retrained `parent_package` (the hash of the package that it goes on from)
     """
 
     name: str

@@ -14,7 +14,7 @@ from shardwise.core.events import Advanced, Events
 from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical
 from shardwise.data.dataset import Dataset
-from shardwise.serve.batch import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.store.looks import Looks

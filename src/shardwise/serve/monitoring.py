@@ -15,8 +15,8 @@ from shardwise.monitor.concept import ConceptMonitor
 from shardwise.monitor.drift import compare_profiles
 from shardwise.monitor.judge import DriftConfig, DriftMonitor, suggested
 from shardwise.monitor.windows import Reference, Window, shown_answers
-from shardwise.serve.batch import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
 from shardwise.serve.evaluate import encode_labels
+from shardwise.serve.pieces import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import default_metric, metric_named

@@ -57,12 +57,13 @@ class Predictor:
         return np.concatenate(scores) if scores else self.package.scores(_no_rows(self.package.inputs))
 
     @contextmanager
-    def sharing_cores(self, threads: int) -> Iterator[None]:
-        """While so many threads predict at the same time, each model takes its part of the cores for one prediction."""
+    def sharing_cores(self, threads: int, cores: int | None = None) -> Iterator[None]:
+        """While so many threads predict at the same time, each model takes its part of the `cores` for one prediction
+        (None: of all)."""
         models: list[Any] = [member.model for member in self.package.members if hasattr(member.model, "threads")]
         before = [model.threads for model in models]
         for model in models:
-            model.threads = max(1, cpu_quota() // threads)
+            model.threads = max(1, (cores or cpu_quota()) // threads)
         try:
             yield
         finally:

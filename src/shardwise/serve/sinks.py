@@ -1,7 +1,6 @@
-"""Where predictions are written: one file, or a folder of Parquet parts. Nothing is half-written."""
+"""Files of predictions, of any format. None is half-written."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -11,11 +10,13 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from shardwise.core.errors import ConfigError
+from shardwise.data.places import is_url
+from shardwise.serve.forms import AnswerForm
 from shardwise.serve.json_lines import to_json_lines
-from shardwise.store.files import remove_leftovers, staged_file, staged_folder
+from shardwise.store.files import remove_leftovers, staged_file
 
 ROW_GROUP_ROWS = 131_072
-MARK = "_shardwise_predictions.json"  # in a folder that we wrote, and may therefore replace
+ROW_GROUP_CELLS = 1 << 24  # of wide outputs a row group has fewer rows
 
 
 class Closable(Protocol):
@@ -34,18 +35,19 @@ _SinkT = TypeVar("_SinkT", bound=Closable)
 
 
 class ParquetSink:
-    """Row groups of `ROW_GROUP_ROWS`, whatever the size of the batches."""
+    """Row groups of `ROW_GROUP_ROWS` (fewer of many columns), whatever the size of the batches."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         texts = [field.name for field in schema if not pa.types.is_floating(field.type)]
         self._writer = pq.ParquetWriter(path, schema, use_dictionary=texts, compression="snappy")
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
+        self._group_rows = max(1, min(ROW_GROUP_ROWS, ROW_GROUP_CELLS // max(1, len(schema))))
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._held.append(batch)
         self._held_rows += batch.num_rows
-        if self._held_rows >= ROW_GROUP_ROWS:
+        if self._held_rows >= self._group_rows:
             self._flush()
 
     def close(self) -> None:
@@ -108,7 +110,7 @@ SINKS: dict[str, Callable[[Path, pa.Schema], Sink]] = {
     ".jsonl.gz": GzipJsonLinesSink,
 }
 
-Write = Callable[[int, pa.RecordBatch], None]
+Write = Callable[[pa.RecordBatch], None]
 
 
 def output_suffix(out: str | Path) -> str | None:
@@ -118,6 +120,9 @@ def output_suffix(out: str | Path) -> str | None:
     ('.csv.gz', None, None)
     """
     path = Path(out)
+    if is_url(str(out)):
+        hint = "Write into a folder of this machine, or of storage that is mounted, and copy it."
+        raise ConfigError(f"predictions cannot be written to the URL {str(out)!r}", hint=hint)
     if str(out).endswith("/") or path.is_dir():
         return None
     known = [suffix for suffix in SINKS if path.name.lower().endswith(suffix)]
@@ -127,50 +132,25 @@ def output_suffix(out: str | Path) -> str | None:
     return max(known, key=len, default=None)
 
 
-@contextmanager
-def open_output(out: str | Path, schema: pa.Schema, facts: Mapping[str, object]) -> Iterator[Write]:
-    """A function `write(partition, batch)`; what it wrote appears when the block ends well, and not at all otherwise.
+def check_form(form: AnswerForm, suffix: str | None) -> None:
+    """Raise `ConfigError` for numbers of few bytes in text, which has no place to tell what they mean."""
+    if suffix not in (None, ".parquet") and form.dtype in ("float16", "uint8"):
+        hint = "Write Parquet (FILE.parquet or a folder), or choose --dtype float32."
+        raise ConfigError(f"{suffix} files cannot hold {form.dtype}", hint=hint)
 
-    A folder gets a part for each partition and a file `MARK` with `facts`. One that holds something else is refused.
-    """
+
+@contextmanager
+def open_output(out: str, schema: pa.Schema) -> Iterator[Write]:
+    """A function `write(batch)`; what it wrote appears as the file `out` when the block ends well, else not at all."""
     path, suffix = Path(out), output_suffix(out)
-    if suffix is None:
-        _check_folder(path)
-        with staged_folder(path) as temp:
-            with _closing(_Parts(temp, schema)) as parts:
-                yield parts.write
-            (temp / MARK).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf8")
-        return
+    assert suffix is not None
     remove_leftovers(path.parent, path.name)
-    with staged_file(path) as temp, _closing(SINKS[suffix](temp, schema)) as sink:
-        yield lambda _partition, batch: sink.write(batch)
-
-
-class _Parts:
-    """`part-00000.parquet` and so on, by partition; partitions come one after the other."""
-
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self._folder, self._schema = folder, schema
-        self._partition = 0
-        self._sink: Sink | None = None
-
-    def write(self, partition: int, batch: pa.RecordBatch) -> None:
-        if self._sink is None or partition != self._partition:
-            if self._sink is not None:
-                self._sink.close()
-            self._partition, self._sink = partition, self._open(partition)
-        self._sink.write(batch)
-
-    def close(self) -> None:
-        """Without any rows there is one part, which has the columns."""
-        (self._sink or self._open(0)).close()
-
-    def _open(self, partition: int) -> Sink:
-        return ParquetSink(self._folder / f"part-{partition:05d}.parquet", self._schema)
+    with staged_file(path) as temp, closing(SINKS[suffix](temp, schema)) as sink:
+        yield sink.write
 
 
 @contextmanager
-def _closing(sink: _SinkT) -> Iterator[_SinkT]:
+def closing(sink: _SinkT) -> Iterator[_SinkT]:
     """Close at the end; after an error too, when what closing says is of no interest any more."""
     try:
         yield sink
@@ -179,12 +159,6 @@ def _closing(sink: _SinkT) -> Iterator[_SinkT]:
             sink.close()
         raise
     sink.close()
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
-        hint = "Choose a new folder, or a file in this one."
-        raise ConfigError("the folder holds something else than predictions", hint=hint, path=str(folder))
 
 
 def _without_dictionaries(schema: pa.Schema) -> pa.Schema:

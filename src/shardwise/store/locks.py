@@ -17,18 +17,22 @@ from shardwise.core.errors import DataError, context
 from shardwise.core.units import format_duration
 
 LOCK_NAME = ".shardwise.lock"
+WAIT = "Wait for it (--wait 10m), or stop it."
 _LOOK_S = 0.1  # between two tries
 
 
 @contextmanager
-def writing(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+def writing(folder: Path, *, wait_s: float = 0.0, what: str = "this dataset", hint: str = WAIT) -> Iterator[None]:
     """Hold the lock of an existing folder; waits up to `wait_s` for another process that holds it.
 
-    Raises `DataError` that names the other process when it is not free by then.
+    Raises `DataError` that names the other process and `what` it writes when it is not free by then.
     """
     path = folder / LOCK_NAME
     with context(path=str(folder)):
-        descriptor = _acquire(path, time.monotonic() + wait_s, wait_s)
+        descriptor = _acquire(path, time.monotonic() + wait_s)
+        if isinstance(descriptor, bytes):
+            waited = f" after {format_duration(wait_s)}" if wait_s else ""
+            raise DataError(f"{_name(descriptor)} is writing {what}{waited}", hint=hint)
     try:
         yield
     finally:
@@ -36,7 +40,8 @@ def writing(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path, until_s: float, wait_s: float) -> int:
+def _acquire(path: Path, until_s: float) -> int | bytes:
+    """A descriptor that holds the lock, or what the file tells of its holder."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -50,7 +55,7 @@ def _acquire(path: Path, until_s: float, wait_s: float) -> int:
             if time.monotonic() >= until_s:
                 holder = os.pread(descriptor, 200, 0)
                 os.close(descriptor)
-                raise _refusal(holder, wait_s) from None
+                return holder
             time.sleep(_LOOK_S)
         os.close(descriptor)
 
@@ -63,10 +68,8 @@ def _is_current(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _refusal(holder: bytes, wait_s: float) -> DataError:
+def _name(holder: bytes) -> str:
     try:
-        who = "process {pid} on {host}".format(**json.loads(holder))
+        return "process {pid} on {host}".format(**json.loads(holder))
     except (ValueError, KeyError):
-        who = "another process"
-    waited = f" after {format_duration(wait_s)}" if wait_s else ""
-    return DataError(f"{who} is writing this dataset{waited}", hint="Wait for it (--wait 10m), or stop it.")
+        return "another process"

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from shardwise.core.events import Advanced
+from shardwise.core.state import load_state
 from shardwise.data.bins import Binner
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
@@ -21,6 +22,7 @@ from shardwise.split.base import TEST, Splitter
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
+from shardwise.train.inherit import ENCODED, Encoded
 from shardwise.train.passes import BINS, FLOATS, EncodePass, LabelledPass, keep_state
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.units import run_pass, split_key
@@ -39,6 +41,7 @@ class Encoding:
     recipe: Recipe
     fold_rows: Mapping[int, int]
     labelled: LabelledPass
+    kept: Encoded | None = None  # as the run's parent did
 
 
 def fit_binner(recipe: Recipe, profile: Profile) -> Binner:
@@ -55,7 +58,8 @@ def encode(run: Run, encoding: Encoding) -> tuple[Path, tuple[Path, ...]]:
     Where features derive from the target and a validation fold also trains other models (k folds), each evaluation
     gets rows whose features have not seen the targets that it is scored on; often all folders are the same.
     """
-    binner = fit_binner(encoding.recipe, encoding.profile)
+    kept = encoding.kept
+    binner = _kept_binner(run, kept) if kept else fit_binner(encoding.recipe, encoding.profile)
     rows = _encode(run, encoding, binner)
     splitter, folds = encoding.splitter, encoding.splitter.folds()
     shared = {fold for each in folds for fold in each.train} & {fold for each in folds for fold in each.valid}
@@ -64,10 +68,14 @@ def encode(run: Run, encoding: Encoding) -> tuple[Path, tuple[Path, ...]]:
     return rows, tuple(_encode(run, encoding, binner, fold.valid) for fold in folds)
 
 
+def _kept_binner(run: Run, kept: Encoded) -> Binner:
+    return Binner.from_state(load_state(run.ledger.blobs.read(kept.binner)))
+
+
 def _encode(run: Run, encoding: Encoding, binner: Binner, hidden: tuple[int, ...] = ()) -> Path:
     labelled, splitter, features = encoding.labelled, encoding.splitter, encoding.recipe.features
     bins = keep_state(run.blobs, binner.state())
-    share = float_share(encoding.fold_rows, splitter, len(features))
+    share = encoding.kept.share if encoding.kept else float_share(encoding.fold_rows, splitter, len(features))
     parts = [labelled.recipe, bins, split_key(splitter, labelled.target), list(hidden), share]
     folder = run.folder / "rows" / unit_key(FORMAT, *parts)[:12]  # a partition that changes is written anew into it
     work = EncodePass(
@@ -75,14 +83,29 @@ def _encode(run: Run, encoding: Encoding, binner: Binner, hidden: tuple[int, ...
         recipe=labelled.recipe, weight=labelled.weight, class_weight=labelled.class_weight, folder=folder,
         hidden=hidden, binner=bins, float_share=share, scored=scored_folds(splitter),
     )  # fmt: skip
+    if not hidden:
+        _note(run, encoding, bins, share)
+    if run.parent is not None:
+        run.parent.link_rows(folder)
     with run.stage("encode", len(encoding.dataset.partitions)) as stage:
         run.check_disk(max(0, _disk_bytes(encoding, binner, share) - folder_bytes(folder)))
         keep_binner(folder / BINS, binner)
         (folder / FLOATS).mkdir(exist_ok=True)
-        for _, record in run_pass(run, work, encoding.dataset, "encode", *parts, str(folder)):
+        for _, record in run_pass(run, work, encoding.dataset, "encode", *parts):
             stage["rows"] += record["rows"]
             run.events.emit(Advanced(stage="encode", rows=record["rows"]))
     return folder
+
+
+def _note(run: Run, encoding: Encoding, binner: str, share: float) -> None:
+    """For a run that goes on from this one."""
+    labelled = encoding.labelled
+    done = Encoded(
+        recipe=labelled.recipe, binner=binner, share=share, split=encoding.splitter.to_json(),
+        target=labelled.target.to_json(), weights=labelled.class_weight, rows=sum(encoding.fold_rows.values()),
+    )  # fmt: skip
+    if not run.records(ENCODED):
+        run.note(ENCODED, content=done.to_json())
 
 
 def scored_folds(splitter: Splitter) -> tuple[int, ...]:

@@ -29,6 +29,8 @@ from shardwise.train.encode import Encoding, encode
 from shardwise.train.engineering import engineer_features
 from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.grids import asked_grids
+from shardwise.train.inherit import Encoded
+from shardwise.train.keeping import Judge, Seen, Wanted, keep
 from shardwise.train.ladder import check_floor
 from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
 from shardwise.train.probing import probe
@@ -69,10 +71,14 @@ class _Profiled:
     opened: Profile
     fold_rows: Mapping[int, int]
     folds: Mapping[int, str]  # partition -> blob of its rows' fold numbers
+    seen: Seen | None = None  # by the run's parent, if it goes on from one
 
 
-def prepare(run: Run, dataset: Dataset) -> Prepared:
-    """All stages before the trials. Raises `AnswerIsNo` when --strict is asked for and a leak is found."""
+def prepare(run: Run, dataset: Dataset, judge: Judge = lambda _known, _fresh: ()) -> Prepared:
+    """All stages before the trials; `judge` says what has changed since the run's parent, if there is one.
+
+    Raises `AnswerIsNo` when --strict is asked for and a leak is found.
+    """
     check_columns(run, dataset)
     check_floor(run.memory_bytes, len(dataset.schema))
     profiled = _profile_until_types_hold(run, dataset)
@@ -82,20 +88,17 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
     )
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
-    recipe, labelled = _fit_recipe(run, profiled, target, weights)
-    found = aggregate_findings(recipe, profiled.opened.sample(), target, profiled.splitter)
-    recipe, dropped = select_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
-    recipe, added = engineer_features(run, recipe, profiled.opened.sample(), target, profiled.splitter)
+    wanted = Wanted(splitter=profiled.splitter, target=target, weights=weights)
+    keeping = keep(run, profiled.seen, wanted, judge)
+    recipe, labelled, about = _features(run, profiled, target, weights, keeping.kept)
     probed = probe(
         run, target, profiled.splitter, opened=profiled.opened.sample(), whole=profiled.profile.sample(),
         plan=partial(_plan_recipe, run, profiled, target), ignore=(*config.drop, *_services(run)),
     )  # fmt: skip
-    if dropped or added:
-        labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state()))
-    findings = (*findings, *tell(run, [*found, *dropped, *added, *probed]))
+    findings = (*findings, *tell(run, [*keeping.findings, *about, *probed]))
     encoding = Encoding(
         dataset=profiled.dataset, splitter=profiled.splitter, profile=profiled.opened, recipe=recipe,
-        fold_rows=profiled.fold_rows, labelled=labelled,
+        fold_rows=profiled.fold_rows, labelled=labelled, kept=keeping.kept,
     )  # fmt: skip
     rows, folders = encode(run, encoding)
     return Prepared(
@@ -103,6 +106,26 @@ def prepare(run: Run, dataset: Dataset) -> Prepared:
         opened=profiled.opened, fold_rows=profiled.fold_rows, findings=findings, recipe=recipe, rows=rows,
         fold_rows_folders=folders, class_weight=weights,
     )  # fmt: skip
+
+
+def _features(
+    run: Run, profiled: _Profiled, target: Target, weights: Mapping[str, float] | None, kept: Encoded | None
+) -> tuple[Recipe, LabelledPass, list[Finding]]:
+    """The recipe, what passes need that use it, and what is told of it; with `kept` all that is the parent's."""
+    if kept is not None:
+        labelled = LabelledPass(
+            dataset=profiled.dataset, folds=profiled.folds, target=target, blobs=run.blobs, weight=run.config.weight,
+            class_weight=weights, recipe=kept.recipe,
+        )  # fmt: skip
+        return labelled.loaded_recipe, labelled, []
+    sample = profiled.opened.sample()
+    recipe, labelled = _fit_recipe(run, profiled, target, weights)
+    found = aggregate_findings(recipe, sample, target, profiled.splitter)
+    recipe, dropped = select_features(run, recipe, sample, target, profiled.splitter)
+    recipe, added = engineer_features(run, recipe, sample, target, profiled.splitter)
+    if dropped or added:
+        labelled = replace(labelled, recipe=keep_state(run.blobs, recipe.state()))
+    return recipe, labelled, [*found, *dropped, *added]
 
 
 def check_columns(run: Run, dataset: Dataset) -> None:
@@ -132,6 +155,9 @@ def _profile_until_types_hold(run: Run, dataset: Dataset) -> _Profiled:
 
 
 def _profile(run: Run, dataset: Dataset) -> _Profiled:
+    kept = None if run.parent is None else run.parent.splitter(_row_count(dataset))
+    if kept is not None and set(kept.columns) <= set(dataset.schema.names):
+        return _profile_split(run, dataset, kept)
     splitter = _splitter(run, dataset)
     profiled = _profile_split(run, dataset, splitter)
     given = run.config.time_column or run.config.group or run.config.fold_column
@@ -199,11 +225,15 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
     opened, sealed = Profile(dataset.schema), Profile(dataset.schema)
     fold_rows: dict[int, int] = {}
     folds: dict[int, str] = {}
+    seen = None if run.parent is None else Seen(Profile(dataset.schema), Profile(dataset.schema))
     with run.stage("profile", len(dataset.partitions)) as stage:
         for partition, record in run_pass(run, work, dataset, "profile", splitter.to_json()):
             folds[partition.index] = record["folds_blob"]
             state = _state(run, record)
-            opened.merge(Profile.from_state(state["open"]))
+            own = Profile.from_state(state["open"])
+            if seen is not None:
+                seen.add(own, record["rows"], known=partition.index in run.taken_over.get("profile", ()))
+            opened.merge(own)
             sealed.merge(Profile.from_state(state["sealed"]))
             for fold, rows in record["folds"].items():
                 fold_rows[int(fold)] = fold_rows.get(int(fold), 0) + rows
@@ -211,7 +241,9 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
             run.events.emit(Advanced(stage="profile", rows=record["rows"]))
         whole = Profile.from_state(opened.state())
         whole.merge(sealed)
-    return _Profiled(dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows, folds=folds)
+    return _Profiled(
+        dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows, folds=folds, seen=seen
+    )
 
 
 def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, ...]:

@@ -25,6 +25,7 @@ from shardwise.store.blobs import FolderBlobs
 from shardwise.store.files import folder_bytes, write_atomic
 from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import Ledger
+from shardwise.train.inherit import KIND, Parent, inherit
 
 THREADS_BYTES = 1_000_000_000  # a ceiling below leaves no room for several partitions at a time in this process
 WATCH_S = 0.2  # between two looks at the memory of the process tree
@@ -49,6 +50,8 @@ class Run:
     events: Events
     stages: list[dict[str, Any]] = field(default_factory=list)
     access: AccessCounter = field(default_factory=AccessCounter)  # how the partitions were read
+    parent: Parent | None = None  # that it goes on from
+    taken_over: dict[str, set[int]] = field(default_factory=dict)  # pass -> partitions that the parent has read
 
     @property
     def blobs(self) -> Path:
@@ -133,6 +136,8 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
             stack.enter_context(_nothing_half_written(folder))
         folder.mkdir(parents=True, exist_ok=True)
         journal = stack.enter_context(SqliteJournal(folder / "journal.db"))
+        if config.parent is not None and not len(journal):
+            inherit(journal, folder, Path(config.parent))
         ledger = Ledger(journal, FolderBlobs(folder / "blobs"))
         again = _check_same(ledger, folder, config, fingerprint)
         write_atomic(folder / "config.yaml", dump_config(config).encode())
@@ -155,7 +160,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         events.emit(opened)
         yield Run(
             config, folder, ledger, executor, confined, InlineExecutor(), threads, clock.deadline, watch, interrupts,
-            events,
+            events, parent=Parent.of(records_of(ledger, KIND)),
         )  # fmt: skip
 
 

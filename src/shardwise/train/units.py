@@ -93,7 +93,8 @@ def run_pass(
 ) -> Iterator[tuple[Partition, Record]]:
     """Run a pass over all partitions, in their order; partitions that are journalled are not read again.
 
-    `parts` are JSON values: all that decides the result beside the partition. Readings are counted in `run.access`.
+    `parts` are JSON values: all that decides the result beside the partition. Readings are counted in `run.access`;
+    `run.taken_over` has the partitions that the run's parent has read, and this one not.
     """
     schema = schema_to_json(dataset.schema)
 
@@ -104,7 +105,10 @@ def run_pass(
     executor = run.executor_for_pass(parts=len(dataset.partitions), large=dataset.size_bytes > SMALL_BYTES)
     units = run_units(run.ledger, executor, work, dataset.partitions, key=key, ahead=executor.slots)
     for partition, record in units:
-        run.access.merge(AccessCounter.from_json(record["access"]))
+        if run.parent is not None and key(partition) in run.parent.units:
+            run.taken_over.setdefault(name, set()).add(partition.index)
+        else:
+            run.access.merge(AccessCounter.from_json(record["access"]))
         yield partition, record
 
 

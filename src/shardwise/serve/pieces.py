@@ -1,0 +1,94 @@
+"""Reading a dataset in bounded pieces, in the types of the training, and working on them in order by threads."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import pyarrow as pa
+
+from shardwise.compute.ceiling import cpu_quota
+from shardwise.core.errors import ConfigError, context
+from shardwise.data.dataset import Dataset, TypeConflict, open_dataset
+from shardwise.serve.predictor import BATCH_ROWS, Predictor
+
+T = TypeVar("T")
+R = TypeVar("R")
+_TEXT_FORMATS = ("csv", "jsonl")
+MOST_THREADS = 4
+SCORE_CELLS = 1 << 22  # of rows x classes that a batch is scored to
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """`threads` batches of `batch_rows` rows are worked on at the same time: memory grows with their product.
+
+    By default as many as there are cores, up to `MOST_THREADS`; the models share the cores out among them, so that one
+    batch is encoded, by one thread, while trees predict another.
+    """
+
+    batch_rows: int = BATCH_ROWS
+    threads: int = min(cpu_quota(), MOST_THREADS)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_rows", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="Give a whole number of at least 1.")
+
+    def rows_of(self, classes: int) -> int:
+        """Rows of a batch, fewer where each is scored for many classes."""
+        return max(1, min(self.batch_rows, SCORE_CELLS // classes))
+
+
+def as_trained(dataset: Dataset, predictor: Predictor) -> Dataset:
+    """Text files whose columns are read as text where they were text in training: `007` stays `007`."""
+    if dataset.report["format"] not in _TEXT_FORMATS:
+        return dataset
+    target = predictor.target
+    texts = [field.name for field in predictor.package.inputs if pa.types.is_string(field.type)]
+    texts += [target.column] if any(isinstance(label, str) for label in target.classes) else []
+    names = [name for name in texts if name in dataset.schema.names]
+    types = {name: "string" for name in names if not pa.types.is_string(dataset.schema.field(name).type)}
+    if not types:
+        return dataset
+    options = replace(dataset.reader.options, types={**types, **dataset.reader.options.types})
+    return open_dataset(dataset.sources, options=options, target_bytes=dataset.target_bytes)
+
+
+def until_types_hold(dataset: Dataset, work: Callable[[Dataset], R]) -> R:
+    """`work(dataset)`; when a text file holds a value that its column's type does not fit, again with a wider type."""
+    while True:
+        try:
+            return work(dataset)
+        except TypeConflict as conflict:
+            wider = dataset.widened(conflict.column, conflict.value)
+            if wider.schema.equals(dataset.schema):  # nothing is gained by another try
+                raise
+            dataset = wider
+
+
+def in_order(work: Callable[[T], R], items: Iterator[T], threads: int) -> Iterator[R]:
+    """`work(item)` for each item, in order, on `threads` threads; at most one item more is drawn ahead.
+
+    With the libraries out of the interpreter's lock, one batch is predicted while the next is encoded.
+    """
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="predict") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_pieces(dataset: Dataset, columns: Sequence[str], batch_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches of at most `batch_rows` rows with their partition's number, in the order of the data."""
+    for partition in dataset.partitions:
+        with context(partition=partition.index, path=partition.path):
+            for batch in dataset.read(partition, columns, batch_rows):
+                yield partition.index, batch
