@@ -7,6 +7,7 @@ import pytest
 from tests.serve.online.servers import PATIENCE_S
 
 from shardwise.core.target import Task
+from shardwise.serve.online.front import Front
 from shardwise.serve.online.journal import Journal
 from shardwise.serve.online.live import FolderSource, Models, Slot
 from shardwise.serve.online.metrics import Metrics
@@ -24,7 +25,7 @@ def place(packages):
     models = Models([Slot(FolderSource("m", packages[Task.BINARY]), Predictor)])
     config = ServeConfig(header_s=0.25)
     routes = Routes(models, config, Metrics())
-    server, sock = _server(routes, Journal(), config), listen("127.0.0.1", 0)
+    server, sock = _server(Front(routes, Journal()), config), listen("127.0.0.1", 0)
     sock.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     host, port = sock.getsockname()
