@@ -1,6 +1,9 @@
 """The Open Inference Protocol over gRPC: Triton's own client speaks to it, and a plain channel where that is polite."""
 
+import asyncio
+import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -8,9 +11,19 @@ from tests.serve.online.servers import PATIENCE_S, serving
 from tests.serve.online.test_server import rows_of, samples
 
 from shardwise.core.target import Task
+from shardwise.serve.online.costs import Costs
+from shardwise.serve.online.front import Front
+from shardwise.serve.online.journal import Journal
+from shardwise.serve.online.live import FolderSource, Models, Slot
+from shardwise.serve.online.metrics import Metrics
+from shardwise.serve.online.routes import Routes
+from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.predictor import Predictor
 
 grpc = pytest.importorskip("grpc", reason="the extra `serve-grpc` is not installed")
 httpx = pytest.importorskip("httpx")
+rpc = pytest.importorskip("shardwise.serve.online.rpc")
+rpc_messages = pytest.importorskip("shardwise.serve.online.rpc_messages")
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -88,9 +101,7 @@ def test_what_is_answered_is_counted_where_all_is(server, triton, speaker):
 
 
 def message(**other) -> bytes:
-    from shardwise.serve.online.rpc_messages import MESSAGES
-
-    return MESSAGES["ModelInferRequest"](model_name="binary", **other).SerializeToString()
+    return rpc_messages.MESSAGES["ModelInferRequest"](**{"model_name": "binary", **other}).SerializeToString()
 
 
 X = {"name": "x", "datatype": "FP64", "shape": [1], "contents": {"fp64_contents": [1.0]}}
@@ -104,7 +115,7 @@ BAD = {
                                   "contents": {"bytes_contents": [b"\xff"]}}]), "INVALID_ARGUMENT", "bad_tensor"),
     "too few raw": (message(inputs=[X, X], raw_input_contents=[b"12345678"]), "INVALID_ARGUMENT", "bad_tensor"),
     "raw too short": (message(inputs=[X], raw_input_contents=[b"1234567"]), "INVALID_ARGUMENT", "bad_tensor"),
-    "another model": (message()[:2] + b"other_" + message()[8:], "NOT_FOUND", "model_not_found"),
+    "another model": (message(model_name="other"), "NOT_FOUND", "model_not_found"),
     "another version": (message(model_version="9"), "NOT_FOUND", "version_not_found"),
 }  # fmt: skip
 
@@ -136,19 +147,126 @@ def test_too_many_bytes_are_not_read(infer):
 
 def test_a_message_that_does_not_come_is_not_waited_for(place):
     """The client gives no deadline: that of the header holds."""
+    given_up = threading.Event()
+
+    def never():
+        given_up.wait(PATIENCE_S)
+        yield b""
+
     with grpc.insecure_channel(place) as channel:
-        call = channel.stream_unary(INFER).future(iter(_never()), metadata=[("x-deadline-ms", "200")])
+        call = channel.stream_unary(INFER).future(never(), metadata=[("x-deadline-ms", "200")])
         assert call.exception(PATIENCE_S).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        given_up.set()
 
 
-def _never():
-    import threading
-
-    threading.Event().wait(5)
-    yield b""
-
-
-def test_a_deadline_that_is_over_is_told(infer):
+def test_a_header_that_is_no_time_is_told(infer):
     with pytest.raises(grpc.RpcError) as raised:
         infer(message(), metadata=[("x-deadline-ms", "soon")], timeout=PATIENCE_S)
     assert json.loads(dict(raised.value.trailing_metadata())["x-problem-bin"])["code"] == "bad_header"
+
+
+def test_the_table_of_fields_says_what_tritonclient_has():
+    """Names, numbers, types: what a client nobody here wrote was generated from."""
+    theirs = pytest.importorskip("tritonclient.grpc.service_pb2").DESCRIPTOR.message_types_by_name
+    for name, made in rpc_messages.MESSAGES.items():
+        outer, *inner = name.split(".")
+        other = theirs[outer].nested_types_by_name[inner[0]] if inner else theirs[outer]
+        own = {field.name: (field.number, field.type, field.is_repeated) for field in made.DESCRIPTOR.fields}
+        known = {field.name: (field.number, field.type, field.is_repeated) for field in other.fields}
+        assert own.items() <= known.items(), name
+        assert known.keys() - own.keys() <= {"parameters", "contents"}, name
+
+
+# -- under load: a server in this process, whose model waits to be let go ----------------------------------------------
+
+
+class Gated(Predictor):
+    gate: threading.Event
+
+    def scores_of_rows(self, rows):
+        assert self.gate.wait(PATIENCE_S)
+        return super().scores_of_rows(rows)
+
+
+def row_of(name: str = "m") -> bytes:
+    kinds = {"x": "fp64", "z": "fp32", "town": "bytes", "day": "bytes"}
+    values = {"x": 0.25, "z": 0.5, "town": b"Ulm", "day": b"2024-05-06"}
+    inputs = [{"name": column, "datatype": kind.upper(), "shape": [1],
+               "contents": {f"{kind}_contents": [values[column]]}}
+              for column, kind in kinds.items()]  # fmt: skip
+    return message(model_name=name, inputs=inputs)
+
+
+def loaded(package, main, **config):
+    """`await main(ask, gate, door, routes)`; `ask(**)` calls `infer` with one row."""
+    slot = Slot(FolderSource("m", package), Gated)
+    slot.live = dataclasses.replace(
+        slot.live, costs=Costs()
+    )  # nothing is known, so that the loop does not answer itself
+    gate = slot.live.predictor.gate = threading.Event()
+    routes = Routes(Models([slot]), ServeConfig(**config), Metrics())
+
+    async def both():
+        door = rpc.Rpc(Front(routes, Journal()), 0)
+        async with grpc.aio.insecure_channel(await door.start()) as channel:
+            infer = channel.unary_unary(INFER)
+            try:
+                await asyncio.wait_for(main(infer, gate, door, routes), PATIENCE_S)
+            finally:
+                gate.set()
+                await door.stop(0)
+
+    asyncio.run(both())
+    routes.close()
+
+
+async def status_of(call):
+    """The code that a call ended with, and its trailing metadata."""
+    return await call.code(), dict(await call.trailing_metadata())
+
+
+async def until_it_waits(routes, rows):
+    while f"shardwise_waiting_rows {rows}.0" not in routes.metrics.text().decode():
+        await asyncio.sleep(0.01)
+
+
+def test_more_than_the_queue_holds_is_refused_and_the_rest_is_answered(packages):
+    async def main(infer, gate, door, routes):
+        waiting = [infer(row_of()) for _ in range(2)]
+        await until_it_waits(routes, 2)
+        code, told = await status_of(infer(row_of()))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert int(told["retry-after"]) >= 1
+        gate.set()
+        assert [await call.code() for call in waiting] == [grpc.StatusCode.OK] * 2
+
+    loaded(packages[Task.BINARY], main, queue_rows=2)
+
+
+def test_deadlines_of_the_server_of_the_header_and_of_the_client_hold(packages):
+    async def main(infer, gate, door, routes):
+        header = {"metadata": [("x-deadline-ms", "50")]}
+        for words in ({}, header, {"timeout": 0.1}):
+            code, _ = await status_of(infer(row_of(), **words))
+            assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        gate.set()
+        while "shardwise_waiting_rows 0.0" not in routes.metrics.text().decode():
+            await asyncio.sleep(0.01)
+        assert (await status_of(infer(row_of())))[0] is grpc.StatusCode.OK
+        assert 'endpoint="grpc_infer",status="504"} 3.0' in routes.metrics.text().decode()
+
+    loaded(packages[Task.BINARY], main, deadline_s=0.3)
+
+
+def test_what_is_under_way_is_answered_before_the_end(packages):
+    async def main(infer, gate, door, routes):
+        call = infer(row_of())
+        await until_it_waits(routes, 1)
+        ending = asyncio.ensure_future(door.stop(PATIENCE_S))
+        code, _ = await status_of(infer(row_of()))
+        assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # the latter before it knows of the end
+        gate.set()
+        assert await call.code() is grpc.StatusCode.OK
+        await ending
+
+    loaded(packages[Task.BINARY], main)

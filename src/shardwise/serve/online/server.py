@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType, ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -43,6 +43,7 @@ from shardwise.serve.predictor import Predictor
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
+_GOODBYE_S = 1.0  # for a client to answer the end of TLS
 _LOOK_S = 0.1
 
 
@@ -70,8 +71,20 @@ class OnlineServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         place = None if self._beside is None else await self._beside.start()
-        await super().startup(sockets)
+        await super().startup([])
+        for sock in sockets or ():
+            self.servers.append(await self._listen(sock))
         self._started_at(place)
+
+    async def _listen(self, sock: socket.socket) -> asyncio.base_events.Server:
+        """As uvicorn listens, but that a client has no minute for the handshake of TLS, nor half a one for its end."""
+        config, loop = self.config, asyncio.get_running_loop()
+        times: dict[str, Any] = {}
+        if config.ssl is not None:
+            times = {"ssl_handshake_timeout": self._routes.config.header_s, "ssl_shutdown_timeout": _GOODBYE_S}
+        protocol: Any = config.http_protocol_class
+        make = partial(protocol, config=config, server_state=self.server_state, app_state={})
+        return await loop.create_server(make, sock=sock, ssl=config.ssl, backlog=config.backlog, **times)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Both listen no more at once, and answer what is under way."""
