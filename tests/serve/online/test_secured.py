@@ -2,14 +2,12 @@
 
 import http.server
 import json
-import shutil
 import ssl
-import subprocess
 import threading
 from urllib.parse import urlparse
 
 import pytest
-from tests.serve.online.servers import PATIENCE_S, serving, until
+from tests.serve.online.servers import PATIENCE_S, make_certificate, serving, until
 from tests.serve.online.test_server import ROW
 
 from shardwise.core.target import Task
@@ -63,12 +61,7 @@ def collector():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """`cert`, `key` and `keys`."""
-    place = tmp_path_factory.mktemp("secured")
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 2"
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", place / "key", "-out", place / "cert"]
-    subprocess.run(["openssl", *words.split(), *names], check=True, capture_output=True)
+    place = make_certificate(tmp_path_factory.mktemp("secured"))
     (place / "keys").write_text(f"# of the tests\n{KEY}\n")
     return place
 
@@ -77,9 +70,11 @@ def folder(tmp_path_factory):
 def server(packages, folder, collector):
     doors = ("--tls-cert", folder / "cert", "--tls-key", folder / "key", "--api-key-file", folder / "keys")
     more = ("--grpc-port", "0", "--traces", collector.url, "--workers", "2", "--poll", "100ms")
-    with serving(f"m={packages[Task.BINARY]}", *map(str, (*doors, *more))) as running:
-        running.wait_for("serving", 2)
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # milliseconds
+        with serving(f"m={packages[Task.BINARY]}", *map(str, (*doors, *more))) as running:
+            running.wait_for("serving", 2)
+            yield running
 
 
 @pytest.fixture(scope="module")

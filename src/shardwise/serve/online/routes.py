@@ -36,6 +36,7 @@ class Routes:
     def __init__(self, models: Models, config: ServeConfig, metrics: Metrics, cache: Cache | None = None) -> None:
         self.models, self.config, self.metrics, self.cache = models, config, metrics, cache
         self.ready = True
+        self.secured = False  # whether clients need a key, for the document
         self.watching: Watching | None = None
         self.canaries = Canaries(models, lambda *_, **__: None)
         self.memory = Memory()
@@ -134,7 +135,7 @@ class Routes:
 
     async def feedback(self, request: Request) -> Response:
         content = read_json(await request.body(self.config.max_json_bytes))
-        labelled, unknown = read_feedback(content, self.memory, self.models)
+        labelled, unknown = read_feedback(content, self.memory, self.models, self.config)
         for each in labelled:
             work = partial(self._labelled, each)
             await self._bulk.run(work, request.left_s)
@@ -146,7 +147,7 @@ class Routes:
             self.watching.label(each.served, each.y, each.scores)
 
     async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
-        return _json(document(self.models))
+        return _json(document(self.models, self.config, secured=self.secured))
 
     # -- predictions ---------------------------------------------------------------------------------------------------
 

@@ -139,6 +139,7 @@ def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None
     cache = open_cache(config.cache, ttl_s=config.cache_ttl_s) if config.cache else None
     models = Models([Slot(source_of(text, registry), partial(_predictor, cache=cache)) for text in texts])
     routes = Routes(models, config, metrics, cache)
+    routes.secured = keys is not None
     listening = listen(config.host, config.port, shared=config.workers > 1)
     front = Front(routes, journal, keys=keys, tracing=spans)
     scheme = "http" if config.tls_cert is None else "https"

@@ -1,0 +1,47 @@
+"""What others make of the server by its own document and figures: schemathesis, promtool."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.serve.online.servers import PATIENCE_S, serving
+
+from shardwise.core.target import Task
+
+httpx = pytest.importorskip("httpx")
+ROOT = Path(__file__).parents[3]
+SCHEMATHESIS = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())"
+PHASES = "examples,coverage,fuzzing"
+
+
+@pytest.fixture(scope="module")
+def server(promising):
+    places = [f"{task}={promising[task].package.folder}" for task in (Task.BINARY, Task.REGRESSION)]
+    with serving(*places, "--max-rows", "20", "--monitor") as running:
+        yield running
+
+
+def test_schemathesis_finds_nothing(server):
+    """Requests that the document allows are answered as it says; requests that it does not allow are refused."""
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    words = ["run", f"{server.url}/openapi.json", "--seed", "1", "--max-examples", "15", "--phases", PHASES,
+             "--header", "x-deadline-ms: 60000", "--generation-deterministic", "--generation-database", "none",
+             "--no-color"]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+                   "SCHEMATHESIS_HOOKS": "tests.serve.online.arrow_bodies"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", SCHEMATHESIS, *words], env=environment, cwd=ROOT, text=True,
+                          capture_output=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
+
+
+def test_promtool_finds_nothing(server):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool, of Prometheus, is not installed")
+    assert httpx.post(f"{server.url}/predict?model=binary", json={}, timeout=PATIENCE_S).status_code == 422
+    told = httpx.get(f"{server.url}/metrics", timeout=PATIENCE_S).content
+    done = subprocess.run([promtool, "check", "metrics"], input=told, capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
