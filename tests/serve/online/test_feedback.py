@@ -67,6 +67,7 @@ def test_large_requests_are_not_remembered(models):
         ({"row": ROW, "label": True, "model": ["m"]}, "not_feedback"),
         ({"row": ROW, "label": True, "modle": "m"}, "not_feedback"),
         ({"id": 3, "label": True}, "not_feedback"),
+        ({"id": "unknown", "labels": [{}]}, "wrong_labels"),
         ({"row": ROW, "label": True, "version": "9"}, "version_not_found"),
         ({"id": "r3", "label": True}, "wrong_labels"),
         ({"row": ROW, "label": "perhaps"}, "wrong_labels"),

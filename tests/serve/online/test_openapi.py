@@ -20,16 +20,17 @@ PHASES = "examples,coverage,fuzzing"
 @pytest.fixture(scope="module")
 def server(promising):
     places = [f"{task}={promising[task].package.folder}" for task in (Task.BINARY, Task.REGRESSION)]
-    with serving(*places, "--max-rows", "20", "--monitor") as running:
+    with serving(*places, "--monitor") as running:
         yield running
 
 
-def test_schemathesis_finds_nothing(server):
+def test_schemathesis_finds_nothing(server, tmp_path):
     """Requests that the document allows are answered as it says; requests that it does not allow are refused."""
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
-    words = ["run", f"{server.url}/openapi.json", "--seed", "1", "--max-examples", "15", "--phases", PHASES,
-             "--header", "x-deadline-ms: 60000", "--generation-deterministic", "--generation-database", "none",
-             "--no-color"]  # fmt: skip
+    config = tmp_path / "schemathesis.toml"  # a deadline of 1 ms may be missed
+    config.write_text('[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 504]\n')
+    words = ["--config-file", str(config), "run", f"{server.url}/openapi.json", "--max-examples", "15", "--phases",
+             PHASES, "--generation-deterministic", "--no-color"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
                    "SCHEMATHESIS_HOOKS": "tests.serve.online.arrow_bodies"}  # fmt: skip
     done = subprocess.run([sys.executable, "-c", SCHEMATHESIS, *words], env=environment, cwd=ROOT, text=True,

@@ -154,6 +154,7 @@ BAD = {
     "an unknown column": (json.dumps({**ROW, "twon": "Ulm"}).encode(), 422, "unknown_column"),
     "a text for a number": (json.dumps({**ROW, "x": "many"}).encode(), 422, "invalid_row"),
     "a text for a date": (json.dumps({**ROW, "day": "soon"}).encode(), 422, "invalid_row"),
+    "a number for a date": (json.dumps({**ROW, "day": 19_000}).encode(), 422, "wrong_type"),
     "a list for a number": (json.dumps({**ROW, "x": [1]}).encode(), 422, "wrong_type"),
     "an object for a text": (json.dumps({**ROW, "town": {"name": "Ulm"}}).encode(), 422, "wrong_type"),
     "a number beyond all": (json.dumps({**ROW, "x": 10**400}).encode(), None, None),
@@ -265,6 +266,7 @@ def tensor(**other) -> dict:
         ({"inputs": [tensor(datatype="INT8", data=[300])]}, 422, "wrong_type"),
         ({"inputs": [tensor(), tensor()]}, 400, "bad_tensor"),
         ({"inputs": [tensor()]}, 422, "missing_column"),
+        ({"inputs": [tensor(name=name) for name in ROW]}, 422, "wrong_type"),
         ({"inputs": [tensor(parameters={"binary_data_size": 8})]}, 400, "bad_tensor"),
     ],
 )
@@ -277,7 +279,7 @@ def test_the_document_names_the_columns(client, predictors):
     told = client.get("/openapi.json").json()
     row = told["components"]["schemas"]["Row_binary"]
     assert row["required"] == list(predictors[Task.BINARY].columns) == list(row["properties"])
-    assert row["properties"]["town"] == {"type": ["string", "null"]}
+    assert row["properties"]["town"]["type"] == ["string", "number", "boolean", "null"]
     assert "/predict" in told["paths"]
 
 

@@ -82,6 +82,9 @@ def _check_item(item: Any, number: int) -> None:
     strange = next((name for name in item if name not in _KNOWN), None)
     if strange is not None:
         raise Problem(422, "not_feedback", f"item {number} has {strange!r}", hint=nearest(strange, _KNOWN))
+    labels = item["labels"] if "labels" in item else [item["label"]]
+    if not isinstance(labels, list) or any(isinstance(label, list | dict) for label in labels):
+        raise Problem(422, "wrong_labels", f"item {number} has no plain labels", hint=_EXAMPLE)
     for name in ("id", "model", "version"):
         if not isinstance(item.get(name, ""), str):
             raise Problem(422, "not_feedback", f"{name} of item {number} is no text", hint=_EXAMPLE)
@@ -101,8 +104,8 @@ def _asked_again(
         raise problem_of(error) from error
 
 
-def _encoded(served: Served, labels: Any, rows: int) -> np.ndarray:
-    if not isinstance(labels, list) or len(labels) != rows or any(isinstance(label, list | dict) for label in labels):
+def _encoded(served: Served, labels: list[Any], rows: int) -> np.ndarray:
+    if len(labels) != rows:
         raise Problem(422, "wrong_labels", f"{rows} label(s) are expected", hint="Give a label for each row, in order.")
     target = served.predictor.target
     try:

@@ -12,7 +12,7 @@ from shardwise.core.names import nearest, nearest_column
 from shardwise.serve.online.http import JSON, OCTETS, Response
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
-from shardwise.serve.online.rows import read_json, unknown_column
+from shardwise.serve.online.rows import no_time, read_json, unknown_column
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.tensors import Tensor, datatype_of, read_tensors, to_bytes
 from shardwise.serve.predictor import PREDICTION
@@ -78,6 +78,9 @@ class Infer:
                           hint=nearest_column(missing[0], given), column=missing[0])  # fmt: skip
         if len(given) > len(columns) and self._extra == "refuse":
             raise unknown_column(next(name for name in given if name not in columns), columns, {})
+        for tensor in self.tensors:
+            if tensor.name in served.times and tensor.datatype != "BYTES":
+                raise no_time(tensor.name, tensor.datatype, {})
         known = [PREDICTION, PROBABILITIES] if served.predictor.labels else [PREDICTION]
         unknown = next((name for name in self._outputs or () if name not in known), None)
         if unknown is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from shardwise.serve.online.http import ARROW_STREAM, JSON
 from shardwise.serve.online.live import Models
-from shardwise.serve.online.schemas import PROBLEM, answer_schema, feedback_schema, row_schema
+from shardwise.serve.online.schemas import PROBLEM, answer_schema, feedback_by_id_schema, feedback_schema, row_schema
 from shardwise.serve.online.settings import ServeConfig
 
 _PROBLEMS = {
@@ -27,7 +27,7 @@ def document(models: Models, config: ServeConfig, *, secured: bool) -> dict[str,
     What `infer` reads is told by the Open Inference Protocol, not here.
     """
     served = [slot.live for slot in models.slots]
-    schemas: dict[str, Any] = {"Problem": PROBLEM}
+    schemas: dict[str, Any] = {"Problem": PROBLEM, "Feedback_by_id": feedback_by_id_schema()}
     for each in served:
         schemas[f"Row_{each.name}"] = row_schema(each, config)
         schemas[f"Answer_{each.name}"] = answer_schema(each)
@@ -73,7 +73,7 @@ def _predict(models: Models, config: ServeConfig, *, secured: bool) -> dict[str,
         "model": {"type": "string"}, "version": {"type": "string"}, "predictions": {"type": "array"},
     }}  # fmt: skip
     binary = {ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}}}
-    rows = {"type": "array", "items": row, "maxItems": config.max_rows}
+    rows = {"type": "array", "items": row, "description": f"At most {config.max_rows:,}."}
     return {
         "summary": "Predict a row, a list of rows, or a table of Arrow",
         "operationId": "predict",
@@ -93,23 +93,25 @@ def _parameters(models: Models) -> list[dict[str, Any]]:
         {"name": "version", "in": "query", "required": False, "schema": {"type": "string"},
          "description": "One of the live versions; else the first."},
         {"name": "x-deadline-ms", "in": "header", "required": False,
-         "schema": {"type": "integer", "minimum": 1, "maximum": 86_400_000}},
+         "schema": {"type": "integer", "minimum": 1}, "description": "More than the server's own time is none."},
     ]  # fmt: skip
-    if any(slot.live.predictor.package.conformal is not None for slot in models.slots):
+    scored = [slot.live.predictor.package.conformal for slot in models.slots]
+    if any(each is not None for each in scored):
+        most = min(each.most_level for each in scored if each is not None)
         found.append({
             "name": "confidence_level", "in": "query", "required": False,
-            "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": most},
             "description": "Adds `interval` or `set`, which hold the truth so often.",
         })  # fmt: skip
     return found
 
 
 def _feedback(models: Models, config: ServeConfig, *, secured: bool) -> dict[str, Any]:
-    item = _any_of(models, "Feedback")
+    item = {"anyOf": [{"$ref": "#/components/schemas/Feedback_by_id"}, _any_of(models, "Feedback")]}
     told = {"type": "object", "required": ["accepted", "unknown"], "properties": {
         "accepted": {"type": "integer"}, "unknown": {"type": "array", "items": {"type": "string"}},
     }}  # fmt: skip
-    items = {"type": "array", "items": item, "maxItems": config.max_rows}
+    items = {"type": "array", "items": item, "description": f"At most {config.max_rows:,}."}
     return {
         "summary": "Labels of rows that were answered",
         "operationId": "feedback",

@@ -9,6 +9,7 @@ from shardwise.serve.online.live import Served
 from shardwise.serve.online.settings import EXTRA, ServeConfig
 
 _TEXT = {"type": "string"}
+_NUMBER = r"^(-?[0-9]{1,15}(\.[0-9]{1,15})?)?$"  # an empty text is a value that is missing
 PROBLEM: dict[str, Any] = {
     "type": "object", "required": ["code", "message", "hint", "error", "request_id"],
     "properties": {
@@ -26,16 +27,16 @@ def row_schema(served: Served, config: ServeConfig) -> dict[str, Any]:
 
 
 def column_schema(kind: pa.DataType, config: ServeConfig) -> dict[str, Any]:
-    """Of a value of a column; null where it is missing."""
+    """Of a value of a column, as in files, of which CSV has texts alone; null where it is missing."""
     if pa.types.is_boolean(kind):
         return {"type": ["boolean", "null"]}
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return {"type": ["number", "null"]}
-    if pa.types.is_date(kind):
-        return {"type": ["string", "null"], "format": "date"}
-    if pa.types.is_timestamp(kind):
-        return {"type": ["string", "null"], "format": "date-time"}
-    return {"type": ["string", "null"], "maxLength": config.max_text_bytes}
+        return {"anyOf": [{"type": ["number", "boolean", "null"]}, {"type": "string", "pattern": _NUMBER}]}
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        time = {"type": "string", "format": "date" if pa.types.is_date(kind) else "date-time"}
+        return {"anyOf": [time, {"enum": ["", None]}]}
+    most = f"At most {config.max_text_bytes:,} characters."
+    return {"type": ["string", "number", "boolean", "null"], "description": most}
 
 
 def answer_schema(served: Served) -> dict[str, Any]:
@@ -54,18 +55,27 @@ def answer_schema(served: Served) -> dict[str, Any]:
 
 
 def feedback_schema(served: Served, *, named: bool) -> dict[str, Any]:
-    """Of the label of a row, or of the labels of an answer by its id. `named`: the model need not be told."""
+    """Of the label of a row. `named`: the model need not be told."""
     label = {"anyOf": [_labels(served.predictor.labels), {"type": "null"}]}
-    where = {"model": {"const": served.name}, "version": _TEXT}
-    row = {"$ref": f"#/components/schemas/Row_{served.name}"}
-    told = {"id": {"type": "string", "description": "x-request-id of the answer"}, **where}
-    of_row = {"row": row, **where}
+    row = {
+        "row": {"$ref": f"#/components/schemas/Row_{served.name}"},
+        "model": {"const": served.name},
+        "version": _TEXT,
+    }
     asked = ["row"] if named else ["row", "model"]
-    one, many = {"label": label}, {"labels": {"type": "array", "items": label}}
-    single = {"labels": {"type": "array", "items": label, "minItems": 1, "maxItems": 1}}
     return {"oneOf": [
-        _closed(told | one, ["id", "label"]), _closed(told | many, ["id", "labels"]),
-        _closed(of_row | one, [*asked, "label"]), _closed(of_row | single, [*asked, "labels"]),
+        _closed(row | {"label": label}, [*asked, "label"]),
+        _closed(row | {"labels": {"type": "array", "items": label, "minItems": 1, "maxItems": 1}}, [*asked, "labels"]),
+    ]}  # fmt: skip
+
+
+def feedback_by_id_schema() -> dict[str, Any]:
+    """Of the labels of an answer, which is found by its id; of an id that is not known they are not looked at."""
+    label = {"type": ["string", "number", "boolean", "null"]}
+    told = {"id": {"type": "string", "description": "x-request-id of the answer"}, "model": _TEXT, "version": _TEXT}
+    return {"oneOf": [
+        _closed(told | {"label": label}, ["id", "label"]),
+        _closed(told | {"labels": {"type": "array", "items": label}}, ["id", "labels"]),
     ]}  # fmt: skip
 
 
