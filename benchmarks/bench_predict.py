@@ -30,6 +30,7 @@ from common import (
     megabytes,
     run_measured,
     shardwise_command,
+    trees_texts,
     verdict,
 )
 from generated import TARGET, write_table
@@ -91,7 +92,7 @@ def make_package(folder: Path, args: argparse.Namespace) -> Path:
 
 def trees_of(package: Path) -> int:
     """Trees of all models together."""
-    return sum(path.read_text(encoding="utf8").count("\nTree=") for path in package.glob("models/*/model.txt"))
+    return sum(text.count("\nTree=") for text in trees_texts(package))
 
 
 def _batches(data: Path) -> Iterator[pa.RecordBatch]:
@@ -139,8 +140,7 @@ def check_same(ours: Path, peer: Path) -> None:
 def predict_in_memory(package: str, data: str, rows: int, threads: int, out: str) -> float:
     """Seconds of `Booster.predict`, summed over the package's models, on a row-major float32 matrix in memory."""
     loaded = load_package(package)
-    texts = [path.read_text(encoding="utf8") for path in sorted(Path(package).glob("models/*/model.txt"))]
-    boosters = [lgb.Booster(model_str=text) for text in texts]
+    boosters = [lgb.Booster(model_str=text) for text in trees_texts(Path(package))]
     X = np.empty((rows, len(loaded.recipe.features)), np.float32)
     start = 0
     for batch in _batches(Path(data)):

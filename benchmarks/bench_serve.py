@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import load
-from common import Results, chosen, in_fresh_process, make_parser, shardwise_command, verdict
+from common import Results, chosen, in_fresh_process, make_parser, shardwise_command, trees_texts, verdict
 from serve_peers import flat_walk, onnx_row, write_mlflow_model
 from shardwise.core.config import RunConfig
 from shardwise.models.trees_row import SingleRow
@@ -116,8 +116,7 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 
 def measure_rows(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     predictor, rows = Predictor.load(package), rows_of(args.calls)
-    model = package / "models" / "0-trees" / "model.txt"
-    booster = lgb.Booster(model_str=model.read_text(encoding="utf8"))
+    booster = lgb.Booster(model_str=trees_texts(package)[0])
     single = SingleRow(booster, FEATURES, 1)
     X = np.ascontiguousarray(predictor.package.recipe.transform(predictor.rows_batch(rows)))  # type: ignore[arg-type]
     walk, onnx = flat_walk(booster), onnx_row(booster, FEATURES)
@@ -285,8 +284,9 @@ def measure_mlflow(package: Path, args: argparse.Namespace) -> Iterator[tuple[st
         yield "mlflow", {"skipped": "--mlflow names no Python that has mlflow and lightgbm"}
         return
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "model"
-        write_mlflow_model(args.mlflow, package / "models" / "0-trees" / "model.txt", folder)
+        folder, trees = Path(place) / "model", Path(place) / "trees.txt"
+        trees.write_text(trees_texts(package)[0], encoding="utf8")
+        write_mlflow_model(args.mlflow, trees, folder)
         rows = rows_of(500)
         names = [f"Column_{number}" for number in range(FEATURES)]
         split = [json.dumps({"dataframe_split": {"columns": names, "data": [list(row.values())]}}) for row in rows]

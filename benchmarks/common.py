@@ -248,6 +248,15 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def trees_texts(package: Path) -> list[str]:
+    """The text that LightGBM reads, of each model of trees in a package."""
+    texts = []
+    for path in sorted(package.glob("models/*/model.txt.zst")):
+        with pa.input_stream(path, compression="zstd") as stream:
+            texts.append(stream.read().decode())
+    return texts
+
+
 def _children_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -69,7 +69,7 @@ def test_a_small_package_is_asked_for_and_made(data: Path, tmp_path: Path, task:
     whole = run(data, tmp_path, run="whole", max_size="50MB", **changes)
     models = folder_bytes(Path(whole.package) / "models")
     rest = folder_bytes(Path(whole.package)) - models
-    asked = rest + models // 3
+    asked = rest + models // 2
     small = run(data, tmp_path, run="whole", max_size=str(asked), **changes)  # the same trials, and another choice
     assert folder_bytes(Path(small.package)) <= asked
     assert trials_of(tmp_path, "whole") == whole.trials

@@ -39,7 +39,8 @@ USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
 PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share
 CORES = 2  # of the machine for which a throughput is promised
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
-SPARE = 0.97  # of a limit: manifest and timing are not known to the last digit
+SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
+REST_BYTES = 2**15  # of a package: its manifest, calibration and golden rows
 LATENCY = "latency"  # what is journalled of models that were timed
 
 
@@ -169,7 +170,7 @@ class Choosing:
         """On all models together: what the package and the encoding of a row take is taken off."""
         config = self._run.config
         states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
-        size = config.max_size_bytes - sum(len(dump_state(state)) for state in states)
+        size = config.max_size_bytes - REST_BYTES - sum(len(dump_state(state)) for state in states)
         throughput = USUAL_THROUGHPUT if config.min_throughput is None else config.min_throughput
         row_s = CORES / throughput - encode_s(self._prepared.recipe.features) if throughput else math.inf
         alone_s = math.inf
@@ -178,9 +179,9 @@ class Choosing:
         return Limits(bytes=SPARE * size, batch_s=max(row_s, 1e-9), alone_s=max(alone_s, 1e-9))
 
     def _cost(self, trial: TrialResult) -> Cost:
-        """Of a fold model of a trial, on average. All but a latency, which is measured once and kept, is arithmetic."""
+        """Of a fold model of a trial: the largest one, with the average rounds. A latency is measured once in a run."""
         folds = self._folds(trial)
-        size = statistics.fmean(folder_bytes(self._run.model(fold.folder)) for fold in folds)
+        size = max(folder_bytes(self._run.model(fold.folder)) for fold in folds)
         rounds = statistics.fmean(fold.rounds for fold in folds)
         outputs, features = self._prepared.target.outputs, self._prepared.recipe.features
         alone = 0.0

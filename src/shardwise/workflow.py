@@ -29,7 +29,6 @@ from shardwise.monitor.windows import ANSWERS, answers_profile
 from shardwise.refitting import can_refit, refit_s, refitted
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
-from shardwise.report.page import write_report
 from shardwise.split.base import TEST
 from shardwise.stats.metrics import Metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
@@ -342,6 +341,8 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
 
 def _report(run: Run, search: Search, ending: Ending) -> str:
     """Path of the report, written."""
+    from shardwise.report.page import write_report  # draws: half a second to import, which other processes do without
+
     path = run.folder / "report.html"
     with run.stage("report"):
         gaps = member_scores(run, search.prepared, search.metric, ending.members, _report_s(search))

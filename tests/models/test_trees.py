@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import lightgbm as lgb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetError, TaskFailed
@@ -225,10 +226,23 @@ def test_targets_that_the_task_cannot_have(tmp_path: Path) -> None:
 
 def test_a_damaged_model_is_refused(tmp_path: Path) -> None:
     fit(tmp_path / "rows", Task.BINARY).save(tmp_path / "model")
-    path = tmp_path / "model" / "model.txt"
+    path = tmp_path / "model" / "model.txt.zst"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(PackageError, match="damaged"):
         Trees.load(tmp_path / "model")
+
+
+def test_trees_of_before_texts_were_compressed_load_and_compressed_ones_are_small(tmp_path: Path) -> None:
+    model, folder = fit(tmp_path / "rows", Task.BINARY), tmp_path / "model"
+    model.save(folder)
+    packed = folder / "model.txt.zst"
+    with pa.input_stream(packed, compression="zstd") as stream:
+        content = stream.read()
+    assert packed.stat().st_size < len(content) / 2
+    packed.unlink()
+    (folder / "model.txt").write_bytes(content)
+    X = tiny_table(Task.BINARY).X
+    np.testing.assert_array_equal(Trees.load(folder).predict(X), model.predict(X))
 
 
 def test_a_second_candidate_uses_the_same_bins(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 import shardwise
+from shardwise.core import startup
 from shardwise.core.errors import ShardwiseError, foreign
 from shardwise.core.names import nearest
 
@@ -66,6 +67,7 @@ def group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point. Exit codes: 0 done, 1 the answer is no, 2 bad input, 3 ceiling reached with nothing to show."""
+    startup.claim()
     sys.exit(run(arguments))
 
 

@@ -5,14 +5,12 @@ from typing import Any
 
 import click
 
-from shardwise.cli import light, print_json
+from shardwise.cli import print_json
 from shardwise.cli.options import data_argument, json_option, read_options, reading_options, registry_option, words
 from shardwise.data.dataset import open_dataset
 from shardwise.registry.references import open_package
 from shardwise.serve.batch import PredictOptions, predict_files
 from shardwise.serve.predictor import Predictor
-
-__all__ = ["command", "light"]  # `light` is imported for its effect, before what imports LightGBM
 
 
 @click.command("predict")

@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from shardwise.cli import light
 from shardwise.cli.options import registry_option
 from shardwise.core.errors import ConfigError
 from shardwise.core.units import parse_duration, parse_size
@@ -21,7 +20,6 @@ except ModuleNotFoundError as error:
     _MISSING = str(error)
 
 _AS_GIVEN = ("grpc_port", "api_key_file", "tls_cert", "tls_key", "traces")
-__all__ = ["command", "light"]  # `light` is imported for its effect, before what imports LightGBM
 
 
 @click.command("serve")

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 from shardwise.compute.ceiling import give_back
 from shardwise.compute.messages import answer
+from shardwise.core import startup
 
 COMMAND = """
 import json, sys
@@ -30,6 +31,7 @@ def main(fd: int, parent_pid: int, reserved_bytes: int = 0) -> None:
     Allocations beyond `reserved_bytes` (0: no limit) fail.
     """
     die_with_parent(parent_pid)
+    startup.claim()
     if reserved_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (reserved_bytes, resource.RLIM_INFINITY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which decides

@@ -7,7 +7,6 @@ parameters is left out of the saved text. Regression targets are
 standardised in float64 before LightGBM sees them as float32, so that huge or tiny numbers lose nothing.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +17,7 @@ import lightgbm as lgb
 import numpy as np
 
 from shardwise.compute.gang.base import Member
-from shardwise.core.errors import ConfigError, PackageError, TargetError
+from shardwise.core.errors import ConfigError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
@@ -39,12 +38,11 @@ from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_u
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
-from shardwise.models.trees_text import on_raw_values
+from shardwise.models.trees_text import on_raw_values, read_text, write_text
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
 ONE_THREAD_CELLS = 2**23  # up to here a second thread brings less than models side by side
 _SOME = 1e-30  # a count that is as good as none
-_MODEL = "model.txt"
 _OBJECTIVES: dict[Task, dict[str | None, str]] = {
     Task.BINARY: {None: "binary"},
     Task.MULTICLASS: {None: "multiclass"},
@@ -345,22 +343,20 @@ class Trees:
         return {feature.name: float(share) for feature, share in zip(self.features, gain / gain.sum(), strict=True)}
 
     def save(self, folder: Path) -> None:
-        """LightGBM's text model beside `model.json`."""
+        """LightGBM's text model, compressed, beside `model.json`."""
         self.write(folder, "trees", params_to_json(self.params))
 
     def write(self, folder: Path, family: str, params: Mapping[str, Any]) -> None:
         """Save as a model of a family that is made of trees, with its own params."""
         if self._booster is None and self._constant is None:
             raise not_fitted(family)
-        content = self._text.encode()
         extra = {
             "rounds": self.rounds,
             "scale": self._scale.to_json(),
             "constant": None if self._constant is None else self._constant.tolist(),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": write_text(folder, self._text),
         }
         Header(family, self.target, self.features, params, extra).write(folder)
-        (folder / _MODEL).write_bytes(content)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -372,14 +368,10 @@ class Trees:
 
     def read(self, folder: Path, header: Header) -> None:
         """Take over the trees that `write` left in a folder."""
-        content = (folder / _MODEL).read_bytes()
-        if hashlib.sha256(content).hexdigest() != header.extra["sha256"]:
-            raise PackageError(
-                "the trees are damaged", hint="Take the package from its source again.", path=str(folder)
-            )
+        text = read_text(folder, header.extra["sha256"])
         self.rounds = header.extra["rounds"]
         self._scale = TargetScale.from_json(header.extra["scale"])
         if header.extra["constant"] is not None:
             self._constant = np.array(header.extra["constant"], dtype=np.float64)
         else:
-            self._use(content.decode())
+            self._use(text)

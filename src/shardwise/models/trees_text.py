@@ -3,14 +3,19 @@
 Trees are learned on the codes of `data.bins`. A split `code <= k` is the split `x <= b_k`; a category's code is its
 number. So a model that was learned on the codes of some features predicts on float32 rows of all features once its
 thresholds, the numbers of its features and its header are written anew. The format is that of LightGBM 3 and 4, "v4":
-a header, `Tree=0` ..., `end of trees`, importances, params.
+a header, `Tree=0` ..., `end of trees`, importances, params. Saved texts are compressed, to a third; `zstd -d` gives
+what LightGBM reads.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from shardwise.core.errors import PackageError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data.bins import Binner
 
@@ -19,6 +24,8 @@ _IMPORTANCES = re.compile(r"\nfeature_importances:\n(?:[^\n]+\n)*")
 _TREE = "Tree="
 _END = "end of trees"
 _CATEGORICAL = 1  # bit of a decision type
+_FILE, _PLAIN_FILE = "model.txt.zst", "model.txt"  # the second one was written before texts were compressed
+_LEVEL = 3  # of zstd: 3.1 times smaller at 150 MB/s; level 9 makes it 3.3 times at 27 MB/s
 
 
 def column_names(binner: Binner) -> list[str]:
@@ -124,3 +131,31 @@ def _replaced(text: str, values: Mapping[str, str]) -> str:
         if name in values:
             lines[i] = f"{name}={values[name]}"
     return "\n".join(lines)
+
+
+def write_text(folder: Path, text: str) -> str:
+    """Save a model's text, compressed, in `folder`, which is made if need be; returns the SHA-256 of the text."""
+    content = text.encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _FILE).write_bytes(pa.Codec("zstd", compression_level=_LEVEL).compress(content, asbytes=True))
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_text(folder: Path, sha256: str) -> str:
+    """What `write_text` saved; raises `PackageError` for another text than the one of that hash."""
+    content, plain = b"", folder / _PLAIN_FILE
+    try:
+        if plain.exists():
+            content = plain.read_bytes()
+        else:
+            with pa.input_stream(folder / _FILE, compression="zstd") as stream:
+                content = stream.read()
+    except OSError as error:  # also of zstd
+        raise _damaged(folder) from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _damaged(folder)
+    return content.decode()
+
+
+def _damaged(folder: Path) -> PackageError:
+    return PackageError("the trees are damaged", hint="Take the package from its source again.", path=str(folder))

@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import rel_entr
-from scipy.stats import binom, chi2, hypergeom, kstwobign
+from scipy.special import bdtrc, chdtrc, kolmogorov, rel_entr
 
 from shardwise.data.column_profile import ColumnProfile
 from shardwise.data.profile import Profile
@@ -103,6 +102,8 @@ def fisher(before: tuple[int, int], after: tuple[int, int]) -> float:
     >>> round(fisher((0, 50_000), (3, 1_000)), 7)
     1.5e-05
     """
+    from scipy.stats import hypergeom  # takes a third of a second to import, which no run that trains needs
+
     hits, rows = before[0] + after[0], before[1] + after[1]
     law = hypergeom(rows, hits, after[1])
     return float(min(1.0, 2 * min(law.cdf(after[0]), law.sf(after[0] - 1))))
@@ -116,7 +117,7 @@ def _numbers(
     ks = float(np.abs(old.shares(places) - new.shares(places)).max())
     tests["distribution"] = ks_p_value(ks - old.rank_error() - new.rank_error(), old.count, new.count)
     outside = _outside(before, after)
-    tests["outside"] = float(binom.sf(outside - 1, new.count, 2 / (old.count + 1))) if outside else 1.0
+    tests["outside"] = float(bdtrc(outside - 1, new.count, 2 / (old.count + 1))) if outside else 1.0
     facts |= {"range": [[old.minimum, old.maximum], [new.minimum, new.maximum]], "outside_rows": outside,
               "median": [float(old.at(np.array([0.5]))[0]), float(new.at(np.array([0.5]))[0])]}  # fmt: skip
     edges = np.unique(old.at(np.arange(1, BINS) / BINS))
@@ -126,7 +127,7 @@ def _numbers(
 
 def ks_p_value(distance: float, before: int, after: int) -> float:
     """Of the two-sample test; asymptotic, which is on the safe side (Smirnov 1948)."""
-    return float(kstwobign.sf(max(distance, 0.0) * np.sqrt(before * after / (before + after))))
+    return float(kolmogorov(max(distance, 0.0) * np.sqrt(before * after / (before + after))))
 
 
 def _outside(before: ColumnProfile, after: ColumnProfile) -> int:
@@ -148,7 +149,7 @@ def _categories(
         rows = sum(new[value] for value in unseen)
         once = sum(count == 1 for count in old.values())
         rate = min(1.0, (once + 1) / (before.present + 1))
-        tests["new"] = float(binom.sf(rows - 1, after.present, rate)) if rows else 1.0
+        tests["new"] = float(bdtrc(rows - 1, after.present, rate)) if rows else 1.0
         facts |= {"new_values": unseen[:_SHOWN], "new_rows": rows}
     expected = {value: count * after.present / before.present for value, count in before.top[:MOST_CATEGORIES]}
     facts["vanished_values"] = [
@@ -178,7 +179,7 @@ def homogeneity(before: np.ndarray, after: np.ndarray) -> float:
     if table.shape[1] < 2:
         return 1.0
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    return float(chi2.sf(((table - expected) ** 2 / expected).sum(), table.shape[1] - 1))
+    return float(chdtrc(table.shape[1] - 1, ((table - expected) ** 2 / expected).sum()))
 
 
 def sizes_of(before: np.ndarray, after: np.ndarray) -> dict[str, float]:

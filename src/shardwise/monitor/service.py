@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from shardwise.core.findings import Finding
 from shardwise.monitor.drift import fisher
@@ -81,7 +81,7 @@ class ServiceMonitor:
         usual, now = (float(each.at(np.array([SLOW]))[0]) for each in (self.usual.seconds, window.seconds))
         rows = window.seconds.count
         slow = round((1.0 - float(window.seconds.shares(np.array([usual]))[0])) * rows)
-        p_value = float(binom.sf(slow - 1, rows, 1.0 - SLOW))
+        p_value = float(bdtrc(slow - 1, rows, 1.0 - SLOW))
         if now < self.config.slower * usual or p_value > self.config.false_alarms / 2:
             return []
         text = f"one request in twenty took {now * 1e3:.3g} ms or longer, {usual * 1e3:.3g} ms before"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 _Z = 1.96  # two-sided 95 % of the normal distribution
 
@@ -40,16 +39,26 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = 120) -> tuple[np.ndarray, np.
 
 def roc(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """False and true positive rates, thinned, and the area under the whole curve; `positive` is 0 or 1 `(n,)`."""
-    false_rate, true_rate, _ = roc_curve(positive, score)
+    hits, misses = _counts(positive, score)
+    true_rate, false_rate = hits / hits[-1], misses / misses[-1]
     area = float(np.trapezoid(true_rate, false_rate))
     return *thin(false_rate, true_rate), area
 
 
 def precision_recall(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Recall and precision, thinned, and the average precision of the whole curve."""
-    precision, recall, _ = precision_recall_curve(positive, score)
-    area = float(-np.sum(np.diff(recall) * precision[:-1]))
-    return *thin(recall, precision), area
+    hits, misses = (counts[1:] for counts in _counts(positive, score))
+    recall, precision = hits / hits[-1], hits / (hits + misses)
+    area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    return *thin(np.append(0.0, recall), np.append(1.0, precision)), area
+
+
+def _counts(positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positive and other rows above each threshold, from none to all, equal scores together."""
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = np.cumsum(positive[order])[last]
+    return np.append(0.0, hits), np.append(0.0, last + 1 - hits)
 
 
 def wilson(hits: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

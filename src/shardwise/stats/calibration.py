@@ -10,7 +10,7 @@ Poisson(1) weights, as in `stats.intervals`.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target, Task
@@ -44,7 +44,7 @@ def compare_calibration(
     first, second = (float(np.sqrt(max(each[0], 0.0))) for each in squares)
     over = float(squares[1][0]) - (first + allowed) ** 2
     spread = float((squares[1] - squares[0])[1:].std(ddof=1) * np.sqrt(share))
-    p_worse = float(norm.sf(over / spread)) if spread > 0 else float(over <= 0)
+    p_worse = float(ndtr(-over / spread)) if spread > 0 else float(over <= 0)
     return Calibration(champion=first, challenger=second, p_worse=p_worse)
 
 

@@ -42,9 +42,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit, logit
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import expit, logit, ndtri, stdtrit
 
 from shardwise.core.seeds import derive_seed
 from shardwise.stats.influence import gradient, mean_auc_influence
@@ -132,7 +130,7 @@ def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, *, 
         return Interval(value, value, value)
     skewness = float((influence**3).sum() / variance**1.5 * np.sqrt(share))
     deviation = np.sqrt(variance * share * rows / (rows - 1))
-    reach = student.isf(tail, rows - 1)
+    reach = -stdtrit(rows - 1, tail)
     middle = float(to_mean(value))
     ends = [from_mean(max(middle - deviation * _without_skewness(z, skewness), 0.0)) for z in (reach, -reach)]
     return Interval(value, min(*ends, value), max(*ends, value))
@@ -144,7 +142,7 @@ def wilson(value: float, rows: float, tail: float = TAIL) -> tuple[float, float]
     >>> [round(end, 3) for end in wilson(0.97, 100)]
     [0.915, 0.99]
     """
-    z2 = float(norm.isf(tail) ** 2)
+    z2 = float(ndtri(tail) ** 2)
     middle = (value + z2 / (2 * rows)) / (1 + z2 / rows)
     reach = float(np.sqrt(z2 * (value * (1 - value) / rows + z2 / (4 * rows**2)))) / (1 + z2 / rows)
     return middle - reach, middle + reach
@@ -176,7 +174,7 @@ def auc_ends(value: float, positives: float, negatives: float, tail: float = TAI
     def off(area: float) -> float:
         more = half * ((1 - area) / (2 - area) + area / (1 + area))
         variance = area * (1 - area) * (1 + more) / (positives * negatives)
-        return float((area - value) ** 2 - norm.isf(tail) ** 2 * variance)
+        return float((area - value) ** 2 - ndtri(tail) ** 2 * variance)
 
     low = brentq(off, 1e-9, value) if off(1e-9) > 0 else 0.0
     high = brentq(off, value, 1.0 - 1e-12) if off(1.0 - 1e-12) > 0 else 1.0
@@ -195,7 +193,7 @@ def spread(
         return Interval(value, *((far, 1.0) if value else (0.0, 1.0 - far)))
     to_scale, from_scale = _scale(metric, rows)
     deviation = to_scale(draws).std(ddof=1) * np.sqrt(rows / (rows - 1)) * shrink
-    reach = student.isf(tail, rows - 1) * deviation
+    reach = -stdtrit(rows - 1, tail) * deviation
     middle = to_scale(np.array(value))
     ends = sorted((float(from_scale(middle - reach)), float(from_scale(middle + reach))))
     return Interval(value, min(ends[0], value), max(ends[1], value))

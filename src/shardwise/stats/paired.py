@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from shardwise.core.errors import ConfigError
 from shardwise.stats.influence import influence
@@ -48,7 +48,7 @@ class Gain:
         """Both ends, each passed with a chance of (1 - level) / 2 if the model of the errors holds."""
         if not self.is_known:
             return float("nan"), float("nan")
-        reach = float(student.isf((1.0 - level) / 2, self.units - 1)) * self.deviation
+        reach = -float(stdtrit(self.units - 1, (1.0 - level) / 2)) * self.deviation
         return self.value - reach, self.value + reach
 
     @property
@@ -70,7 +70,7 @@ class Gain:
         away = self.value - margin
         if not self.deviation > 0:
             return 0.5 + 0.5 * float(np.sign(away))
-        return float(student.cdf(away / self.deviation, self.units - 1))
+        return float(stdtr(self.units - 1, away / self.deviation))
 
     def to_json(self, level: float = LEVEL) -> dict[str, Any]:
         """`{"champion", "challenger", "gain", "low", "high", "units"}`; what is not known is None."""

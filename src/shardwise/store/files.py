@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -301,5 +302,6 @@ def folder_bytes(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):
-            total += path.lstat().st_size
+            status = path.lstat()
+            total += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
     return total

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from shardwise.core.findings import Finding
 from shardwise.core.seeds import derive_seed
@@ -216,7 +216,7 @@ def _rank_test(predicted: np.ndarray, y: np.ndarray, target: Target) -> tuple[fl
     if predicted.ndim == 2:
         goals = [(predicted[:, k], (y == k).astype(np.float64)) for k in range(target.outputs) if (y == k).any()]
     found = [_correlation(ranks(score), ranks(goal)) * np.sqrt(len(y) - 1) for score, goal in goals]
-    return max(found), float(norm.isf(CHANCE / len(found)))
+    return max(found), -float(ndtri(CHANCE / len(found)))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -94,7 +94,7 @@ def test_swaps_under_traffic_fail_nothing_and_mix_nothing(registry, answers):
 
 def test_a_damaged_version_never_answers_and_the_old_one_goes_on(registry, answers, versions):
     third = registry.register("m", versions[2])
-    model = next(registry.folder(third).glob("models/*/model.txt"))
+    model = next(registry.folder(third).glob("models/*/model.txt.zst"))
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     with serving("m", "--registry", registry.place, *POLL) as server, httpx.Client(base_url=server.url) as client:
