@@ -94,7 +94,7 @@ def _asked_again(
     item: Mapping[str, Any], models: Models, config: ServeConfig
 ) -> tuple[Served, Sequence[Row], np.ndarray]:
     """A row that another process may have answered: the version's answer is computed again."""
-    if not isinstance(item["row"], Mapping):
+    if not isinstance(item["row"], dict):
         raise Problem(422, "not_feedback", "row is no object", hint=_EXAMPLE)
     served = models.find(item.get("model"), item.get("version"))
     check_rows([item["row"]], served, config)

@@ -48,7 +48,7 @@ def _paths(models: Models, config: ServeConfig, *, secured: bool) -> dict[str, A
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": models.names}}
     no_model, not_ready = _problems(404, secured=secured), {"503": {"description": "No", **_json(_OBJECT)}}
     no_key = _problems(secured=secured)
-    is_open = {} if not secured else {"security": []}
+    is_open: dict[str, Any] = {"security": []} if secured else {}
     return {
         "/predict": {"post": _predict(models, config, secured=secured)},
         "/feedback": {"post": _feedback(models, config, secured=secured)},
