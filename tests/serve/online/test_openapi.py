@@ -29,7 +29,7 @@ def test_schemathesis_finds_nothing(server, tmp_path):
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     config = tmp_path / "schemathesis.toml"  # a deadline of 1 ms may be missed
     config.write_text('[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 504]\n')
-    words = ["--config-file", str(config), "run", f"{server.url}/openapi.json", "--max-examples", "15", "--phases",
+    words = ["--config-file", str(config), "run", f"{server.url}/openapi.json", "--max-examples", "10", "--phases",
              PHASES, "--generation-deterministic", "--no-color"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
                    "SCHEMATHESIS_HOOKS": "tests.serve.online.arrow_bodies"}  # fmt: skip

@@ -11,6 +11,7 @@ from tests.serve.online.servers import PATIENCE_S, serving
 from tests.serve.online.test_server import rows_of, samples
 
 from shardwise.core.target import Task
+from shardwise.serve.online.canary import Turn
 from shardwise.serve.online.costs import Costs
 from shardwise.serve.online.front import Front
 from shardwise.serve.online.journal import Journal
@@ -268,5 +269,41 @@ def test_what_is_under_way_is_answered_before_the_end(packages):
         gate.set()
         assert await call.code() is grpc.StatusCode.OK
         await ending
+
+    loaded(packages[Task.BINARY], main)
+
+
+class Halved:
+    """A rollout that answers the key `new` by the candidate, and notes what became of it."""
+
+    def __init__(self, slot, candidate):
+        self.slot, self.candidate, self.seen = slot, candidate, []
+
+    def turn(self, key):
+        return Turn(self, key == "new")
+
+    def answered(self, rows, scores):
+        self.seen.append(len(rows))
+
+    def ended(self, is_candidate, status, seconds):
+        self.seen.append((is_candidate, status))
+
+
+def test_rollouts_choose_and_count_as_over_http_and_a_swap_is_followed(packages):
+    async def main(infer, gate, door, routes):
+        (slot,) = routes.models.slots
+        gate.set()
+        candidate = dataclasses.replace(slot.live, version="candidate")
+        routes.canaries.running["m"] = rollout = Halved(slot, candidate)
+        answers = [await infer(row_of(), metadata=[("x-rollout-key", key)]) for key in ("new", "old")]
+        told = [rpc_messages.MESSAGES["ModelInferResponse"].FromString(answer) for answer in answers]
+        assert [each.model_version for each in told] == ["candidate", slot.live.version]
+        assert rollout.seen == [1, (True, 200), 1, (False, 200)]
+        bad = infer(message(model_name="m", inputs=[X]), metadata=[("x-rollout-key", "new")])
+        assert await bad.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert rollout.seen[4:] == [(True, 422)]
+        del routes.canaries.running["m"]
+        slot.live = dataclasses.replace(slot.live, version="next")
+        assert rpc_messages.MESSAGES["ModelInferResponse"].FromString(await infer(row_of())).model_version == "next"
 
     loaded(packages[Task.BINARY], main)

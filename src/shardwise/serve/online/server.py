@@ -161,14 +161,19 @@ def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None
         server.run(sockets=[listening])
     finally:
         watcher.stop()
-        if routes.watching is not None:
-            routes.watching.stop()
-        routes.canaries.stop()
-        routes.close()
-        for each in (cache, spans):
-            if each is not None:
-                each.close()
+        _close(routes, spans)
         journal.tell("ended")
+
+
+def _close(routes: Routes, spans: Tracing | None) -> None:
+    """End the threads; what waits to be told or kept is."""
+    if routes.watching is not None:
+        routes.watching.stop()
+    routes.canaries.stop()
+    routes.close()
+    for each in (routes.cache, spans):
+        if each is not None:
+            each.close()
 
 
 def check_certificate(config: ServeConfig) -> None:
