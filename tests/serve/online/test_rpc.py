@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import socket
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.serve.online.servers import PATIENCE_S, serving
 from tests.serve.online.test_server import rows_of, samples
 
+from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
 from shardwise.serve.online.canary import Turn
 from shardwise.serve.online.costs import Costs
@@ -257,6 +259,15 @@ def test_deadlines_of_the_server_of_the_header_and_of_the_client_hold(packages):
         assert 'endpoint="grpc_infer",status="504"} 3.0' in routes.metrics.text().decode()
 
     loaded(packages[Task.BINARY], main, deadline_s=0.3)
+
+
+def test_a_port_that_is_taken_is_told(packages):
+    async def main(infer, gate, door, routes):
+        refused = pytest.raises(ConfigError, match="cannot be listened at for gRPC")
+        with socket.create_server(("127.0.0.1", 0)) as other, refused:
+            await rpc.Rpc(Front(routes, Journal()), other.getsockname()[1]).start()
+
+    loaded(packages[Task.BINARY], main)
 
 
 def test_what_is_under_way_is_answered_before_the_end(packages):

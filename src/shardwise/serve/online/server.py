@@ -221,6 +221,7 @@ def _server(
     )  # fmt: skip
     beside: Beside | None = None
     if config.grpc_port is not None:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else each stranger's handshake is a line on standard error
         beside = _optional("rpc", "--grpc-port", "serve-grpc").Rpc(front, config.grpc_port)
     return OnlineServer(settings, front.routes, beside=beside, started_at=started_at)
 
