@@ -74,7 +74,7 @@ def _classes() -> dict[str, Any]:
         made[name] = made[outer].nested_type.add(name=own) if outer else file.message_type.add(name=own)
         made[name].field.extend(_field(text, place) for place, text in enumerate(FIELDS[name], 1))
     pool = DescriptorPool()
-    pool.Add(file)
+    pool.AddSerializedFile(file.SerializeToString())
     return {name: GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in FIELDS}
 
 
