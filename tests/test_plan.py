@@ -11,7 +11,7 @@ from shardwise.cli import run
 from shardwise.testing.tables import people
 
 DROP = "id,weight,spent,visits"
-STAGES = ["open", "profile", "leaks", "recipe", "select", "encode", "train", "test", "package", "report"]
+STAGES = ["open", "profile", "leaks", "recipe", "select", "encode", "train", "ensemble", "test", "package", "report"]
 
 
 @pytest.fixture

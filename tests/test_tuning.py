@@ -221,3 +221,12 @@ def test_python_tunes_too_and_a_config_file_wins_over_what_is_usual(data: Path, 
 def test_a_param_that_is_held_and_not_there_is_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match="'num_leaves'"):
         run(data, params={"trees": {"num_leafs": 3}}, run="none")
+
+
+@pytest.mark.parametrize("given", [{"families": ("rnnn",)}, {"params": {"rnnn": {"epochs": 2}}}, {"sampler": "rll"}])
+def test_an_unknown_name_is_refused_before_a_run_is_opened(tmp_path: Path, given: dict[str, Any]) -> None:
+    asked = RunConfig(data=("none.parquet",), target="y", runs_folder=str(tmp_path / "runs"), **given)
+    with pytest.raises(ConfigError, match="there is no") as caught:
+        train(asked)
+    assert "Did you mean 'r" in caught.value.hint
+    assert not (tmp_path / "runs").exists()

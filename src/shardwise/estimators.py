@@ -142,8 +142,8 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     workers : processes in which folds are trained side by side; None: this one.
     folds : number of folds; None: by the number of rows.
     metric : what is optimised, by scikit-learn's name; None: `roc_auc` for two classes, `log_loss` for more.
-    families : model families to try, of `baseline`, `linear`, `trees`, `forest`, `adaboost`, `svm`, `neural`, `cnn`,
-        `rnn`; None: the first three.
+    families : model families to try, of `baseline`, `linear`, `trees`, `catboost`, `forest`, `adaboost`, `svm`,
+        `neural`, `cnn`, `rnn`; None: the first three, and `catboost` on few rows where its extra is installed.
     image, sequence : columns of X that are a grid, such as `"x*:8x8"`, for the families `cnn` and `rnn`.
     aggregates : group features of the columns of X, such as `"mean(distance) by carrier"`, as `--aggregate` has them.
     joins : further tables by key, as `--join` has them.

@@ -22,7 +22,8 @@ from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit
 
-WAIT = 1.3  # seconds of a fit on all rows, in those of a fold's
+REFITTED = ("trees", "catboost")  # families whose fit is as long as `n_estimators` says
+WAIT = 1.0  # seconds of a fit on all rows, in those of a fold's: more rows, and no rounds until it is stopped early
 
 
 def can_refit(run: Run, prepared: Prepared) -> bool:
@@ -36,21 +37,21 @@ def can_refit(run: Run, prepared: Prepared) -> bool:
 
 
 def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
-    """Seconds that it takes to train these candidates anew."""
+    """Seconds that it takes to train these candidates anew, about."""
     each = [WAIT * statistics.fmean(fold.seconds for fold in trial.folds) for trial in trials if trial.folds]
     return max(sum(each) / slots, max(each, default=0.0))
 
 
 def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensemble, left_s: float) -> Ensemble:
-    """The ensemble with one model on all rows for each member of trees; as it is where that takes too long.
+    """The ensemble with one model on all rows for each member of `REFITTED`; as it is where that takes too long.
 
     Other families keep their models of the folds.
     """
-    trials = [trial for trial in _trials(ensemble) if trial.candidate.family == "trees" and trial.complete]
+    trials = [trial for trial in _trials(ensemble) if trial.candidate.family in REFITTED and trial.complete]
     if not trials or not can_refit(run, prepared):
         return ensemble
     with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
-        if left_s < refit_s(trials, fitting.slots) / WAIT:  # what takes longer is cut, and nothing is lost but time
+        if left_s < refit_s(trials, fitting.slots):  # what takes longer is cut, and nothing is lost but time
             return ensemble
         deadline = time.monotonic() + left_s / -(-len(trials) // fitting.slots)
         units = [_unit(prepared, trial, deadline) for trial in trials]
@@ -87,7 +88,9 @@ def _rounds(trial: TrialResult) -> int:
 
 
 def _unit(prepared: Prepared, trial: TrialResult, deadline: float) -> FitUnit:
-    candidate = Candidate(family="trees", params={**trial.candidate.params, "n_estimators": _rounds(trial)})
+    candidate = Candidate(
+        family=trial.candidate.family, params={**trial.candidate.params, "n_estimators": _rounds(trial)}
+    )
     evaluations = prepared.splitter.folds()
     folds = tuple(sorted({fold for evaluation in evaluations for fold in evaluation.valid}))
     key = unit_key(FORMAT, "refit", prepared.rows.name, candidate.to_json(), trial.number, *folds)

@@ -16,7 +16,7 @@ from shardwise.core.findings import Finding
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.models.families import build
-from shardwise.models.portfolio import portfolio
+from shardwise.models.portfolio import joining, portfolio
 from shardwise.models.rungs import SHARES, progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import spaces_for
 from shardwise.plan.knowledge import defaults
@@ -62,7 +62,7 @@ class Tuning:
         candidates = portfolio(
             prepared.target, prepared.recipe.features, prepared.train_rows, config.families,
             positive=prepared.target.task is Task.REGRESSION and lowest is not None and float(lowest) >= 0,
-            held=config.params,
+            held=config.params, extras=self._extras(),
         )  # fmt: skip
         kinds = {feature.kind for feature in prepared.recipe.features}
         spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
@@ -74,6 +74,12 @@ class Tuning:
         for family, space in study.spaces.items():  # a param that the family does not have is refused here
             build(family, prepared.target, prepared.recipe.features, Cube(space).default())
         return study
+
+    def _extras(self) -> list[str]:
+        """Families that join because their extra was installed when the run began: a run that goes on keeps them."""
+        if not self._run.records("extras"):
+            self._run.note("extras", families=joining())
+        return list(self._run.records("extras")[0]["families"])
 
     def key(self, step: Step, fold: int) -> str:
         """Of the work unit of a step on a fold; one that rests on a rung, or goes on from one, has its own."""

@@ -48,6 +48,7 @@ GOLDEN_ROWS = 20
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
 REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
 CHOICE_S = 1.0  # what the choice of the members takes, at most
+REFITS = 2  # members for whose training on all rows time is kept; with more, their models of the folds may have to do
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
 
@@ -209,7 +210,7 @@ def _refits_s(run: Run, search: Search, trained: Sequence[TrialResult]) -> float
     """Seconds that fits take after the trials: of a student, or of members on all rows."""
     if run.config.distill:
         return STUDENT_FITS * max((fold.seconds for trial in trained for fold in trial.folds), default=0.0)
-    return refit_s(rank(trained)[:MEMBERS], cpu_quota()) if can_refit(run, search.prepared) else 0.0
+    return refit_s(rank(trained)[:REFITS], cpu_quota()) if can_refit(run, search.prepared) else 0.0
 
 
 def _report_s(search: Search) -> float:

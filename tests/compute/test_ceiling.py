@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.compute import ceiling
 from shardwise.compute.ceiling import (
     MemoryWatch,
     available_bytes,
@@ -193,7 +194,8 @@ def test_disk_is_checked_where_the_folder_will_be(tmp_path: Path) -> None:
         check_disk(place, 10**15)
 
 
-def test_a_lap_has_the_peak_since_the_last_one() -> None:
+def test_a_lap_has_the_peak_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling, "LAP_S", -1.0)
     readings = iter([10, 50, 20, 5, 30, 30])
     watch = MemoryWatch(measure=lambda: next(readings))
     watch.sample()
@@ -203,6 +205,15 @@ def test_a_lap_has_the_peak_since_the_last_one() -> None:
     watch.sample()
     assert watch.lap() == 30
     assert watch.peak_bytes == 50
+
+
+def test_what_was_just_measured_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling, "LAP_S", 60.0)
+    readings = iter([10, 50])
+    watch = MemoryWatch(measure=lambda: next(readings))
+    assert [watch.lap(), watch.lap()] == [10, 10]
+    watch.sample()
+    assert [watch.lap(), watch.lap()] == [50, 50]
 
 
 @pytest.mark.parametrize(("load", "expected"), [(0.1, 1.0), (2.0, 1.0), (5.0, 2.5), (40.0, 3.0)])

@@ -16,7 +16,7 @@ TARGET = tiny_target(Task.BINARY)
 def test_an_unknown_family_names_the_nearest_or_all() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'trees'"):
         build("tree", TARGET, FEATURES, {})
-    with pytest.raises(ConfigError, match="adaboost, baseline, cnn, forest, linear, neural, rnn, svm, trees"):
+    with pytest.raises(ConfigError, match="adaboost, baseline, catboost, cnn, forest, linear, neural, rnn, svm, trees"):
         build("zzz", TARGET, FEATURES, {})
 
 

@@ -24,6 +24,7 @@ class TestForest(ModelConformance):
 
 class TestExtraTrees(ModelConformance):
     family = "forest"
+    tasks = (Task.MULTICLASS, Task.REGRESSION)
     keeps_best = False
     params: ClassVar[dict[str, Any]] = {
         "n_estimators": 24, "num_leaves": 32, "extra_trees": True, "subsample": 1.0, "max_features": 1.0,

@@ -27,6 +27,7 @@ class TestStreaming(ModelConformance):
     """Data that do not fit in memory come as shuffled batches."""
 
     family = "linear"
+    tasks = (Task.MULTICLASS, Task.COUNT)
     params: ClassVar[dict[str, Any]] = {"epochs": 25, "patience": 25}
 
     @classmethod

@@ -1,13 +1,16 @@
 """The default candidates."""
 
+from typing import Any
+
 import pytest
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
+from shardwise.models import catboost
 from shardwise.models.families import build
 from shardwise.models.neural import model
-from shardwise.models.portfolio import ASKED, LARGE_ROWS, portfolio
+from shardwise.models.portfolio import ASKED, CATBOOST_ROWS, LARGE_ROWS, portfolio
 
 FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
 REGRESSION = Target(column="y", task=Task.REGRESSION)
@@ -37,7 +40,7 @@ def test_families_restrict_and_an_unknown_one_is_an_error() -> None:
     assert [c.family for c in portfolio(REGRESSION, FEATURES, 100, ["linear"])] == ["baseline", "linear"]
     with pytest.raises(ConfigError) as caught:
         portfolio(REGRESSION, FEATURES, 100, ["tree"])
-    assert "linear, neural, rnn, svm, trees" in caught.value.hint
+    assert caught.value.hint == "Did you mean 'trees'?"
 
 
 @pytest.mark.parametrize("family", ["forest", "adaboost", "svm"])
@@ -54,7 +57,25 @@ def test_other_families_come_when_they_are_asked_for(family: str) -> None:
 def test_a_family_that_does_not_learn_the_task_is_an_error() -> None:
     with pytest.raises(ConfigError, match="adaboost models do not learn regression") as caught:
         portfolio(REGRESSION, FEATURES, 1000, ["trees", "adaboost"])
-    assert caught.value.hint == "Allowed: baseline, cnn, forest, linear, neural, rnn, svm, trees."
+    assert caught.value.hint == "Allowed: baseline, catboost, cnn, forest, linear, neural, rnn, svm, trees."
+
+
+def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def places(rows: int, **asked: Any) -> list[int]:
+        families = [candidate.family for candidate in portfolio(REGRESSION, FEATURES, rows, **asked)]
+        return [place for place, family in enumerate(families) if family == "catboost"]
+
+    assert places(1000) == []
+    assert places(1000, extras=["catboost"]) == [3]
+    assert places(CATBOOST_ROWS + 1, extras=["catboost"]) == []
+    assert places(1000, families=["trees", "linear"], extras=["catboost"]) == []  # what is named is all there is
+    monkeypatch.setattr(catboost, "has_catboost", lambda: True)
+    for rows in (1000, LARGE_ROWS):
+        assert places(rows, families=["trees", "linear", "catboost"]) == [3]
+    monkeypatch.setattr(catboost, "has_catboost", lambda: False)
+    with pytest.raises(ConfigError, match="CatBoost") as caught:
+        places(1000, families=["catboost"])
+    assert "shardwise[catboost]" in caught.value.hint
 
 
 def test_networks_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ class TestManyThreads(ModelConformance):
     """Large data are learned column-wise on all threads; here with sampling of rows and features."""
 
     family = "trees"
+    tasks = (Task.MULTICLASS, Task.QUANTILE)
     params: ClassVar[dict[str, Any]] = {
         "n_estimators": 30, "learning_rate": 0.2, "num_leaves": 15, "subsample": 0.7, "feature_fraction": 0.7,
         "categorical": "ordinal",
@@ -49,6 +50,7 @@ class TestManyBlocks(ModelConformance):
     """Of models with many leaves a block of trees after the other is predicted; here three trees at a time."""
 
     family = "trees"
+    tasks = (Task.BINARY, Task.MULTICLASS)
     params: ClassVar[dict[str, Any]] = {"n_estimators": 20, "num_leaves": 7, "min_child_samples": 5}
 
     @pytest.fixture(scope="class", autouse=True)
@@ -63,6 +65,7 @@ class TestMasks(ModelConformance):
     """Many rows go through the trees by bit masks; here as few as two."""
 
     family = "trees"
+    tasks = (Task.MULTICLASS, Task.COUNT)
     params: ClassVar[dict[str, Any]] = {"n_estimators": 20, "num_leaves": 15, "min_child_samples": 5}
 
     @pytest.fixture(scope="class", autouse=True)

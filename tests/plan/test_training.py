@@ -28,6 +28,16 @@ def test_params_that_are_held_bound_the_rounds() -> None:
     assert training.rounds_of(trees, trees, 500.0, POWERS) == 30
 
 
+def test_catboost_takes_some_times_as_long_as_trees_of_as_many_leaves() -> None:
+    cat = Candidate(family="catboost", params={"max_depth": 5, "learning_rate": 0.1})
+    trees = Candidate(family="trees", params={"num_leaves": 32, "learning_rate": 0.1})
+    law, terms = training.unit_terms(cat, sizes(), 100.0)
+    same_law, usual = training.unit_terms(trees, sizes(), 100.0)
+    assert law == same_law
+    assert terms == {name: pytest.approx(training.CATBOOST_COST * value) for name, value in usual.items()}
+    assert training.rounds_of(cat, trees, 100.0, POWERS) == training.rounds_of(trees, trees, 100.0, POWERS)
+
+
 def test_slow_learners_take_more_rounds() -> None:
     first = Candidate(family="trees", params={"learning_rate": 0.1})
     slow = Candidate(family="trees", params={"learning_rate": 0.05})

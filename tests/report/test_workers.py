@@ -2,17 +2,10 @@ from dataclasses import asdict
 
 from shardwise.core.events import WorkerView
 from shardwise.report.data import ReportData
-from shardwise.report.workers import straggler, worker_lines, workers
+from shardwise.report.workers import worker_lines, workers
 
 SLOW = WorkerView(rank=0, place="a:1", rows=100, work_s=9.0, talk_s=1.0, wait_s=0.0, rows_s=10.0)
 FAST = WorkerView(rank=1, place="b:2", rows=100, work_s=4.0, talk_s=1.0, wait_s=5.0, rows_s=10.0)
-
-
-def test_who_waits_least_is_waited_for() -> None:
-    assert straggler([SLOW, FAST]) == 0
-    assert straggler([FAST]) is None
-    assert straggler([SLOW, SLOW]) is None
-    assert straggler([]) is None
 
 
 def test_lines_tell_rows_and_shares() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shardwise.compute.gang import desk
 from shardwise.compute.gang.base import Gang, Member
 from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.gang.local import ProcessLauncher
@@ -22,6 +23,7 @@ from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
 from shardwise.plan.gangs import SLICES, Choice, choose_parallel
+from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
 from shardwise.train.parallel import Job, SharedFits
 
@@ -154,6 +156,44 @@ def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     assert steps == sorted(set(steps))  # each step is told once
     assert len([note for note in notes if "is lost" in note and "with 2" in note]) == 2
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_worker_that_stands_still_is_named_while_it_does(
+    gang: Gang, launcher: ProcessLauncher, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "VIEW_S", 0.7)
+    monkeypatch.setattr(anomalies, "STRAGGLES", 2)
+    wanted = job(folder, "linear", Task.BINARY)
+    calm = answer(together(gang, 2, wanted)[0], Task.BINARY)
+    stopped, told, noticed = list[int](), list[anomalies.Anomaly](), list[anomalies.Anomaly]()
+
+    def report(step: int, _loss: float) -> bool:
+        if step == 2:
+            stopped.append(launcher.pids()[1])
+            os.kill(stopped[0], signal.SIGSTOP)
+        return True
+
+    def tell(anomaly: anomalies.Anomaly) -> None:
+        told.append(anomaly)
+        os.kill(stopped[0], signal.SIGCONT)
+
+    choice = Choice(size=2, families=frozenset(FAMILIES), text="")
+    shared = SharedFits(lambda: gang, choice, 2, tell=tell)
+    model, _ = shared.fit(wanted, FitRun(seed=3, report=report, notice=noticed.append))
+    assert [anomaly.kind for anomaly in told] == [anomalies.STRAGGLER]
+    assert f":{stopped[0]})" in told[0].text
+    assert noticed == told
+    np.testing.assert_array_equal(answer(model, Task.BINARY), calm)
+
+
+def test_what_members_notice_is_told(gang: Gang, folder: Path) -> None:
+    noticed, noticed_alone = list[anomalies.Anomaly](), list[anomalies.Anomaly]()
+    wild = job(folder, "linear", Task.COUNT, learning_rate=10.0, batch_rows=64)
+    together(gang, 2, wild, FitRun(seed=3, notice=noticed.append))
+    model = build(wild.family, wild.target, wild.features, wild.params)
+    model.fit(wild.train, wild.valid, FitRun(seed=3, slices=SLICES, notice=noticed_alone.append))
+    assert noticed
+    assert noticed == noticed_alone
 
 
 @pytest.mark.parametrize("family", ["linear", "trees"])

@@ -46,7 +46,7 @@ _OPTIONS = (
     click.option(
         "--families",
         multiple=True,
-        help="Model families: baseline, linear, trees, forest, adaboost, svm, neural, cnn, rnn.",
+        help="Model families: baseline, linear, trees, catboost, forest, adaboost, svm, neural, cnn, rnn.",
     ),
     click.option("--image", metavar="COLUMNS:HxW", help="Columns that are an image, like 'pixel*:28x28'; for cnn."),
     click.option("--sequence", metavar="COLUMNS:N", help="Columns that are a sequence, like 'x_*,y_*:128'; for rnn."),

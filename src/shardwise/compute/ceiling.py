@@ -23,6 +23,7 @@ from shardwise.core.units import format_size
 
 ROOT = Path("/")
 _MAX_SAMPLES = 2048
+LAP_S = 0.1  # a measurement so young is not repeated: the kernel takes ten milliseconds for it
 
 
 def memory_limit_bytes(root: Path = ROOT) -> int:
@@ -188,6 +189,7 @@ class MemoryWatch:
         self._act_share = act_share
         self._above = False
         self._lap_bytes = 0
+        self._last = (-math.inf, 0)  # (seconds since the start, bytes)
         self._lock = threading.Lock()
         self._stride, self._pending = 1, list[tuple[float, int]]()
         self._start_s = time.monotonic()
@@ -210,7 +212,8 @@ class MemoryWatch:
         with self._lock:  # `lap` measures from another thread
             self.peak_bytes = max(self.peak_bytes, used)
             self._lap_bytes = max(self._lap_bytes, used)
-            self._record(time.monotonic() - self._start_s, used)
+            self._last = (time.monotonic() - self._start_s, used)
+            self._record(*self._last)
         above = self.limit_bytes is not None and used > self._act_share * self.limit_bytes
         if above and not self._above and self._on_above is not None:
             self._on_above(used)
@@ -218,10 +221,11 @@ class MemoryWatch:
         return used
 
     def lap(self) -> int:
-        """The most bytes since the last call, measuring now once more."""
-        self.sample()
+        """The most bytes since the last call; measured once more, unless it just was."""
+        if time.monotonic() - self._start_s - self._last[0] > LAP_S:
+            self.sample()
         with self._lock:
-            highest, self._lap_bytes = self._lap_bytes, 0
+            highest, self._lap_bytes = self._lap_bytes or self._last[1], 0
         return highest
 
     def _watch(self) -> None:

@@ -11,6 +11,7 @@ from shardwise.compute.gang.base import Member
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
 from shardwise.data.rows import Chunk, Rows
+from shardwise.stats.anomalies import Anomaly
 
 __all__ = ["Chunk", "FitRun", "Model", "Rows", "Traits"]
 
@@ -24,9 +25,10 @@ class FitRun:
     and returns False when the time is up: either way the model keeps the best that it has. `go_on()` asks for the time
     alone, as often as one likes, where steps between two reports take long.
 
-    `note(text)` tells the user what was done otherwise than asked for. `checkpoint` is a folder of this fit alone that
-    outlives a kill: what was written there is found by the same fit when it is begun again, and is to be removed at the
-    end. `device` is one of `core.devices.DEVICES`.
+    `note(text)` tells the user what was done otherwise than asked for, `notice(anomaly)` what went wrong in training
+    and what was done about it; a fit that goes on from a checkpoint says again what was noticed before it. `checkpoint`
+    is a folder of this fit alone that outlives a kill: what was written there is found by the same fit when it is begun
+    again, and is to be removed at the end. `device` is one of `core.devices.DEVICES`.
 
     `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later:
     what it needs for that stays in `checkpoint`.
@@ -43,6 +45,7 @@ class FitRun:
     report: Callable[[int, float], bool] = field(default=lambda _step, _score: True)
     go_on: Callable[[], bool] = field(default=lambda: True)
     note: Callable[[str], None] = field(default=lambda _text: None)
+    notice: Callable[[Anomaly], None] = field(default=lambda _anomaly: None)
     checkpoint: Path | None = None
     device: str = "auto"
     rests_at: int | None = None

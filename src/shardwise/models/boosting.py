@@ -153,12 +153,16 @@ class Stop(Protocol):
 
 
 class Boosting:
-    """Drives a booster; `best_round` is right at any time, also after an exception out of `report`."""
+    """Drives a booster; `best_round` is right at any time, also after an exception out of `report`.
+
+    `guard` gets all losses after each round; False ends training as early stopping does.
+    """
 
     def __init__(
         self, booster: lgb.Booster, metrics: Look | None, curve: Stop, report: Callable[[int, float], bool],
-        *, update: Update, go_on: Callable[[], bool],
+        *, update: Update, go_on: Callable[[], bool], guard: Callable[[Sequence[float]], bool] = lambda _losses: True,
     ) -> None:  # fmt: skip
+        self._guard = guard
         self._booster = booster
         self._go_on = go_on
         self._update = update
@@ -167,6 +171,7 @@ class Boosting:
         self._report = report
         self._done = 0
         self.points: list[tuple[float, float]] = []  # (loss, what is watched) of each round
+        self._losses: list[float] = []
 
     @property
     def best_round(self) -> int:
@@ -202,5 +207,7 @@ class Boosting:
 
     def _point(self, step: int, loss: float, watched: float) -> bool:
         self.points.append((loss, watched))
+        self._losses.append(loss)
         improving = self._curve.add(step, watched)
-        return self._report(step, loss) and improving
+        sound = self._guard(self._losses)
+        return self._report(step, loss) and improving and sound

@@ -11,6 +11,7 @@ from shardwise.core.target import Target
 from shardwise.models.adaboost import AdaBoost
 from shardwise.models.base import Model
 from shardwise.models.baseline import Baseline
+from shardwise.models.catboost import CatBoost
 from shardwise.models.forest import Forest
 from shardwise.models.linear import Linear
 from shardwise.models.neural.grids.families import Cnn, Rnn
@@ -21,7 +22,7 @@ from shardwise.models.trees import Trees
 
 FAMILIES: dict[str, type[Model]] = {
     "baseline": Baseline, "linear": Linear, "trees": Trees, "forest": Forest, "adaboost": AdaBoost, "svm": SVM,
-    "neural": Neural, "cnn": Cnn, "rnn": Rnn,
+    "catboost": CatBoost, "neural": Neural, "cnn": Cnn, "rnn": Rnn,
 }  # fmt: skip
 NETWORKS = ("neural", "cnn", "rnn")  # trained by PyTorch, on one thread each; tried only where they are asked for
 

@@ -19,6 +19,7 @@ from shardwise.models.trees_masks import MOST_LEAVES
 
 MASKED_S = 4e-9, 0.4e-9  # of a tree, and of each of its leaves, by bit masks
 WALKED_S = 20e-9, 0.6e-9  # by LightGBM, where a tree has more leaves than masks are made for
+CATBOOST_S = 1.5e-9  # of a round of CatBoost, for each score
 TERM_S = 5e-9  # of a feature in a linear model, for each score
 CELL_S = 1.7e-10  # of a weight of a network
 ENCODED_S = 1.5e-7  # of a feature: to encode it
@@ -30,6 +31,8 @@ def batch_s(candidate: Candidate, rounds: float, outputs: int, features: Sequenc
         leaves = parse_params(TreesParams, "trees", candidate.params).num_leaves
         tree_s, leaf_s = MASKED_S if leaves <= MOST_LEAVES else WALKED_S
         return rounds * outputs * (tree_s + leaf_s * leaves)
+    if candidate.family == "catboost":
+        return rounds * outputs * CATBOOST_S
     if candidate.family == "linear":
         return TERM_S * len(features) * outputs
     if candidate.family in NETWORKS:

@@ -5,7 +5,7 @@ params are published defaults (AutoGluon's and FLAML's portfolios, LightGBM's tu
 that err differently make the better ensemble.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +14,16 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
+from shardwise.models.catboost import has_catboost, require_catboost
 from shardwise.models.families import FAMILIES, NETWORKS
 from shardwise.models.neural.model import require_torch
 
 LARGE_ROWS = 100_000
+CATBOOST_ROWS = 30_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
+
+# Families of an extra that join others where it is installed, and up to how many training rows they pay
+JOINING: Mapping[str, tuple[Callable[[], bool], int]] = {"catboost": (has_catboost, CATBOOST_ROWS)}
 
 # Families that come only when they are asked for, after the others: their default candidates
 ASKED: Mapping[str, tuple[Mapping[str, object], ...]] = {
@@ -37,17 +42,19 @@ def portfolio(
     *,
     positive: bool = False,
     held: Mapping[str, Mapping[str, Any]] | None = None,
+    extras: Collection[str] = (),
 ) -> list[Candidate]:
     """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
 
     The families of `ASKED` come only when they are asked for (docs/decisions/0012-neural.md and
     0024-forests-adaboost-svm.md). Raises `ConfigError` for families that are not known, whose extra is not installed,
-    or that do not learn such targets.
+    or that do not learn such targets. Families of `JOINING` come after the first models where they are named, or, where
+    none is, where they are in `extras` and rows are few (docs/decisions/0028-watching-training.md).
 
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
     """
-    check_held(held or {})
+    check_families([*families, *(held or {})])
     kinds = {feature.kind for feature in features}
     logs = positive and target.task is Task.REGRESSION
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
@@ -59,13 +66,22 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
+    joining = [family for family in JOINING if family in families or _joins(family, families, extras, n_rows)]
+    ordered[2:2] = [Candidate(family=family) for family in joining]
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
-    if families and not wanted and "baseline" not in families:
-        raise ConfigError(f"no model family of {', '.join(families)}", hint=f"Allowed: {', '.join(sorted(FAMILIES))}.")
     return [Candidate(family="baseline"), *wanted]
+
+
+def joining() -> list[str]:
+    """The families of `JOINING` whose extra is installed."""
+    return [family for family, (installed, _) in JOINING.items() if installed()]
+
+
+def _joins(family: str, families: Collection[str], extras: Collection[str], n_rows: int) -> bool:
+    return not families and family in extras and n_rows <= JOINING[family][1]
 
 
 def _asked(target: Target, families: Collection[str]) -> list[Candidate]:
@@ -77,6 +93,8 @@ def _asked(target: Target, families: Collection[str]) -> list[Candidate]:
         raise ConfigError(f"{names} models do not learn {target.task} targets", hint=f"Allowed: {', '.join(able)}.")
     if set(NETWORKS) & set(families):
         require_torch()
+    if "catboost" in families:
+        require_catboost()
     named = [(family, defaults) for family, defaults in ASKED.items() if family in families]
     return [Candidate(family=family, params=params) for family, defaults in named for params in defaults]
 
@@ -86,9 +104,9 @@ def with_held(candidate: Candidate, held: Mapping[str, Mapping[str, Any]]) -> Ca
     return replace(candidate, params={**candidate.params, **held.get(candidate.family, {})})
 
 
-def check_held(held: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise `ConfigError` for a family that is not known; its params are checked when a model is built."""
-    for family in held:
+def check_families(families: Iterable[str]) -> None:
+    """Raise `ConfigError` for a family that is not known."""
+    for family in families:
         if family not in FAMILIES:
             raise ConfigError(f"there is no model family {family!r}", hint=nearest(family, FAMILIES))
 

@@ -1,4 +1,5 @@
-"""Proximal Adam over streamed minibatches, cosine decay, averaged weights, early stopping.
+"""Proximal Adam over streamed minibatches, cosine decay, averaged weights, early stopping; where the loss diverges,
+again from the best weights with a lower rate.
 
 Notation: g gradient, m and v Adam's moments (Kingma & Ba 2015), s = rate / (sqrt(v) + eps) the step of one weight.
 After the gradient step the penalty's proximal operator (Duchi & Singer 2009) is applied with the same step:
@@ -19,10 +20,12 @@ from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
 from shardwise.models.base import Chunk, FitRun, Rows
 from shardwise.models.design import Block
+from shardwise.models.guard import LOWER, LOWERED, Guard
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
 from shardwise.models.sgd_resume import Progress, drop_progress, read_progress, write_progress
 from shardwise.models.slices import Slices
+from shardwise.stats.anomalies import Anomaly
 
 ROUND_ROWS = 2**20  # rows between two looks at the validation rows, at most
 SCORED_ROWS = 2**18  # validation rows that are looked at, at most
@@ -105,6 +108,11 @@ class Adam:
         self.weights, self._mean, self._square = (state[name].copy() for name in ("weights", "mean", "square"))
         self._steps = int(state["steps"])
 
+    def begin(self, weights: np.ndarray) -> None:
+        """Go on from other weights, as if there had been no step before."""
+        self.weights[:] = weights
+        self._mean[:], self._square[:], self._steps = 0, 0, 0
+
     def step(self, gradient: np.ndarray, rate: float) -> None:
         self._steps += 1
         self._mean += np.float32(1 - _BETA1) * (gradient - self._mean)
@@ -133,36 +141,59 @@ class Descent:
         self._mean_weight = mean_weight
         start = np.zeros((design.width + 1, len(loss.start)), np.float32)
         start[-1] = loss.start
-        self._adam = Adam(start, settings.l1, settings.l2)
-        self.best = start.astype(np.float64)
+        self._adam = Adam(start.copy(), settings.l1, settings.l2)
+        self._start = self.best = start.astype(np.float64)
 
     def run(self, train: Rows, valid: Rows | None, run: FitRun, target: Target) -> None:
         with threadpool_limits(limits=1, user_api="blas"):  # sums of threaded products depend on their number
             self._slices = Slices(run.slices, run.member)
             score = None if valid is None else Scorer(self._design, self._answers, valid, target, self._slices)
+            self._guard = Guard(0.0, 0.0) if score is None else score.guard()
             self._run(train, score, run)
         if run.checkpoint is not None and run.leads:
             drop_progress(run.checkpoint)
 
     def _run(self, train: Rows, score: "Scorer | None", run: FitRun) -> None:
         progress = self._resumed(run)
+        for anomaly in progress.noticed:
+            run.notice(Anomaly.from_json(anomaly))
         for number, loss in enumerate(progress.losses, start=1):
             if not run.report(number, loss):
                 return
         if progress.waited >= self._settings.patience:
             return
         for weights in self._rounds(train, run, progress):
-            loss = 0.0 if score is None else score(weights)
-            if score is None or loss < min(progress.losses, default=math.inf):
+            if score is None:
                 self.best = progress.best = weights
-            if score is not None:
-                progress.losses.append(loss)
-                going = run.report(len(progress.losses), loss)
-                if not going or progress.waited >= self._settings.patience:
-                    return
+            elif not self._scored(progress, weights, score(weights), run):
+                return
             if run.checkpoint is not None and run.leads and self._is_due():
                 progress.adam = self._adam.state()
                 write_progress(run.checkpoint, progress)
+
+    def _scored(self, progress: Progress, weights: np.ndarray, loss: float, run: FitRun) -> bool:
+        """Keep the best, and say whether to go on."""
+        loss = loss if math.isfinite(loss) else math.inf
+        if loss < min(progress.losses, default=math.inf):
+            self.best = progress.best = weights
+        progress.losses.append(loss)
+        mended = self._mended(progress, run)
+        going = run.report(len(progress.losses), loss)
+        return going and mended and progress.waited < self._settings.patience
+
+    def _mended(self, progress: Progress, run: FitRun) -> bool:
+        """Where the loss diverges, go back to the best weights, with a lower learning rate; False at the end."""
+        anomaly = self._guard.judge(progress.losses, progress.since)
+        if anomaly is None:
+            return True
+        again = progress.lowered < LOWERED
+        anomaly = self._guard.lowered(anomaly, self._settings.learning_rate, progress.lowered)
+        if again:
+            self._adam.begin(self.best if self._guard.is_better(min(progress.losses)) else self._start)
+            progress.lowered, progress.since = progress.lowered + 1, len(progress.losses)
+        progress.noticed.append(anomaly.to_json())
+        run.notice(anomaly)
+        return again
 
     def _resumed(self, run: FitRun) -> Progress:
         kept = None if run.checkpoint is None else read_progress(run.checkpoint)
@@ -194,7 +225,8 @@ class Descent:
                 seen += stop - start
                 if seen <= progress.seen:
                     continue  # learned before the checkpoint
-                rate = self._settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress.seen / total, 1.0)))
+                most = self._settings.learning_rate * LOWER**progress.lowered
+                rate = most * 0.5 * (1 + math.cos(math.pi * min(progress.seen / total, 1.0)))
                 self._adam.step(self._gradient(take, start, stop), rate)
                 progress.seen, rows, steps = seen, rows + stop - start, steps + 1
                 average += self._adam.weights
@@ -260,6 +292,9 @@ class Scorer:
             self._weight = np.concatenate(
                 [chunk.weight[:: self._stride] for chunk in valid.chunks() if chunk.weight is not None]
             )
+
+    def guard(self) -> Guard:
+        return Guard.of(self._target, self._y, self._weight)
 
     def __call__(self, weights: np.ndarray) -> float:
         parts = self._slices.mapped(

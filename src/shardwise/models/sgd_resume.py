@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,18 +18,24 @@ _FILE = "descent.state"
 class Progress:
     """`seen` rows were learned from, over all epochs; `losses` are those of the validation rows, one a round.
 
-    `adam` is the optimiser's own state, `best` the weights of the round with the lowest loss.
+    `adam` is the optimiser's own state, `best` the weights of the round with the lowest loss. The learning rate was
+    lowered `lowered` times, the last time after `since` rounds; `noticed` are the anomalies so far.
     """
 
     seen: int = 0
     losses: list[float] = field(default_factory=list)
     best: np.ndarray | None = None
     adam: dict[str, np.ndarray] = field(default_factory=dict)
+    lowered: int = 0
+    since: int = 0
+    noticed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def waited(self) -> int:
-        """Rounds since the best one."""
-        return len(self.losses) - 1 - self.losses.index(min(self.losses)) if self.losses else 0
+        """Rounds since the best one, or since training began again from it."""
+        if not self.losses:
+            return 0
+        return len(self.losses) - max(self.losses.index(min(self.losses)) + 1, self.since)
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

@@ -40,6 +40,15 @@ SPACES: dict[str, Space] = {
         "categorical": Choice(("native", "ordinal"), default="native"),
         "use_encoded": Choice((True, True, False), default=True),
     },
+    "catboost": {
+        "learning_rate": Float(0.02, 0.2, log=True, default=0.06, cost=-0.8),
+        "max_depth": Int(4, 8, default=6, cost=0.8),
+        "reg_lambda": Float(0.3, 30.0, log=True, default=3.0),
+        "random_strength": Float(0.1, 10.0, log=True, default=1.0),
+        "feature_fraction": Float(0.4, 1.0, default=1.0, cost=0.8),
+        "one_hot_max_size": Choice((10, 2, 30, 255), default=10),
+        "use_encoded": Choice((False, False, True), default=False),
+    },
     "svm": {
         "kernel": Choice(("linear", "rbf"), default="linear"),
         "gamma": Float(0.03, 3.0, log=True, default=0.5, when=("kernel", ("rbf",))),

@@ -28,6 +28,7 @@ from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Look, Metrics, Plateau, Stop
 from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.guard import Guard
 from shardwise.models.links import LINKS
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
@@ -173,7 +174,10 @@ class Trees:
                 )
             try:
                 update = update_for(own, self.target.task) if self.loss is None else own_update(self.loss)
-                self._boost(booster, metrics, run, keeper, before, update=update)
+                guard = (
+                    None if valid is None else Guard.of(self.target, valid.target(), valid.weight(), worse_rounds=None)
+                )
+                self._boost(booster, metrics, run, keeper, before, update=update, guard=guard)
             finally:
                 if self.rounds:
                     text = keeper.text(booster, self.rounds)
@@ -195,7 +199,7 @@ class Trees:
 
     def _boost(
         self, booster: lgb.Booster, metrics: Look | None, run: FitRun, keeper: Keeper, before: Progress | None,
-        *, update: Update,
+        *, update: Update, guard: Guard | None,
     ) -> None:  # fmt: skip
         curve: Stop = Curve(self.params.early_stopping_rounds, self.params.patience)
         if self.loss is not None and self.loss.keeps_all:
@@ -207,7 +211,10 @@ class Trees:
             stopped = not run.report(step, loss)
             return not stopped
 
-        boosting = Boosting(booster, metrics, curve, report, update=update, go_on=run.go_on)
+        boosting = Boosting(
+            booster, metrics, curve, report, update=update, go_on=run.go_on,
+            guard=lambda losses: guard is None or not guard.stops(losses, run.notice),
+        )  # fmt: skip
         sampling = keeper.sampling
 
         def begin(rounds: int) -> None:

@@ -56,7 +56,7 @@ class TreeScores:
         return self._linked(self._batch(np.ascontiguousarray(X), threads))  # LightGBM would do it for each block
 
     def _batch(self, X: np.ndarray, threads: int) -> np.ndarray:
-        options = {"raw_score": True, "num_threads": threads, "verbosity": -1}
+        options: dict[str, Any] = {"raw_score": True, "num_threads": threads, "verbosity": -1}
         if self._alone.acquire(blocking=False):
             try:
                 return self._added(

@@ -7,6 +7,7 @@ which the laws were learned. What lies beyond what was measured is said, and wha
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import mean
 from typing import Any
 
 from shardwise.core.candidate import Candidate
@@ -198,7 +199,22 @@ class _Fits:
     def trees(self) -> float:
         """Trees of 31 leaves that make the members of the best trial, about: the largest candidate."""
         grown = [training.grown(c, self.best_round(c)) for c in self.chosen if c.family in training.GROWN]
-        return self.sizes.folds * self.sizes.outputs * max(grown, default=1.0)
+        models = 1 if self.refits else self.sizes.folds
+        return models * self.sizes.outputs * max(grown, default=1.0)
+
+    @property
+    def refits(self) -> bool:
+        return training.refits(self.sizes, self.budget.ceiling_bytes, {c.family for c in self.chosen})
+
+    @property
+    def refit_s(self) -> float:
+        """Seconds of a fold's fit of the members that are trained anew on all rows, about."""
+        return mean(self.seconds(c) for c in self.chosen if c.family == "trees") if self.refits else 0.0
+
+    def stage_terms(self, name: str) -> stages.Terms:
+        """Of the seconds of any stage but the training."""
+        refit_s = self.refit_s if name == "ensemble" else 0.0
+        return stages.time_terms(name, self.sizes, self.passes, trees=self.trees, refit_s=refit_s)
 
     def train_s(self) -> float:
         lengths = [self.seconds(candidate) for candidate in self.chosen for _ in range(self.sizes.folds)]
@@ -228,7 +244,7 @@ def _stage(name: str, fits: _Fits) -> Stage:
         time_s = Range.around(fits.train_s(), fits.train_spread())
     else:
         law = known.time[name]
-        seconds = law(stages.time_terms(name, sizes, fits.passes, trees=fits.trees)) * known.factors.get(name, 1.0)
+        seconds = law(fits.stage_terms(name)) * known.factors.get(name, 1.0)
         if name == "encode":  # no faster than the rows are written
             seconds = max(seconds, stages.disk_bytes(sizes)["rows"] / known.write_bytes_s)
         time_s = Range.around(seconds, law.spread)
@@ -274,8 +290,7 @@ def placement(sizes: Sizes, budget: Budget) -> tuple[training.Placement, gangs.C
 
 def _told_beyond(fits: _Fits) -> list[str]:
     """What is an extrapolation."""
-    over = {name: fits.known.time[name].beyond(stages.time_terms(name, fits.sizes, fits.passes, trees=fits.trees))
-            for name in stages.STAGES if name != "train"}  # fmt: skip
+    over = {name: fits.known.time[name].beyond(fits.stage_terms(name)) for name in stages.STAGES if name != "train"}
     for candidate in fits.chosen:
         law, terms = fits.terms(candidate)
         over[f"train ({law.replace('_', ' ')})"] = fits.known.time[law].beyond(terms)

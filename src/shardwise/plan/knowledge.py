@@ -115,7 +115,7 @@ def _stage_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
     for stage in stages.STAGES[1:]:
         if stage == "train" or stage not in run.stages:
             continue
-        terms = stages.time_terms(stage, run.sizes, _passes(run), trees=_trees(run))
+        terms = stages.time_terms(stage, run.sizes, _passes(run), trees=_trees(run), refit_s=_refit_s(run))
         yield stage, terms, run.stages[stage]["seconds"]
     rest = run.seconds - sum(stage["seconds"] for stage in run.stages.values())
     yield "open", stages.time_terms("open", run.sizes, _passes(run)), rest
@@ -133,7 +133,18 @@ def _trees(run: PastRun) -> float:
         for trial in run.trials
         if trial["family"] in training.GROWN
     ]
-    return run.sizes.folds * run.sizes.outputs * max(found, default=1.0)
+    models = 1 if _refits(run) else run.sizes.folds
+    return models * run.sizes.outputs * max(found, default=1.0)
+
+
+def _refits(run: PastRun) -> bool:
+    return training.refits(run.sizes, run.ceiling_bytes, {trial["family"] for trial in run.trials})
+
+
+def _refit_s(run: PastRun) -> float:
+    """Mean seconds of a fold's fit of trees, where some are trained anew on all rows."""
+    seconds = [fold["seconds"] for trial in run.trials if trial["family"] == "trees" for fold in trial["folds"]]
+    return float(np.mean(seconds)) if _refits(run) and seconds else 0.0
 
 
 def _rounds(trial: Mapping[str, Any]) -> list[float]:

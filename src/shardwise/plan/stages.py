@@ -26,7 +26,7 @@ PROCESS_MB = 220.0  # with all libraries loaded, before anything is read; a work
 Terms = dict[str, float]
 PASSES = ("profile", "recipe", "encode")
 READING = (*PASSES, "leaks", "select")  # before models are trained
-STAGES = ("open", "profile", "leaks", "recipe", "select", "encode", "train", "test", "package", "report")
+STAGES = ("open", "profile", "leaks", "recipe", "select", "encode", "train", "ensemble", "test", "package", "report")
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,14 @@ def disk_bytes(sizes: Sizes) -> dict[str, float]:
     return {"rows": float(rows), "blobs": float(blobs), "models": float(models)}
 
 
-def time_terms(stage: str, sizes: Sizes, passes: Passing, *, trees: float = 0.0) -> Terms:
-    """Terms of a stage's seconds; `trees` predict, those of all members together."""
+def time_terms(stage: str, sizes: Sizes, passes: Passing, *, trees: float = 0.0, refit_s: float = 0.0) -> Terms:
+    """Terms of a stage's seconds; `trees` predict, those of all members together.
+
+    A fold's model of a member that is trained anew on all rows took `refit_s`; 0 where none is.
+    """
+    if stage == "ensemble":
+        valid = MB * sizes.valid_rows * sizes.folds * sizes.outputs
+        return {"one": 1.0, "valid": valid, "refit": refit_s}
     return _TIME[stage](sizes, passes, trees)
 
 

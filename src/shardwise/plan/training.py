@@ -7,19 +7,20 @@ cells, the search for splits over `L f` histograms, and a look at all rows for g
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
+from shardwise.models.catboost import CatBoostParams
 from shardwise.models.families import NETWORKS, build
 from shardwise.models.grown import Grown
 from shardwise.models.neural.order import usual_epochs
 from shardwise.models.pace import row_products
 from shardwise.models.params import parse_params
-from shardwise.models.portfolio import portfolio, with_held
+from shardwise.models.portfolio import joining, portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
 from shardwise.models.svm import SVMParams
 from shardwise.models.trees import ONE_THREAD_CELLS, TreesParams
@@ -35,7 +36,8 @@ VISITS = 6_000_000  # row visits of a linear model, at most
 USUAL_EPOCHS = 16  # until it stops, where it may take more
 DRAWN = {"learning_rate": 0.055, "num_leaves": 55, "feature_fraction": 0.7, "subsample": 0.8}  # of the search, about
 
-GROWN = frozenset({"trees", "forest", "adaboost"})  # families of trees that LightGBM grows
+GROWN = frozenset({"trees", "forest", "adaboost", "catboost"})  # families of trees
+CATBOOST_COST = 4.0  # times the seconds of LightGBM's trees of as many leaves, about (benchmarks/bench_catboost.py)
 
 Terms = Mapping[str, float]
 Held = Mapping[str, Mapping[str, Any]]
@@ -67,7 +69,9 @@ def candidates(
 
 def _portfolio(sizes: Sizes, families: Sequence[str], held: Held) -> list[Candidate]:
     target = Target(column="", task=Task(sizes.task))
-    return portfolio(target, _KINDS, sizes.rows - sizes.test_rows, families, positive=sizes.positive, held=held)
+    return portfolio(target, _KINDS, sizes.rows - sizes.test_rows, families, positive=sizes.positive, held=held,
+        extras=joining(),
+    )  # fmt: skip
 
 
 def rounds_of(candidate: Candidate, first: Candidate, at_first: float, laws: Terms) -> float:
@@ -86,6 +90,13 @@ def params_of(candidate: Candidate) -> TreesParams:
     """All params of a candidate of `GROWN`, as trees have them; raises `ConfigError` for one that it does not have."""
     if candidate.family == "trees":
         return parse_params(TreesParams, "trees", candidate.params)
+    if candidate.family == "catboost":
+        cat = parse_params(CatBoostParams, "catboost", candidate.params)
+        return TreesParams(
+            n_estimators=cat.n_estimators, learning_rate=cat.learning_rate, num_leaves=2**cat.max_depth,
+            subsample=cat.subsample, feature_fraction=cat.feature_fraction, patience=cat.patience,
+            early_stopping_rounds=cat.early_stopping_rounds,
+        )  # fmt: skip
     own = build(candidate.family, Target(column="", task=Task.BINARY), (), candidate.params)
     assert isinstance(own, Grown)
     return own.growth
@@ -125,7 +136,7 @@ def unit_terms(
     trees = steps * sizes.outputs / gain
     depth = math.log2(max(2, min(params.num_leaves, rows / max(1, params.min_child_samples))))
     leaves = 2**depth
-    return "trees" if small else "large_trees", {
+    terms = {
         "one": 1.0,
         "cells": 1e-6 * sizes.train_cells,
         "rounds": 1e-3 * steps,
@@ -135,6 +146,8 @@ def unit_terms(
         "valid": 1e-9 * trees * sizes.valid_rows * depth,
         "predict": 1e-9 * best * sizes.outputs / threads * sizes.valid_rows * depth,
     }
+    cost = CATBOOST_COST if candidate.family == "catboost" else 1.0
+    return "trees" if small else "large_trees", {name: cost * value for name, value in terms.items()}
 
 
 def _components(candidate: Candidate) -> int:
@@ -207,6 +220,11 @@ def side_by_side(cells: int, rows: int) -> bool:
 def fit_threads(cells: int, most: int) -> int:
     """Threads for one fit: where a thread has little to do, waking it takes longer. Results do not depend on it."""
     return max(1, min(most, cells // CELLS_PER_THREAD))
+
+
+def refits(sizes: Sizes, ceiling_bytes: int | None, families: Iterable[str]) -> bool:
+    """Whether members of trees are trained anew on all rows after the search, as in `shardwise.refitting`."""
+    return sizes.folds > 1 and sizes.encodings == 1 and ceiling_bytes is None and "trees" in families
 
 
 def makespan(lengths: Sequence[float], slots: int) -> float:

@@ -46,6 +46,7 @@ class ReportData:
     test          y `(n,)`, prediction `(n,)` or `(n, classes)`, metrics `{name: {value, low, high}}`
     slices        dicts: column, value, rows, score, low, high
     stages        dicts: stage, seconds, rows, peak_bytes
+    anomalies     dicts: trial, fold, kind, step, text, action, evidence
     workers       dicts, one per model that workers fitted together: workers `[{rank, rows, work_s, talk_s, wait_s}]`
     reading       dicts, one per partition: partition, path, accesses, rows, seconds
     ceilings      memory_bytes `{limit, peak}`, time_s `{limit, used}`, samples `[(t_s, bytes)]`
@@ -75,6 +76,7 @@ class ReportData:
     test: Record = field(default_factory=dict)
     slices: Sequence[Record] = ()
     stages: Sequence[Record] = ()
+    anomalies: Sequence[Record] = ()
     workers: Sequence[Record] = ()
     reading: Sequence[Record] = ()
     ceilings: Record = field(default_factory=dict)

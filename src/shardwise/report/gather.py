@@ -45,6 +45,10 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         columns=_columns(prepared), findings=[finding.to_json() for finding in prepared.findings],
         trials=[_trial(trial, metric, chosen) for trial in ending.trials],
         curves={trial.number: _curve(trial) for trial in ending.trials if trial.folds and trial.folds[0].curve},
+        anomalies=[
+            {"trial": trial.number, "fold": fold.fold, **anomaly.to_json()}
+            for trial in ending.trials for fold in trial.folds for anomaly in fold.anomalies
+        ],
         importance=_importance(ending.members),
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
         stages=run.stages, workers=run.records("workers"), ceilings=_ceilings(run), reading=_reading(run, prepared),

@@ -70,6 +70,7 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "gains": tables.gains(test, data),
         "trials": tables.trials(data),
         "members": tables.members(data),
+        "anomalies": tables.anomalies(data),
         "training_charts": training.training_charts(data),
         "importance": tables.importance(data),
         "slices": tables.slices(data),

@@ -79,6 +79,24 @@ def findings(data: ReportData) -> Table:
     return Table(rows, len(data.findings))
 
 
+def anomalies(data: ReportData) -> Table:
+    """What went wrong in training, by trial, fold and step: what was seen, by which numbers, and what was done."""
+    order = sorted(data.anomalies, key=lambda one: (one["trial"], one["fold"], one["step"]))
+    rows = [
+        {
+            "trial": short(one["trial"], 12),
+            "fold": short(one["fold"], 12),
+            "step": number(one["step"]),
+            "kind": short(str(one["kind"]).replace("_", " "), 40),
+            "text": short(one["text"], 300),
+            "action": short(one["action"], 300),
+            "evidence": _pairs({name: number(value) for name, value in one["evidence"].items()}, 8),
+        }
+        for one in order[:MOST_FINDINGS]
+    ]
+    return Table(rows, len(data.anomalies))
+
+
 def _pairs(content: Record, most: int) -> list[tuple[str, str]]:
     return [(short(str(key).replace("_", " "), 40), short(value, 80)) for key, value in list(content.items())[:most]]
 

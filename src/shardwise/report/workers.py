@@ -6,24 +6,14 @@ from typing import Any
 from shardwise.core.events import WorkerView
 from shardwise.report.data import Record, ReportData
 from shardwise.report.words import duration, number, short
+from shardwise.stats.anomalies import waited_for
 
 WAITED_SHARE = 0.2  # of its time: who waits so long waits for somebody
 
 
-def straggler(workers: Sequence[WorkerView]) -> int | None:
-    """The rank of the worker that others wait for: it waits least itself. None where nobody waits for long."""
-    if len(workers) < 2 or max(map(_waited, workers)) < WAITED_SHARE:
-        return None
-    return min(workers, key=lambda worker: (_waited(worker), worker.rank)).rank
-
-
-def _waited(worker: WorkerView) -> float:
-    return worker.wait_s / max(1e-9, worker.work_s + worker.talk_s + worker.wait_s)
-
-
 def worker_lines(workers: Sequence[WorkerView]) -> list[str]:
     """A line for each worker: rows per second, and the shares of its time."""
-    slow = straggler(workers)
+    slow = waited_for(workers, WAITED_SHARE)
     lines = []
     for worker in workers:
         total = max(1e-9, worker.work_s + worker.talk_s + worker.wait_s)
@@ -43,7 +33,7 @@ def workers(data: ReportData, most: int = 20) -> list[Record]:
             for name in own:
                 own[name] += worker[name]
     views = [WorkerView(rank=rank, place="", **_typed(own)) for rank, own in sorted(sums.items())]
-    slow = straggler(views)
+    slow = waited_for(views, WAITED_SHARE)
     longest = max([view.work_s + view.talk_s + view.wait_s for view in views] + [1e-9])
     return [
         {

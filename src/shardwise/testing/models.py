@@ -89,21 +89,20 @@ def on_disk(folder: Path, table: Table, features: Sequence[Feature] = FEATURES, 
 
 
 class ModelConformance:
-    """What every model family must do; `params` make it quick."""
+    """What every model family must do, for each of `tasks` that it learns; `params` make it quick."""
 
     family: ClassVar[str]
     params: ClassVar[Mapping[str, Any]] = {}
+    tasks: ClassVar[Sequence[Task]] = tuple(Task)
     keeps_best: ClassVar[bool] = True  # the step with the lowest loss; False: the last one, as more are never worse
     features: ClassVar[Sequence[Feature]] = FEATURES  # those of `tiny_table`; families of grids give some a place
     weight_tolerance: ClassVar[float] = 0.08  # mean prediction with weighted against repeated rows
 
-    @pytest.fixture(scope="class", params=list(Task), ids=str)
-    @classmethod
-    def task(cls, request: pytest.FixtureRequest) -> Task:
-        task: Task = request.param
-        if task not in FAMILIES[cls.family].traits.tasks:
-            pytest.skip(f"{cls.family} does not learn {task} targets")
-        return task
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Each test for each task that the family learns."""
+        if "task" in metafunc.fixturenames:
+            tasks = [task for task in self.tasks if task in FAMILIES[self.family].traits.tasks]
+            metafunc.parametrize("task", tasks, ids=str, scope="class")
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -17,6 +17,7 @@ from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
+from shardwise.stats.anomalies import PLATEAU, STRAGGLER
 from shardwise.train.ladder import Ladder, make_ladder
 from shardwise.train.parallel import SharedFits
 from shardwise.train.passes import BINS
@@ -108,6 +109,10 @@ class Fitting:
             result = FoldResult.from_json(record)
             for text in result.notes:
                 self._run.say(f"Trial {unit.trial}, fold {unit.number}: {text}", level="warning")
+            for anomaly in result.anomalies:
+                if anomaly.kind != STRAGGLER:  # which was told while it happened
+                    level = "info" if anomaly.kind == PLATEAU else "warning"
+                    self._run.say(f"Trial {unit.trial}, fold {unit.number}: {anomaly}", level=level)
             yield unit, result
 
     def _lower(self, unit: FitUnit, error: BaseException) -> FitUnit | None:
@@ -150,6 +155,7 @@ class Fitting:
             partial(make_gang, run.config.engine, asked), choice, cpus,
             show=lambda workers: run.events.emit(Working(workers=tuple(workers))),
             ended=lambda workers: run.note("workers", workers=[asdict(worker) for worker in workers]),
+            tell=lambda anomaly: run.say(str(anomaly), level="warning"),
         )  # fmt: skip
 
     def close(self) -> None:

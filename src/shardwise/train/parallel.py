@@ -18,6 +18,8 @@ from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import build, load_model, save_model
 from shardwise.plan.gangs import Choice
+from shardwise.stats.anomalies import Anomaly
+from shardwise.train.watch import Workers
 
 GO_ON_S = 0.25  # between two questions whether there is time
 _GO, _STOP, _PRUNED = "go", "stop", "pruned"
@@ -43,13 +45,15 @@ class Job:
     out: Path
 
     def __call__(self, member: Member) -> dict[str, Any]:
-        """In a member: fit; the first one saves the model. `notes` for the user, and whether the trial was `pruned`."""
+        """In a member: fit; the first one saves the model. `notes` for the user, the anomalies that were `noticed`, and
+        whether the trial was `pruned`."""
         model = build(self.family, self.target, self.features, self.params)
         notes: list[str] = []
+        noticed: list[Anomaly] = []
         run = FitRun(
             seed=self.seed, threads=self.threads, memory_bytes=self.memory_bytes, report=partial(_report, member),
-            go_on=_GoOn(member), note=notes.append, checkpoint=self.checkpoint, rests_at=self.rests_at,
-            device=self.device, member=member, slices=self.slices,
+            go_on=_GoOn(member), note=notes.append, notice=noticed.append, checkpoint=self.checkpoint,
+            rests_at=self.rests_at, device=self.device, member=member, slices=self.slices,
         )  # fmt: skip
         pruned = False
         try:
@@ -61,7 +65,7 @@ class Job:
             self.out.mkdir(parents=True)
             save_model(self.family, model, self.out)
         member.barrier()
-        return {"notes": notes, "pruned": pruned}
+        return {"notes": notes, "noticed": noticed, "pruned": pruned}
 
 
 def _report(member: Member, step: int, score: float) -> bool:
@@ -119,6 +123,7 @@ class SharedFits:
     cpus: int
     show: Callable[[list[WorkerView]], None] = ignore
     ended: Callable[[list[WorkerView]], None] = ignore  # told what the workers of a fit did in all
+    tell: Callable[[Anomaly], None] = field(default=lambda _anomaly: None)  # at once
     _gang: Gang | None = field(default=None, init=False)
 
     def size_for(self, family: str, params: Mapping[str, Any], target: Target, rows: int) -> int:
@@ -131,18 +136,29 @@ class SharedFits:
         elastic = Elastic(self._gang, run.note)
         size = self.size_for(job.family, job.params, job.target, job.train.n_rows)
         last: list[WorkerView] = []
+        answers, looks = _Answers(run, elastic.stepped), Workers(self._noticed(run))
 
         def watch(workers: list[WorkerView]) -> None:
             last[:] = workers
+            looks(list(workers), answers.last_step)
             self.show(workers)
 
-        told = elastic.run(job, size, answer=_Answers(run, elastic.stepped), watch=watch)
+        told = elastic.run(job, size, answer=answers, watch=watch)
         self.ended(last)
         for text in told["notes"]:
             run.note(text)
+        for anomaly in told["noticed"]:
+            run.notice(anomaly)
         model = load_model(job.out)
         shutil.rmtree(job.out)
         return model, told["pruned"]
+
+    def _noticed(self, run: FitRun) -> Callable[[Anomaly], None]:
+        def notice(anomaly: Anomaly) -> None:
+            run.notice(anomaly)
+            self.tell(anomaly)
+
+        return notice
 
     def close(self) -> None:
         """End the gang."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.candidate import Candidate
+from shardwise.stats.anomalies import Anomaly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,9 @@ class FoldResult:
 
     `loss` is the metric turned so that lower is better; `curve` is `[(step, loss)]` of the early stopping; `cut` says
     that the time or the user ended the training; `share` of the rows were trained on; `notes` say what the model did
-    otherwise than asked for. `rests`: training can go on from the rung where it stopped. `steps` are the rounds or
-    epochs of this fit alone, without those of the rungs below. `failed` is why there is no model.
+    otherwise than asked for, `anomalies` what went wrong in training. `rests`: training can go on from the rung where
+    it stopped. `steps` are the rounds or epochs of this fit alone, without those of the rungs below. `failed` is why
+    there is no model.
     """
 
     trial: int
@@ -32,18 +34,22 @@ class FoldResult:
     importance: Mapping[str, float] = field(default_factory=dict)
     share: float = 1.0
     notes: tuple[str, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
     rests: bool = False
     steps: int = 0
     failed: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "curve": [list(point) for point in self.curve], "notes": list(self.notes)}
+        anomalies = [anomaly.to_json() for anomaly in self.anomalies]
+        curve = [list(point) for point in self.curve]
+        return {**asdict(self), "curve": curve, "notes": list(self.notes), "anomalies": anomalies}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "FoldResult":
         known = {key: content[key] for key in cls.__dataclass_fields__ if key in content}
         curve = tuple((int(step), float(loss)) for step, loss in content.get("curve", ()))
-        return cls(**{**known, "curve": curve, "notes": tuple(content.get("notes", ()))})
+        anomalies = tuple(Anomaly.from_json(anomaly) for anomaly in content.get("anomalies", ()))
+        return cls(**{**known, "curve": curve, "notes": tuple(content.get("notes", ())), "anomalies": anomalies})
 
 
 @dataclass(frozen=True, kw_only=True)

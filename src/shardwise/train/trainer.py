@@ -21,6 +21,7 @@ from shardwise.data.rows import BinnedRows, DiskRows
 from shardwise.data.rows_soft import SoftRows
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import FAMILIES, build, save_model
+from shardwise.models.guard import Guard
 from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
@@ -28,12 +29,11 @@ from shardwise.train.ladder import Rung
 from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
+from shardwise.train.watch import Watch
 
 PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many than too few
 LEAF_S = 6e-6  # seconds that a leaf takes once the trees are learned: written, read again, packed
 TESTED_ROWS = 50_000  # for so many rows of the sealed test there is time at the end of a run
-LONG_STEP_S = 2.0
-LEAST_WORK_S = 1.0  # of work before it tells how much there is to wait
 _RESULT = "result.json"
 
 
@@ -118,35 +118,41 @@ class FitTask:
     def _fit(self, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
         started = time.perf_counter()
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
-        watch = _Watch(
+        watch = Watch(
             deadline=unit.deadline, stop=self.stop, step_s=self._step_s(unit, valid.n_rows), rounds=unit.rounds,
             works_here=self.shared is None,
         )  # fmt: skip
-        seed = derive_seed(self.seed, "fit", unit.trial, unit.number)
         notes: list[str] = []
-        run = FitRun(
-            seed=seed, threads=self.threads, memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on,
-            note=notes.append, checkpoint=self.models / f".{unit.lineage or unit.key}.part", device=self.device,
-            rests_at=unit.rounds, slices=self.slices,
-        )  # fmt: skip
-        model, pruned = self._learned(unit, valid, run)
+        rows = self._rows(unit, FAMILIES[unit.candidate.family].traits.reads, valid)
+        model, pruned = self._learned(unit, rows, self._run(unit, watch, notes))
         watch.cut = watch.cut or pruned
         fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
         predict_s = time.perf_counter() - fitted
         metric, quantile = METRICS[self.metric], self.target.quantile
-        value = metric.compute(valid.target(), prediction, valid.weight(), quantile=quantile)
+        y, weight = valid.target(), valid.weight()
+        value = metric.compute(y, prediction, weight, quantile=quantile)
+        anomalies = watch.anomalies(Guard.of(self.target, y, weight).start, rows[0].n_rows, self.memory_bytes)
         result = FoldResult(
             trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
-            notes=tuple(notes), rests=watch.rests or unit.share < 1.0, steps=max(0, len(watch.points) - unit.since),
+            notes=tuple(notes), anomalies=anomalies, rests=watch.rests or unit.share < 1.0,
+            steps=max(0, len(watch.points) - unit.since),
         )  # fmt: skip
         if earlier is not None and result.cut and earlier.loss <= result.loss:
             return earlier  # there was more time for it then
         self._keep(unit, model, prediction, result)
         return result
+
+    def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
+        return FitRun(
+            seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=self.threads,
+            memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on, note=notes.append,
+            notice=watch.noticed.append, checkpoint=self.models / f".{unit.lineage or unit.key}.part",
+            device=self.device, rests_at=unit.rounds, slices=self.slices,
+        )  # fmt: skip
 
     def _step_s(self, unit: FitUnit, valid_rows: int) -> float:
         """Seconds that a step of the fit adds to what comes after it: to predict, to write, to test and to pack."""
@@ -159,16 +165,15 @@ class FitTask:
         reads = FAMILIES[unit.candidate.family].traits.reads
         return unit.rung.held_down(params) if reads == BINS else params
 
-    def _learned(self, unit: FitUnit, valid: DiskRows, run: FitRun) -> tuple[Model, bool]:
+    def _learned(self, unit: FitUnit, rows: tuple[DiskRows, DiskRows], run: FitRun) -> tuple[Model, bool]:
         """The fitted model, and whether the trial was ended early."""
         self._free(unit)
         params = self._params(unit)
         model = build(unit.candidate.family, self.target, self.features, params)
-        train, valid = self._rows(unit, model.traits.reads, valid)
         if self.shared is not None:
-            return self.shared.fit(self._job(unit, params, (train, valid), run), run)
+            return self.shared.fit(self._job(unit, params, rows, run), run)
         try:
-            model.fit(train, valid, run)
+            model.fit(*rows, run)
         except Pruned:
             return model, True
         return model, False
@@ -216,64 +221,6 @@ def _not_begun(unit: FitUnit) -> FoldResult:
 def _failed(unit: FitUnit, error: ShardwiseError) -> FoldResult:
     why = f"{type(error).__name__}: {error.message}"
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, failed=why)
-
-
-@dataclass
-class _Watch:
-    """Keeps the curve, and says when the time is up, the rung is reached or the user asked to stop.
-
-    Each step adds `step_s` to what comes after the fit, which has to end in time too; as many times as much as the
-    process has waited for others on the machine. So has the next step, if it takes as long as the last one; of long
-    steps that are looked into on the way, 2 s count.
-    """
-
-    deadline: float
-    stop: Path | None
-    step_s: float = 0.0
-    last_s: float = 0.0  # when the last step ended
-    points: list[tuple[int, float]] = field(default_factory=list)
-    cut: bool = False
-    looked_s: float = 0.0
-    rounds: int | None = None
-    rests: bool = False
-    works_here: bool = True  # and not in other processes
-    began: tuple[float, float] = field(default_factory=lambda: (time.monotonic(), time.process_time()))
-
-    def report(self, step: int, score: float) -> bool:
-        now = time.monotonic()
-        took_s = now - self.last_s if self.points else 0.0
-        self.last_s = now
-        self.points.append((step, float(score)))
-        self.rests = self.rounds is not None and step >= self.rounds
-        return self.go_on(min(took_s, LONG_STEP_S)) and not self.rests
-
-    def go_on(self, ahead_s: float = 0.0) -> bool:
-        """Whether there is time for `ahead_s` more."""
-        step = self.points[-1][0] if self.points else 0
-        now = time.monotonic()
-        if now + ahead_s + step * self.step_s * self._slowness(now) > self.deadline:
-            self.cut = True
-        elif self.stop is not None and now - self.looked_s > 0.2:  # a look at the disk is cheap, but not free
-            self.looked_s = now
-            self.cut = self.cut or self.stop.exists()
-        return not self.cut
-
-    def _slowness(self, now: float) -> float:
-        """Seconds that have passed for each one that this process has worked; 1 where it worked on several threads."""
-        if not self.works_here:
-            return 1.0
-        worked_s = time.process_time() - self.began[1]
-        return max(1.0, (now - self.began[0]) / max(worked_s, LEAST_WORK_S))
-
-    @property
-    def best_step(self) -> int:
-        return min(self.points, key=lambda point: point[1])[0] if self.points else 0
-
-    def thinned(self, limit: int = 200) -> tuple[tuple[int, float], ...]:
-        """At most `limit` points of the curve, evenly spaced; the last one is kept."""
-        stride = -(-len(self.points) // limit) or 1
-        kept = self.points[::stride]
-        return tuple(kept if not self.points or kept[-1] == self.points[-1] else [*kept, self.points[-1]])
 
 
 def predict_rows(model: Model, rows: Rows) -> np.ndarray:

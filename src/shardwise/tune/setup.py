@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.space import Space
+from shardwise.models.portfolio import check_families
 from shardwise.tune.archive import Archive
 from shardwise.tune.pruners import make_pruner
 from shardwise.tune.samplers import make_sampler
@@ -16,7 +17,8 @@ UNITS_UNDER_WAY = 4  # fits that may be under way before one of them is waited f
 
 
 def check_search(config: RunConfig) -> None:
-    """Raise `ConfigError` for an unknown sampler or pruner, before a run is opened for them."""
+    """Raise `ConfigError` for an unknown family, sampler or pruner, before a run is opened for them."""
+    check_families([*config.families, *config.params])
     make_sampler(config.sampler, per_second=config.per_second)
     make_pruner(config.pruner)
 

@@ -14,9 +14,11 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 from shardwise.core.errors import ConfigError, DataError  # noqa: E402
 from shardwise.core.target import Task  # noqa: E402
 from shardwise.models.base import FitRun  # noqa: E402
+from shardwise.models.guard import LOWERED  # noqa: E402
 from shardwise.models.losses import task_loss  # noqa: E402
 from shardwise.models.neural import device, order, training  # noqa: E402
 from shardwise.models.neural.model import Neural  # noqa: E402
+from shardwise.stats.anomalies import Anomaly  # noqa: E402
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target  # noqa: E402
 
 QUICK: dict[str, Any] = {"epochs": 6, "width": 16, "members": 2, "batch_rows": 32, "knots": 4}
@@ -112,13 +114,13 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> None:
 
 
 def test_a_loss_that_is_not_finite_once_lowers_the_learning_rate(rows: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    notes: list[str] = []
+    noticed: list[Anomaly] = []
     poison(monkeypatch, lambda call: call == 17)
-    model = fit(rows, note=notes.append)
+    model = fit(rows, notice=noticed.append)
     assert np.isfinite(answer(model)).all()
-    assert len(notes) == 1
-    assert "batch 4 of round 2" in notes[0]  # an epoch has 13
-    assert "0.0009" in notes[0]
+    assert [anomaly.step for anomaly in noticed] == [2]
+    assert "batch 4 of round 2" in noticed[0].text  # an epoch has 13
+    assert "0.0003" in noticed[0].action
 
 
 def test_a_loss_that_stays_nan_stops_and_names_the_batch(rows: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,11 +132,11 @@ def test_a_loss_that_stays_nan_stops_and_names_the_batch(rows: Pair, monkeypatch
 
 def test_a_loss_that_becomes_nan_for_good_leaves_the_best_before(rows: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     short = fit(rows, report=lambda step, _loss: step < 2)
-    notes: list[str] = []
+    noticed: list[Anomaly] = []
     poison(monkeypatch, lambda call: call > 30)
-    np.testing.assert_array_equal(answer(fit(rows, note=notes.append)), answer(short))
-    assert len(notes) == training.LOWERED + 1
-    assert "best round before" in notes[-1]
+    np.testing.assert_array_equal(answer(fit(rows, notice=noticed.append)), answer(short))
+    assert len(noticed) == LOWERED + 1
+    assert "training ends with the best" in noticed[-1].action
 
 
 def test_wild_targets_are_learned_or_refused_never_nan(tmp_path: Path) -> None:

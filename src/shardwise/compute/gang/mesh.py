@@ -30,17 +30,20 @@ _GATHER, _BROADCAST, _SUM, _BARRIER = range(4)
 
 @dataclass
 class Clock:
-    """Seconds spent talking and waiting, and rows that were worked on."""
+    """Seconds spent talking and waiting, and rows that were worked on; `waits_s` is since when it waits now, or 0."""
 
     rows: int = 0
     talk_s: float = 0.0
     wait_s: float = 0.0
+    waits_s: float = 0.0
     began_s: float = field(default_factory=time.monotonic)
 
     def told(self) -> list[float]:
-        """`[rows, work_s, talk_s, wait_s]`."""
-        work_s = time.monotonic() - self.began_s - self.talk_s - self.wait_s
-        return [self.rows, round(work_s, 3), round(self.talk_s, 3), round(self.wait_s, 3)]
+        """`[rows, work_s, talk_s, wait_s]`, what it waits for now included; may be asked from any thread."""
+        now, since = time.monotonic(), self.waits_s
+        wait_s = self.wait_s + (now - since if since else 0.0)
+        work_s = now - self.began_s - self.talk_s - wait_s
+        return [self.rows, round(work_s, 3), round(self.talk_s, 3), round(wait_s, 3)]
 
 
 class _Sending:
@@ -119,7 +122,6 @@ class Mesh:
         receiving = {rank: _Receiving(step) for rank in sources}
         got: dict[int, memoryview] = {}
         wait_s = self._transfer(sending, receiving, got)
-        self.clock.wait_s += wait_s
         self.clock.talk_s += time.monotonic() - began - wait_s
         return got
 
@@ -132,9 +134,12 @@ class Mesh:
             self._move(sending, receiving, got)
             if not sending and not receiving:
                 return wait_s
-            began = time.monotonic()
+            began = self.clock.waits_s = time.monotonic()
             self._wait(sending, receiving)
-            wait_s += time.monotonic() - began
+            waited_s = time.monotonic() - began
+            self.clock.waits_s = 0.0
+            self.clock.wait_s += waited_s
+            wait_s += waited_s
 
     def _move(self, sending: dict[int, _Sending], receiving: dict[int, _Receiving], got: dict[int, memoryview]) -> None:
         rank = self.rank

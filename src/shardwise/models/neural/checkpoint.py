@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shardwise.core.errors import PackageError
 from shardwise.models.neural.shape import Weights
@@ -11,14 +12,16 @@ from shardwise.models.neural.tensors import dump_tensors, read_tensors
 from shardwise.store.files import write_atomic
 
 _FILE = "round.safetensors"
+_STATE = ("rounds", "losses", "lowered", "since", "noticed")
 
 
 @dataclass
 class Progress:
     """The state between two rounds.
 
-    `rounds` are done; `losses` are those of the validation rows, one a round; `lowered` counts how often the learning
-    rate was; `best` are the weights of the round with the lowest loss.
+    `rounds` are done; `losses` are those of the validation rows, one a round; `best` are the weights of the round with
+    the lowest one. `lowered` counts how often the learning rate was, the last time after `since` rounds; `noticed` are
+    the anomalies so far.
     """
 
     weights: Weights
@@ -27,11 +30,15 @@ class Progress:
     rounds: int = 0
     losses: list[float] = field(default_factory=list)
     lowered: int = 0
+    since: int = 0
+    noticed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def waited(self) -> int:
-        """Rounds since the best one."""
-        return len(self.losses) - 1 - self.losses.index(min(self.losses)) if self.losses else 0
+        """Rounds since the best one, or since training began again from it."""
+        if not self.losses:
+            return 0
+        return len(self.losses) - max(self.losses.index(min(self.losses)) + 1, self.since)
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
@@ -42,7 +49,7 @@ def write_progress(folder: Path, progress: Progress) -> None:
         for kind in ("weights", "best", "moments")
         for name, array in getattr(progress, kind).items()
     }
-    state = {"rounds": progress.rounds, "losses": progress.losses, "lowered": progress.lowered}
+    state = {name: getattr(progress, name) for name in _STATE}
     write_atomic(folder / _FILE, dump_tensors(arrays, {"state": json.dumps(state)}))
 
 
@@ -61,7 +68,7 @@ def read_progress(folder: Path) -> Progress | None:
     state = json.loads(metadata["state"])
     return Progress(
         weights=parts["weights"], best=parts["best"], moments=parts["moments"],
-        rounds=state["rounds"], losses=state["losses"], lowered=state["lowered"],
+        **{name: state[name] for name in _STATE if name in state},
     )  # fmt: skip
 
 

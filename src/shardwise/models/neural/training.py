@@ -1,4 +1,4 @@
-"""Epochs of minibatches: schedule, early stopping, the way back from a loss that is not finite, checkpoints.
+"""Epochs of minibatches: schedule, early stopping, the way back from a loss that diverges, checkpoints.
 
 A round is an epoch, or about a million rows of one. What is random comes from seeds of (epoch) and (round), so that a
 fit that goes on after a kill ends with the same bytes.
@@ -16,6 +16,7 @@ from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
 from shardwise.models.base import Chunk, FitRun, Rows
 from shardwise.models.design import Block, Design
+from shardwise.models.guard import LOWER, LOWERED, Guard
 from shardwise.models.links import link
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.checkpoint import Progress, drop_progress, read_progress, write_progress
@@ -27,11 +28,10 @@ from shardwise.models.neural.shape import Shape, Weights
 from shardwise.models.neural.steps import Batch, NotFinite, Steps
 from shardwise.models.scaling import TargetScale
 from shardwise.models.slices import Slices
+from shardwise.stats.anomalies import NOT_FINITE, Anomaly
 
 SCORED_ROWS = 2**18  # validation rows that are looked at, at most
 SCORE_ROWS = 2048  # at once
-LOWERED = 4  # how often the learning rate is lowered, at most
-LOWER = 0.3  # by this factor
 
 
 class Settings(Protocol):
@@ -72,7 +72,7 @@ class Training:
 
     def begin(self, weights: Weights, constant: np.ndarray, mean_weight: float) -> None:
         """From these weights; `constant` is the best constant prediction, on the scale of the model."""
-        self.best = weights
+        self.best = self._start = weights
         self._loss: Loss = loss_of(self._target, constant, self._settings.label_smoothing)
         self._mean_weight = mean_weight
 
@@ -99,6 +99,8 @@ class Training:
 
     def _rounds(self, score: "Scorer | None") -> None:
         progress = self._resumed()
+        for anomaly in progress.noticed:
+            self._run.notice(Anomaly.from_json(anomaly))
         for step, loss in enumerate(progress.losses, start=1):
             if not self._run.report(step, loss):
                 return
@@ -138,19 +140,25 @@ class Training:
     def _lower(self, progress: Progress, batch: int) -> bool:
         """Whether to try again; raises `DataError` when nothing was learned before."""
         where = f"The loss is not finite in batch {batch + 1:,} of round {progress.rounds + 1}"
-        if progress.lowered < LOWERED:
-            progress.lowered += 1
-            rate = self._settings.learning_rate * LOWER**progress.lowered
-            self._run.note(f"{where}. The round is taken again with the learning rate {rate:.2g}.")
-            return True
-        if progress.rounds == 0:
+        if progress.lowered >= LOWERED and progress.rounds == 0:
             raise DataError(
                 f"{where[0].lower()}{where[1:]}, even with a learning rate of "
                 f"{self._settings.learning_rate * LOWER**LOWERED:.2g}",
                 hint="Look for wild values in the target and the weights, or give a smaller learning_rate.",
             )
-        self._run.note(f"{where}, however small the steps. The weights of the best round before are kept.")
-        return False
+        evidence = {"batch": batch + 1.0}
+        return self._noticed(
+            progress, Anomaly(kind=NOT_FINITE, step=progress.rounds + 1, text=f"{where}.", evidence=evidence)
+        )
+
+    def _noticed(self, progress: Progress, anomaly: Anomaly) -> bool:
+        """Tell it and lower the learning rate; False where it was lowered often enough."""
+        again = progress.lowered < LOWERED
+        anomaly = Guard.lowered(anomaly, self._settings.learning_rate, progress.lowered)
+        progress.lowered += again
+        progress.noticed.append(anomaly.to_json())
+        self._run.notice(anomaly)
+        return again
 
     def _descend(self, progress: Progress) -> bool:
         """The steps of a round; True when the time was up before its end."""
@@ -181,11 +189,25 @@ class Training:
             self.best = progress.best = progress.weights
             return not self._late
         loss = score()
+        loss = loss if math.isfinite(loss) else math.inf
         if not progress.losses or loss < min(progress.losses):
             self.best = progress.best = progress.weights
         progress.losses.append(loss)
+        mended = self._mended(progress, score.guard)
         going = self._run.report(progress.rounds, loss) and not self._late
-        return going and progress.waited < self._settings.patience
+        return going and mended and progress.waited < self._settings.patience
+
+    def _mended(self, progress: Progress, guard: Guard) -> bool:
+        """Where the loss diverges, go back to the best weights, with a lower learning rate; False at the end."""
+        anomaly = guard.judge(progress.losses, progress.since)
+        if anomaly is None:
+            return True
+        if not self._noticed(progress, anomaly):
+            return False
+        progress.weights = progress.best if guard.is_better(min(progress.losses)) else self._start
+        progress.moments, progress.since = {}, progress.rounds
+        self._steps.restore(progress.weights, progress.moments)
+        return True
 
     def _batches(self, chunk: Chunk, rows: int) -> Iterator[Batch]:
         block = self._design.prepare(chunk, self._scale.apply(chunk.y), self._mean_weight)
@@ -242,6 +264,7 @@ class Scorer:
         self._y = np.concatenate([chunk.y for chunk in self._chunks])
         weights = [chunk.weight for chunk in self._chunks if chunk.weight is not None]
         self._weight = np.concatenate(weights) if weights else None
+        self.guard = Guard.of(training.target, self._y, self._weight)
         self._pieces = [
             Chunk(chunk.X[start : start + SCORE_ROWS], chunk.y[start : start + SCORE_ROWS])
             for chunk in self._chunks

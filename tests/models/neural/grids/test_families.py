@@ -23,30 +23,20 @@ class TestCnn(ModelConformance):
     """Of the losses, which are those of `neural`, one."""
 
     family = "cnn"
+    tasks = (Task.MULTICLASS,)
     params: ClassVar[dict[str, Any]] = {**QUICK, "filters": 4, "units": 8}
     weight_tolerance = 0.12  # few epochs, and steps by the number of rows
     features = (replace(FEATURES[0], place=(0, 0, 0)), replace(FEATURES[1], place=(0, 1, 0)), *FEATURES[2:])
-
-    @pytest.fixture(scope="class", params=[Task.MULTICLASS], ids=str)
-    @classmethod
-    def task(cls, request: pytest.FixtureRequest) -> Task:
-        task: Task = request.param
-        return task
 
 
 class TestRnn(ModelConformance):
     """Of the losses another one."""
 
     family = "rnn"
+    tasks = (Task.COUNT,)
     params: ClassVar[dict[str, Any]] = {**QUICK, "hidden": 8}
     weight_tolerance = 0.12
     features = (replace(FEATURES[0], place=(0, 0)), replace(FEATURES[1], place=(1, 0)), *FEATURES[2:])
-
-    @pytest.fixture(scope="class", params=[Task.COUNT], ids=str)
-    @classmethod
-    def task(cls, request: pytest.FixtureRequest) -> Task:
-        task: Task = request.param
-        return task
 
 
 def cells(*shape: int) -> list[Feature]:

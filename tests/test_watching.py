@@ -1,0 +1,84 @@
+"""A run whose fits diverge: they are helped, and that is told, journalled once and shown."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from shardwise.core.config import RunConfig
+from shardwise.core.events import Event, Events, Said
+from shardwise.report.terminal import PlainLog
+from shardwise.store.journal import SqliteJournal
+from shardwise.testing.tables import people
+from shardwise.workflow import TrainResult, train
+
+ASKED = {
+    "target": "visits", "task": "count", "trials": 2, "folds": 2, "families": ("linear",), "run": "wild",
+    "params": {"linear": {"learning_rate": 10.0, "batch_rows": 32}}, "drop": ("id", "weight", "spent", "bought"),
+}  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A run that was done, and done again with another seal."""
+
+    folder: Path
+    result: TrainResult
+    said: list[str] = field(default_factory=list)
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    def units(self) -> list[dict[str, Any]]:
+        with SqliteJournal(self.folder / "journal.db", read_only=True) as journal:
+            units = [dict(record) for record in journal.read() if record["kind"] == "unit"]
+        return [unit["record"] for unit in units if unit["record"].get("anomalies")]
+
+
+def trained(folder: Path, **changes: Any) -> Run:
+    said, log = list[str](), io.StringIO()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Said) and event.level == "warning":
+            said.append(event.text)
+
+    config = RunConfig.from_mapping(
+        {"data": str(folder / "people.parquet"), "runs_folder": str(folder / "runs"), **ASKED, **changes}
+    )
+    result = train(config, Events([listen, PlainLog(log)]))
+    return Run(folder / "runs" / "wild", result, said, log)
+
+
+@pytest.fixture(scope="module")
+def wild(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("wild")
+    pq.write_table(people(900), folder / "people.parquet")
+    return trained(folder)
+
+
+def test_what_diverges_is_told_and_shown(wild: Run) -> None:
+    told = [text for text in wild.said if "Training goes on from the best weights" in text]
+    assert told
+    assert all(f"warning: {text}" in wild.log.getvalue() for text in told)
+    report = Path(wild.result.report).read_text(encoding="utf8")
+    assert "What went wrong in training" in report
+    assert "Training goes on from the best weights" in report
+
+
+def test_it_ends_well(wild: Run, tmp_path: Path) -> None:
+    (tmp_path / "people.parquet").symlink_to(wild.folder.parents[1] / "people.parquet")
+    calm = trained(tmp_path, params={})
+    assert not [text for text in calm.said if "Training" in text]
+    assert wild.result.valid_score <= 1.2 * calm.result.valid_score
+
+
+def test_it_is_journalled_once_and_the_same_in_another_run(wild: Run, tmp_path: Path) -> None:
+    before = wild.units()
+    assert before
+    again = trained(wild.folder.parents[1], max_size="40MB")  # chosen anew, from fits that are there
+    assert again.units() == before
+    (tmp_path / "people.parquet").symlink_to(wild.folder.parents[1] / "people.parquet")
+    other = trained(tmp_path)
+    assert [unit["anomalies"] for unit in other.units()] == [unit["anomalies"] for unit in before]
+    assert other.result.package_hash == wild.result.package_hash
