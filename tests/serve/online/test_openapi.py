@@ -33,7 +33,7 @@ def test_schemathesis_finds_nothing(server, tmp_path):
              PHASES, "--generation-deterministic", "--no-color"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
                    "SCHEMATHESIS_HOOKS": "tests.serve.online.arrow_bodies"}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", SCHEMATHESIS, *words], env=environment, cwd=ROOT, text=True,
+    done = subprocess.run([sys.executable, "-c", SCHEMATHESIS, *words], env=environment, cwd=tmp_path, text=True,
                           capture_output=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
 
