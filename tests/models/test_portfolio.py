@@ -66,12 +66,12 @@ def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.Mo
         return [place for place, family in enumerate(families) if family == "catboost"]
 
     assert places(1000) == []
-    assert places(1000, extras=["catboost"]) == [3]
+    assert places(1000, extras=["catboost"]) == [len(portfolio(REGRESSION, FEATURES, 1000))]  # the last one
     assert places(CATBOOST_ROWS + 1, extras=["catboost"]) == []
     assert places(1000, families=["trees", "linear"], extras=["catboost"]) == []  # what is named is all there is
     monkeypatch.setattr(catboost, "has_catboost", lambda: True)
     for rows in (1000, LARGE_ROWS):
-        assert places(rows, families=["trees", "linear", "catboost"]) == [3]
+        assert places(rows, families=["trees", "linear", "catboost"]) == [len(portfolio(REGRESSION, FEATURES, rows))]
     monkeypatch.setattr(catboost, "has_catboost", lambda: False)
     with pytest.raises(ConfigError, match="CatBoost") as caught:
         places(1000, families=["catboost"])

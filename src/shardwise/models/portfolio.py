@@ -48,8 +48,8 @@ def portfolio(
 
     The families of `ASKED` come only when they are asked for (docs/decisions/0012-neural.md and
     0024-forests-adaboost-svm.md). Raises `ConfigError` for families that are not known, whose extra is not installed,
-    or that do not learn such targets. Families of `JOINING` come after the first models where they are named, or, where
-    none is, where they are in `extras` and rows are few (docs/decisions/0028-watching-training.md).
+    or that do not learn such targets. Families of `JOINING` come after trees and linear models where they are named,
+    or, where none is, where they are in `extras` and rows are few (docs/decisions/0028-watching-training.md).
 
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
@@ -67,7 +67,7 @@ def portfolio(
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
     joining = [family for family in JOINING if family in families or _joins(family, families, extras, n_rows)]
-    ordered[2:2] = [Candidate(family=family) for family in joining]
+    ordered += [Candidate(family=family) for family in joining]
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
