@@ -5,8 +5,9 @@ row, its single-row call, a walk through all trees at once in NumPy, a batch of 
 installed. `same`: rows one by one have the bits of the batch. `http`: one worker, the load generator in another
 process (`load.py`): closed loop for requests/s, open loop at half of that for p50 and p99. `cache`: the same with rows
 that come again. `routing`: what the server's own layers cost, against the same answer from a bare ASGI function, and
-through Starlette where it is installed. `mlflow`: MLflow's server on the same trees, where `--mlflow` names a Python
-that has it; ours must answer 3 times the requests.
+through Starlette where it is installed. `doors`: `infer` over HTTP and over gRPC, and what it costs to trace every
+request. `mlflow`: MLflow's server on the same trees, where `--mlflow` names a Python that has it; ours must answer 3
+times the requests.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from serve_peers import flat_walk, onnx_row, write_mlflow_model
 from shardwise.core.config import RunConfig
 from shardwise.models.trees_row import SingleRow
 from shardwise.registry.package import Member, load_package, write_package
+from shardwise.serve.online.rpc_messages import MESSAGES
 from shardwise.serve.predictor import Predictor
 from shardwise.workflow import train
 
@@ -43,7 +45,7 @@ FEATURES, TREES = 30, 500
 MOST_US = 100.0
 LEAST_TIMES = 3.0
 LEAST_CACHED = 1.5
-CASES = ("row", "same", "http", "cache", "routing", "mlflow")
+CASES = ("row", "same", "http", "cache", "routing", "doors", "mlflow")
 _START_S = 120.0
 
 
@@ -52,7 +54,7 @@ def main() -> None:
     results = Results("serve", args.results)
     measures: dict[str, Callable[[Path, argparse.Namespace], Iterator[tuple[str, dict[str, Any]]]]] = {
         "row": measure_rows, "same": measure_same, "http": measure_http, "cache": measure_cache,
-        "routing": measure_routing, "mlflow": measure_mlflow,
+        "routing": measure_routing, "doors": measure_doors, "mlflow": measure_mlflow,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         package = make_package(Path(place), args)
@@ -236,6 +238,47 @@ def measure_routing(package: Path, args: argparse.Namespace) -> Iterator[tuple[s
         yield "routing ours, with the model", loaded(f"{url}/predict", bodies_of(500), args)
 
 
+def measure_doors(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One row a call: `predict`, the same with each request traced, `infer` over HTTP, and over gRPC."""
+    kinds = [[{"name": name, "shape": [1], "datatype": "FP64", "data": [value]} for name, value in row.items()]
+             for row in rows_of(500)]  # fmt: skip
+    port = free_port()
+    with serving(f"m={package}", "--grpc-port", str(port)) as url:
+        plain = loaded(f"{url}/predict", bodies_of(500), args)
+        yield "doors predict", plain
+        yield (
+            "doors infer over HTTP",
+            loaded(f"{url}/v2/models/m/infer", [json.dumps({"inputs": k}) for k in kinds], args),
+        )
+        with tempfile.NamedTemporaryFile("w", suffix=".hex") as file:
+            file.write("\n".join(message_of(inputs).hex() for inputs in kinds))
+            file.flush()
+            given = {"place": f"127.0.0.1:{port}", "messages": file.name, "connections": args.connections}
+            rpc, _ = in_fresh_process(load.closed_rpc, **given, seconds=args.seconds)
+        yield "doors infer over gRPC", {**rpc, "connections": args.connections}
+    sink = [sys.executable, str(Path(__file__).parent / "serve_peers.py"), "bare"]
+    with (
+        _other(sink, "http://127.0.0.1:{port}") as collector,
+        serving(f"m={package}", "--traces", str(collector)) as url,
+    ):
+        traced = loaded(f"{url}/predict", bodies_of(500), args)
+    yield "doors predict, traced", {**traced, "ratio": round(traced["requests_per_s"] / plain["requests_per_s"], 3)}
+
+
+def message_of(inputs: list[dict[str, Any]]) -> bytes:
+    """A `ModelInferRequest`."""
+    keys = ("name", "shape", "datatype")
+    tensors = [{**{key: each[key] for key in keys}, "contents": {"fp64_contents": each["data"]}} for each in inputs]
+    message: bytes = MESSAGES["ModelInferRequest"](model_name="m", inputs=tensors).SerializeToString()
+    return message
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def measure_mlflow(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     if not args.mlflow:
         yield "mlflow", {"skipped": "--mlflow names no Python that has mlflow and lightgbm"}
@@ -264,9 +307,7 @@ def measure_mlflow(package: Path, args: argparse.Namespace) -> Iterator[tuple[st
 @contextmanager
 def _other(command: list[str], url: str, *, cwd: Path | None = None, ready: str = "/") -> Iterator[str | None]:
     """Another server on a free port, when it answers; None when it does not start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = [word.format(port=port) for word in command]
     words = words if "--port" in words else [*words, str(port)]
     path = f"{Path(words[0]).parent}{os.pathsep}{os.environ['PATH']}"

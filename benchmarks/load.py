@@ -88,6 +88,12 @@ def steady(url: str, bodies: str, connections: int, seconds: float, rate: float)
     return _run(_steady(url, _requests(url, bodies), connections, seconds, rate))
 
 
+def closed_rpc(place: str, messages: str, connections: int, seconds: float) -> dict[str, Any]:
+    """As `closed`, of `ModelInfer` over gRPC; `messages`: a file, one a line, in hexadecimal digits."""
+    made = [bytes.fromhex(line) for line in Path(messages).read_text().split()]
+    return _run(_closed_rpc(place, made, connections, seconds))
+
+
 def _run(main: Any) -> Any:
     with contextlib.suppress(ImportError):
         import uvloop
@@ -130,6 +136,29 @@ async def _closed(url: str, requests: list[bytes], count: int, seconds: float) -
     for connection in connections:
         connection.close()
     return figures
+
+
+async def _closed_rpc(place: str, messages: list[bytes], count: int, seconds: float) -> dict[str, Any]:
+    import grpc
+
+    begin_s = time.perf_counter() + WARM_S
+    end_s, tally = begin_s + seconds, _Tally(begin_s)
+
+    async def ask(start: int) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+        async with grpc.aio.insecure_channel(place, options=options) as channel:
+            infer, number = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer"), start
+            while (asked_s := time.perf_counter()) < end_s:
+                number += 1
+                try:
+                    await infer(messages[number % len(messages)])
+                    status = 200
+                except grpc.aio.AioRpcError as error:
+                    status = error.code().value[0]
+                tally.add(asked_s, status)
+
+    await asyncio.gather(*(ask(start) for start in range(count)))
+    return tally.figures(seconds)
 
 
 async def _steady(url: str, requests: list[bytes], count: int, seconds: float, rate: float) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def test_losses_lie_between_0_and_1_and_missing_labels_do_not_count():
     kept = y == y
     own = np.where(y[kept] == 1, scores[kept, 1], scores[kept, 0])
     assert losses_of(BINARY, y, scores, 1.0) == pytest.approx((1 - own) ** 2)
-    assert losses_of(NUMBER, np.array([0.0, 5.0]), np.array([2.0, 5.0]), 2.0).tolist() == [0.5, 0.0]
+    for shape in ((2,), (2, 1)):
+        answers = np.array([2.0, 5.0]).reshape(shape)
+        assert losses_of(NUMBER, np.array([0.0, 5.0]), answers, 2.0).tolist() == [0.5, 0.0]
 
 
 def test_an_unknown_detector_is_refused():

@@ -19,12 +19,17 @@ try:
 except ModuleNotFoundError as error:
     _MISSING = str(error)
 
+_AS_GIVEN = ("grpc_port", "api_key_file", "tls_cert", "tls_key", "traces")
+
 
 @click.command("serve")
 @click.argument("packages", nargs=-1, required=True, metavar="PACKAGE|NAME...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 for all.")
 @click.option("--port", default=8080, show_default=True, help="Port; 0 for a free one, which is told.")
-@click.option("--workers", default=1, show_default=True, help="Processes that share the port.")
+@click.option(
+    "--grpc-port", type=int, help="Port of the Open Inference Protocol over gRPC, if it is wanted; 0 for a free one."
+)
+@click.option("--workers", default=1, show_default=True, help="Processes that share the ports.")
 @registry_option
 @click.option("--deadline", default="10s", show_default=True, help="The longest that a request may take.")
 @click.option("--queue", default=2_000, show_default=True, help="Rows that may wait; more are refused with 429.")
@@ -43,9 +48,15 @@ except ModuleNotFoundError as error:
 @click.option("--window", default="5m", show_default=True, help="A window ends after so long ...")
 @click.option("--window-rows", default=5_000, show_default=True, help="... or with so many rows.")
 @click.option("--alert", multiple=True, metavar="log|URL", help="Where findings go; else log.")
+@click.option(
+    "--api-key-file", metavar="FILE", help="Keys, one a line; also in SHARDWISE_API_KEYS. Then clients need one."
+)
+@click.option("--tls-cert", metavar="FILE", help="Chain of certificates in PEM: HTTPS, and TLS for gRPC.")
+@click.option("--tls-key", metavar="FILE", help="The key of the certificate, in PEM.")
+@click.option("--traces", metavar="URL", help="Collector of OpenTelemetry, such as http://localhost:4318.")
 @click.option("--worker", is_flag=True, hidden=True)  # one of the processes of --workers
 def command(packages: tuple[str, ...], *, registry: str | None, worker: bool, **given: Any) -> int:
-    """Serve packages over HTTP: folders, NAME (its champion, whatever that is), NAME@3, NAME@alias, or name=FOLDER.
+    """Serve packages over HTTP and gRPC: folders, NAME (its champion, whatever it is), NAME@3, NAME@alias, name=FOLDER.
 
     POST /predict takes a row, a list of rows, or Arrow; /v2 is the Open Inference Protocol; also /metrics and
     /openapi.json. A folder that is written anew, or an alias that is moved, is followed without a failed request.
@@ -66,7 +77,7 @@ def _config(given: dict[str, Any]) -> ServeConfig:
         max_rows=given["max_rows"], max_json_bytes=parse_size(given["max_json"]),
         max_arrow_bytes=parse_size(given["max_arrow"]), extra=given["extra"], cache=given["cache"],
         monitor=given["monitor"], window_rows=given["window_rows"], alerts=given["alert"] or ("log",),
-        **_seconds(given),
+        **{name: given[name] for name in _AS_GIVEN}, **_seconds(given),
     )  # fmt: skip
 
 

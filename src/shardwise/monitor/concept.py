@@ -82,11 +82,11 @@ class ConceptMonitor:
 
 
 def losses_of(target: Target, y: np.ndarray, prediction: np.ndarray, spread: float) -> np.ndarray:
-    """Float64 in [0, 1] of the rows that have a label, in their order."""
+    """Float64 in [0, 1] of the rows that have a label, in their order; numbers are `(rows,)` or `(rows, 1)`."""
     known = ~np.isnan(y)
     y, prediction = y[known], prediction[known]
     if target.task.is_classification:
         own = np.take_along_axis(prediction, y.astype(np.int64)[:, None], axis=1)[:, 0]
         return np.asarray((1.0 - own) ** 2)
-    away = np.abs(y - prediction)
+    away = np.abs(y - prediction.reshape(-1))
     return np.asarray(away / (away + spread))

@@ -92,11 +92,18 @@ class Conformal:
         """Raise `ConfigError` for a level that is none, or that takes more rows than were scored."""
         if not 0.0 < level < 1.0:
             raise ConfigError(f"the confidence level {level} is outside (0, 1)", hint="Give a share, such as 0.9.")
-        tails = 1 if self._is_sets else 2
-        if (self.rows + 1) * (1.0 - level) / tails < 1.0 - 1e-9:
-            most = math.floor(1e4 * (1.0 - tails / (self.rows + 1))) / 1e4
+        if (self.rows + 1) * (1.0 - level) / self._tails < 1.0 - 1e-9:
             message = f"the confidence level {level} takes more than the {self.rows} rows that were scored"
-            raise ConfigError(message, hint=f"At most {most:g} can be promised.")
+            raise ConfigError(message, hint=f"At most {self.most_level:g} can be promised.")
+
+    @property
+    def most_level(self) -> float:
+        """The highest level that can be promised, to four digits."""
+        return math.floor(1e4 * (1.0 - self._tails / (self.rows + 1))) / 1e4
+
+    @property
+    def _tails(self) -> int:
+        return 1 if self._is_sets else 2
 
     def interval(self, prediction: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Low and high ends `(rows,)` that hold the number with a chance of at least `level`."""

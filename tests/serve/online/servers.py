@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +88,13 @@ def until(true, what: str) -> None:
     while not true():
         assert time.monotonic() < end, what
         time.sleep(0.02)
+
+
+def make_certificate(folder: Path) -> Path:
+    """`cert` and `key` of localhost in a folder, which is given back; skips where openssl is missing."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes a certificate, is not installed")
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 2"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", folder / "key", "-out", folder / "cert"]
+    subprocess.run(["openssl", *words.split(), *names], check=True, capture_output=True)
+    return folder

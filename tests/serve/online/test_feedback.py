@@ -7,6 +7,7 @@ from tests.registry.parts import make_package
 from shardwise.serve.online.feedback import MOST_ROWS, Memory, read_feedback
 from shardwise.serve.online.live import FolderSource, Models, Slot
 from shardwise.serve.online.problems import Problem
+from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.predictor import Predictor
 
 ROW = {"x": 0.25, "z": 0.5, "town": "Ulm", "day": None}
@@ -33,14 +34,14 @@ def memory(models):
 
 def test_labels_are_joined_by_id_once_and_the_oldest_are_forgotten(memory, models):
     content = [{"id": "r3", "labels": [True, False]}, {"id": "r0", "labels": [True, True]}]
-    labelled, unknown = read_feedback(content, memory, models)
+    labelled, unknown = read_feedback(content, memory, models, ServeConfig())
     assert unknown == ["r0"]
     assert (labelled[0].y.tolist(), labelled[0].scores.tolist()) == ([1.0, 0.0], [[0.3, 0.3]] * 2)
-    assert read_feedback({"id": "r3", "labels": [True, False]}, memory, models) == ([], ["r3"])
+    assert read_feedback({"id": "r3", "labels": [True, False]}, memory, models, ServeConfig()) == ([], ["r3"])
 
 
 def test_a_row_is_answered_again(memory, models):
-    labelled, unknown = read_feedback({"row": ROW, "label": "true"}, memory, models)
+    labelled, unknown = read_feedback({"row": ROW, "label": "true"}, memory, models, ServeConfig())
     assert unknown == []
     assert labelled[0].scores.tolist() == [models.find("m").predictor.row_scores(ROW).tolist()]
     assert labelled[0].y.tolist() == [1.0]
@@ -60,7 +61,13 @@ def test_large_requests_are_not_remembered(models):
         ({"label": True}, "not_feedback"),
         ({"id": "r3", "row": ROW, "label": True}, "not_feedback"),
         ({"row": [1], "label": True}, "not_feedback"),
-        ({"row": {"x": 1}, "label": True}, "invalid_row"),
+        ({"row": {"x": 1}, "label": True}, "missing_column"),
+        ({"row": {**ROW, "x": [1]}, "label": True}, "wrong_type"),
+        ({"row": {**ROW, "day": "soon"}, "label": True}, "invalid_row"),
+        ({"row": ROW, "label": True, "model": ["m"]}, "not_feedback"),
+        ({"row": ROW, "label": True, "modle": "m"}, "not_feedback"),
+        ({"id": 3, "label": True}, "not_feedback"),
+        ({"id": "unknown", "labels": [{}]}, "wrong_labels"),
         ({"row": ROW, "label": True, "version": "9"}, "version_not_found"),
         ({"id": "r3", "label": True}, "wrong_labels"),
         ({"row": ROW, "label": "perhaps"}, "wrong_labels"),
@@ -69,5 +76,5 @@ def test_large_requests_are_not_remembered(models):
 )
 def test_what_is_no_feedback_is_said(content, code, memory, models):
     with pytest.raises(Problem) as told:
-        read_feedback(content, memory, models)
+        read_feedback(content, memory, models, ServeConfig())
     assert told.value.code == code

@@ -1,30 +1,35 @@
 """Clients that say too little: a connection whose request does not come is closed, and others are answered."""
 
 import socket
+import ssl
+import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
-from tests.serve.online.servers import PATIENCE_S
+from tests.serve.online.servers import PATIENCE_S, make_certificate
 
+from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
+from shardwise.serve.online.front import Front
 from shardwise.serve.online.journal import Journal
 from shardwise.serve.online.live import FolderSource, Models, Slot
 from shardwise.serve.online.metrics import Metrics
 from shardwise.serve.online.routes import Routes
-from shardwise.serve.online.server import _server, listen
+from shardwise.serve.online.server import _optional, _server, check_certificate, listen
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.predictor import Predictor
 
 httpx = pytest.importorskip("httpx")
 
 
-@pytest.fixture
-def place(packages):
+@contextmanager
+def patient(package, **config):
     """Host and port of a server in this process that waits a quarter of a second for the head of a request."""
-    models = Models([Slot(FolderSource("m", packages[Task.BINARY]), Predictor)])
-    config = ServeConfig(header_s=0.25)
+    models = Models([Slot(FolderSource("m", package), Predictor)])
+    config = ServeConfig(header_s=0.25, **config)
     routes = Routes(models, config, Metrics())
-    server, sock = _server(routes, Journal(), config), listen("127.0.0.1", 0)
+    server, sock = _server(Front(routes, Journal()), config), listen("127.0.0.1", 0)
     sock.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     host, port = sock.getsockname()
@@ -35,6 +40,12 @@ def place(packages):
     assert not thread.is_alive()
     routes.close()
     sock.close()
+
+
+@pytest.fixture
+def place(packages):
+    with patient(packages[Task.BINARY]) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("said", [b"", b"G", b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-le"])
@@ -50,3 +61,34 @@ def test_a_connection_is_kept_for_the_next_request(place):
         first = client.get("/v2/health/live").extensions["network_stream"].get_extra_info("client_addr")
         threading.Event().wait(0.6)  # longer than a head may take
         assert client.get("/v2/health/live").extensions["network_stream"].get_extra_info("client_addr") == first
+
+
+def test_a_handshake_of_tls_that_does_not_come_ends_the_connection(packages, tmp_path):
+    files = make_certificate(tmp_path)
+    secure = patient(packages[Task.BINARY], tls_cert=str(files / "cert"), tls_key=str(files / "key"))
+    with secure as place, socket.create_connection(place, timeout=PATIENCE_S) as slow:
+        slow.sendall(b"\x16\x03")
+        trusted = ssl.create_default_context(cafile=files / "cert")
+        url = f"https://{place[0]}:{place[1]}/v2/health/live"
+        assert httpx.get(url, verify=trusted, timeout=PATIENCE_S).status_code == 200
+        assert slow.recv(1000) == b""
+
+
+@pytest.mark.parametrize("spoil", ["cert", "key", "both"])
+def test_a_certificate_that_cannot_be_used_is_told(tmp_path, spoil):
+    files = make_certificate(tmp_path)
+    for name in ("cert", "key") if spoil == "both" else (spoil,):
+        (files / name).write_text("no")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        check_certificate(ServeConfig(tls_cert=str(files / "cert"), tls_key=str(files / "key")))
+    with pytest.raises(ConfigError, match="both"):
+        ServeConfig(tls_cert="cert")
+
+
+@pytest.mark.parametrize(("module", "library"), [("rpc", "grpc"), ("tracing", "opentelemetry.sdk.trace")])
+def test_an_extra_that_is_missing_is_named(monkeypatch, module, library):
+    monkeypatch.delitem(sys.modules, f"shardwise.serve.online.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigError, match="--this") as raised:
+        _optional(module, "--this", "that")
+    assert "shardwise[serve,that]" in raised.value.hint

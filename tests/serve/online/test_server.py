@@ -13,6 +13,12 @@ from tests.registry.parts import make_table
 from tests.serve.online.servers import serving, until
 
 from shardwise.core.target import Task
+from shardwise.serve.online.inference import Infer
+from shardwise.serve.online.live import Served
+from shardwise.serve.online.problems import Problem
+from shardwise.serve.online.rows import check_rows
+from shardwise.serve.online.rows import rows_of as rows_of_json
+from shardwise.serve.online.settings import ServeConfig
 
 httpx = pytest.importorskip("httpx")
 parser = pytest.importorskip("prometheus_client.parser")
@@ -148,6 +154,7 @@ BAD = {
     "an unknown column": (json.dumps({**ROW, "twon": "Ulm"}).encode(), 422, "unknown_column"),
     "a text for a number": (json.dumps({**ROW, "x": "many"}).encode(), 422, "invalid_row"),
     "a text for a date": (json.dumps({**ROW, "day": "soon"}).encode(), 422, "invalid_row"),
+    "a number for a date": (json.dumps({**ROW, "day": 19_000}).encode(), 422, "wrong_type"),
     "a list for a number": (json.dumps({**ROW, "x": [1]}).encode(), 422, "wrong_type"),
     "an object for a text": (json.dumps({**ROW, "town": {"name": "Ulm"}}).encode(), 422, "wrong_type"),
     "a number beyond all": (json.dumps({**ROW, "x": 10**400}).encode(), None, None),
@@ -171,6 +178,44 @@ def test_bad_bodies_are_told_with_a_code_a_message_and_a_hint(client, name):
     assert told["hint"]
     assert len(answer.content) < 2000
     assert told["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/v2/models/binary/infer", "/feedback"])
+def test_deep_nesting_is_refused_everywhere(client, path):
+    answer = client.post(path, content=DEEP)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
+
+
+def test_ten_megabytes_whose_length_is_not_told_are_not_kept(client):
+    part = b'{"town": "' + b"u" * 1_000_000
+    answer = client.post("/predict", params={"model": "binary"}, content=(part for _ in range(10)))
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert client.post("/predict", params={"model": "binary"}, json=ROW).status_code == 200
+
+
+def test_a_million_rows_of_json_and_long_texts_are_refused(predictors):
+    with pytest.raises(Problem) as told:
+        rows_of_json([{}] * 1_000_000, ServeConfig())
+    assert (told.value.status, told.value.code) == (413, "too_many_rows")
+    served, long = Served("m", "1", "1", predictors[Task.BINARY]), {**ROW, "town": "u" * 10_000_000}
+    tensors = [{"name": name, "shape": [1], "datatype": kind, "data": [long[name]]}
+               for name, kind in (("x", "FP64"), ("z", "FP32"), ("town", "BYTES"), ("day", "BYTES"))]  # fmt: skip
+    for check in (lambda: check_rows([long], served, ServeConfig()),
+                  lambda: Infer({"inputs": tensors}, b"", ServeConfig())):  # fmt: skip
+        with pytest.raises(Problem) as told:
+            check()
+        assert (told.value.status, told.value.code, told.value.where["column"]) == (413, "text_too_long", "town")
+
+
+def test_a_body_that_does_not_come_is_given_up(server, client):
+    place = urlparse(server.url)
+    head = b"POST /predict?model=binary HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\nx-deadline-ms: 200\r\n\r\n{"
+    with socket.create_connection((place.hostname, place.port), timeout=60) as slow:
+        slow.sendall(head)
+        told = b"".join(iter(lambda: slow.recv(10_000), b""))  # to the end: the connection is closed
+    assert told.startswith(b"HTTP/1.1 408")
+    assert b"body_too_slow" in told
+    assert client.post("/predict", params={"model": "binary"}, json=ROW).status_code == 200
 
 
 def test_a_bad_row_among_others_is_named(client):
@@ -221,6 +266,7 @@ def tensor(**other) -> dict:
         ({"inputs": [tensor(datatype="INT8", data=[300])]}, 422, "wrong_type"),
         ({"inputs": [tensor(), tensor()]}, 400, "bad_tensor"),
         ({"inputs": [tensor()]}, 422, "missing_column"),
+        ({"inputs": [tensor(name=name) for name in ROW]}, 422, "wrong_type"),
         ({"inputs": [tensor(parameters={"binary_data_size": 8})]}, 400, "bad_tensor"),
     ],
 )
@@ -233,7 +279,7 @@ def test_the_document_names_the_columns(client, predictors):
     told = client.get("/openapi.json").json()
     row = told["components"]["schemas"]["Row_binary"]
     assert row["required"] == list(predictors[Task.BINARY].columns) == list(row["properties"])
-    assert row["properties"]["town"] == {"type": ["string", "null"]}
+    assert row["properties"]["town"]["type"] == ["string", "number", "boolean", "null"]
     assert "/predict" in told["paths"]
 
 

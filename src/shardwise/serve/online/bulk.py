@@ -35,6 +35,9 @@ class Bulk:
         except TimeoutError:
             begun.cancel()  # if it has not begun; a cancelled `task` would tell the pool a turn of the loop later
             raise too_late(deadline_s) from None
+        except asyncio.CancelledError:  # nobody waits any more
+            begun.cancel()
+            raise
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

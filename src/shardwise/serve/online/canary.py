@@ -111,8 +111,7 @@ class Canary:
                 self._tally.paired.add(own - theirs if mine else theirs - own)
 
     def _losses(self, served: Served, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-        predictor = served.predictor
-        return losses_of(predictor.target, y, scores if predictor.labels else scores.reshape(-1), self._spread)
+        return losses_of(served.predictor.target, y, scores, self._spread)
 
     # -- what the thread that watches calls ----------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from shardwise.serve.online.problems import Problem, too_late
+from shardwise.serve.online.call import Call
+from shardwise.serve.online.problems import Problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -20,27 +21,14 @@ class Disconnected(Exception):
     """The client has gone; nobody waits for an answer."""
 
 
-@dataclass(slots=True)
-class Request:
-    """The head of a request, with what is needed to read its body."""
+@dataclass(slots=True, kw_only=True)
+class Request(Call):
+    """The head of a request over HTTP, with what is needed to read its body."""
 
     method: str
     path: str
     query: bytes
-    headers: Mapping[bytes, bytes]
     receive: Receive
-    id: str
-    came_s: float  # on the clock of the event loop
-    deadline_s: float
-    turn: Any = None  # of a rollout: see `canary.Turn`
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the answer would be too late; raises `Problem` when it is."""
-        left = self.came_s + self.deadline_s - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise too_late(self.deadline_s)
-        return left
 
     @property
     def content_type(self) -> str:

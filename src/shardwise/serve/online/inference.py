@@ -12,7 +12,8 @@ from shardwise.core.names import nearest, nearest_column
 from shardwise.serve.online.http import JSON, OCTETS, Response
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
-from shardwise.serve.online.rows import read_json, unknown_column
+from shardwise.serve.online.rows import no_time, read_json, unknown_column
+from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.tensors import Tensor, datatype_of, read_tensors, to_bytes
 from shardwise.serve.predictor import PREDICTION
 
@@ -20,8 +21,10 @@ LENGTH_HEADER = b"inference-header-content-length"
 PROBABILITIES = "probabilities"
 
 
-def server_metadata() -> dict[str, Any]:
-    return {"name": "shardwise", "version": version("shardwise"), "extensions": ["binary_tensor_data"]}
+def server_metadata(*, binary: bool = True) -> dict[str, Any]:
+    """`binary`: whether tensors may follow the JSON as bytes."""
+    extensions = ["binary_tensor_data"] if binary else []
+    return {"name": "shardwise", "version": version("shardwise"), "extensions": extensions}
 
 
 def model_metadata(served: Served, versions: list[str]) -> dict[str, Any]:
@@ -44,14 +47,23 @@ def model_metadata(served: Served, versions: list[str]) -> dict[str, Any]:
 class Infer:
     """An `infer` request that was read: its columns, and what is to be answered."""
 
-    def __init__(self, body: bytes, head_bytes: int | None, *, extra: str) -> None:
-        content = read_json(body if head_bytes is None else body[:head_bytes])
+    def __init__(self, content: Any, tail: bytes, config: ServeConfig) -> None:
+        """`content` as JSON has it; `tail` holds the bytes of its binary tensors."""
         if not isinstance(content, dict):
             raise Problem(422, "not_rows", "the body is no object", hint='Send {"inputs": [...]}.')
         self.id = content.get("id")
-        self._extra = extra
+        self._extra = config.extra
         self._outputs, self._binary = _wanted(content)
-        self.tensors = read_tensors(content.get("inputs"), b"" if head_bytes is None else body[head_bytes:])
+        self.tensors = read_tensors(content.get("inputs"), tail)
+        for tensor in self.tensors:
+            _check_texts(tensor, config.max_text_bytes)
+
+    @classmethod
+    def read(cls, body: bytes, head_bytes: int | None, config: ServeConfig) -> "Infer":
+        """A body of HTTP, whose JSON has `head_bytes`; None where all is JSON."""
+        if head_bytes is None:
+            return cls(read_json(body), b"", config)
+        return cls(read_json(body[:head_bytes]), body[head_bytes:], config)
 
     @property
     def rows(self) -> int:
@@ -66,6 +78,9 @@ class Infer:
                           hint=nearest_column(missing[0], given), column=missing[0])  # fmt: skip
         if len(given) > len(columns) and self._extra == "refuse":
             raise unknown_column(next(name for name in given if name not in columns), columns, {})
+        for tensor in self.tensors:
+            if tensor.name in served.times and tensor.datatype != "BYTES":
+                raise no_time(tensor.name, tensor.datatype, {})
         known = [PREDICTION, PROBABILITIES] if served.predictor.labels else [PREDICTION]
         unknown = next((name for name in self._outputs or () if name not in known), None)
         if unknown is not None:
@@ -80,12 +95,15 @@ class Infer:
         arrays = [tensor.to_arrow() for tensor in self.tensors]
         return pa.RecordBatch.from_arrays(arrays, names=[tensor.name for tensor in self.tensors])
 
+    def outputs(self, served: Served, scores: np.ndarray) -> list[tuple[Tensor, list[int]]]:
+        """The tensors that are wanted, in the order of the metadata, with their shapes."""
+        found = _tensors_of(served, scores)
+        return [each for each in found if self._outputs is None or each[0].name in self._outputs]
+
     def answer(self, served: Served, scores: np.ndarray) -> Response:
         """The response: JSON, followed by the bytes of the outputs that are wanted so."""
         outputs, tails = [], []
-        for tensor, shape in _tensors_of(served, scores):
-            if self._outputs is not None and tensor.name not in self._outputs:
-                continue
+        for tensor, shape in self.outputs(served, scores):
             told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": shape}
             if self._binary if self._outputs is None else self._outputs[tensor.name]:
                 tails.append(to_bytes(tensor))
@@ -124,6 +142,15 @@ def _wanted(content: Mapping[str, Any]) -> tuple[dict[str, bool] | None, bool]:
 def _binary(content: Mapping[str, Any], name: str, otherwise: bool = False) -> bool:
     parameters = content.get("parameters")
     return bool(parameters.get(name, otherwise)) if isinstance(parameters, dict) else otherwise
+
+
+def _check_texts(tensor: Tensor, most: int) -> None:
+    if tensor.datatype != "BYTES":
+        return
+    longest = max((len(value) for value in tensor.values if value is not None), default=0)
+    if longest > most:
+        raise Problem(413, "text_too_long", f"input {tensor.name!r} holds a text of {longest:,} characters",
+                      hint=f"At most {most:,} are read.", column=tensor.name)  # fmt: skip
 
 
 def _label_type(served: Served) -> str:

@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from shardwise.core.errors import BadInput
+from shardwise.serve.online.call import Stage, Trace
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.metrics import Metrics
 from shardwise.serve.online.problems import overloaded, too_late
@@ -37,6 +38,8 @@ class _Waiting:
     until_s: float  # on the clock of the event loop
     came_s: float
     answer: "asyncio.Future[np.ndarray]"
+    trace: Trace | None = None
+    began_s: float = field(default_factory=time.perf_counter)
 
 
 class Lane:
@@ -49,17 +52,19 @@ class Lane:
         self._busy = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lane")
 
-    async def scores(self, served: Served, rows: Sequence[Row], deadline_s: float) -> np.ndarray:
+    async def scores(
+        self, served: Served, rows: Sequence[Row], deadline_s: float, trace: Trace | None = None
+    ) -> np.ndarray:
         """Float64 `(rows, outputs)`; raises what the predictor raises, and `Problem` when it is full or too late."""
         if not self._waiting and not self._busy and self._may_hold_the_loop(served, len(rows)):
-            return self._now(served, rows)
+            return self._now(served, rows, trace)
         expected_s = self._expected_s(served)
         if self._rows and self._rows + len(rows) > self._config.queue_rows:
             self._metrics.refused("queue")
             raise overloaded(f"{self._rows} rows", expected_s)
         loop = asyncio.get_running_loop()
         now = loop.time()
-        waiting = _Waiting(served, rows, now + deadline_s, now, loop.create_future())
+        waiting = _Waiting(served, rows, now + deadline_s, now, loop.create_future(), trace)
         self._waiting.append(waiting)
         self._count(len(rows))
         if not self._busy:
@@ -77,10 +82,12 @@ class Lane:
     def _may_hold_the_loop(self, served: Served, rows: int) -> bool:
         return self._inline and served.costs.expected_s(rows) <= INLINE_S
 
-    def _now(self, served: Served, rows: Sequence[Row]) -> np.ndarray:
+    def _now(self, served: Served, rows: Sequence[Row], trace: Trace | None) -> np.ndarray:
         clock = _Clock()
         scores = served.predictor.scores_of_rows(rows)
         self._learn(served, len(rows), clock.stopped())
+        if trace is not None:
+            trace.stages.append(("predict", clock.began_s, clock.began_s + clock.wall_s))
         return scores
 
     def _learn(self, served: Served, rows: int, clock: "_Clock") -> None:
@@ -135,6 +142,9 @@ class Lane:
         if error is None:
             answers, clock = done.result()
             self._learn(group[0].served, rows, clock)
+            for waiting in group:
+                if waiting.trace is not None:
+                    waiting.trace.stages += _stages(waiting, clock)
         for place, waiting in enumerate(group):
             if not waiting.answer.done():
                 _answer(waiting, error or answers[place])
@@ -145,11 +155,16 @@ class _Clock:
     """Seconds since it was made, on the wall and of this thread."""
 
     def __init__(self) -> None:
-        self.wall_s, self.cpu_s = time.perf_counter(), time.thread_time()
+        self.began_s = self.wall_s = time.perf_counter()
+        self.cpu_s = time.thread_time()
 
     def stopped(self) -> "_Clock":
-        self.wall_s, self.cpu_s = time.perf_counter() - self.wall_s, time.thread_time() - self.cpu_s
+        self.wall_s, self.cpu_s = time.perf_counter() - self.began_s, time.thread_time() - self.cpu_s
         return self
+
+
+def _stages(waiting: _Waiting, clock: _Clock) -> list[Stage]:
+    return [("wait", waiting.began_s, clock.began_s), ("predict", clock.began_s, clock.began_s + clock.wall_s)]
 
 
 def _answer(waiting: _Waiting, found: np.ndarray | BaseException) -> None:

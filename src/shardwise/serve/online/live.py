@@ -9,8 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
+
+import pyarrow as pa
 
 from shardwise.core.errors import ConfigError
 from shardwise.registry.golden import read_golden
@@ -36,6 +39,12 @@ class Served:
     identity: str
     predictor: Predictor
     costs: Costs = field(default_factory=Costs)
+
+    @cached_property
+    def times(self) -> tuple[str, ...]:
+        """Columns of dates and times, which come as texts: a number could be days, seconds or milliseconds."""
+        inputs = self.predictor.package.inputs
+        return tuple(each.name for each in inputs if pa.types.is_temporal(each.type))
 
     def warm_up(self) -> None:
         """Predict golden rows one by one, so that the first request is as fast as the others; learn what that takes."""

@@ -1,13 +1,12 @@
-"""The OpenAPI document of `POST /predict` and of what is around it, with the columns of the models that are live."""
+"""The OpenAPI document of what the server answers over HTTP, with the columns of the models that are live."""
 
 from importlib.metadata import version
 from typing import Any
 
-import pyarrow as pa
-
-from shardwise.core.target import Label
 from shardwise.serve.online.http import ARROW_STREAM, JSON
-from shardwise.serve.online.live import Models, Served
+from shardwise.serve.online.live import Models
+from shardwise.serve.online.schemas import PROBLEM, answer_schema, feedback_by_id_schema, feedback_schema, row_schema
+from shardwise.serve.online.settings import ServeConfig
 
 _PROBLEMS = {
     400: "what was sent cannot be understood", 404: "there is no such model or version",
@@ -15,132 +14,129 @@ _PROBLEMS = {
     422: "a row that the model cannot read", 429: "too much waits already: see retry-after",
     504: "the answer would have come too late",
 }  # fmt: skip
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+_OBJECT = {"type": "object"}
 
 
-def document(models: Models) -> dict[str, Any]:
-    """OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
+def document(models: Models, config: ServeConfig, *, secured: bool) -> dict[str, Any]:
+    """OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0). `secured`: a key is asked for, but by what tells of health.
+
+    What `infer` reads is told by the Open Inference Protocol, not here.
+    """
     served = [slot.live for slot in models.slots]
-    rows = {f"Row_{each.name}": _row(each) for each in served}
-    answers = {f"Answer_{each.name}": _answer(each) for each in served}
-    schemas = {**rows, **answers, "Problem": _problem()}
-    return {
+    schemas: dict[str, Any] = {"Problem": PROBLEM, "Feedback_by_id": feedback_by_id_schema()}
+    for each in served:
+        schemas[f"Row_{each.name}"] = row_schema(each, config)
+        schemas[f"Answer_{each.name}"] = answer_schema(each)
+        schemas[f"Feedback_{each.name}"] = feedback_schema(each, named=len(models.names) == 1)
+    told: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "shardwise", "version": version("shardwise"), "description": "Predictions of packages."},
-        "paths": {
-            "/predict": {"post": _predict(models, list(rows), list(answers))},
-            "/feedback": {"post": _feedback()},
-            "/v2/health/live": {"get": _health("Whether the process answers")},
-            "/v2/health/ready": {"get": _health("Whether requests are wanted", not_ready=True)},
-        },
+        "paths": _paths(models, config, secured=secured),
         "components": {"schemas": schemas},
     }
+    if secured:
+        told["components"]["securitySchemes"] = _SCHEMES
+        told["security"] = [{name: []} for name in _SCHEMES]
+    return told
 
 
-def _predict(models: Models, rows: list[str], answers: list[str]) -> dict[str, Any]:
-    row, answer = _any_of(rows), _any_of(answers)
-    versions = {"name": "version", "in": "query", "required": False, "schema": {"type": "string"},
-                "description": "One of the live versions; else the first."}  # fmt: skip
-    model = {"name": "model", "in": "query", "required": len(models.names) > 1,
-             "schema": {"type": "string", "enum": models.names}}  # fmt: skip
-    deadline = {"name": "x-deadline-ms", "in": "header", "required": False,
-                "schema": {"type": "integer", "minimum": 1, "maximum": 86_400_000}}  # fmt: skip
-    level = {"name": "confidence_level", "in": "query", "required": False,
-             "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-             "description": "Adds `interval` or `set`, which hold the truth so often."}  # fmt: skip
+def _paths(models: Models, config: ServeConfig, *, secured: bool) -> dict[str, Any]:
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "enum": models.names}}
+    no_model, not_ready = _problems(404, secured=secured), {"503": {"description": "No", **_json(_OBJECT)}}
+    no_key = _problems(secured=secured)
+    is_open: dict[str, Any] = {"security": []} if secured else {}
+    return {
+        "/predict": {"post": _predict(models, config, secured=secured)},
+        "/feedback": {"post": _feedback(models, config, secured=secured)},
+        "/v2/health/live": {"get": _get("Whether the process answers", _OBJECT) | is_open},
+        "/v2/health/ready": {"get": _get("Whether requests are wanted", _OBJECT, not_ready) | is_open},
+        "/v2": {"get": _get("The server", _OBJECT, no_key)},
+        "/v2/models": {"get": _get("The models and their versions", _OBJECT, no_key)},
+        "/v2/models/{name}": {"parameters": [name], "get": _get("Inputs and outputs of a model", _OBJECT, no_model)},
+        "/v2/models/{name}/ready": {
+            "parameters": [name], "get": _get("Whether it answers", _OBJECT, not_ready | no_model),
+        },
+        "/metrics": {"get": {"summary": "Figures for Prometheus", "responses": {
+            "200": {"description": "In its text format", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **no_key,
+        }}},
+    }  # fmt: skip
+
+
+def _predict(models: Models, config: ServeConfig, *, secured: bool) -> dict[str, Any]:
+    row, answer = _any_of(models, "Row"), _any_of(models, "Answer")
     many = {"type": "object", "required": ["model", "version", "predictions"], "properties": {
         "model": {"type": "string"}, "version": {"type": "string"}, "predictions": {"type": "array"},
     }}  # fmt: skip
     binary = {ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}}}
+    rows = {"type": "array", "items": row, "description": f"At most {config.max_rows:,}."}
     return {
         "summary": "Predict a row, a list of rows, or a table of Arrow",
         "operationId": "predict",
-        "parameters": [model, versions, level, deadline],
-        "requestBody": {"required": True, "content": {
-            JSON: {"schema": {"oneOf": [row, {"type": "array", "items": row}]}}, **binary,
-        }},
+        "parameters": _parameters(models),
+        "requestBody": {"required": True, "content": {JSON: {"schema": {"oneOf": [row, rows]}}, **binary}},
         "responses": {
             "200": {"description": "The answer", "content": {JSON: {"schema": {"anyOf": [answer, many]}}, **binary}},
-            **_problems(),
+            **_problems(*_PROBLEMS, secured=secured),
+        },
+    }
+
+
+def _parameters(models: Models) -> list[dict[str, Any]]:
+    found = [
+        {"name": "model", "in": "query", "required": len(models.names) > 1,
+         "schema": {"type": "string", "enum": models.names}},
+        {"name": "version", "in": "query", "required": False, "schema": {"type": "string"},
+         "description": "One of the live versions; else the first."},
+        {"name": "x-deadline-ms", "in": "header", "required": False,
+         "schema": {"type": "integer", "minimum": 1}, "description": "More than the server's own time is none."},
+    ]  # fmt: skip
+    scored = [slot.live.predictor.package.conformal for slot in models.slots]
+    if any(each is not None for each in scored):
+        most = min(each.most_level for each in scored if each is not None)
+        found.append({
+            "name": "confidence_level", "in": "query", "required": False,
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": most},
+            "description": "Adds `interval` or `set`, which hold the truth so often.",
+        })  # fmt: skip
+    return found
+
+
+def _feedback(models: Models, config: ServeConfig, *, secured: bool) -> dict[str, Any]:
+    item = {"anyOf": [{"$ref": "#/components/schemas/Feedback_by_id"}, _any_of(models, "Feedback")]}
+    told = {"type": "object", "required": ["accepted", "unknown"], "properties": {
+        "accepted": {"type": "integer"}, "unknown": {"type": "array", "items": {"type": "string"}},
+    }}  # fmt: skip
+    items = {"type": "array", "items": item, "description": f"At most {config.max_rows:,}."}
+    return {
+        "summary": "Labels of rows that were answered",
+        "operationId": "feedback",
+        "requestBody": {"required": True, **_json({"oneOf": [item, items]})},
+        "responses": {
+            "200": {"description": "How many count", **_json(told)}, **_problems(*_PROBLEMS, secured=secured),
         },
     }  # fmt: skip
 
 
-def _feedback() -> dict[str, Any]:
-    label = {"type": ["string", "number", "boolean", "null"]}
-    item = {"type": "object", "properties": {
-        "id": {"type": "string", "description": "x-request-id of the answer"}, "label": label,
-        "row": {"type": "object"},
-        "labels": {"type": "array", "items": label}, "model": {"type": "string"}, "version": {"type": "string"},
-    }}  # fmt: skip
-    told = {"type": "object", "required": ["accepted", "unknown"], "properties": {
-        "accepted": {"type": "integer"}, "unknown": {"type": "array", "items": {"type": "string"}},
-    }}  # fmt: skip
-    return {
-        "summary": "Labels of rows that were answered",
-        "operationId": "feedback",
-        "requestBody": {"required": True, "content": {
-            JSON: {"schema": {"oneOf": [item, {"type": "array", "items": item}]}},
-        }},
-        "responses": {"200": {"description": "How many count", "content": {JSON: {"schema": told}}}, **_problems()},
-    }  # fmt: skip
+def _get(summary: str, schema: dict[str, Any], more: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": "Yes", **_json(schema)}, **(more or {})}}
 
 
-def _health(summary: str, *, not_ready: bool = False) -> dict[str, Any]:
-    body = {"content": {JSON: {"schema": {"type": "object"}}}}
-    answers = {"200": {"description": "Yes", **body}}
-    return {"summary": summary, "responses": answers | ({"503": {"description": "No", **body}} if not_ready else {})}
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {JSON: {"schema": schema}}}
 
 
-def _row(served: Served) -> dict[str, Any]:
-    fields = served.predictor.package.inputs
-    return {"type": "object", "required": fields.names, "additionalProperties": False,
-            "properties": {field.name: _column(field.type) for field in fields}}  # fmt: skip
+def _problems(*statuses: int, secured: bool) -> dict[str, Any]:
+    texts = {401: "a key is missing, or is not known"} if secured else {}
+    texts |= {status: _PROBLEMS[status] for status in statuses}
+    body = _json({"$ref": "#/components/schemas/Problem"})
+    return {str(status): {"description": text, **body} for status, text in texts.items()}
 
 
-def _column(kind: pa.DataType) -> dict[str, Any]:
-    if pa.types.is_boolean(kind):
-        return {"type": ["boolean", "null"]}
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return {"type": ["number", "null"]}
-    if pa.types.is_date(kind):
-        return {"type": ["string", "null"], "format": "date"}
-    if pa.types.is_timestamp(kind):
-        return {"type": ["string", "null"], "format": "date-time"}
-    return {"type": ["string", "null"]}
-
-
-def _answer(served: Served) -> dict[str, Any]:
-    properties: dict[str, Any] = {
-        "model": {"type": "string"}, "version": {"type": "string"}, "prediction": _labels(served.predictor.labels),
-    }  # fmt: skip
-    if served.predictor.labels:
-        shares = {name: {"type": "number", "minimum": 0, "maximum": 1} for name in served.predictor.class_names}
-        properties["probabilities"] = {"type": "object", "properties": shares, "required": list(shares)}
-    required = list(properties)
-    if served.predictor.labels:
-        properties["set"] = {"type": "array", "items": _labels(served.predictor.labels)}
-    else:
-        properties["interval"] = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-    return {"type": "object", "required": required, "properties": properties}
-
-
-def _labels(labels: list[Label]) -> dict[str, Any]:
-    return {"enum": labels} if labels else {"type": "number"}
-
-
-def _problem() -> dict[str, Any]:
-    text = {"type": "string"}
-    return {"type": "object", "required": ["code", "message", "hint", "error", "request_id"], "properties": {
-        "code": text, "message": text, "hint": text, "error": text, "request_id": text, "column": text,
-        "row": {"type": "integer"},
-    }}  # fmt: skip
-
-
-def _problems() -> dict[str, Any]:
-    body = {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    return {str(status): {"description": text, **body} for status, text in _PROBLEMS.items()}
-
-
-def _any_of(names: list[str]) -> dict[str, Any]:
-    references = [{"$ref": f"#/components/schemas/{name}"} for name in names]
+def _any_of(models: Models, kind: str) -> dict[str, Any]:
+    references = [{"$ref": f"#/components/schemas/{kind}_{name}"} for name in models.names]
     return references[0] if len(references) == 1 else {"anyOf": references}

@@ -5,12 +5,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
 from shardwise.serve.cache.base import Cache
 from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns, read_arrow
 from shardwise.serve.online.bulk import Bulk
+from shardwise.serve.online.call import Call
 from shardwise.serve.online.canary import KEY_HEADER, Canaries
 from shardwise.serve.online.feedback import Labelled, Memory, read_feedback
 from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response
@@ -24,7 +26,6 @@ from shardwise.serve.online.rows import answer_json, check_rows, confidence_leve
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.watch import Watching
 
-PREDICTIONS = ("predict", "infer")  # endpoints
 Handler = Callable[[Request], Awaitable[Response]]
 _JSON_TYPES = ("", JSON, "application/x-www-form-urlencoded")  # the last is what curl says without being asked
 
@@ -35,6 +36,7 @@ class Routes:
     def __init__(self, models: Models, config: ServeConfig, metrics: Metrics, cache: Cache | None = None) -> None:
         self.models, self.config, self.metrics, self.cache = models, config, metrics, cache
         self.ready = True
+        self.secured = False  # whether clients need a key, for the document
         self.watching: Watching | None = None
         self.canaries = Canaries(models, lambda *_, **__: None)
         self.memory = Memory()
@@ -133,7 +135,7 @@ class Routes:
 
     async def feedback(self, request: Request) -> Response:
         content = read_json(await request.body(self.config.max_json_bytes))
-        labelled, unknown = read_feedback(content, self.memory, self.models)
+        labelled, unknown = read_feedback(content, self.memory, self.models, self.config)
         for each in labelled:
             work = partial(self._labelled, each)
             await self._bulk.run(work, request.left_s)
@@ -145,7 +147,7 @@ class Routes:
             self.watching.label(each.served, each.y, each.scores)
 
     async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
-        return _json(document(self.models))
+        return _json(document(self.models, self.config, secured=self.secured))
 
     # -- predictions ---------------------------------------------------------------------------------------------------
 
@@ -161,33 +163,40 @@ class Routes:
         served, level = self._asked(request), self._level(request)
         rows, single = rows_of(content, self.config)
         check_rows(rows, served, self.config)
-        self.metrics.stage("read", time.perf_counter() - started)
+        self.staged("read", started, request)
         scores = await self._scores(served, rows, request) if rows else served.predictor.no_scores()
         started = time.perf_counter()
         response = Response(answer_json(served, scores, single=single, level=level), headers=_told(served))
-        self.metrics.stage("write", time.perf_counter() - started)
+        self.staged("write", started, request)
         return response
 
     async def infer(self, request: Request, name: str, version: str | None) -> Response:
-        served = self._chosen(request, name, version)
+        served = self.chosen(request, name, version)
         started = time.perf_counter()
         length = head_length(request.headers)
         if length is None and request.content_type not in (*_JSON_TYPES, OCTETS):
             raise Problem(415, "unsupported_type", f"the content-type {request.content_type!r} is not understood",
                           hint=f"Send {JSON}, or binary tensors with inference-header-content-length.")  # fmt: skip
-        infer = Infer(await request.body(self.config.max_json_bytes), length, extra=self.config.extra)
+        infer = Infer.read(await request.body(self.config.max_json_bytes), length, self.config)
+        scores = await self.inferred(infer, served, request, started)
+        started = time.perf_counter()
+        response = infer.answer(served, scores)
+        self.staged("write", started, request)
+        return response
+
+    async def inferred(self, infer: Infer, served: Served, call: Call, started_s: float) -> np.ndarray:
+        """Scores `(rows, outputs)` of an `infer` request, whatever it came over; its reading began at `started_s`."""
         infer.check(served)
-        self.metrics.stage("read", time.perf_counter() - started)
+        self.staged("read", started_s, call)
         if infer.rows <= GROUP_ROWS:
             rows = infer.as_rows()
-            scores = await self._scores(served, rows, request) if rows else served.predictor.no_scores()
-        else:
-            batch = infer.as_batch()
-            work = partial(served.predictor.predict, batch)
-            scores = await self._bulk.run(self._timed(work, infer.rows), request.left_s)
-            if self.watching is not None:
-                self.watching.record_table(served, pa.Table.from_batches([batch]), scores)
-        return infer.answer(served, scores)
+            return await self._scores(served, rows, call) if rows else served.predictor.no_scores()
+        batch = infer.as_batch()
+        work = self._timed(partial(served.predictor.predict, batch), infer.rows, call)
+        scores: np.ndarray = await self._bulk.run(work, call.left_s)
+        if self.watching is not None:
+            self.watching.record_table(served, pa.Table.from_batches([batch]), scores)
+        return scores
 
     async def _predict_arrow(self, request: Request) -> Response:
         body = await request.body(self.config.max_arrow_bytes)
@@ -196,35 +205,51 @@ class Routes:
         def work() -> Response:
             table = read_arrow(body)
             check_columns(table, served, extra=self.config.extra)
-            scores = self._timed(partial(served.predictor.predict, table), table.num_rows)()
+            scores = self._timed(partial(served.predictor.predict, table), table.num_rows, request)()
             if self.watching is not None:
                 self.watching.record_table(served, table, scores)
             return answer_arrow(served.predictor.answer_of(scores, level), served)
 
         return await self._bulk.run(work, request.left_s)
 
-    async def _scores(self, served: Served, rows: list[dict[str, Any]], request: Request) -> Any:
+    async def _scores(self, served: Served, rows: list[dict[str, Any]], call: Call) -> np.ndarray:
         """Few rows by the lane, many by the thread for large requests."""
+        scores: np.ndarray
         if len(rows) <= GROUP_ROWS:
-            scores = await self._lanes[served.name].scores(served, rows, request.left_s)
+            if call.trace is not None:
+                call.trace.rows = len(rows)
+            scores = await self._lanes[served.name].scores(served, rows, call.left_s, call.trace)
         else:
             work = partial(served.predictor.scores_of_rows, rows)
-            scores = await self._bulk.run(self._timed(work, len(rows)), request.left_s)
+            scores = await self._bulk.run(self._timed(work, len(rows), call), call.left_s)
         if self.watching is not None:
             self.watching.record(served, rows, scores)
-        if request.turn is not None:
-            request.turn.canary.answered(rows, scores)
-        if self.watching is not None or request.turn is not None:
-            self.memory.remember(request.id, served, rows, scores)
+        if call.turn is not None:
+            call.turn.canary.answered(rows, scores)
+        if self.watching is not None or call.turn is not None:
+            self.memory.remember(call.id, served, rows, scores)
         return scores
 
-    def _timed(self, work: Callable[[], Any], rows: int) -> Callable[[], Any]:
+    def staged(self, stage: str, started_s: float, call: Call) -> None:
+        """A stage of a call ends now."""
+        ended_s = time.perf_counter()
+        self.metrics.stage(stage, ended_s - started_s)
+        if call.trace is not None:
+            call.trace.stages.append((stage, started_s, ended_s))
+
+    def _timed(self, work: Callable[[], Any], rows: int, call: Call) -> Callable[[], Any]:
+        asked_s = time.perf_counter()
+
         def timed() -> Any:
-            started = time.perf_counter()
+            started_s = time.perf_counter()
             try:
                 return work()
             finally:
-                self.metrics.predicted(rows, time.perf_counter() - started)
+                ended_s = time.perf_counter()
+                self.metrics.predicted(rows, ended_s - started_s)
+                if call.trace is not None:
+                    call.trace.rows = rows
+                    call.trace.stages += [("wait", asked_s, started_s), ("predict", started_s, ended_s)]
 
         return timed
 
@@ -232,17 +257,20 @@ class Routes:
         return confidence_level(request.parameter("confidence_level"))
 
     def _asked(self, request: Request) -> Served:
-        return self._chosen(request, request.parameter("model"), request.parameter("version"))
+        return self.chosen(request, request.parameter("model"), request.parameter("version"))
 
-    def _chosen(self, request: Request, name: str | None, version: str | None) -> Served:
+    def chosen(self, call: Call, name: str | None, version: str | None) -> Served:
         """The version that is asked for; without one the champion or, for its share, the candidate of a rollout."""
         if not self.canaries.running:
-            return self.models.find(name, version)
-        if version is not None:
-            return self.canaries.find(name, version) or self.models.find(name, version)
-        key = request.headers.get(KEY_HEADER)
-        served = self.models.find(name, None)
-        served, request.turn = self.canaries.turn(served, request.id if key is None else key.decode("latin1"))
+            served = self.models.find(name, version)
+        elif version is not None:
+            served = self.canaries.find(name, version) or self.models.find(name, version)
+        else:
+            key = call.headers.get(KEY_HEADER)
+            served = self.models.find(name, None)
+            served, call.turn = self.canaries.turn(served, call.id if key is None else key.decode("latin1"))
+        if call.trace is not None:
+            call.trace.served = served
         return served
 
 

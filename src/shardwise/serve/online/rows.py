@@ -13,6 +13,7 @@ from shardwise.serve.online.settings import ServeConfig
 
 Row = dict[str, Any]
 _NESTED = (dict, list)
+_TIMES = (str, type(None))
 _PLAIN = frozenset((int, float, bool, type(None)))
 
 
@@ -43,7 +44,7 @@ def rows_of(content: Any, config: ServeConfig) -> tuple[list[Row], bool]:
 
 def check_rows(rows: Sequence[Row], served: Served, config: ServeConfig) -> None:
     """Raise `Problem` 422 that names a column which is missing, not known, or holds what is no value of a column."""
-    columns = served.predictor.columns
+    columns, times = served.predictor.columns, served.times
     known = served.predictor.known
     for number, row in enumerate(rows):
         where = {"row": number} if len(rows) > 1 else {}
@@ -53,6 +54,9 @@ def check_rows(rows: Sequence[Row], served: Served, config: ServeConfig) -> None
             raise unknown_column(next(name for name in row if name not in known), columns, where)
         if not _PLAIN.issuperset(map(type, row.values())):
             _check_values(row, columns, config, where)
+        for name in times:
+            if type(row[name]) not in _TIMES:
+                raise no_time(name, _kind(row[name]), where)
 
 
 def answer_json(served: Served, scores: np.ndarray, *, single: bool, level: float | None = None) -> bytes:
@@ -99,6 +103,12 @@ def confidence_level(text: str | None) -> float | None:
 def unknown_column(name: str, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:
     hint = f"{nearest(name, columns, 'The model reads')} Leave it out, or start the server with --extra ignore."
     return Problem(422, "unknown_column", f"the model reads no column {name!r}", hint=hint, column=name, **where)
+
+
+def no_time(name: str, what: str, where: Mapping[str, Any]) -> Problem:
+    return Problem(422, "wrong_type", f"column {name!r} is a date or a time, and holds {what}",
+                   hint='Send it as a text such as "2024-05-06" or "2024-05-06T07:08:09", or null.', column=name,
+                   **where)  # fmt: skip
 
 
 def _missing(row: Row, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:

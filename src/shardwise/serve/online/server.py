@@ -4,14 +4,18 @@ SIGTERM or SIGINT: the server says that it is not ready, waits `drain_delay_s` f
 more, answers what is under way, and ends with code 0. A second signal ends it at once.
 """
 
+import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import socket
+import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import FrameType
+from types import FrameType, ModuleType
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -24,7 +28,9 @@ from shardwise.serve.cache.opening import open_cache
 from shardwise.serve.cache.predictions import CachedPredictor
 from shardwise.serve.online.app import App
 from shardwise.serve.online.canary import Canaries
+from shardwise.serve.online.front import Front, Tracing
 from shardwise.serve.online.journal import Journal
+from shardwise.serve.online.keys import Keys
 from shardwise.serve.online.live import Models, Served, Slot, Watcher, source_of
 from shardwise.serve.online.metrics import Metrics
 from shardwise.serve.online.protocol import PatientProtocol
@@ -37,15 +43,62 @@ from shardwise.serve.predictor import Predictor
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
+_GOODBYE_S = 1.0  # for a client to answer the end of TLS
+_LOOK_S = 0.1
+
+
+class Beside(Protocol):
+    """A server in the same loop: `rpc.Rpc`."""
+
+    async def start(self) -> str: ...
+
+    async def stop(self, grace_s: float) -> None: ...
 
 
 class OnlineServer(uvicorn.Server):
-    """uvicorn's server, which drains first and ends without the signal's own code."""
+    """uvicorn's server, which drains first and ends without the signal's own code; another one may run beside it.
 
-    def __init__(self, config: uvicorn.Config, routes: Routes) -> None:
+    `started_at` is called with the address of that one, or None, when both serve.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, routes: Routes, *, beside: Beside | None = None,
+        started_at: Callable[[str | None], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         super().__init__(config)
-        self._routes = routes
+        self._routes, self._beside, self._started_at = routes, beside, started_at
         self.is_worker = routes.config.workers > 1
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        place = None if self._beside is None else await self._beside.start()
+        await super().startup([])
+        for sock in sockets or ():
+            self.servers.append(await self._listen(sock))
+        self._started_at(place)
+
+    async def _listen(self, sock: socket.socket) -> asyncio.base_events.Server:
+        """As uvicorn listens, but that a client has no minute for the handshake of TLS, nor half a one for its end."""
+        config, loop = self.config, asyncio.get_running_loop()
+        times: dict[str, Any] = {}
+        if config.ssl is not None:
+            times = {"ssl_handshake_timeout": self._routes.config.header_s, "ssl_shutdown_timeout": _GOODBYE_S}
+        protocol: Any = config.http_protocol_class
+        make = partial(protocol, config=config, server_state=self.server_state, app_state={})
+        return await loop.create_server(make, sock=sock, ssl=config.ssl, backlog=config.backlog, **times)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Both listen no more at once, and answer what is under way."""
+        stopping = asyncio.ensure_future(self._stop_beside(self._routes.config.drain_s))
+        await super().shutdown(sockets)
+        while not stopping.done():
+            if self.force_exit:
+                await self._stop_beside(0)
+            await asyncio.wait([stopping], timeout=_LOOK_S)
+        await stopping
+
+    async def _stop_beside(self, grace_s: float) -> None:
+        if self._beside is not None:
+            await self._beside.stop(grace_s)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,25 +130,30 @@ class OnlineServer(uvicorn.Server):
 def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None:
     """Load the models that `texts` name, and serve them until a signal ends it.
 
-    Raises `PackageError` and `ConfigError` when a model cannot be loaded, or the port cannot be had.
+    Raises `PackageError` and `ConfigError` when a model cannot be loaded, a port cannot be had, keys or certificates
+    not be read, or an extra is not installed.
     """
     journal, metrics = Journal(), Metrics(os.environ.get(METRICS_FOLDER))
+    keys, spans = Keys.open(config.api_key_file), _spans(config, journal)
+    check_certificate(config)
     cache = open_cache(config.cache, ttl_s=config.cache_ttl_s) if config.cache else None
     models = Models([Slot(source_of(text, registry), partial(_predictor, cache=cache)) for text in texts])
     routes = Routes(models, config, metrics, cache)
-    server = _server(routes, journal, config)
+    routes.secured = keys is not None
+    listening = listen(config.host, config.port, shared=config.workers > 1)
+    front = Front(routes, journal, keys=keys, tracing=spans)
+    scheme = "http" if config.tls_cert is None else "https"
+    server = _server(front, config, partial(_announce, journal, models, scheme, listening))
     watcher = Watcher(
         models, config.poll_s, swapped=partial(_swapped, routes, journal), failed=partial(_refused, routes, journal),
-        also=partial(_each_round, server, routes, os.getppid()),
+        also=partial(_each_round, server, front, journal, os.getppid()),
     )  # fmt: skip
     if config.monitor:
         routes.watching = Watching(models, config, metrics, open_alerts(config.alerts, journal.tell))
     routes.canaries = Canaries(models, journal.tell)
     metrics.show(models)
     gc.freeze()  # what is loaded stays: it need not be looked through again and again
-    listening = listen(config.host, config.port, shared=config.workers > 1)
-    listening.listen(_BACKLOG)  # who hears that it serves can connect
-    _announce(journal, models, listening)
+    listening.listen(_BACKLOG)
     watcher.start()
     if routes.watching is not None:
         routes.watching.start()
@@ -103,13 +161,31 @@ def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None
         server.run(sockets=[listening])
     finally:
         watcher.stop()
-        if routes.watching is not None:
-            routes.watching.stop()
-        routes.canaries.stop()
-        routes.close()
-        if cache is not None:
-            cache.close()
+        _close(routes, spans)
         journal.tell("ended")
+
+
+def _close(routes: Routes, spans: Tracing | None) -> None:
+    """End the threads; what waits to be told or kept is."""
+    if routes.watching is not None:
+        routes.watching.stop()
+    routes.canaries.stop()
+    routes.close()
+    for each in (routes.cache, spans):
+        if each is not None:
+            each.close()
+
+
+def check_certificate(config: ServeConfig) -> None:
+    """Raise `ConfigError` unless the certificate and its key can be read and belong together."""
+    if config.tls_cert is None or config.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        what = f"the certificate {config.tls_cert!r} with the key {config.tls_key!r} cannot be used: {error}"
+        hint = "Give the chain and its key, both in PEM, the key without a password."
+        raise ConfigError(what, hint=hint) from error
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -133,26 +209,57 @@ def _predictor(package: Package, cache: Cache | None) -> Predictor:
     return Predictor(package) if cache is None else CachedPredictor(package, cache)
 
 
-def _server(routes: Routes, journal: Journal, config: ServeConfig) -> OnlineServer:
-    app = App(routes, journal)
+def _server(
+    front: Front, config: ServeConfig, started_at: Callable[[str | None], None] = lambda _: None
+) -> OnlineServer:
+    app = App(front)
     settings = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", server_header=False, proxy_headers=False,
         backlog=_BACKLOG, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(config.drain_s)),
         http=PatientProtocol.waiting(config.header_s, app), ws="none",
+        ssl_certfile=config.tls_cert, ssl_keyfile=config.tls_key,
     )  # fmt: skip
-    return OnlineServer(settings, routes)
+    beside: Beside | None = None
+    if config.grpc_port is not None:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else each stranger's handshake is a line on standard error
+        beside = _optional("rpc", "--grpc-port", "serve-grpc").Rpc(front, config.grpc_port)
+    return OnlineServer(settings, front.routes, beside=beside, started_at=started_at)
 
 
-def _announce(journal: Journal, models: Models, listening: socket.socket) -> None:
+def _spans(config: ServeConfig, journal: Journal) -> Tracing | None:
+    if config.traces is None:
+        return None
+    spans: Tracing = _optional("tracing", "--traces", "traces").Spans.to(config.traces, journal)
+    return spans
+
+
+def _optional(module: str, option: str, extra: str) -> ModuleType:
+    """A module of this room that needs an extra, imported where its option is given."""
+    try:
+        return importlib.import_module(f"shardwise.serve.online.{module}")
+    except ImportError as error:
+        what = f"{option} needs a library that is not installed ({error})"
+        raise ConfigError(what, hint=f"Run: pip install 'shardwise[serve,{extra}]'.") from error
+
+
+def _announce(journal: Journal, models: Models, scheme: str, listening: socket.socket, rpc: str | None) -> None:
+    """Tell where it serves: who hears it can connect."""
     host, port = listening.getsockname()[:2]
     told = [f"{slot.name}@{slot.live.version}" for slot in models.slots]
     shown = f"[{host}]" if ":" in host else host
-    journal.tell("serving", url=f"http://{shown}:{port}", models=told)
+    beside = {} if rpc is None else {"grpc": rpc}
+    journal.tell("serving", url=f"{scheme}://{shown}:{port}", models=told, **beside)
 
 
-def _each_round(server: OnlineServer, routes: Routes, parent: int) -> None:
-    """Follow rollouts; a worker whose watching process has died ends, too."""
-    routes.canaries.look()
+def _each_round(server: OnlineServer, front: Front, journal: Journal, parent: int) -> None:
+    """Follow rollouts and keys; a worker whose watching process has died ends, too."""
+    front.routes.canaries.look()
+    if front.keys is not None:
+        try:
+            if front.keys.look():
+                journal.tell("keys_changed")
+        except ConfigError as error:
+            journal.tell("keys_refused", error=str(error))
     if server.is_worker and os.getppid() != parent and not server.should_exit:
         server.drain()
 

@@ -12,7 +12,8 @@ class ServeConfig:
     """Where to listen, and limits.
 
     host, port         0: a free port
-    workers            processes that share the port
+    grpc_port          of the Open Inference Protocol over gRPC; 0: a free one, None: not offered
+    workers            processes that share the ports
     deadline_s         the longest that a request may take; a request can ask for less
     queue_rows         rows that may wait; more are refused with 429
     wait_s             the longest that a row waits for others to be predicted together with
@@ -30,10 +31,14 @@ class ServeConfig:
     monitor            whether rows and answers are compared with those of training, in windows
     window_s, window_rows   a window ends after so long, or with so many rows (or requests)
     alerts             where findings go: `log`, URLs of webhooks
+    api_key_file       keys, one a line, of which a client has to send one; see `keys`
+    tls_cert, tls_key  files in PEM: the chain of certificates, and the key of the first; both or none
+    traces             URL of a collector of OpenTelemetry, to which predictions are told as spans
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc_port: int | None = None
     workers: int = 1
     deadline_s: float = 10.0
     queue_rows: int = 2_000
@@ -54,10 +59,17 @@ class ServeConfig:
     window_s: float = 300.0
     window_rows: int = 5_000
     alerts: tuple[str, ...] = ("log",)
+    api_key_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    traces: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 65_536:
-            raise ConfigError(f"{self.port} is no port", hint="Give 1 to 65535, or 0 for a free one.")
+        for port in (self.port, self.grpc_port or 0):
+            if not 0 <= port < 65_536:
+                raise ConfigError(f"{port} is no port", hint="Give 1 to 65535, or 0 for a free one.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("TLS needs a certificate and its key", hint="Give both --tls-cert and --tls-key.")
         if self.extra not in EXTRA:
             raise ConfigError(f"extra is {self.extra!r}", hint=f"Give one of: {', '.join(EXTRA)}.")
         whole = ("workers", "queue_rows", "max_rows", "max_json_bytes", "max_arrow_bytes", "max_text_bytes",

@@ -1,8 +1,9 @@
-"""Several processes that share a port: each accepts connections of its own (SO_REUSEPORT); one that dies is replaced.
+"""Several processes that share ports: each accepts connections of its own (SO_REUSEPORT); one that dies is replaced.
 
-This process only watches. It keeps the port bound without listening, so that it stays ours while workers come and go.
+This process only watches. It keeps the ports bound without listening, so that they stay ours while workers come and go.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -27,13 +28,17 @@ _MOST_SHORT = 5  # so many of them one after the other: it never will
 
 def serve_with_workers(words: Sequence[str], config: ServeConfig) -> int:
     """Run `config.workers` processes of the command line `words`, until a signal ends them; the exit code."""
-    held = listen(config.host, config.port, shared=True)
+    ports = {"--port": config.port}
+    if config.grpc_port is not None:
+        ports["--grpc-port"] = config.grpc_port
     folder = tempfile.mkdtemp(prefix="shardwise-metrics-")
-    try:
-        return Workers([*words, "--worker", "--port", str(held.getsockname()[1])], config, folder).run()
-    finally:
-        held.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as held:
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        told = list(words)
+        for option, port in ports.items():
+            sock = held.enter_context(listen(config.host, port, shared=True))
+            told += [option, str(sock.getsockname()[1])]
+        return Workers([*told, "--worker"], config, folder).run()
 
 
 class Workers:

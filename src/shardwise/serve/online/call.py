@@ -1,0 +1,42 @@
+"""A request, whatever it came over: what the endpoints need to know of it besides its content."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shardwise.serve.online.live import Served
+from shardwise.serve.online.problems import too_late
+
+Stage = tuple[str, float, float]  # its name, and when it began and ended, by `time.perf_counter`
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a call that is traced went through; it becomes spans at its end. Any thread may append."""
+
+    began_s: float = field(default_factory=time.perf_counter)
+    stages: list[Stage] = field(default_factory=list)
+    served: Served | None = None
+    rows: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """Who asks, since when, and how long the answer may take. `headers` are those of HTTP, or the metadata of gRPC."""
+
+    id: str
+    headers: Mapping[bytes, bytes]
+    came_s: float  # on the clock of the event loop
+    deadline_s: float
+    turn: Any = None  # of a rollout: see `canary.Turn`
+    trace: Trace | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the answer would be too late; raises `Problem` when it is."""
+        left = self.came_s + self.deadline_s - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise too_late(self.deadline_s)
+        return left
