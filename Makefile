@@ -44,7 +44,7 @@ check: venv ## format, lint, types, import layers
 	$(BIN)/lint-imports
 
 test: check ## everything: the checks, unit tests, doctests, the README's commands
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 bench: venv ## run the benchmarks but for the next; results are appended to benchmarks/results/
 	@for file in $(filter-out %/bench_automl.py,$(wildcard benchmarks/bench_*.py)); do \
