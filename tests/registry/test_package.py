@@ -14,7 +14,7 @@ from shardwise.core.errors import PackageError, SchemaError
 from shardwise.core.target import Task
 from shardwise.ensemble.stack import Stack
 from shardwise.registry import package as module
-from shardwise.registry.manifest import seal_of
+from shardwise.registry.manifest import libraries, seal_of
 from shardwise.registry.package import Member, load_package, package_hash, write_package
 from shardwise.store.files import hash_folder
 
@@ -228,6 +228,11 @@ def test_what_is_no_package_is_said_with_a_hint(tmp_path):
         package_hash(tmp_path / "file")
 
 
+def test_the_library_of_a_family_is_named_where_a_member_is_of_it():
+    pytest.importorskip("catboost")
+    assert libraries(["trees", "catboost"]).keys() - libraries(["trees"]).keys() == {"catboost"}
+
+
 def test_golden_rows_that_are_predicted_differently_are_an_error(package, monkeypatch):
     def shifted(by):
         original = module.score
@@ -238,10 +243,10 @@ def test_golden_rows_that_are_predicted_differently_are_an_error(package, monkey
         patch.setattr(module, "score", shifted(1e-5))
         with pytest.raises(PackageError, match=r"golden rows.*tolerance 1e-06"):
             load_package(package)
-        patch.setattr(module, "libraries", lambda: versions)
+        patch.setattr(module, "libraries", lambda *_: versions)
         assert load_package(package).golden_difference == pytest.approx(1e-5, rel=0.5)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "libraries", lambda: versions)
+        patch.setattr(module, "libraries", lambda *_: versions)
         patch.setattr(module, "score", shifted(1e-2))
         with pytest.raises(PackageError, match="library versions"):
             load_package(package)

@@ -29,7 +29,7 @@ from shardwise.store.files import staged_folder
 
 DATA = "package"
 MODEL = "MLmodel"
-_PINNED = ("shardwise", "lightgbm", "numpy", "pyarrow", "scikit-learn")
+_PINNED = ("shardwise", "lightgbm", "catboost", "numpy", "pyarrow", "scikit-learn")
 
 
 class PyfuncModel:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +31,7 @@ PROFILE = "profile/profile"
 ANSWERS = "answers"  # optional: what is made of the models' mean
 REQUIRED = (*(f"{name}.{kind}" for name in (RECIPE, PROFILE) for kind in ("json", "arrays")), ROWS, PREDICTIONS)
 _LIBRARIES = ("lightgbm", "numpy", "pyarrow", "scikit-learn", "shardwise")
+_OF_FAMILIES = frozenset({"catboost"})  # families that answer through a library of the same name
 _RETRAIN = "Copy the package again, or train it anew."
 
 
@@ -158,9 +160,10 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {path: hash_file(folder / path) for path in list_files(folder) if path != NAME}
 
 
-def libraries() -> dict[str, str]:
-    """Versions of what a prediction depends on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+def libraries(families: Collection[str] = ()) -> dict[str, str]:
+    """Versions of what a prediction of models of these families depends on; what is not installed is left out."""
+    names = [*_LIBRARIES, *(name for name in sorted(_OF_FAMILIES & set(families)) if find_spec(name))]
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _dump(fields: Mapping[str, Any]) -> bytes:

@@ -146,8 +146,8 @@ def write_package(
         write_golden(temp, rows, saved)
         inputs = pa.schema([pa.field(name, schema.field(name).type) for name in recipe.inputs])
         manifest = Manifest(
-            target=target, inputs=inputs, members=entries, metrics=metrics, lineage=lineage, libraries=libraries(),
-            files=hash_files(temp), stack=stack, extra=extra or {},
+            target=target, inputs=inputs, members=entries, metrics=metrics, lineage=lineage, files=hash_files(temp),
+            libraries=libraries([each.family for each in models]), stack=stack, extra=extra or {},
         ).to_bytes()  # fmt: skip
         (temp / NAME).write_bytes(manifest)
     return _hash(manifest)
@@ -213,7 +213,7 @@ def _load(folder: Path) -> Package:
         calibrator=calibrator,
         conformal=conformal,
     )
-    same = dict(manifest.libraries) == libraries()
+    same = dict(manifest.libraries) == libraries([each.family for each in manifest.members])
     found = check_golden(folder, package.scores, same_libraries=same)
     return replace(package, golden_difference=found)
 
