@@ -94,6 +94,15 @@ def finished(name):
     return records, [record["result"] for record in records if record["kind"] == "finished"][-1]
 
 
+def test_a_split_by_time_is_planned_anew_and_said(place):
+    shardwise.train("old", "bought", run="timed", time_column="since", **OPTIONS)
+    result = shardwise.retrain("timed", ["old", "alike.parquet"], run="timed-on")
+    assert told(result)["text"] == (
+        "1,200 rows in 4 partition(s) are read: nothing that the run timed has counted fits. Features and bins are "
+        "planned anew, as a split by time has to see how late the new rows are."
+    )
+
+
 def test_where_new_rows_are_like_the_old_ones_only_they_are_read(alike):
     records, first = finished("first")
     result, bytes_read = alike

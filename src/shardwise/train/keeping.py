@@ -7,6 +7,7 @@ from shardwise.core.findings import Finding
 from shardwise.core.target import Target
 from shardwise.data.profile import Profile
 from shardwise.split.base import Splitter
+from shardwise.split.temporal import TemporalSplitter
 from shardwise.train.inherit import GROWTH, Encoded, Parent
 from shardwise.train.run import Run
 
@@ -79,6 +80,8 @@ def _against(run: Run, parent: Parent, seen: Seen, wanted: Wanted) -> str:
         return "that was asked for"
     if run.config.aggregates or run.config.joins:
         return "aggregates and joins look at all rows"
+    if isinstance(wanted.splitter, TemporalSplitter):
+        return "a split by time has to see how late the new rows are"
     if not seen.rows[True]:
         return "no partition is as the parent read it"
     if parent.encoded is not None and sum(seen.rows.values()) > GROWTH * parent.encoded.rows:
@@ -88,6 +91,8 @@ def _against(run: Run, parent: Parent, seen: Seen, wanted: Wanted) -> str:
 
 def _new(seen: Seen, parent: Parent) -> str:
     where = f"in {seen.partitions[False]:,} partition(s)"
+    if not seen.rows[True]:
+        return f"{seen.rows[False]:,} rows {where} are read: nothing that the run {parent.run} has counted fits."
     return f"{seen.rows[False]:,} rows {where} are new beside {seen.rows[True]:,} that the run {parent.run} has read."
 
 
