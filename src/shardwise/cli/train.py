@@ -10,6 +10,7 @@ from shardwise.cli.last_resort import LastResort
 from shardwise.cli.options import data_argument, json_option, reading_options, registry_option
 from shardwise.cli.run_options import make_config, run_options
 from shardwise.compute.clock import process_age_s
+from shardwise.core.config import RunConfig
 from shardwise.core.events import Events
 from shardwise.core.units import format_duration, format_size
 from shardwise.registry.references import open_registry
@@ -32,9 +33,18 @@ def command(as_json: bool, config_file: str | None, name: str | None, registry: 
     Everything is journalled: after a crash, the same command goes on. Ctrl-C once stops cleanly with the best model so
     far, twice at once.
     """
+    check_version_name(name)
+    return train_and_tell(make_config(config_file, given), name=name, registry=registry, as_json=as_json)
+
+
+def check_version_name(name: str | None) -> None:
+    """Raise `ConfigError` for a name that the registry would refuse after the training."""
     if name is not None:
         check_name(name)
-    config = make_config(config_file, given)
+
+
+def train_and_tell(config: RunConfig, *, name: str | None, registry: str | None, as_json: bool) -> int:
+    """Train with progress on standard error, register the package where a `name` is given, tell the result."""
     progress = make_progress(sys.stderr)
     with progress, LastResort(config.out, as_json=as_json) as last_resort, chatter_to_stderr():
         result = train(config, Events([progress, last_resort]), spent_s=process_age_s())
@@ -56,7 +66,9 @@ def print_result(result: TrainResult, version: Version | None = None) -> None:
     leaks = sum(finding["severity"] == "leak" for finding in result.findings)
     cut = ", ended by its ceiling" if result.cut else ""
     spent, peak = format_duration(result.seconds), format_size(result.peak_memory_bytes)
+    retrained = [finding["text"] for finding in result.findings if finding["code"] == "retrained"]
     lines = [
+        *(f"since  {text}" for text in retrained),
         f"test {result.metric}  {interval}, on sealed rows{looked}",
         f"valid {result.metric}  {result.valid_score:.5g}, out of fold",
         f"trials  {result.trials} in {spent}{cut}, peak memory {peak}",
