@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from shardwise.core.target import Task
 from shardwise.data.dataset import ReadOptions, open_dataset
 from shardwise.serve.batch import predict_files
 from shardwise.serve.parts import MARK
-from shardwise.serve.pieces import PredictOptions, in_order
+from shardwise.serve.pieces import PredictOptions
 from shardwise.store import files
 
 SUFFIXES = [".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz"]
@@ -249,29 +248,3 @@ def test_options_that_make_no_sense():
     for options in ({"threads": 0}, {"batch_rows": 0}):
         with pytest.raises(ConfigError, match="at least 1"):
             PredictOptions(**options)
-
-
-def test_in_order_draws_no_more_than_it_needs_and_keeps_the_order():
-    drawn = []
-
-    def items():
-        for number in range(20):
-            drawn.append(number)
-            yield number
-
-    results = in_order(lambda number: number * 2, items(), 3)
-    assert next(results) == 0
-    assert len(drawn) <= 4
-    assert list(results) == [2 * number for number in range(1, 20)]
-
-
-def test_in_order_ends_with_the_first_error_and_leaves_no_thread():
-    def work(number):
-        if number == 3:
-            raise ZeroDivisionError
-        return number
-
-    seen = []
-    with pytest.raises(ZeroDivisionError):
-        seen.extend(in_order(work, iter(range(100)), 2))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("predict")]

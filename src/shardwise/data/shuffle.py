@@ -5,9 +5,8 @@ Batches are read in order, each is assigned and split by a few threads, and its 
 those of engines by name: each takes the same job and gives the same result.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from shardwise.compute.ceiling import check_disk, cpu_quota
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import DataError, OverBudget
 from shardwise.core.events import Advanced, Events, StageStarted
 from shardwise.core.units import format_size
@@ -90,11 +90,11 @@ def shuffle(job: ShuffleJob, events: Events) -> ShuffleResult:
     encoding = choose_encoding(first[1], job.compression)
     room = (job.memory_bytes - BASE_BYTES) // 2
     with (
-        ThreadPoolExecutor(threads, thread_name_prefix="split") as pool,
+        closing(in_order(partial(split, job.partitioner), chain([first], batches), threads)) as parts,
         Buckets(job.dataset.schema, job.folder, encoding, count=job.partitioner.count, memory_bytes=room,
                 threads=threads) as buckets,
     ):  # fmt: skip
-        for pieces in _ahead(pool, partial(split, job.partitioner), chain([first], batches), threads):
+        for pieces in parts:
             for number, piece in pieces.items():
                 buckets.add(number, piece)
         files = buckets.finish(job.name)
@@ -128,20 +128,6 @@ def check_memory(memory_bytes: int) -> None:
             f"a memory ceiling of {format_size(memory_bytes)} is too low to partition",
             hint=f"Give at least --memory {MIN_MEMORY_BYTES // 10**6}MB.",
         )
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Numbered], Mapping[int, pa.RecordBatch]], items: Iterator[Numbered],
-    slots: int,
-) -> Iterator[Mapping[int, pa.RecordBatch]]:  # fmt: skip
-    """`work(item)` in the order of the items, a few of them ahead in threads."""
-    flight: deque[Future[Mapping[int, pa.RecordBatch]]] = deque()
-    for item in items:
-        flight.append(pool.submit(work, item))
-        if len(flight) > slots:
-            yield flight.popleft().result()
-    while flight:
-        yield flight.popleft().result()
 
 
 def split(partitioner: Partitioner, numbered: Numbered) -> dict[int, pa.RecordBatch]:

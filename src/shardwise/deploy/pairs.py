@@ -7,13 +7,14 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import DataError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.core.target import Target
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
 from shardwise.serve.evaluate import columns_needed, encode_labels, read_weights
-from shardwise.serve.pieces import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import Metric, Pairs, decided

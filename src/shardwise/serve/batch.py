@@ -7,13 +7,14 @@ from pathlib import Path
 
 from shardwise.compute.base import Executor
 from shardwise.compute.engines import make_executor
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.data.dataset import Dataset
 from shardwise.serve.answering import Answering
 from shardwise.serve.forms import AnswerForm
 from shardwise.serve.parts import Parts, predict_parts, remembered
-from shardwise.serve.pieces import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.serve.sinks import check_form, open_output, output_suffix
 

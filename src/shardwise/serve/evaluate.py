@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import DataError, SchemaError, TargetError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical
 from shardwise.data.dataset import Dataset
-from shardwise.serve.pieces import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.store.looks import Looks

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, PackageError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.core.findings import Finding
@@ -16,7 +17,7 @@ from shardwise.monitor.drift import compare_profiles
 from shardwise.monitor.judge import DriftConfig, DriftMonitor, suggested
 from shardwise.monitor.windows import Reference, Window, shown_answers
 from shardwise.serve.evaluate import encode_labels
-from shardwise.serve.pieces import PredictOptions, as_trained, in_order, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import default_metric, metric_named

@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 
 from shardwise.compute.base import Executor, stream
 from shardwise.compute.local import InlineExecutor
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, DataError, PackageError, context
 from shardwise.core.events import Advanced, Events, Said, StageStarted
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, open_dataset
 from shardwise.serve.answering import Answering
-from shardwise.serve.pieces import in_order, read_pieces
+from shardwise.serve.pieces import read_pieces
 from shardwise.serve.predictor import Predictor
 from shardwise.serve.sinks import ParquetSink, closing
 from shardwise.store.files import CANNOT_LINK, make_folder, replace_folder, staged_file, write_atomic

@@ -1,8 +1,6 @@
-"""Reading a dataset in bounded pieces, in the types of the training, and working on them in order by threads."""
+"""Reading a dataset in bounded pieces, in the types of the training."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -13,7 +11,6 @@ from shardwise.core.errors import ConfigError, context
 from shardwise.data.dataset import Dataset, TypeConflict, open_dataset
 from shardwise.serve.predictor import BATCH_ROWS, Predictor
 
-T = TypeVar("T")
 R = TypeVar("R")
 _TEXT_FORMATS = ("csv", "jsonl")
 MOST_THREADS = 4
@@ -66,24 +63,6 @@ def until_types_hold(dataset: Dataset, work: Callable[[Dataset], R]) -> R:
             if wider.schema.equals(dataset.schema):  # nothing is gained by another try
                 raise
             dataset = wider
-
-
-def in_order(work: Callable[[T], R], items: Iterator[T], threads: int) -> Iterator[R]:
-    """`work(item)` for each item, in order, on `threads` threads; at most one item more is drawn ahead.
-
-    With the libraries out of the interpreter's lock, one batch is predicted while the next is encoded.
-    """
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="predict") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def read_pieces(dataset: Dataset, columns: Sequence[str], batch_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:

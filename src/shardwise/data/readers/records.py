@@ -9,13 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import DataError, ShardwiseError
 from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import DEFAULT_TARGET_BYTES, ReadOptions
 from shardwise.data.places import File, check_unchanged, each_file, reading
 from shardwise.data.readers.base import Batches, hive_scalars, select, without
-from shardwise.data.readers.text import TextFile, blocks, in_order, skip
+from shardwise.data.readers.text import TextFile, blocks, skip
 from shardwise.data.schemas import Kind, Layout, Layouts, hive_kinds, merge_kinds, schema_of
 
 SURVEY_BYTES = 256 << 20  # looked at for types, over all files

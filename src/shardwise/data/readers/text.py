@@ -5,12 +5,9 @@ and all one-byte encodings); any other is read from its beginning, as one partit
 """
 
 import codecs
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
 
 import pyarrow as pa
 
@@ -28,8 +25,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,24 +126,6 @@ def skip(chunks: Iterable[bytes], count: int) -> Generator[bytes, None, None]:
         count -= taken
         if taken < len(chunk):
             yield chunk[taken:] if taken else chunk
-
-
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
-    """`work(item)` for each item, in order, on some threads, never more than two items a thread ahead."""
-    if threads <= 1:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _chunks(stream: pa.NativeFile, total: int | None, chunk_bytes: int) -> Generator[bytes, None, None]:
