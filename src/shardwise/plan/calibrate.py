@@ -26,6 +26,7 @@ from shardwise.data.bins import Binner
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
 from shardwise.data.rows import RowsWriter, keep_binner
+from shardwise.data.source import Losses, scan
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.plan.probe import Fitted, probe
@@ -117,8 +118,9 @@ def _read(dataset: Dataset, limit_s: float) -> _Slice:
     started = time.perf_counter()
     pieces: list[pa.Table] = []
     rows = read_bytes = 0
+    losses = Losses() if dataset.reader.options.skip_corrupt else None
     for partition in chosen:
-        for batch in dataset.read(partition):
+        for _, batch in scan(replace(dataset, partitions=(partition,)), losses=losses):
             rows += batch.num_rows
             kept = batch if step == 1 else batch.take(pa.array(np.arange(0, batch.num_rows, step)))
             pieces.append(pa.Table.from_batches([kept], dataset.schema))

@@ -14,6 +14,7 @@ from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.rows import BinnedRows
+from shardwise.data.source import estimate_rows
 from shardwise.plan import saved
 from shardwise.plan.answer import Plan, answer
 from shardwise.plan.calibrate import Calibration, Question, calibrate
@@ -104,21 +105,17 @@ def budget_of(config: RunConfig) -> Budget:
 
 
 def _guessed(config: RunConfig, dataset: Dataset) -> Sizes:
-    rows = dataset.rows
-    if rows is None:
-        rows = _counted(dataset)
-    return guess_sizes(dataset, rows, config.target, asked=folding(config), drop=(*config.drop, *services(config)))
+    return guess_sizes(
+        dataset, _counted(dataset), config.target, asked=folding(config), drop=(*config.drop, *services(config))
+    )
 
 
 def _counted(dataset: Dataset) -> int:
-    """Rows of text files, estimated from the first batch: as stored a row takes about two thirds of its memory."""
+    """Rows, where text does not fit its column's type by the next wider one."""
     try:
-        first = next(iter(dataset.read(dataset.partitions[0], None, 4096)), None)
+        return estimate_rows(dataset)
     except TypeConflict as conflict:
         return _counted(dataset.widened(conflict.column))
-    if first is None or first.num_rows < 4096:
-        return 0 if first is None else first.num_rows
-    return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
 
 
 # -- the journal of a run ----------------------------------------------------------------------------------------------
