@@ -50,7 +50,9 @@ def test_the_others_are_read_where_that_is_asked_for(folder: Path) -> None:
     assert rows == 2 * list(range(100))
     assert dataset.report["corrupt_files"]["files"] == 1
     told = list(tell_losses(dataset, Losses()))
-    assert len(told) == 1 and "1 file(s) cannot be read" in told[0][0] and "b." in told[0][0]
+    assert len(told) == 1
+    assert "1 file(s) cannot be read" in told[0][0]
+    assert "b." in told[0][0]
     assert told[0][1]["paths"] == dataset.report["corrupt_files"]["paths"]
 
 
@@ -72,7 +74,8 @@ def test_what_is_left_out_is_part_of_the_identity_of_the_data(tmp_path: Path) ->
 def test_a_changed_file_and_another_schema_are_never_corrupt() -> None:
     changed = DataError("the file has changed since the dataset was planned", hint="Start again.")
     other = SchemaError("there is no column 'z'")
-    assert not is_corrupt(changed) and not is_corrupt(other)
+    assert not is_corrupt(changed)
+    assert not is_corrupt(other)
     suggest_skipping(changed)
     assert changed.hint == "Start again."
 
@@ -81,5 +84,6 @@ def test_rows_of_text_are_estimated_by_the_first_batch(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i},{i % 7}\n" for i in range(20_000)))
     dataset = open_dataset(tmp_path / "t.csv")
     first = first_batch(dataset, 100)
-    assert first is not None and first.num_rows == 100
+    assert first is not None
+    assert first.num_rows == 100
     assert 5_000 < estimate_rows(dataset) < 80_000
