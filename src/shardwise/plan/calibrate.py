@@ -29,11 +29,13 @@ from shardwise.data.rows import RowsWriter, keep_binner
 from shardwise.data.source import Losses, scan
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe, RecipeConfig
-from shardwise.plan.probe import Fitted, probe
+from shardwise.plan.probe import TRAIN_FOLD, VALID_FOLD, Fitted, probe
 from shardwise.plan.sizes import Folding, Sizes, is_positive, largest_share, split_rows
 from shardwise.plan.training import Held, candidates
-from shardwise.split.hashed import HashSplitter, PositionSplitter, Shares
-from shardwise.split.plan import MIN_ROWS
+from shardwise.split.base import TEST, Splitter
+from shardwise.split.plan import MIN_ROWS, SplitPlan, choose_splitter
+from shardwise.split.temporal import time_values
+from shardwise.stats.quantiles import Quantiles
 
 SLICE_ROWS = 100_000  # with fewer rows, all of them go through, unless they have more cells; more where there is time
 SLICE_CELLS = 1_200_000
@@ -46,7 +48,10 @@ WRITTEN_BYTES = 16_000_000  # by which the disk is measured
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is to be learned. `infer` tells the target from its column's profile; `exclude` columns are no features."""
+    """What is to be learned. `infer` tells the target from its column's profile; `exclude` columns are no features.
+
+    `split` is how the run was asked to split its rows, if it was: so are those of the slice.
+    """
 
     target: str
     infer: Callable[[Any], Target]
@@ -56,6 +61,7 @@ class Question:
     grids: tuple[GridSpec, ...] = ()
     families: tuple[str, ...] = ()
     held: Held = field(default_factory=dict)
+    split: SplitPlan | None = None
     seed: int = 0
 
 
@@ -177,10 +183,7 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
     clock.lap("profile")
     target = question.infer(profile.columns[question.target])
     names = [name for name in dataset.schema.names if name != question.target and name not in question.exclude]
-    shares = Shares(folds=5, test=0.0)
-    seed = derive_seed(question.seed, "plan")
-    copies = profile.duplicate_rows > 0.5 * profile.rows or not names
-    splitter = PositionSplitter(shares=shares, seed=seed) if copies else HashSplitter(names, shares=shares, seed=seed)
+    splitter = _splitter(table, profile, names, question)
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
     folds = [splitter.assign(batch, start) for batch, start in zip(batches, starts, strict=False)]
     labels = [target.encode(batch.column(target.column)) for batch in batches]
@@ -188,7 +191,7 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
     recipe = Recipe.plan(
         dataset.schema, profile, target=target, exclude={question.target, *question.exclude},
         config=RecipeConfig(kinds=dict(question.kinds), grids=question.grids),
-        visible={fold: splitter.visible(fold) for fold in (*shares.numbers, -1)},
+        visible={fold: splitter.visible(fold) for fold in (*numbers(splitter), TEST)},
     )  # fmt: skip
     merged = recipe.summaries()
     for batch, fold, y in zip(batches, folds, labels, strict=True):
@@ -197,19 +200,47 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
             summary.update(whole.filter(pa.array(~np.isnan(y))))
     recipe.fit(merged)
     clock.lap("recipe")
-    binned = _write(recipe, list(zip(batches, folds, labels, strict=True)), scratch)
+    binned = _write(recipe, list(zip(batches, folds, labels, strict=True)), splitter, scratch)
     clock.lap("encode")
     return _Encoded(profile=profile, target=target, recipe=recipe, binned=binned, seconds=clock.seconds)
 
 
-def _write(recipe: Recipe, parts: Sequence[tuple[pa.RecordBatch, np.ndarray, np.ndarray]], scratch: Path) -> int:
-    """Codes of all parts; how many features have bins."""
+def _splitter(table: pa.Table, profile: Profile, names: Sequence[str], question: Question) -> Splitter:
+    """Five folds without a test, or as the run was asked to split."""
+    seed = derive_seed(question.seed, "plan")
+    plan = question.split
+    if plan is None:
+        plan = SplitPlan(rows=table.num_rows, features=names, folds=5, test_share=0.0, seed=seed)
+    times = None
+    if plan.time_column is not None:
+        values = time_values(table.column(plan.time_column))
+        quantiles = Quantiles(plan.time_column)
+        quantiles.add_sorted(np.sort(values[np.isfinite(values)]))
+        times = quantiles.at
+    copies = profile.duplicate_rows / max(1, profile.rows)
+    return choose_splitter(replace(plan, rows=table.num_rows, features=names, times=times, copies=copies))
+
+
+def numbers(splitter: Splitter) -> list[int]:
+    """All folds that train or validate."""
+    return sorted({fold for each in splitter.folds() for fold in (*each.train, *each.valid)})
+
+
+def _write(
+    recipe: Recipe, parts: Sequence[tuple[pa.RecordBatch, np.ndarray, np.ndarray]], splitter: Splitter, scratch: Path
+) -> int:
+    """Codes of all parts, where one evaluation of the splitter trains on fold 1 and is scored on fold 0; how many
+    features have bins."""
+    evaluations = splitter.folds()
+    chosen = evaluations[len(evaluations) // 2]  # of those of growing pasts the usual one
     matrices = [recipe.transform(batch, folds=folds) for batch, folds, _ in parts]
     binner = Binner.fit(recipe.features, np.concatenate(matrices)[:50_000])
     keep_binner(scratch, binner)
     with RowsWriter(scratch, len(binner.columns), np.uint8).partition(0) as writer:
         for X, (_, folds, y) in zip(matrices, parts, strict=True):
-            writer.write(binner.codes(X).T, y, None, folds)
+            part = np.where(np.isin(folds, chosen.train), TRAIN_FOLD, TEST)
+            part[np.isin(folds, chosen.valid)] = VALID_FOLD
+            writer.write(binner.codes(X).T, y, None, part.astype(np.int8))
     return len(binner.columns)
 
 

@@ -198,9 +198,18 @@ class _Fits:
     @property
     def trees(self) -> float:
         """Trees of 31 leaves that make the members of the best trial, about: the largest candidate."""
-        grown = [training.grown(c, self.best_round(c)) for c in self.chosen if c.family in training.GROWN]
         models = 1 if self.refits else self.sizes.folds
-        return models * self.sizes.outputs * max(grown, default=1.0)
+        return models * self.sizes.outputs * max(self._grown, default=1.0)
+
+    @property
+    def _grown(self) -> list[float]:
+        """Trees of 31 leaves of a model of each candidate that has some, for an output."""
+        return [training.grown(c, self.best_round(c)) for c in self.chosen if c.family in training.GROWN]
+
+    @property
+    def growing(self) -> float:
+        """Trees of 31 leaves of all models that are fitted at a time, about: as large as the largest."""
+        return training.growing(self.sizes, self._grown, self.placed.slots)
 
     @property
     def refits(self) -> bool:
@@ -238,7 +247,9 @@ def _stage(name: str, fits: _Fits) -> Stage:
     if name == "select" and not fits.budget.select:
         return Stage(name=name, time_s=Range(0.0, 0.0, 0.0), memory_bytes=Range(0.0, 0.0, 0.0))
     memory = known.memory["profile" if name == "open" else name]
-    megabytes = memory(stages.memory_terms(name, sizes, fits.passes, fits.placed, trees=fits.trees))
+    megabytes = memory(
+        stages.memory_terms(name, sizes, fits.passes, fits.placed, trees=fits.trees, growing=fits.growing)
+    )
     peak = 1e6 * megabytes * math.exp(MEMORY_SURE * memory.spread)
     if name == "train":
         time_s = Range.around(fits.train_s(), fits.train_spread())

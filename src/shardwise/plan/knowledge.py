@@ -86,7 +86,10 @@ def observed_memory(runs: Sequence[PastRun]) -> Observed:
     for run in runs:
         for stage in stages.STAGES[1:]:
             if stage in run.stages and run.ceiling_bytes is None:
-                terms = stages.memory_terms(stage, run.sizes, _passes(run), _placed(run), trees=_trees(run))
+                terms = stages.memory_terms(
+                    stage, run.sizes, _passes(run), _placed(run), trees=_trees(run),
+                    growing=training.growing(run.sizes, _grown(run), _placed(run).slots),
+                )  # fmt: skip
                 found.setdefault(stage, []).append((terms, 1e-6 * run.stages[stage]["peak_bytes"]))
     return found
 
@@ -128,13 +131,17 @@ def _stage_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
 
 def _trees(run: PastRun) -> float:
     """Trees of 31 leaves of the largest candidate, as in a forecast."""
-    found = [
+    models = 1 if _refits(run) else run.sizes.folds
+    return models * run.sizes.outputs * max(_grown(run), default=1.0)
+
+
+def _grown(run: PastRun) -> list[float]:
+    """Trees of 31 leaves of a model of each candidate that has some, for an output."""
+    return [
         training.grown(Candidate(family=trial["family"], params=trial["params"]), float(np.mean(_rounds(trial))))
         for trial in run.trials
         if trial["family"] in training.GROWN
     ]
-    models = 1 if _refits(run) else run.sizes.folds
-    return models * run.sizes.outputs * max(found, default=1.0)
 
 
 def _refits(run: PastRun) -> bool:

@@ -22,6 +22,7 @@ from shardwise.models.trees import Trees
 from shardwise.models.trees_data import DATASETS
 from shardwise.plan.training import params_of
 
+VALID_FOLD, TRAIN_FOLD = 0, 1  # of the codes of a slice
 FIRST_ROWS = 4_000
 LEAST_ROWS = 50
 FASTER = 3.0  # times the learning rate
@@ -62,8 +63,8 @@ class _Probing:
     def __init__(
         self, folder: Path, features: Sequence[Feature], target: Target, params: Mapping[str, Any], ends: float
     ) -> None:
-        self.valid = BinnedRows(folder, features, (0,))
-        self.whole = BinnedRows(folder, features, (1, 2, 3, 4))
+        self.valid = BinnedRows(folder, features, (VALID_FOLD,))
+        self.whole = BinnedRows(folder, features, (TRAIN_FOLD,))
         self._features, self._target, self._params, self._ends = tuple(features), target, dict(params), ends
 
     @property

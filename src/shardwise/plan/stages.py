@@ -21,7 +21,7 @@ SAMPLE_CELLS = 8_000_000
 KEPT_FLOATS_BYTES = 2**30  # of training rows that are kept as floats as well
 LEAST_SELECTED, SELECTED_CELLS, FEW_CELLS = 1_000, 3_000_000, 1_000_000  # as in `train.selection`
 MB = 1e-6
-PROCESS_MB = 220.0  # with all libraries loaded, before anything is read; a worker shares some of it
+PROCESS_MB = 110.0  # with the libraries of a run loaded, before anything is read; a worker shares some of it
 
 Terms = dict[str, float]
 PASSES = ("profile", "recipe", "encode")
@@ -172,11 +172,13 @@ def known_megabytes(stage: str) -> Terms:
     return {"one": PROCESS_MB, "workers": 30.0} if passes else {"one": PROCESS_MB, "workers": 110.0, "trees": 1.0}
 
 
-def memory_terms(stage: str, sizes: Sizes, passes: Passing, placed: Placement, *, trees: float = 0.0) -> Terms:
+def memory_terms(
+    stage: str, sizes: Sizes, passes: Passing, placed: Placement, *, trees: float = 0.0, growing: float = 0.0
+) -> Terms:
     """Terms of the peak bytes of a stage, in megabytes, the base of all processes among them.
 
     What models were trained with is kept until the end, in as many processes as trained; `trees` are those of the
-    members of the package.
+    members of the package, `growing` those of all models that are fitted at a time, in trees of 31 leaves.
     """
     if stage == "open":
         return {"one": 1.0}
@@ -191,6 +193,7 @@ def memory_terms(stage: str, sizes: Sizes, passes: Passing, placed: Placement, *
     needed = trees_bytes(sizes.train_rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     terms |= {"workers": float(placed.processes), "trees": MB * placed.slots * needed, "models": trees / 1000}
     if stage == "train":
-        return terms | {"floats": MB * placed.slots * sizes.valid_rows * 4 * sizes.features}
+        floats = MB * placed.slots * sizes.valid_rows * 4 * sizes.features
+        return terms | {"floats": floats, "growing": growing / 1000}
     scored = MB * (sizes.test_rows + sizes.valid_rows * sizes.folds) * 8 * sizes.outputs
     return terms | {"scored": scored, "test": MB * sizes.test_rows * 4 * sizes.features}

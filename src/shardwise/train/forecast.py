@@ -11,6 +11,7 @@ from shardwise.compute.engines import worker_memory_bytes
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import TargetError, context
 from shardwise.core.names import nearest
+from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.rows import BinnedRows
@@ -23,6 +24,7 @@ from shardwise.plan.knowledge import calibrated, defaults, learned
 from shardwise.plan.past import FORMAT, read_runs
 from shardwise.plan.sizes import Folding, Sizes, guess_sizes, is_positive, largest_share
 from shardwise.split.base import TEST
+from shardwise.split.plan import SplitPlan
 from shardwise.train.grids import asked_grids
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import MAX_WIDENED, Prepared
@@ -63,7 +65,8 @@ def _calibrate(config: RunConfig, dataset: Dataset, limit_s: float) -> tuple[Dat
         infer=lambda column: infer_target(config.target, column, task=config.task, quantile=config.quantile),
         exclude=frozenset((*config.drop, *services(config))),
         kinds=tuple(sorted(config.kinds.items())), grids=asked_grids(config, dataset.schema.names),
-        folding=folding(config), families=config.families, held=config.params, seed=config.seed,
+        folding=folding(config), families=config.families, held=config.params,
+        split=asked_split(config), seed=config.seed,
     )  # fmt: skip
     for _ in range(MAX_WIDENED):
         try:
@@ -84,6 +87,17 @@ def check_target(config: RunConfig, dataset: Dataset) -> None:
 def services(config: RunConfig) -> tuple[str, ...]:
     """Columns that serve the run and are no features."""
     return tuple(name for name in (config.weight, config.group, config.fold_column, *config.key) if name)
+
+
+def asked_split(config: RunConfig) -> SplitPlan | None:
+    """How rows are to be split, where a config says so; its rows, features and times are those of a slice."""
+    if not (config.group or config.key or config.time_column or config.fold_column):
+        return None
+    return SplitPlan(
+        rows=0, features=(), key=config.key, group=config.group, time_column=config.time_column,
+        fold_column=config.fold_column, folds=config.folds, test_share=config.test_share,
+        valid_share=config.valid_share, seed=derive_seed(config.seed, "split"),
+    )  # fmt: skip
 
 
 def folding(config: RunConfig) -> Folding:
