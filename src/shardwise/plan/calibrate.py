@@ -29,10 +29,10 @@ from shardwise.data.rows import RowsWriter, keep_binner
 from shardwise.data.source import Losses, scan
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe, RecipeConfig
-from shardwise.plan.probe import TRAIN_FOLD, VALID_FOLD, Fitted, probe
+from shardwise.plan.probe import Coded, Fitted, probe
 from shardwise.plan.sizes import Folding, Sizes, is_positive, largest_share, split_rows
 from shardwise.plan.training import Held, candidates
-from shardwise.split.base import TEST, Splitter
+from shardwise.split.base import TEST, Fold, Splitter
 from shardwise.split.plan import MIN_ROWS, SplitPlan, choose_splitter
 from shardwise.split.temporal import time_values
 from shardwise.stats.quantiles import Quantiles
@@ -50,7 +50,8 @@ WRITTEN_BYTES = 16_000_000  # by which the disk is measured
 class Question:
     """What is to be learned. `infer` tells the target from its column's profile; `exclude` columns are no features.
 
-    `split` is how the run was asked to split its rows, if it was: so are those of the slice.
+    `split` is how the run was asked to split its rows, if it was: so are those of the slice. `select` leaves out of a
+    recipe what tells nothing on a sample of labelled rows, as the run does; None: all features stay.
     """
 
     target: str
@@ -62,6 +63,7 @@ class Question:
     families: tuple[str, ...] = ()
     held: Held = field(default_factory=dict)
     split: SplitPlan | None = None
+    select: Callable[[Recipe, pa.Table, Target, Splitter], Recipe] | None = None
     seed: int = 0
 
 
@@ -94,7 +96,8 @@ def calibrate(dataset: Dataset, question: Question, folder: Path, limit_s: float
         sizes = _sizes(dataset, found, encoded, question)
         left_s = limit_s - (time.perf_counter() - started)
         trees = [c for c in candidates(sizes, None, question.families, question.held) if c.family == "trees"]
-        fits = probe(scratch, encoded.recipe.features, encoded.target, trees[0], left_s) if trees else ()
+        slice_ = Coded(scratch, encoded.recipe.features, encoded.target, evaluations(encoded.splitter))
+        fits = probe(slice_, trees[0], left_s) if trees else ()
         write_bytes_s = disk_speed(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -155,6 +158,7 @@ def slice_rows(width: int, limit_s: float) -> int:
 class _Encoded:
     profile: Profile
     target: Target
+    splitter: Splitter
     recipe: Recipe
     binned: int
     seconds: dict[str, float]
@@ -174,7 +178,7 @@ class _Clock:
 
 
 def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path) -> _Encoded:
-    """Profile, recipe and codes of the slice, which lie in `scratch` afterwards, in five folds."""
+    """Profile, recipe and codes of the slice, which lie in `scratch` afterwards."""
     clock = _Clock()
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
     profile = Profile(dataset.schema)
@@ -200,9 +204,14 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
             summary.update(whole.filter(pa.array(~np.isnan(y))))
     recipe.fit(merged)
     clock.lap("recipe")
-    binned = _write(recipe, list(zip(batches, folds, labels, strict=True)), splitter, scratch)
+    if question.select is not None:
+        recipe = question.select(recipe, profile.sample(), target, splitter)
+        clock.lap("select")
+    binned = _write(recipe, list(zip(batches, folds, labels, strict=True)), scratch)
     clock.lap("encode")
-    return _Encoded(profile=profile, target=target, recipe=recipe, binned=binned, seconds=clock.seconds)
+    return _Encoded(
+        profile=profile, target=target, splitter=splitter, recipe=recipe, binned=binned, seconds=clock.seconds
+    )
 
 
 def _splitter(table: pa.Table, profile: Profile, names: Sequence[str], question: Question) -> Splitter:
@@ -226,21 +235,25 @@ def numbers(splitter: Splitter) -> list[int]:
     return sorted({fold for each in splitter.folds() for fold in (*each.train, *each.valid)})
 
 
-def _write(
-    recipe: Recipe, parts: Sequence[tuple[pa.RecordBatch, np.ndarray, np.ndarray]], splitter: Splitter, scratch: Path
-) -> int:
-    """Codes of all parts, where one evaluation of the splitter trains on fold 1 and is scored on fold 0; how many
-    features have bins."""
-    evaluations = splitter.folds()
-    chosen = evaluations[len(evaluations) // 2]  # of those of growing pasts the usual one
+def evaluations(splitter: Splitter) -> tuple[Fold, ...]:
+    """Those of a splitter, from the middle on: where pasts grow, the usual one comes first.
+
+    >>> [fold.valid for fold in evaluations(HashSplitter(["x"], shares=Shares(folds=3)))]
+    [(1,), (2,), (0,)]
+    """
+    found = splitter.folds()
+    middle = len(found) // 2
+    return (*found[middle:], *found[:middle])
+
+
+def _write(recipe: Recipe, parts: Sequence[tuple[pa.RecordBatch, np.ndarray, np.ndarray]], scratch: Path) -> int:
+    """Codes of all parts; how many features have bins."""
     matrices = [recipe.transform(batch, folds=folds) for batch, folds, _ in parts]
     binner = Binner.fit(recipe.features, np.concatenate(matrices)[:50_000])
     keep_binner(scratch, binner)
     with RowsWriter(scratch, len(binner.columns), np.uint8).partition(0) as writer:
         for X, (_, folds, y) in zip(matrices, parts, strict=True):
-            part = np.where(np.isin(folds, chosen.train), TRAIN_FOLD, TEST)
-            part[np.isin(folds, chosen.valid)] = VALID_FOLD
-            writer.write(binner.codes(X).T, y, None, part.astype(np.int8))
+            writer.write(binner.codes(X).T, y, None, folds)
     return len(binner.columns)
 
 

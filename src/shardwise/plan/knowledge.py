@@ -246,6 +246,9 @@ def calibrated(known: Knowledge, measured: Calibration) -> Knowledge:
         for stage in stages.PASSES
         if stage in known.time
     }
+    if "select" in measured.passes_s:  # on a sample, so that the slice is no smaller
+        usual_s = known.time["select"](stages.time_terms("select", measured.sizes, stages.Passing(1, 0)))
+        factors["select"] = _factor(measured.passes_s["select"], usual_s)
     known = replace(known, factors=factors, write_bytes_s=measured.write_bytes_s)
     usable = [fit for fit in measured.fits if fit.steps]
     if not usable or measured.trees is None:
@@ -284,5 +287,10 @@ def rounds_from(fits: Sequence[Fitted], sizes: Sizes, known: Knowledge) -> tuple
         slope = math.log(large.best / small.best) / math.log(large.rows / small.rows)
         power = (power + min(MOST_POWER, max(0.0, slope))) / 2
     doublings = abs(math.log2(max(sizes.train_rows, 1) / last.rows))
-    spread = SPREAD + SPREAD_DOUBLING * doublings + SPREAD_RATE * (last.faster > 1.0) + SPREAD_CUT * last.cut
+    spread = (
+        SPREAD / math.sqrt(last.folds)
+        + SPREAD_DOUBLING * doublings
+        + SPREAD_RATE * (last.faster > 1.0)
+        + SPREAD_CUT * last.cut
+    )
     return training.Rounds(last.best * slower, last.rows, power), min(known.rounds_spread, spread)

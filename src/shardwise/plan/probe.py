@@ -7,9 +7,10 @@ do to them on many.
 """
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota
@@ -21,8 +22,8 @@ from shardwise.models.base import FitRun
 from shardwise.models.trees import Trees
 from shardwise.models.trees_data import DATASETS
 from shardwise.plan.training import params_of
+from shardwise.split.base import Fold
 
-VALID_FOLD, TRAIN_FOLD = 0, 1  # of the codes of a slice
 FIRST_ROWS = 4_000
 LEAST_ROWS = 50
 FASTER = 3.0  # times the learning rate
@@ -34,7 +35,8 @@ USED = 0.85  # of the time that is left, for estimates are estimates
 class Fitted:
     """A fit on `rows` rows, scored on `valid_rows`, at `faster` times the learning rate of the candidate.
 
-    `best` is its best round, `steps` all that were boosted; `cut` says that its time was over.
+    `best` is its best round, `steps` all that were boosted; `cut` says that its time was over. Of `folds` of them all
+    is the mean.
     """
 
     rows: int
@@ -44,13 +46,22 @@ class Fitted:
     seconds: float
     cut: bool
     faster: float = 1.0
+    folds: int = 1
 
 
-def probe(
-    folder: Path, features: Sequence[Feature], target: Target, trees: Candidate, limit_s: float
-) -> tuple[Fitted, ...]:
-    """Fits of `trees` on the codes in `folder` within `limit_s`: on few rows, then on as many as it allows."""
-    probing = _Probing(folder, features, target, trees.params, time.perf_counter() + limit_s)
+@dataclass(frozen=True)
+class Coded:
+    """The codes of a slice in a folder, and the evaluations that are fitted, in this order."""
+
+    folder: Path
+    features: tuple[Feature, ...]
+    target: Target
+    evaluations: tuple[Fold, ...]
+
+
+def probe(rows: Coded, trees: Candidate, limit_s: float) -> tuple[Fitted, ...]:
+    """Fits of `trees` within `limit_s`: on few rows, then on as many as it allows; on all rows of further folds too."""
+    probing = _Probing(rows, trees.params, time.perf_counter() + limit_s)
     try:
         return tuple(probing.fits())
     finally:
@@ -60,12 +71,14 @@ def probe(
 class _Probing:
     """The fits of a probe, each within the time that is left."""
 
-    def __init__(
-        self, folder: Path, features: Sequence[Feature], target: Target, params: Mapping[str, Any], ends: float
-    ) -> None:
-        self.valid = BinnedRows(folder, features, (VALID_FOLD,))
-        self.whole = BinnedRows(folder, features, (TRAIN_FOLD,))
-        self._features, self._target, self._params, self._ends = tuple(features), target, dict(params), ends
+    def __init__(self, rows: Coded, params: Mapping[str, Any], ends: float) -> None:
+        self._rows, self._params, self._ends = rows, dict(params), ends
+        self.valid, self.whole = self._evaluation(rows.evaluations[0])
+
+    def _evaluation(self, fold: Fold) -> tuple[BinnedRows, BinnedRows]:
+        """Rows that validate, and rows that train."""
+        valid, train = (BinnedRows(self._rows.folder, self._rows.features, part) for part in (fold.valid, fold.train))
+        return valid, train
 
     @property
     def left_s(self) -> float:
@@ -76,15 +89,30 @@ class _Probing:
         if total < LEAST_ROWS or not self.valid.n_rows:
             return []
         first = self.fit(total if total <= 1.5 * FIRST_ROWS else FIRST_ROWS)
-        if first.cut or first.rows >= total:
+        if first.cut:
             return [first]
+        if first.rows >= total:
+            return [self._on_folds(first)]
         if self._affordable(first) >= total:
-            return [first, self.fit(total)]
+            return [first, self._on_folds(self.fit(total))]
         faster = self.fit(FIRST_ROWS, FASTER)
         rows = min(total, self._affordable(faster))
         if faster.cut or rows < 1.5 * FIRST_ROWS:
             return [first, faster]
         return [first, faster, self.fit(rows, FASTER)]
+
+    def _on_folds(self, whole: Fitted) -> Fitted:
+        """The mean of a fit on all rows of the first fold and of further ones, as many as there is time for: the best
+        rounds of folds differ by a quarter."""
+        fits = [whole]
+        for fold in self._rows.evaluations[1:]:
+            if fits[-1].cut or fits[-1].seconds > USED * self.left_s:
+                break
+            self.valid, self.whole = self._evaluation(fold)
+            fits.append(self.fit(self.whole.n_rows))
+        done = [each for each in fits if not each.cut] or fits
+        best, steps, seconds = (mean(getattr(each, name) for each in done) for name in ("best", "steps", "seconds"))
+        return replace(whole, best=round(best), steps=round(steps), seconds=seconds, folds=len(done))
 
     def _affordable(self, small: Fitted) -> int:
         """Rows of a fit that takes the time that is left."""
@@ -93,7 +121,7 @@ class _Probing:
     def fit(self, rows: int, faster: float = 1.0) -> Fitted:
         """On `rows` rows; ends when the time is over."""
         rate = faster * params_of(Candidate(family="trees", params=self._params)).learning_rate
-        model = Trees(self._target, self._features, **{**self._params, "learning_rate": rate})
+        model = Trees(self._rows.target, self._rows.features, **{**self._params, "learning_rate": rate})
         train = self.whole.sampled(rows / self.whole.n_rows)
         started, limit_s = time.perf_counter(), max(self.left_s, 0.5)
         seen, cut = 0, False

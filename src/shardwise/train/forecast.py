@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from shardwise.train.passes import BINS
 from shardwise.train.prepare import MAX_WIDENED, Prepared
 from shardwise.train.result import TrialResult
 from shardwise.train.run import Run
+from shardwise.train.selection import selected
 from shardwise.train.targets import infer_target
 
 CALIBRATION_SHARE = 0.05  # of what the run is expected to take ...
@@ -66,7 +68,8 @@ def _calibrate(config: RunConfig, dataset: Dataset, limit_s: float) -> tuple[Dat
         exclude=frozenset((*config.drop, *services(config))),
         kinds=tuple(sorted(config.kinds.items())), grids=asked_grids(config, dataset.schema.names),
         folding=folding(config), families=config.families, held=config.params,
-        split=asked_split(config), seed=config.seed,
+        split=asked_split(config), select=partial(selected, mode=config.select, seed=config.seed),
+        seed=config.seed,
     )  # fmt: skip
     for _ in range(MAX_WIDENED):
         try:

@@ -28,6 +28,7 @@ from shardwise.data.rows import RowsWriter
 from shardwise.data.source import Losses, is_corrupt, scan, suggest_skipping
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe
+from shardwise.plan.stages import batch_rows
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.hashed import position_hashes
 from shardwise.split.temporal import time_values
@@ -36,14 +37,6 @@ from shardwise.store.blobs import FolderBlobs
 
 BINS, FLOATS = "bins", "floats"  # sub-folders of encoded rows
 _FLOAT_SEED = 7  # which rows are kept as floats does not depend on the fold, whose hash has another seed
-
-
-BATCH_CELLS = 1 << 20
-
-
-def batch_rows(dataset: Dataset) -> int:
-    """Rows of a batch that is counted: more of few columns, because a batch has most of the words of another again."""
-    return int(np.clip(BATCH_CELLS // len(dataset.schema), BATCH_ROWS, 2 * BATCH_ROWS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +88,7 @@ class ProfilePass:
         row, counter = partition.first_row, AccessCounter()
         dataset = self.dataset.with_dictionaries().counted(counter)
         with context(stage="profile", partition=partition.index, path=partition.path):
-            batches = dataset.read(partition, None, batch_rows(dataset))
+            batches = dataset.read(partition, None, batch_rows(len(dataset.schema)))
             for batch in batches:
                 cells = HashedBatch.of(batch)
                 folds = self.splitter.assign(batch, row, cells.hashes)
@@ -149,7 +142,7 @@ class LabelledPass:
         if not len(all_folds):  # empty, or corrupt
             return
         row = 0
-        for batch in dataset.read(partition, list(wanted), batch_rows(dataset) if counted else BATCH_ROWS):
+        for batch in dataset.read(partition, list(wanted), batch_rows(len(dataset.schema)) if counted else BATCH_ROWS):
             folds = all_folds[row : row + batch.num_rows]
             target = self.target.encode(batch.column(self.target.column))
             row += batch.num_rows
