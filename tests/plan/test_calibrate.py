@@ -132,12 +132,6 @@ def test_a_fit_that_time_cut_tells_that_it_takes_longer() -> None:
     assert spread > rounds_from([fitted(4_000, 400)], sizes(), known)[1]
 
 
-def test_a_faster_rate_is_translated_by_what_it_does_on_few_rows() -> None:
-    fits = [fitted(4_000, 300), fitted(4_000, 100, faster=3.0), fitted(64_000, 200, faster=3.0)]
-    rounds, _ = rounds_from(fits, sizes(), defaults())
-    assert rounds.at(64_000) == pytest.approx(3 * 200)
-
-
 def test_several_folds_say_more_than_one() -> None:
     one, several = (rounds_from([fitted(4_000, 100, folds=folds)], sizes(), defaults())[1] for folds in (1, 4))
     assert several < one

@@ -37,8 +37,8 @@ from shardwise.split.plan import MIN_ROWS, SplitPlan, choose_splitter
 from shardwise.split.temporal import time_values
 from shardwise.stats.quantiles import Quantiles
 
-SLICE_ROWS = 100_000  # with fewer rows, all of them go through, unless they have more cells; more where there is time
-SLICE_CELLS = 1_200_000
+SLICE_ROWS = 300_000  # with fewer rows, all of them go through, unless they have more cells; more where there is time
+SLICE_CELLS = 4_000_000
 USUAL_S = 6.0  # in which a slice of that size is done
 READ_SHARE = 0.4  # of the time, for reading
 READ_PARTITIONS = 16
@@ -148,8 +148,8 @@ def _read(dataset: Dataset, limit_s: float) -> _Slice:
 def slice_rows(width: int, limit_s: float) -> int:
     """Rows of a slice that leaves most of the time to the fits.
 
-    >>> slice_rows(10, 6.0), slice_rows(60, 6.0), slice_rows(60, 60.0)
-    (100000, 20000, 200000)
+    >>> slice_rows(10, 6.0), slice_rows(80, 6.0), slice_rows(80, 60.0)
+    (300000, 50000, 500000)
     """
     return int(max(1.0, limit_s / USUAL_S) * min(SLICE_ROWS, max(2_000, SLICE_CELLS // max(1, width))))
 
