@@ -26,6 +26,7 @@ RIDGE = 1.0  # how strongly powers are drawn to what is expected of them
 MOST_FACTOR = 4.0  # by which a calibration may correct a law
 USUAL_POWER = 0.6  # of the rows, by which rounds grow: 0 to 1.4 over 13 data sets
 CUT_GROWTH = 1.3  # of the rounds of a fit that time has cut
+USUAL_DOUBLINGS = 2.0  # of the rows, over which a slope that was seen counts as much as the usual power
 MOST_POWER = 1.2  # that is believed
 SPREAD, SPREAD_DOUBLING, SPREAD_CUT = 0.15, 0.15, 0.3  # of the logarithm of the best round
 PACE_SHARE = 0.5
@@ -281,16 +282,18 @@ def rounds_from(fits: Sequence[Fitted], sizes: Sizes, known: Knowledge) -> tuple
     """Best round of the candidate and its growth with the rows.
 
     On as many rows as a run trains on, the best round is that of the fit. Else it is that of the largest fit, or more
-    where its time was over; from there it grows by a power between the usual one and that which was seen.
+    where its time was over; from there it grows by a power between the usual one and that which was seen,
+    nearer to the latter the more doublings of the rows it was seen over.
     """
     done = [replace(fit, best=round(CUT_GROWTH * fit.best)) if fit.cut else fit for fit in fits if fit.best]
     if not done:
         return known.rounds, known.rounds_spread
     small, last = done[0], done[-1]
     power = known.rounds.power
-    if last.rows > 2 * small.rows:
-        slope = math.log(last.best / small.best) / math.log(last.rows / small.rows)
-        power = (power + min(MOST_POWER, max(0.0, slope))) / 2
+    seen = math.log2(last.rows / small.rows)
+    if seen > 0.0:
+        slope = math.log2(last.best / small.best) / seen
+        power += (min(MOST_POWER, max(0.0, slope)) - power) * seen / (seen + USUAL_DOUBLINGS)
     doublings = abs(math.log2(max(sizes.train_rows, 1) / last.rows))
     spread = SPREAD / math.sqrt(last.folds) + SPREAD_DOUBLING * doublings + SPREAD_CUT * last.cut
     return training.Rounds(last.best, last.rows, power), min(known.rounds_spread, spread)
