@@ -12,7 +12,7 @@ import numpy as np
 class TreeTerms:
     """Of a model's text, with so many `features`. May be shared by threads.
 
-    It has a booster of its own: `trees_scores` predicts with ranges of the trees of its one, which must not be disturbed.
+    It has a booster of its own: `trees_scores` predicts with ranges of the trees of its one.
     """
 
     def __init__(self, text: str, features: int) -> None:

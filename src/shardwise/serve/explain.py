@@ -11,7 +11,7 @@ passed by integrated gradients (Sundararajan, Taly and Yan 2017, "Axiomatic attr
 | g_j    | mean of dF/dz_j along the straight line from z0 to z1, in `_STEPS` central differences        |
 | c_f    | the sum over j of g_j t_fj: the contribution of f, in the unit of the answer                  |
 
-The contributions add up to F(z1) - F(z0) but for a `rest` of the differences. Of one score g_j is the slope of the chord.
+The contributions add up to F(z1) - F(z0) but for a `rest` of the differences. Of one score g is the chord's slope.
 Members of other families keep their answer all along: what they make of the row is in F(z0), and is not explained.
 """
 
@@ -33,12 +33,13 @@ _STILL, _WIDTH = 1e-7, 1e-4  # a score that moves less in a step is moved by so 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Of one output of one row, in the unit of the answer.
+    """Of one output of one row, in the unit of the answer; `output` is the place of the class, None for a number.
 
     `answer` = `start` + the sum of `contributions` `(features,)` + `rest`. `share`: weight of the members that are
     explained; `silent`: families of the others.
     """
 
+    output: int | None
     features: tuple[Feature, ...]
     answer: float
     start: float
@@ -59,11 +60,17 @@ def explain(package: Package, X: np.ndarray, output: int) -> Explanation:
     answer = partial(_answers, package, [None if each is None else each.shape[1] for each in terms], X, output)
     ends = answer(np.stack([start, start + moved]))
     contributions = together[:-1] @ _slopes(answer, start, moved)
+    silent = [member.family for member, each in zip(package.members, terms, strict=True) if each is None]
     return Explanation(
-        features=package.recipe.features, answer=float(ends[1]), start=float(ends[0]), contributions=contributions,
-        rest=float(ends[1] - ends[0] - contributions.sum()), share=float(weights[told].sum() / weights.sum()),
-        silent=tuple(dict.fromkeys(m.family for m, each in zip(package.members, terms, strict=True) if each is None)),
-    )  # fmt: skip
+        output=output if package.target.task.is_classification else None,
+        features=package.recipe.features,
+        answer=float(ends[1]),
+        start=float(ends[0]),
+        contributions=contributions,
+        rest=float(ends[1] - ends[0] - contributions.sum()),
+        share=float(weights[told].sum() / weights.sum()),
+        silent=tuple(dict.fromkeys(silent)),
+    )
 
 
 def _answers(

@@ -22,7 +22,7 @@ OFF, NEEDS_KEY, ON = "off", "key", "on"
 MOST_BYTES = 10_000  # of a body
 _MOST_REASON = 500
 _KNOWN = ("name", "action", "expect", "version", "rollout", "reason")
-_EXAMPLE = ('Send {"name": "m", "action": "promote", "version": 2, "expect": 1}, where 1 is champion now, or '
+_EXAMPLE = ('Send {"name": "m", "action": "promote", "version": 2, "expect": 1}, where 1 (0: none) is champion now, or '
             '{"name": "m", "action": "rollback", "expect": 1}.')  # fmt: skip
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -118,7 +118,9 @@ def _checked(content: Any) -> dict[str, Any]:
     if content.get("action") not in (PROMOTE, ROLL_BACK):
         raise Problem(422, "no_decision", f"the action is {content.get('action')!r}", hint=_EXAMPLE)
     whole = ("expect", "version") if content["action"] == PROMOTE else ("expect",)
-    wrong = next((name for name in whole if type(content.get(name)) is not int or content[name] < 1), None)
+    wrong = next(
+        (name for name in whole if type(content.get(name)) is not int or content[name] < (name == "version")), None
+    )
     if wrong is not None:
         raise Problem(422, "no_decision", f"{wrong} is no number of a version", hint=_EXAMPLE)
     texts = {"name": content.get("name"), "rollout": content.get("rollout") or "", "reason": content.get("reason", "")}
