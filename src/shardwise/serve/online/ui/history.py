@@ -1,4 +1,4 @@
-"""The last minutes of traffic in points, of which the page draws charts: rates and latencies from Prometheus' figures."""
+"""The last minutes of traffic in points for the page: rates and latencies from the figures for Prometheus."""
 
 import math
 import time

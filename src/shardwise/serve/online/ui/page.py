@@ -1,7 +1,7 @@
 """The page: a shell that holds no data, and what its script asks for, which a key guards as all else.
 
 The shell is open to all, because a browser sends no key when it goes to an address; it is the same for every server.
-Its script asks for a key where one is needed, keeps it in memory alone, and puts texts of users into text nodes only. The
+Its script asks for a key where one is needed, keeps it in memory alone, and puts texts of users into text nodes. The
 Content-Security-Policy allows nothing but the page's own files, and no other page may show it in a frame.
 """
 
