@@ -329,7 +329,7 @@ function explanation(why, what, write) {
   const points = value => write === number ? signed(value) : `${signed(100 * value)} points`;
   const rows = columns.map(each => [each.column, each.value === null || each.value === undefined ? "missing" : String(each.value).slice(0, 60), points(each.contribution),
     bar(0, each.contribution, low, high, each.contribution < 0 ? "s1" : "s0")]);
-  return [el("p", {}, `Of rows that nothing is known of the model says ${write(why.start)}. What the columns add makes ${write(why.answer)} of it: ${what}.`),
+  return [el("p", {}, `Without knowing the row the model says ${write(why.start)}; what the columns add makes it ${write(why.answer)}: ${what}.`),
     rows.length ? sheet("why", `What each column adds to ${what}`, [["Column"], ["Value"], ["Adds", true], [""]], rows) : el("p", {}, "No column adds anything."),
     hidden > 0 ? el("p", { class: "note" }, `${plural(hidden, "column")} with less not shown.`) : null,
     why.silent.length ? el("p", { class: "note" }, `Explained are members with ${percent(why.share)} of the weight; what the others (${why.silent.join(", ")}) make of the row is in the number at the start.`) : null,
