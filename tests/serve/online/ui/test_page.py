@@ -232,8 +232,9 @@ def test_nothing_scrolls_sideways_and_all_has_a_name(tab, server, width):
     tab.press("Enter")
     tab.until("document.querySelector('#row-inputs .field')")
     assert tab.run("document.scrollingElement.scrollWidth") <= width
-    unnamed = ("[...document.querySelectorAll('button, input, select, svg[role=img]')].filter(node => "
-               "!(node.labels?.length || node.getAttribute('aria-label') || node.textContent.trim())).map(n => n.id)")  # fmt: skip
+    nodes = "[...document.querySelectorAll('button, input, select, svg[role=img]')]"
+    named = "node.labels?.length || node.getAttribute('aria-label') || node.textContent.trim()"
+    unnamed = f"{nodes}.filter(node => !({named})).map(node => node.id)"
     assert tab.run(unnamed) == []
     small = "[...document.querySelectorAll('button')].filter(n => n.offsetParent && n.offsetHeight < 24).length"
     assert tab.run(small) == 0
