@@ -309,7 +309,10 @@ at("row").addEventListener("submit", event => {
 });
 
 function problemOfRow(error) {
-  for (const [place, input] of (form?.inputs ?? []).entries()) at(`in-${place}`)?.setAttribute("aria-invalid", String(input.name === error.column));
+  for (const [place, input] of (form?.inputs ?? []).entries()) {
+    const node = at(`in-${place}`), isWrong = node && (input.name === error.column || (input.kind === "number" && typeof valueOf("number", node.value) === "string"));
+    node?.setAttribute("aria-invalid", String(Boolean(isWrong)));
+  }
   at("row-answer").replaceChildren(el("p", { class: "problem" }, error.message));
 }
 
