@@ -106,4 +106,4 @@ def _slopes(answer: Callable[[np.ndarray], np.ndarray], start: np.ndarray, moved
         middles = start + step * (np.arange(first, min(first + at_once, _STEPS)) + 0.5)[:, None]
         found = answer((middles[:, None] + around).reshape(-1, size)).reshape(len(middles), 2, size)
         total += (found[:, 0] - found[:, 1]).sum(axis=0)
-    return total / (width * _STEPS)
+    return np.asarray(total / (width * _STEPS))

@@ -236,7 +236,7 @@ function driftOf(each) {
   const points = each.history.map((window, place) => [place - each.history.length + 1, window.psi]);
   const worst = each.history.at(-1);
   const chart = lines({ title: "The column that moved furthest, by window", series: [{ name: "highest PSI", points }], format: value => number(value),
-    rules: [[0.25, "0.25: large"]], range: [Math.min(-1, points[0][0]), 0], xFormat: value => value ? `${-value} windows ago` : "last window",
+    rules: [[0.25, "0.25: large"]], range: [Math.min(-1, points[0][0]), 0], xFormat: value => value ? `${plural(-value, "window")} ago` : "last window",
     summary: `Last window: ${worst.column} with ${number(worst.psi)}, of ${plural(worst.rows, "row")}.` });
   const rows = sizes.map(([name, psi]) => [name, number(psi), bar(0, psi, 0, most, psi >= 0.25 ? "bad" : psi >= 0.1 ? "look" : "fill"),
     psi >= 0.25 ? "large" : psi >= 0.1 ? "some" : "little"]);
