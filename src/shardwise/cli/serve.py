@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     _MISSING = str(error)
 
-_AS_GIVEN = ("grpc_port", "api_key_file", "tls_cert", "tls_key", "traces")
+_AS_GIVEN = ("grpc_port", "api_key_file", "admin_key_file", "tls_cert", "tls_key", "traces")
 
 
 @click.command("serve")
@@ -51,6 +51,9 @@ _AS_GIVEN = ("grpc_port", "api_key_file", "tls_cert", "tls_key", "traces")
 @click.option(
     "--api-key-file", metavar="FILE", help="Keys, one a line; also in SHARDWISE_API_KEYS. Then clients need one."
 )
+@click.option(
+    "--admin-key-file", metavar="FILE", help="Keys of those who may promote and roll back; also SHARDWISE_ADMIN_KEYS."
+)
 @click.option("--tls-cert", metavar="FILE", help="Chain of certificates in PEM: HTTPS, and TLS for gRPC.")
 @click.option("--tls-key", metavar="FILE", help="The key of the certificate, in PEM.")
 @click.option("--traces", metavar="URL", help="Collector of OpenTelemetry, such as http://localhost:4318.")
@@ -58,8 +61,9 @@ _AS_GIVEN = ("grpc_port", "api_key_file", "tls_cert", "tls_key", "traces")
 def command(packages: tuple[str, ...], *, registry: str | None, worker: bool, **given: Any) -> int:
     """Serve packages over HTTP and gRPC: folders, NAME (its champion, whatever it is), NAME@3, NAME@alias, name=FOLDER.
 
-    POST /predict takes a row, a list of rows, or Arrow; /v2 is the Open Inference Protocol; also /metrics and
-    /openapi.json. A folder that is written anew, or an alias that is moved, is followed without a failed request.
+    POST /predict takes a row, a list of rows, or Arrow; /v2 is the Open Inference Protocol; /ui is a page for people;
+    also /metrics and /openapi.json. A folder that is written anew, or an alias that is moved, is followed without a
+    failed request.
     """
     if _MISSING:
         what = f"serve needs a library that is not installed ({_MISSING})"

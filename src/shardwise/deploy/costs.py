@@ -91,22 +91,28 @@ def size_check(pair: Pair, config: GateConfig) -> Check:
 
 def memory_check(pair: Pair, rows: pa.Table, config: GateConfig) -> Check:
     """Growth of a fresh process when the package is loaded and a batch predicted."""
-    with tempfile.TemporaryDirectory(prefix="shardwise-gate-") as folder:
-        path = Path(folder) / "rows.arrow"
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
-            writer.write_table(rows.slice(0, BATCH_ROWS))
-        taken = [_growth(each, path) for each in pair]
+    measured = [_footprint(each.package.folder, rows.slice(0, BATCH_ROWS)) for each in pair]
+    taken = [told["predicted"] - told["before"] for told in measured]
     return _ratio("memory", taken, config.memory_ratio, least=_LEAST_BYTES)
 
 
-def _growth(predictor: Predictor, rows: Path) -> int:
-    command = [sys.executable, "-m", "shardwise.deploy.footprint", str(predictor.package.folder), str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+def peak_memory(package: Path, rows: pa.Table) -> int:
+    """The most bytes that a fresh process takes which loads a package and predicts the rows."""
+    return _footprint(package, rows)["predicted"]
+
+
+def _footprint(package: Path, rows: pa.Table) -> dict[str, int]:
+    with tempfile.TemporaryDirectory(prefix="shardwise-memory-") as folder:
+        path = Path(folder) / "rows.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+            writer.write_table(rows)
+        command = [sys.executable, "-m", "shardwise.deploy.footprint", str(package), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise TaskFailed(f"the package could not be measured in a process of its own: {last[0]}")
-    told = json.loads(done.stdout)
-    return int(told["predicted"] - told["before"])
+    told: dict[str, int] = json.loads(done.stdout)
+    return told
 
 
 def _ratio(name: str, sizes: Sequence[int], most: float, *, least: int) -> Check:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from shardwise.core.target import Target
 from shardwise.data.rows import Chunk, Rows
 from shardwise.stats.anomalies import Anomaly
 
-__all__ = ["Chunk", "FitRun", "Model", "Rows", "Traits"]
+__all__ = ["Additive", "Chunk", "FitRun", "Model", "Rows", "Traits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +96,19 @@ class Model(Protocol):
 
     @classmethod
     def load(cls, folder: Path) -> Self: ...
+
+
+@runtime_checkable
+class Additive(Protocol):
+    """A model whose raw scores are sums with a term for each feature: of these an answer is explained."""
+
+    def terms(self, X: np.ndarray) -> np.ndarray:
+        """Float64 `(rows, features + 1, scores)`, the last one what the model says of a row that it knows nothing of.
+
+        X float32 `(rows, features)`. Their sum over the second axis are the raw scores.
+        """
+        ...
+
+    def answers(self, scores: np.ndarray) -> np.ndarray:
+        """What `predict` makes of raw scores `(rows, scores)`."""
+        ...

@@ -12,6 +12,7 @@ from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.links import constant_terms, link
 from shardwise.models.losses import task_loss
 from shardwise.models.params import parse_params
 from shardwise.models.saved import Header
@@ -44,6 +45,13 @@ class Baseline:
     def predict(self, X: np.ndarray) -> np.ndarray:
         check_matrix(X, self.features)
         return self._repeat(len(X))
+
+    def terms(self, X: np.ndarray) -> np.ndarray:
+        """See `base.Additive`: no feature has a part in it."""
+        return constant_terms(self.target.task, self.predict(X), len(self.features))
+
+    def answers(self, scores: np.ndarray) -> np.ndarray:
+        return link(self.target.task, scores)
 
     def _repeat(self, n_rows: int) -> np.ndarray:
         if self.constant is None:

@@ -111,6 +111,16 @@ class Design:
             total += weights[self._slots(place, X[:, i])].T
         return np.ascontiguousarray(total.T)
 
+    def terms(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """What the `scores` are sums of, float64 `(rows, features + 1, scores)`; the last one is the intercept."""
+        terms = np.zeros((len(X), len(self._features) + 1, weights.shape[1]))
+        for place, i in enumerate(self._numbers):
+            terms[:, i] = _standardise(self._features[i], X[:, i])[:, None] * weights[place]
+        for place, i in enumerate(self._codes):
+            terms[:, i] = weights[self._slots(place, X[:, i])]
+        terms[:, -1] = weights[-1]
+        return terms
+
     def for_rows(self, weights: np.ndarray) -> "RowScores":
         """The scores of single rows with these weights."""
         used = [place for place in range(len(self._numbers)) if weights[place].any()]

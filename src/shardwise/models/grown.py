@@ -51,6 +51,13 @@ class Grown:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
         return self._trees.predict(X)
 
+    def terms(self, X: np.ndarray) -> np.ndarray:
+        """See `base.Additive`."""
+        return self._trees.terms(X)
+
+    def answers(self, scores: np.ndarray) -> np.ndarray:
+        return self._trees.answers(scores)
+
     def importance(self) -> Mapping[str, float]:
         """Share of each feature in the gain of all splits; empty when nothing was split."""
         return self._trees.importance()

@@ -103,6 +103,16 @@ class Linear:
             return self._answer(self._row(X))
         return self._answer(scores_of(self._design, X, self._weights))
 
+    def terms(self, X: np.ndarray) -> np.ndarray:
+        """See `base.Additive`: weights times standardised numbers, weights of categories, the intercept."""
+        check_matrix(X, self.features)
+        if self._weights is None:
+            raise not_fitted("linear")
+        return self._design.terms(X, self._weights)
+
+    def answers(self, scores: np.ndarray) -> np.ndarray:
+        return self._answer(scores)
+
     def importance(self) -> Mapping[str, float]:
         """Share of each feature in the spread of the scores over the last training round."""
         if self._weights is None:

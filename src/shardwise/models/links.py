@@ -124,6 +124,12 @@ def unlink(task: Task, prediction: np.ndarray) -> np.ndarray:
     return np.asarray(prediction, dtype=np.float64)[:, None]
 
 
+def constant_terms(task: Task, prediction: np.ndarray, features: int) -> np.ndarray:
+    """Terms, as `base.Additive` has them, of models that predict the same whatever the row: `prediction` of each."""
+    scores = unlink(task, prediction)
+    return np.concatenate([np.zeros((len(scores), features, scores.shape[1])), scores[:, None]], axis=1)
+
+
 def sigmoid(scores: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-scores)), which does not overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))

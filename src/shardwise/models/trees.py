@@ -29,7 +29,7 @@ from shardwise.models.baseline import best_constant
 from shardwise.models.boosting import Boosting, Curve, Look, Metrics, Plateau, Stop
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.guard import Guard
-from shardwise.models.links import LINKS
+from shardwise.models.links import LINKS, constant_terms, link
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
@@ -39,6 +39,7 @@ from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_u
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
+from shardwise.models.trees_terms import TreeTerms
 from shardwise.models.trees_text import on_raw_values, read_text, write_text
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
@@ -125,6 +126,7 @@ class Trees:
         self._text = ""
         self._booster: lgb.Booster | None = None
         self._scores: TreeScores | None = None
+        self._terms: TreeTerms | None = None
         self._constant: np.ndarray | None = None  # where there is nothing to split, float64 (outputs,)
 
     def fit(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun) -> None:
@@ -241,7 +243,7 @@ class Trees:
 
     def _use(self, text: str) -> None:
         self._text = text
-        self._booster = booster = lgb.Booster(model_str=text)
+        self._booster, self._terms = (booster := lgb.Booster(model_str=text)), None
         leaves, task = self.params.num_leaves, None if self.loss is not None else self.target.task
         self._scores = TreeScores(booster, task, features=len(self.features), leaves=leaves)
 
@@ -332,6 +334,20 @@ class Trees:
             both[:, 0], both[:, 1] = 1.0 - raw, raw
             return both
         return self._scale.invert(raw) if self._is_scaled else raw
+
+    def terms(self, X: np.ndarray) -> np.ndarray:
+        """See `base.Additive`; by TreeSHAP, as `trees_terms` has it."""
+        if self._booster is None:
+            return constant_terms(self.target.task, self.predict(X), len(self.features))
+        check_matrix(X, self.features)
+        self._terms = self._terms or TreeTerms(self._text, len(self.features))
+        return self._terms(X, self.threads)
+
+    def answers(self, scores: np.ndarray) -> np.ndarray:
+        if self.loss is not None and self._constant is None:
+            return self._scale.invert(self.loss.answer(scores))
+        linked = link(self.target.task, scores)
+        return self._scale.invert(linked) if self._is_scaled and self._constant is None else linked
 
     def _raw(self, X: np.ndarray) -> np.ndarray:
         assert self._scores is not None

@@ -13,7 +13,7 @@ Loading checks every hash, predicts the golden rows again, and executes nothing 
 """
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +81,11 @@ class Package:
 
     def scores_of(self, X: np.ndarray) -> np.ndarray:
         """The same for rows that the recipe has encoded, float32 `(rows, features)`."""
-        mean = self._combiner.combine(member.model.predict(X) for member in self.members)
+        return self.combined(member.model.predict(X) for member in self.members)
+
+    def combined(self, predictions: Iterable[np.ndarray]) -> np.ndarray:
+        """One answer of those of the members, in their order: mean or stack, then calibration."""
+        mean = self._combiner.combine(predictions)
         return mean if self.calibrator is None else self.calibrator.apply(mean)
 
     @cached_property

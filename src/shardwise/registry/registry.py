@@ -86,12 +86,13 @@ class Registry:
         name, which = split_reference(reference)
         return _find(self.state(name), name, which)
 
-    def history(self, name: str) -> list[dict[str, Any]]:
-        """What happened to a name: `number`, `time`, `by`, `event`, the oldest first."""
+    def history(self, name: str, last: int | None = None) -> list[dict[str, Any]]:
+        """What happened to a name: `number`, `time`, `by`, `event`, the oldest first; all of it, or the `last` ones."""
         self.state(name)
         log = self._log(name)
-        keep = ("number", "time", "by", "event")
-        return [{key: log.entry(number)[key] for key in keep} for number in range(1, log.last_number() + 1)]
+        keep, end = ("number", "time", "by", "event"), log.last_number()
+        first = 1 if last is None else max(1, end - last + 1)
+        return [{key: log.entry(number)[key] for key in keep} for number in range(first, end + 1)]
 
     def folder(self, reference: str | Version) -> Path:
         """A folder with the package of a version, fetched where it lies in an object store.
@@ -168,19 +169,21 @@ class Registry:
         name, which = split_reference(reference, otherwise=CHALLENGER)
 
         def decide(state: NameState) -> events.Event | None:
-            version, now = _find(state, name, which), state.aliases.get(alias, 0)
-            if expect is not None and now != expect:
-                message = f"{name}@{alias} is version {now or 'none'}, and {expect or 'none'} was expected"
-                raise ConfigError(message, hint="Somebody else has moved it: look at `shardwise models show`.")
-            return None if now == version.number else events.pointed(alias, version.number)
+            version = _find(state, name, which)
+            _check_expected(state, name, alias, expect)
+            return None if state.aliases.get(alias) == version.number else events.pointed(alias, version.number)
 
         state = self.commit(name, decide)
         return state.versions[state.aliases[alias]]
 
-    def rollback(self, name: str) -> Version:
-        """Make the previous champion the champion again; raises `ConfigError` where there was none."""
+    def rollback(self, name: str, *, expect: int | None = None) -> Version:
+        """Make the previous champion the champion again; raises `ConfigError` where there was none.
+
+        `expect` is the version that is champion now, as in `promote`.
+        """
 
         def decide(state: NameState) -> events.Event:
+            _check_expected(state, name, CHAMPION, expect)
             if len(state.champions) < 2:
                 raise ConfigError(f"{name!r} had no champion before this one", hint="Promote a version instead.")
             return events.rolled_back(state.champions[-2])
@@ -323,6 +326,13 @@ def split_reference(text: str, otherwise: str = CHAMPION) -> tuple[str, str]:
     if at and not which:
         raise ConfigError(f"{text!r} names no version", hint=f"Write it like {name}@3 or {name}@champion.")
     return check_name(name), which or otherwise
+
+
+def _check_expected(state: NameState, name: str, alias: str, expect: int | None) -> None:
+    now = state.aliases.get(alias, 0)
+    if expect is not None and now != expect:
+        message = f"{name}@{alias} is version {now or 'none'}, and {expect or 'none'} was expected"
+        raise ConfigError(message, hint="Somebody else has moved it: look at `shardwise models show`.")
 
 
 def _find(state: NameState, name: str, which: str) -> Version:

@@ -15,6 +15,7 @@ from shardwise.core.target import Target, canonical_label
 from shardwise.features.row import RowEncoder
 from shardwise.registry.answers import PREDICTION, PROBABILITY, answer_batch, bounds_batch, probability_names
 from shardwise.registry.package import Package, load_package
+from shardwise.serve.explain import Explanation, explain
 
 __all__ = ["BATCH_ROWS", "MANY_ROWS", "PREDICTION", "PROBABILITY", "Predictor", "to_array"]
 
@@ -107,6 +108,15 @@ class Predictor:
         label = self.labels[int(self.target.classes_of(scores))]
         return {PREDICTION: label, **dict(zip(self._names, scores.tolist(), strict=True)), **more}
 
+    def explain_one(self, row: Mapping[str, Any]) -> Explanation:
+        """What each feature contributes to the answer for a row: to the number, the probability of the second of two
+        classes, or of several that of the class which is predicted. Raises as `predict_one` does."""
+        self.check_row(row)
+        X = self._encoded(row, {})
+        classes = len(self.labels)
+        output = classes - 1 if classes <= 2 else int(self.target.classes_of(self.package.scores_of(X))[0])
+        return explain(self.package, X, max(0, output))
+
     def answer_schema(self, confidence_level: float | None = None) -> pa.Schema:
         """Of what `answer` gives; raises `ConfigError` for a level that cannot be promised."""
         return self.answer_of(np.empty((0, self.target.outputs)), confidence_level).schema
@@ -136,8 +146,11 @@ class Predictor:
 
     def _one(self, row: Mapping[str, Any], number: int | None) -> np.ndarray:
         where = {} if number is None else {"row": number}
+        return self.package.scores_of(self._encoded(row, where))
+
+    def _encoded(self, row: Mapping[str, Any], where: Mapping[str, Any]) -> np.ndarray:
         try:
-            return self.package.scores_of(self._encode(row))
+            return self._encode(row)
         except BadInput as error:
             error.context |= where
             raise

@@ -18,7 +18,7 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.bins import Binner
 from shardwise.data.rows import BinnedRows, DiskRows, RowsWriter, keep_binner
-from shardwise.models.base import FitRun, Model
+from shardwise.models.base import Additive, FitRun, Model
 from shardwise.models.families import FAMILIES, build, load_model, save_model
 from shardwise.models.losses import task_loss
 
@@ -166,6 +166,16 @@ class ModelConformance:
         X = tiny_table(task, 40, seed=9).X
         alone = np.concatenate([model.predict(X[i : i + 1]) for i in range(len(X))])
         np.testing.assert_array_equal(alone, model.predict(X))
+
+    def test_terms_add_up_to_the_prediction(self, model: Model, task: Task) -> None:
+        if not isinstance(model, Additive):
+            return
+        X = tiny_table(task, 20, seed=9).X
+        X[:3, 0], X[3:6, 3], X[6, 1] = np.nan, 99, np.inf
+        terms = model.terms(X)
+        assert terms.shape == (20, len(self.features) + 1, terms.shape[2])
+        np.testing.assert_array_equal(terms[:, -1], np.broadcast_to(terms[0, -1], terms[:, -1].shape))
+        np.testing.assert_allclose(model.answers(terms.sum(axis=1)), model.predict(X), rtol=1e-6, atol=1e-9)
 
     def test_at_least_as_good_as_the_constant(self, model: Model, task: Task, rows: Pair) -> None:
         baseline = build("baseline", tiny_target(task), self.features, {})

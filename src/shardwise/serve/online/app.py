@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from shardwise.serve.online.front import GONE, ID_HEADER, Front
 from shardwise.serve.online.http import Disconnected, Receive, Request, Response, Scope, Send
 from shardwise.serve.online.problems import Problem, overloaded
+from shardwise.serve.online.ui.page import OPEN
 
-OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")  # which ask for no key
+OPEN_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", *OPEN))  # which ask for no key, and tell of no model
 _START = "http.response.start"
 _BODY = "http.response.body"
 

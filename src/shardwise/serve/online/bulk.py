@@ -14,17 +14,21 @@ _GUESS_S = 1.0
 
 
 class Bulk:
-    """Runs one piece of work after the other; `MOST_WAITING` may wait. Used by the thread of the event loop alone."""
+    """Runs one piece of work after the other; `MOST_WAITING` may wait. Used by the thread of the event loop alone.
 
-    def __init__(self, metrics: Metrics) -> None:
+    `metrics` None: of what is no traffic nothing is counted.
+    """
+
+    def __init__(self, metrics: Metrics | None, name: str = "bulk") -> None:
         self._metrics = metrics
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bulk")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._count = 0
 
     async def run(self, work: Callable[[], R], deadline_s: float) -> R:
         """What `work()` returns or raises; `Problem` where too many wait, or when the time is up before its end."""
         if self._count > MOST_WAITING:
-            self._metrics.refused("bulk")
+            if self._metrics is not None:
+                self._metrics.refused("bulk")
             raise overloaded(f"{self._count} large requests", self._count * _GUESS_S)
         self._change(1)
         begun = self._pool.submit(work)
@@ -44,7 +48,8 @@ class Bulk:
 
     def _change(self, by: int) -> None:
         self._count += by
-        self._metrics.bulk_waiting(self._count)
+        if self._metrics is not None:
+            self._metrics.bulk_waiting(self._count)
 
     def _done(self, task: "asyncio.Future[R]") -> None:
         self._change(-1)

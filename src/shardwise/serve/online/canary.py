@@ -12,14 +12,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import xxhash
 
 from shardwise.core.errors import ShardwiseError
-from shardwise.monitor.canary import ADVANCE, FINISH, ROLL_BACK, Arm, RolloutRules, Tally, decide
+from shardwise.monitor.canary import ADVANCE, FINISH, ROLL_BACK, Arm, Decision, RolloutRules, Tally, decide
 from shardwise.monitor.concept import losses_of
 from shardwise.monitor.windows import Reference
 from shardwise.registry.rollouts import PASSED, PROMOTED, ROLLED_BACK, Rollout, Rollouts
@@ -63,6 +63,7 @@ class Canary:
         self._tally, self._lock = Tally(), threading.Lock()
         self._since_s = time.monotonic()
         self._shadow = _Shadow(self) if self.share == 0 else None
+        self.decision: Decision | None = None  # the last one, about what all replicas have seen
 
     def stop(self) -> None:
         if self._shadow is not None:
@@ -230,7 +231,7 @@ class Canaries:
             for content in told:
                 together.merge(Tally.from_json(content))
             tallies.append(together)
-        decision = decide(canary.rules, tallies)
+        decision = canary.decision = decide(canary.rules, tallies)
         if decision.action == ADVANCE:
             done = rollouts.move(name, rollout, rollout.step + 1, decision.reason, decision.evidence)
         elif decision.action in (FINISH, ROLL_BACK):
@@ -248,6 +249,7 @@ class Canaries:
         return {"rollouts": [
             {"name": name, "id": canary.rollout.id, "champion": canary.slot.live.version,
              "candidate": canary.candidate.version, "step": canary.rollout.step, "share": canary.share,
-             "rules": canary.rules.to_json(), "seen": canary.tally()}
+             "rules": canary.rules.to_json(), "seen": canary.tally(),
+             "decision": None if canary.decision is None else asdict(canary.decision)}
             for name, canary in list(self.running.items())
         ]}  # fmt: skip

@@ -12,7 +12,7 @@ from pathlib import Path
 from shardwise.core.errors import ConfigError
 from shardwise.serve.online.problems import Problem
 
-VARIABLE = "SHARDWISE_API_KEYS"
+VARIABLE, ADMIN_VARIABLE = "SHARDWISE_API_KEYS", "SHARDWISE_ADMIN_KEYS"
 _HINT = "Send `authorization: Bearer KEY` or `x-api-key: KEY`."
 _CHALLENGE = {"www-authenticate": "Bearer"}
 _LEAST = 16  # characters
@@ -21,34 +21,44 @@ _LEAST = 16  # characters
 class Keys:
     """The keys that are known. `look` follows the file that they came from."""
 
-    def __init__(self, texts: Iterable[str], file: Path | None = None) -> None:
+    def __init__(self, texts: Iterable[str], file: Path | None = None, variable: str = VARIABLE) -> None:
+        self._variable = variable
         self._hashes = [_hash(text.encode()) for text in texts]
         self._file = file
         self._seen = _stamp(file)
 
     @classmethod
-    def open(cls, file: str | None) -> "Keys | None":
-        """Those of a file, and of the variable `SHARDWISE_API_KEYS`; None where there is neither.
+    def open(cls, file: str | None, variable: str = VARIABLE) -> "Keys | None":
+        """Those of a file, and of a variable of the environment; None where there is neither.
 
         A key a line; an empty line, and one that begins with `#`, is none. Raises `ConfigError` for what is no key.
         """
-        told = os.environ.get(VARIABLE)
+        told = os.environ.get(variable)
         if file is None and told is None:
             return None
-        texts = [] if told is None else _keys_of(told, f"the variable {VARIABLE}")
-        return cls([*texts, *([] if file is None else _read(Path(file)))], None if file is None else Path(file))
+        texts = [] if told is None else _keys_of(told, f"the variable {variable}")
+        place = None if file is None else Path(file)
+        return cls([*texts, *([] if place is None else _read(place))], place, variable)
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Raise `Problem` 401 unless one of the keys is given."""
         given = _given(headers)
         if given is None:
             raise Problem(401, "key_missing", "this server asks for a key", hint=_HINT, headers=_CHALLENGE)
+        if not self._holds(given):
+            raise Problem(401, "key_unknown", "the key that was given is not known", hint=_HINT, headers=_CHALLENGE)
+
+    def knows(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether one of the keys is given."""
+        given = _given(headers)
+        return given is not None and self._holds(given)
+
+    def _holds(self, given: bytes) -> bool:
         found = _hash(given)
         known = False
         for each in self._hashes:
             known |= hmac.compare_digest(found, each)
-        if not known:
-            raise Problem(401, "key_unknown", "the key that was given is not known", hint=_HINT, headers=_CHALLENGE)
+        return known
 
     def look(self) -> bool:
         """Take over the file if it has changed, and say whether it had; raises `ConfigError`, and the old keys hold."""
@@ -56,7 +66,8 @@ class Keys:
         if self._file is None or now == self._seen:
             return False
         self._seen = now
-        own = _keys_of(os.environ.get(VARIABLE, ""), VARIABLE) if os.environ.get(VARIABLE) else []
+        told = os.environ.get(self._variable)
+        own = _keys_of(told, self._variable) if told else []
         self._hashes = [_hash(text.encode()) for text in [*own, *_read(self._file)]]
         return True
 

@@ -1,5 +1,6 @@
 """What a server tells Prometheus (https://prometheus.io/docs/concepts/data_model/), and nothing of single rows."""
 
+from collections import Counter as Counter_
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -9,10 +10,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from shardwise.core.findings import Finding
 from shardwise.serve.cache.base import Counters
 from shardwise.serve.online.live import Models, Served
+from shardwise.serve.online.ui.history import Totals
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 16_384, 131_072, 1_048_576)
+PREDICTIONS = ("predict", "infer", "grpc_infer")  # endpoints
+_WAITING = ("shardwise_waiting_rows", "shardwise_bulk_waiting")
 _STAGES = ("read", "wait", "predict", "write")
 _CACHE = {"hits": "keys that were found", "misses": "keys that were not", "evictions": "entries that had to go",
           "errors": "failures of nodes", "dropped": "puts that were given up"}  # fmt: skip
@@ -112,11 +116,31 @@ class Metrics:
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
+        return generate_latest(self._gathered())
+
+    def totals(self) -> Totals:
+        """Of predictions, and what waits."""
+        by_class: Counter_[str] = Counter_()
+        within: Counter_[float] = Counter_()
+        waiting = 0.0
+        for sample in (sample for family in self._gathered().collect() for sample in family.samples):
+            if sample.name in _WAITING:
+                waiting += sample.value
+            elif sample.labels.get("endpoint") not in PREDICTIONS:
+                continue
+            elif sample.name == "shardwise_requests_total":
+                by_class[sample.labels["status"][0]] += int(sample.value)
+            elif sample.name == "shardwise_request_seconds_bucket":
+                within[float(sample.labels["le"])] += int(sample.value)
+        return Totals(requests=by_class.total(), rejected=by_class["4"], failed=by_class["5"], waiting=waiting,
+                      within=sorted(within.items()))  # fmt: skip
+
+    def _gathered(self) -> CollectorRegistry:
         if self._folder is None:
-            return generate_latest(self._registry)
+            return self._registry
         gathered = CollectorRegistry()
         MultiProcessCollector(gathered, path=self._folder)  # type: ignore[no-untyped-call]
-        return generate_latest(gathered)
+        return gathered
 
 
 def _labels(served: Served) -> tuple[str, str, str]:

@@ -5,7 +5,14 @@ from typing import Any
 
 from shardwise.serve.online.http import ARROW_STREAM, JSON
 from shardwise.serve.online.live import Models
-from shardwise.serve.online.schemas import PROBLEM, answer_schema, feedback_by_id_schema, feedback_schema, row_schema
+from shardwise.serve.online.schemas import (
+    PROBLEM,
+    answer_schema,
+    explained_schema,
+    feedback_by_id_schema,
+    feedback_schema,
+    row_schema,
+)
 from shardwise.serve.online.settings import ServeConfig
 
 _PROBLEMS = {
@@ -31,6 +38,7 @@ def document(models: Models, config: ServeConfig, *, secured: bool) -> dict[str,
     for each in served:
         schemas[f"Row_{each.name}"] = row_schema(each, config)
         schemas[f"Answer_{each.name}"] = answer_schema(each)
+        schemas[f"Explained_{each.name}"] = explained_schema(each)
         schemas[f"Feedback_{each.name}"] = feedback_schema(each, named=len(models.names) == 1)
     told: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -51,6 +59,7 @@ def _paths(models: Models, config: ServeConfig, *, secured: bool) -> dict[str, A
     is_open: dict[str, Any] = {"security": []} if secured else {}
     return {
         "/predict": {"post": _predict(models, config, secured=secured)},
+        "/explain": {"post": _explain(models, secured=secured)},
         "/feedback": {"post": _feedback(models, config, secured=secured)},
         "/v2/health/live": {"get": _get("Whether the process answers", _OBJECT) | is_open},
         "/v2/health/ready": {"get": _get("Whether requests are wanted", _OBJECT, not_ready) | is_open},
@@ -81,6 +90,20 @@ def _predict(models: Models, config: ServeConfig, *, secured: bool) -> dict[str,
         "requestBody": {"required": True, "content": {JSON: {"schema": {"oneOf": [row, rows]}}, **binary}},
         "responses": {
             "200": {"description": "The answer", "content": {JSON: {"schema": {"anyOf": [answer, many]}}, **binary}},
+            **_problems(*_PROBLEMS, secured=secured),
+        },
+    }
+
+
+def _explain(models: Models, *, secured: bool) -> dict[str, Any]:
+    parameters = [each for each in _parameters(models) if each["name"] != "confidence_level"]
+    return {
+        "summary": "The answer for a row, and what each column adds to it",
+        "operationId": "explain",
+        "parameters": parameters,
+        "requestBody": {"required": True, **_json(_any_of(models, "Row"))},
+        "responses": {
+            "200": {"description": "The answer, and why", **_json(_any_of(models, "Explained"))},
             **_problems(*_PROBLEMS, secured=secured),
         },
     }

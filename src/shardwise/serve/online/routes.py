@@ -24,6 +24,8 @@ from shardwise.serve.online.openapi import document
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.rows import answer_json, check_rows, confidence_level, read_json, rows_of
 from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.online.ui.decisions import Decisions
+from shardwise.serve.online.ui.page import OPEN, Page
 from shardwise.serve.online.watch import Watching
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -39,10 +41,12 @@ class Routes:
         self.secured = False  # whether clients need a key, for the document
         self.watching: Watching | None = None
         self.canaries = Canaries(models, lambda *_, **__: None)
+        self.decisions = Decisions(models)
         self.memory = Memory()
         remote = cache is not None and any(not name.startswith("memory") for name in config.cache)
         self._lanes = {name: Lane(config, metrics, inline=not remote) for name in models.names}
         self._bulk = Bulk(metrics)
+        self.page = Page(self)
         self._fixed: Mapping[tuple[str, str], tuple[str, Handler]] = {
             ("GET", "/v2/health/live"): ("live", self.live),
             ("GET", "/v2/health/ready"): ("ready", self.is_ready),
@@ -54,6 +58,11 @@ class Routes:
             ("GET", "/monitor"): ("monitor", self.show_monitor),
             ("GET", "/metrics"): ("metrics", self.show_metrics),
             ("GET", "/openapi.json"): ("openapi", self.show_openapi),
+            ("POST", "/explain"): ("explain", self.explain),
+            ("POST", "/rollout"): ("decide", self.page.decide),
+            ("GET", "/ui/state"): ("ui", self.page.state),
+            ("GET", "/ui/form"): ("ui", self.show_form),
+            **{("GET", path): ("ui", self.page.shell) for path in OPEN},
         }
 
     def close(self) -> None:
@@ -61,6 +70,7 @@ class Routes:
         for lane in self._lanes.values():
             lane.close()
         self._bulk.close()
+        self.page.close()
 
     def find(self, method: str, path: str) -> tuple[str, Handler]:
         """The name of an endpoint, and what answers it; raises `Problem` 404 or 405."""
@@ -73,7 +83,7 @@ class Routes:
         allowed = [verb for verb, known in self._fixed if known == path.rstrip("/")]
         if allowed and path not in ("", "/"):
             raise _not_allowed(method, path, allowed)
-        places = ", ".join(dict.fromkeys(known for _, known in self._fixed))
+        places = ", ".join(dict.fromkeys(known for _, known in self._fixed if not known.startswith("/ui/")))
         raise Problem(404, "not_found", f"there is nothing at {path!r}",
                       hint=f"There are: {places}, /v2/models/NAME, /v2/models/NAME/infer.")  # fmt: skip
 
@@ -132,6 +142,18 @@ class Routes:
 
     async def show_rollout(self, request: Request) -> Response:  # noqa: ARG002
         return _json(self.canaries.to_json())
+
+    async def show_form(self, request: Request) -> Response:
+        return await self.page.form(request, self._named(request))
+
+    async def explain(self, request: Request) -> Response:
+        return await self.page.explain(request, self._named(request))
+
+    def _named(self, request: Request) -> Served:
+        """As `_asked`, but that without a version it is always the champion."""
+        name, version = request.parameter("model"), request.parameter("version")
+        found = None if version is None else self.canaries.find(name, version)
+        return found or self.models.find(name, version)
 
     async def feedback(self, request: Request) -> Response:
         content = read_json(await request.body(self.config.max_json_bytes))

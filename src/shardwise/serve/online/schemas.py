@@ -54,6 +54,24 @@ def answer_schema(served: Served) -> dict[str, Any]:
     return {"type": "object", "required": required, "properties": properties}
 
 
+def explained_schema(served: Served) -> dict[str, Any]:
+    """Of the answer for a row with `explanation`: `answer` = `start` + the sum of `contribution` + `rest`."""
+    answer, number = answer_schema(served), {"type": "number"}
+    part = {"feature": _TEXT, "contribution": number}
+    column = {"column": _TEXT, "contribution": number, "features": {"type": "array", "items": _whole(part)}}
+    told = {
+        **dict.fromkeys(("answer", "start", "rest", "share"), number),
+        "of": {"type": ["string", "null"]}, "silent": {"type": "array", "items": _TEXT},
+        "columns": {"type": "array", "items": _whole(column)},
+    }  # fmt: skip
+    return {**answer, "required": [*answer["required"], "explanation"],
+            "properties": {**answer["properties"], "explanation": _whole(told)}}  # fmt: skip
+
+
+def _whole(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
 def feedback_schema(served: Served, *, named: bool) -> dict[str, Any]:
     """Of the label of a row. `named`: the model need not be told."""
     label = {"anyOf": [_labels(served.predictor.labels), {"type": "null"}]}

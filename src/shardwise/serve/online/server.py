@@ -30,13 +30,14 @@ from shardwise.serve.online.app import App
 from shardwise.serve.online.canary import Canaries
 from shardwise.serve.online.front import Front, Tracing
 from shardwise.serve.online.journal import Journal
-from shardwise.serve.online.keys import Keys
+from shardwise.serve.online.keys import ADMIN_VARIABLE, Keys
 from shardwise.serve.online.live import Models, Served, Slot, Watcher, source_of
 from shardwise.serve.online.metrics import Metrics
 from shardwise.serve.online.protocol import PatientProtocol
 from shardwise.serve.online.routes import Routes
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.signals import ENDING, handled
+from shardwise.serve.online.ui.decisions import Decisions
 from shardwise.serve.online.watch import Watching
 from shardwise.serve.predictor import Predictor
 
@@ -134,12 +135,14 @@ def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None
     not be read, or an extra is not installed.
     """
     journal, metrics = Journal(), Metrics(os.environ.get(METRICS_FOLDER))
-    keys, spans = Keys.open(config.api_key_file), _spans(config, journal)
+    keys, admin = Keys.open(config.api_key_file), Keys.open(config.admin_key_file, ADMIN_VARIABLE)
+    spans = _spans(config, journal)
     check_certificate(config)
     cache = open_cache(config.cache, ttl_s=config.cache_ttl_s) if config.cache else None
     models = Models([Slot(source_of(text, registry), partial(_predictor, cache=cache)) for text in texts])
     routes = Routes(models, config, metrics, cache)
     routes.secured = keys is not None
+    routes.decisions = Decisions(models, admin, journal.tell)
     listening = listen(config.host, config.port, shared=config.workers > 1)
     front = Front(routes, journal, keys=keys, tracing=spans)
     scheme = "http" if config.tls_cert is None else "https"
@@ -252,11 +255,12 @@ def _announce(journal: Journal, models: Models, scheme: str, listening: socket.s
 
 
 def _each_round(server: OnlineServer, front: Front, journal: Journal, parent: int) -> None:
-    """Follow rollouts and keys; a worker whose watching process has died ends, too."""
+    """Follow rollouts and keys, count traffic; a worker whose watching process has died ends, too."""
     front.routes.canaries.look()
-    if front.keys is not None:
+    front.routes.page.history.look()
+    for keys in (front.keys, front.routes.decisions.keys):
         try:
-            if front.keys.look():
+            if keys is not None and keys.look():
                 journal.tell("keys_changed")
         except ConfigError as error:
             journal.tell("keys_refused", error=str(error))

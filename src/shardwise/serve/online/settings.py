@@ -32,6 +32,7 @@ class ServeConfig:
     window_s, window_rows   a window ends after so long, or with so many rows (or requests)
     alerts             where findings go: `log`, URLs of webhooks
     api_key_file       keys, one a line, of which a client has to send one; see `keys`
+    admin_key_file     keys of those who may promote and roll back over HTTP; without one nobody may
     tls_cert, tls_key  files in PEM: the chain of certificates, and the key of the first; both or none
     traces             URL of a collector of OpenTelemetry, to which predictions are told as spans
     """
@@ -60,6 +61,7 @@ class ServeConfig:
     window_rows: int = 5_000
     alerts: tuple[str, ...] = ("log",)
     api_key_file: str | None = None
+    admin_key_file: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
     traces: str | None = None

@@ -24,7 +24,7 @@ from shardwise.serve.online.live import Models, Served
 from shardwise.serve.online.settings import ServeConfig
 
 _LOOK_S = 1.0
-_KEPT = 50  # findings that are shown
+_KEPT = 50  # findings that are shown, and windows
 _FAILED = 500  # status from which a request has failed
 Row = Mapping[str, Any]
 
@@ -59,6 +59,7 @@ class Watch:
         self.windows = 0
         self.rows = 0
         self.last: dict[str, Any] = {}
+        self.history: deque[dict[str, Any]] = deque(maxlen=_KEPT)  # the greatest PSI of each window, and whose it is
         self.findings: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._labels: ConceptMonitor | None = None
 
@@ -92,7 +93,10 @@ class Watch:
         if window is not None and self._drift is not None:
             findings = self._drift.close(window)
             self.rows += window.rows
-            self.last = {"rows": window.rows, "sizes": sizes_of(self._drift.reference, window)}
+            sizes = sizes_of(self._drift.reference, window)
+            self.last = {"rows": window.rows, "sizes": sizes}
+            worst = max(sizes, key=lambda name: sizes[name], default=None)
+            self.history.append({"rows": window.rows, "column": worst, "psi": None if worst is None else sizes[worst]})
             self.findings.extend(finding.to_json() for finding in findings)
         self.windows += 1  # last: who sees it sees the rest as well
         return findings
@@ -255,6 +259,7 @@ class Watching:
         """What is known now, for people and pages."""
         return {"models": [
             {"name": watch.served.name, "version": watch.served.version, "windows": watch.windows, "rows": watch.rows,
-             "watched": watch.reference is not None, "last": watch.last, "findings": list(watch.findings)}
+             "watched": watch.reference is not None, "last": watch.last, "history": list(watch.history),
+             "findings": list(watch.findings)}
             for watch in list(self._watches.values())
         ]}  # fmt: skip
