@@ -5,16 +5,16 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-from tests.deploy.onnx_export.graphs import run
+from tests.deploy.onnx_export.graphs import run  # noqa: E402
 
-from shardwise.core.errors import ConfigError
-from shardwise.core.target import Task
-from shardwise.deploy.onnx_export.graph import Graph
-from shardwise.deploy.onnx_export.models import prediction
-from shardwise.models.base import FitRun
-from shardwise.models.families import FAMILIES, build, save_model
-from shardwise.models.neural.model import has_torch
-from shardwise.testing.models import FEATURES, on_disk, tiny_table, tiny_target
+from shardwise.core.errors import ConfigError  # noqa: E402
+from shardwise.core.target import Task  # noqa: E402
+from shardwise.deploy.onnx_export.graph import Graph  # noqa: E402
+from shardwise.deploy.onnx_export.models import prediction  # noqa: E402
+from shardwise.models.base import FitRun  # noqa: E402
+from shardwise.models.families import FAMILIES, build, save_model  # noqa: E402
+from shardwise.models.neural.model import has_torch  # noqa: E402
+from shardwise.testing.models import FEATURES, on_disk, tiny_table, tiny_target  # noqa: E402
 
 CLOSE = 1e-13  # of the greatest answer
 SMALL = {

@@ -8,17 +8,17 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-from tests.deploy.onnx_export.graphs import run_columns
+from tests.deploy.onnx_export.graphs import run_columns  # noqa: E402
 
-from shardwise.core.errors import ConfigError
-from shardwise.core.target import Target, Task
-from shardwise.data.profile import Profile
-from shardwise.deploy.onnx_export.columns import Columns
-from shardwise.deploy.onnx_export.graph import Graph
-from shardwise.deploy.onnx_export.recipe import features
-from shardwise.features.base import FOLD, TARGET
-from shardwise.features.combine import Arithmetic, ByCategory, Cross
-from shardwise.features.recipe import Recipe, RecipeConfig
+from shardwise.core.errors import ConfigError  # noqa: E402
+from shardwise.core.target import Target, Task  # noqa: E402
+from shardwise.data.profile import Profile  # noqa: E402
+from shardwise.deploy.onnx_export.columns import Columns  # noqa: E402
+from shardwise.deploy.onnx_export.graph import Graph  # noqa: E402
+from shardwise.deploy.onnx_export.recipe import features  # noqa: E402
+from shardwise.features.base import FOLD, TARGET  # noqa: E402
+from shardwise.features.combine import Arithmetic, ByCategory, Cross  # noqa: E402
+from shardwise.features.recipe import Recipe, RecipeConfig  # noqa: E402
 
 START = dt.datetime(1958, 3, 1)
 CONFIG = RecipeConfig(kinds={"dept": "category", "flag": "category"}, max_categories=20, min_count=1)

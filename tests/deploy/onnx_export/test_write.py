@@ -7,15 +7,15 @@ import pytest
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-from tests.registry.parts import make_answers, make_package, make_table
+from tests.registry.parts import make_answers, make_package, make_table  # noqa: E402
 
-from shardwise.cli import run
-from shardwise.core.errors import ConfigError, PackageError
-from shardwise.core.target import Task
-from shardwise.deploy.onnx_export import write
-from shardwise.deploy.onnx_export.write import Session, onnx_model, write_onnx
-from shardwise.registry.package import load_package
-from shardwise.serve.predictor import Predictor
+from shardwise.cli import run  # noqa: E402
+from shardwise.core.errors import ConfigError, PackageError  # noqa: E402
+from shardwise.core.target import Task  # noqa: E402
+from shardwise.deploy.onnx_export import write  # noqa: E402
+from shardwise.deploy.onnx_export.write import Session, onnx_model, write_onnx  # noqa: E402
+from shardwise.registry.package import load_package  # noqa: E402
+from shardwise.serve.predictor import Predictor  # noqa: E402
 
 GAP = 1e-13  # of the greatest answer: the order in which trees and weights are added
 

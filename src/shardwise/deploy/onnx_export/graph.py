@@ -11,7 +11,7 @@ from shardwise.core.errors import ConfigError
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10  # ai.onnx.ml 5 has `TreeEnsemble` in double precision: ONNX Runtime 1.20
 ML = "ai.onnx.ml"
-Operand = str | float | int | np.ndarray
+Operand = str | float | np.generic | np.ndarray
 
 
 def refused(what: str, why: str, column: str | None = None) -> ConfigError:

@@ -16,7 +16,6 @@ from shardwise.deploy.onnx_export.network import predictions
 from shardwise.deploy.onnx_export.trees import ensemble
 from shardwise.models import adaboost, forest, hinge, linear, svm
 from shardwise.models.design import Design
-from shardwise.models.links import LINKS
 from shardwise.models.neural import model as neural
 from shardwise.models.neural.tensors import read_tensors
 from shardwise.models.saved import Header
@@ -115,7 +114,7 @@ def _network(graph: Graph, X: str, header: Header, folder: Path) -> str:
     if numbers is not None:  # as the network is fed: `Design.prepare`
         numbers = graph.cast(graph.cast(numbers, TensorProto.FLOAT), TensorProto.DOUBLE)
     slots = [graph.op("Sub", each, np.int64(design.numbers)) for each in slot_columns(graph, X, design)]
-    scores = predictions(graph, tensors, numbers, slots, scores=LINKS[target.task].scores(target))
+    scores = predictions(graph, tensors, numbers, slots)
     return _unscaled(graph, answers.mean_of_members(graph, target.task, scores), header.extra["scale"], target)
 
 

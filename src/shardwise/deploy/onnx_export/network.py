@@ -10,7 +10,7 @@ from shardwise.models.neural.shape import LIMIT
 
 
 def predictions(
-    graph: Graph, tensors: Mapping[str, np.ndarray], numbers: str | None, slots: Sequence[str], *, scores: int
+    graph: Graph, tensors: Mapping[str, np.ndarray], numbers: str | None, slots: Sequence[str]
 ) -> str:
     """Raw scores of the members, double `[members, rows, scores]`.
 
@@ -31,7 +31,6 @@ def predictions(
         hidden = graph.op("Add", graph.op("Mul", product, weights[f"s{layer}"]), weights[f"b{layer}"])
         hidden = graph.op("Max", hidden, 0.0)
     members = graph.op("Transpose", _settled(graph, hidden), perm=[1, 0, 2])
-    assert weights["head"].shape[2] == scores
     return graph.op("Add", graph.op("MatMul", members, weights["head"]), weights["bias"][:, None, :])
 
 
