@@ -11,6 +11,7 @@ from shardwise.registry.package import write_package
 
 Packages = Callable[[int], Path]
 
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return make_parts(tmp_path_factory.mktemp("parts"))

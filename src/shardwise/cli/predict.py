@@ -21,7 +21,11 @@ _TOLD_S = 10.0  # between two lines of progress
 @click.command("predict")
 @click.argument("package")
 @data_argument
-@click.option("--out", required=True, help="FILE.parquet, .csv, .csv.gz, .jsonl, also at a URL; or a folder for one file a partition.")
+@click.option(
+    "--out",
+    required=True,
+    help="FILE.parquet, .csv, .csv.gz, .jsonl, also at a URL; or a folder for one file a partition.",
+)
 @click.option("--keep", multiple=True, metavar="COL,...", help="Input columns to carry along, such as an id.")
 @click.option("--confidence-level", type=float, metavar="SHARE", help="Intervals or sets that hold the truth so often.")
 @click.option("--top-k", type=int, metavar="K", help="Only the K likeliest classes: top_1_label, top_1_probability ...")

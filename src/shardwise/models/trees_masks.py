@@ -26,7 +26,7 @@ LEAST_ROWS = 256  # below, LightGBM is as fast
 WORTH_ROWS = 16_384  # that are predicted until it pays to make masks of the trees
 CATEGORICAL, DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision type; two more say what counts as missing
 NONE, ZERO, NAN = 0, 1, 2
-_TINY = 1e-35  # what LightGBM takes for zero, where zeros are missing
+TINY = 1e-35  # what LightGBM takes for zero, where zeros are missing
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _fill(left: np.ndarray, group: _Group, X: np.ndarray) -> None:
             column = np.where(missing, np.float32(0.0), column)
         np.less_equal(column, numbers.thresholds[:, None], out=place.view(np.bool_))
         if numbers.missing == ZERO:
-            missing = np.abs(column) <= _TINY
+            missing = np.abs(column) <= TINY
         if numbers.missing != NONE and missing.any():
             place[:, missing] = numbers.default_left
         np.negative(place, out=place)

@@ -5,15 +5,15 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-from tests.deploy.onnx_export.graphs import run  # noqa: E402
+from tests.deploy.onnx_export.graphs import run
 
-from shardwise.core.target import Target, Task  # noqa: E402
-from shardwise.deploy.onnx_export import answers  # noqa: E402
-from shardwise.deploy.onnx_export.graph import Graph  # noqa: E402
-from shardwise.ensemble.combine import MeanCombiner  # noqa: E402
-from shardwise.ensemble.stack import Stack  # noqa: E402
-from shardwise.models.links import link  # noqa: E402
-from shardwise.stats.calibrators import Isotonic, Temperature  # noqa: E402
+from shardwise.core.target import Target, Task
+from shardwise.deploy.onnx_export import answers
+from shardwise.deploy.onnx_export.graph import Graph
+from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.stack import Stack
+from shardwise.models.links import link
+from shardwise.stats.calibrators import Isotonic, Temperature
 
 OUTPUTS = {Task.BINARY: 2, Task.MULTICLASS: 4}
 

@@ -8,17 +8,17 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-from tests.deploy.onnx_export.graphs import run_columns  # noqa: E402
+from tests.deploy.onnx_export.graphs import run_columns
 
-from shardwise.core.errors import ConfigError  # noqa: E402
-from shardwise.core.target import Target, Task  # noqa: E402
-from shardwise.data.profile import Profile  # noqa: E402
-from shardwise.deploy.onnx_export.columns import Columns  # noqa: E402
-from shardwise.deploy.onnx_export.graph import Graph  # noqa: E402
-from shardwise.deploy.onnx_export.recipe import features  # noqa: E402
-from shardwise.features.base import FOLD, TARGET  # noqa: E402
-from shardwise.features.combine import Arithmetic, ByCategory, Cross  # noqa: E402
-from shardwise.features.recipe import Recipe, RecipeConfig  # noqa: E402
+from shardwise.core.errors import ConfigError
+from shardwise.core.target import Target, Task
+from shardwise.data.profile import Profile
+from shardwise.deploy.onnx_export.columns import Columns
+from shardwise.deploy.onnx_export.graph import Graph
+from shardwise.deploy.onnx_export.recipe import features
+from shardwise.features.base import FOLD, TARGET
+from shardwise.features.combine import Arithmetic, ByCategory, Cross
+from shardwise.features.recipe import Recipe, RecipeConfig
 
 START = dt.datetime(1958, 3, 1)
 CONFIG = RecipeConfig(kinds={"dept": "category", "flag": "category"}, max_categories=20, min_count=1)
@@ -40,7 +40,7 @@ def strange(rows: int, seed: int) -> pa.Table:
         "dept": pa.array(rng.integers(-3, 9, rows), mask=next(gone)),
         "grade": pa.array(rng.choice([-0.0, 0.0, 1.0, 2.5, np.inf], rows), mask=next(gone)),
         "flag": pa.array(rng.random(rows) < 0.3, mask=next(gone)),
-        "spoken": pa.array(rng.choice(["1.5", " 22 ", "NA", "-3", "1e3"], rows), mask=next(gone)),
+        "spoken": pa.array(rng.choice(["1.5", "22", "-3", "1e3"], rows), mask=next(gone)),
         "town": pa.array(rng.choice(["Ulm", "Köln", "東京", "Bad 'X'", " "], rows), mask=next(gone)),
         "street": pa.array([f"street {each}" for each in rng.integers(0, 60, rows)], mask=next(gone)),
         "at": pa.array(moments, pa.timestamp("us"), mask=next(gone)),
@@ -116,7 +116,9 @@ def test_no_rows_and_one_row(recipe, table):
         assert run_columns(columns, rows, output).shape == (len(rows), len(recipe.features))
 
 
-WORDS = np.array("the quick brown fox jumps over a lazy dog and finds nothing there".split())
+WORDS = np.array(
+    ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "finds", "nothing", "there"]
+)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
-from tests.deploy.onnx_export.graphs import run  # noqa: E402
+from tests.deploy.onnx_export.graphs import run
 
-from shardwise.core.errors import ConfigError  # noqa: E402
-from shardwise.deploy.onnx_export.graph import Graph  # noqa: E402
-from shardwise.deploy.onnx_export.trees import ensemble  # noqa: E402
-from shardwise.models.trees_masks import parse_trees  # noqa: E402
+from shardwise.core.errors import ConfigError
+from shardwise.deploy.onnx_export.graph import Graph
+from shardwise.deploy.onnx_export.trees import ensemble
+from shardwise.models.trees_masks import parse_trees
 
 
 def scores(text: str, X: np.ndarray, outputs: int = 1) -> np.ndarray:

@@ -17,20 +17,21 @@ from shardwise.deploy.onnx_export.write import Session, onnx_model, write_onnx  
 from shardwise.registry.package import load_package  # noqa: E402
 from shardwise.serve.predictor import Predictor  # noqa: E402
 
+TASKS = (Task.BINARY, Task.MULTICLASS, Task.REGRESSION)
 GAP = 1e-13  # of the greatest answer: the order in which trees and weights are added
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Calibrated blends of trees and linear models, of each task."""
+    """Calibrated blends of trees and linear models, of three tasks."""
     made = {}
-    for task in Task:
+    for task in TASKS:
         folder = tmp_path_factory.mktemp(f"onnx-{task}")
         made[task] = make_package(folder, task, ("trees", "linear"), **make_answers(task))
     return made
 
 
-@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("task", TASKS)
 def test_thousands_of_rows_have_the_answers_of_the_predictor(folders, task, tmp_path):
     package = load_package(folders[task])
     write_onnx(package, tmp_path / "model.onnx")
@@ -51,7 +52,10 @@ def test_what_a_client_without_shardwise_does(folders, tmp_path):
         "x": ("tensor(double)", ["rows", 1]), "z": ("tensor(float)", ["rows", 1]),
         "town": ("tensor(string)", ["rows", 1]), "day": ("tensor(int64)", ["rows", 1]),
     }  # fmt: skip
-    rows = [{"x": 0.25, "z": 0.5, "town": "Köln", "day": "2024-05-01"}, {"x": None, "z": 0.1, "town": None, "day": None}]
+    rows = [
+        {"x": 0.25, "z": 0.5, "town": "Köln", "day": "2024-05-01"},
+        {"x": None, "z": 0.1, "town": None, "day": None},
+    ]
     days = np.array([[row["day"] or "NaT"] for row in rows], "datetime64[us]")
     label, probabilities = session.run(None, {
         "x": np.array([[0.25], [np.nan]]), "z": np.array([[0.5], [0.1]], np.float32),
@@ -64,7 +68,9 @@ def test_what_a_client_without_shardwise_does(folders, tmp_path):
     for number, row in enumerate(rows):
         answer = predictor.predict_one(row)
         assert label[number, 0] == answer["prediction"]
-        np.testing.assert_allclose(probabilities[number], [answer[f"probability_{each}"] for each in classes], rtol=1e-12)
+        np.testing.assert_allclose(
+            probabilities[number], [answer[f"probability_{each}"] for each in classes], rtol=1e-12
+        )
 
 
 def test_the_same_package_gives_the_same_bytes(folders):

@@ -168,5 +168,7 @@ def feeds(inputs: Mapping[str, Input], rows: pa.RecordBatch | pa.Table) -> dict[
     Raises `SchemaError` for cells that cannot be read, `KeyError` for columns that are missing.
     """
     columns = {name: rows.column(name) for name in inputs}
-    flat = {name: each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for name, each in columns.items()}
+    flat = {
+        name: each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for name, each in columns.items()
+    }
     return {name: given.cells(flat[name], name) for name, given in inputs.items()}

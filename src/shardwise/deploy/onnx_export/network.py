@@ -9,9 +9,7 @@ from shardwise.models.neural.exact import ACTIVATION, exact
 from shardwise.models.neural.shape import LIMIT
 
 
-def predictions(
-    graph: Graph, tensors: Mapping[str, np.ndarray], numbers: str | None, slots: Sequence[str]
-) -> str:
+def predictions(graph: Graph, tensors: Mapping[str, np.ndarray], numbers: str | None, slots: Sequence[str]) -> str:
     """Raw scores of the members, double `[members, rows, scores]`.
 
     `numbers` double `[rows, numbers]`, None where there are none; `slots` int64 `[rows, 1]`, rows of the table of

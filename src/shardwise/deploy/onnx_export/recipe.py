@@ -47,7 +47,9 @@ def _number(columns: Columns, state: State) -> Written:
 def _category(columns: Columns, state: State) -> Written:
     size = len(state["values"])
     codes = np.array([*range(1, size + 1), np.nan, 0.0], np.float32)
-    return [columns.graph.op("Gather", codes, columns.places(state["column"], state["values"], numeric=state["numeric"]))]
+    return [
+        columns.graph.op("Gather", codes, columns.places(state["column"], state["values"], numeric=state["numeric"]))
+    ]
 
 
 def _encoding(columns: Columns, state: State) -> Written:

@@ -1,7 +1,7 @@
 """Trees of LightGBM as a `TreeEnsemble` in double precision: each comparison is the one that LightGBM makes.
 
 Features are float32, and a float32 is a double: a row takes the same branches as in `models.trees`, and leaves, which are
-doubles, are added in double. What differs is the order of the sum, some 1e-16 of it.
+doubles, are added in double. Numbers up to 1e-35 are 0 to LightGBM, and here. What differs is the order of the sum, some 1e-16 of it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto
 
 from shardwise.deploy.onnx_export.graph import ML, Graph, refused, tensor
-from shardwise.models.trees_masks import CATEGORICAL, DEFAULT_LEFT, NAN, ZERO, ParsedTree, parse_trees
+from shardwise.models.trees_masks import CATEGORICAL, DEFAULT_LEFT, NAN, TINY, ZERO, ParsedTree, parse_trees
 
 _LEQ, _MEMBER = 0, 6  # modes of a node
 _NO_CODE = -1.0
@@ -22,8 +22,10 @@ def ensemble(graph: Graph, X: str, text: str, outputs: int) -> str:
     parts = _Parts()
     for number, tree in enumerate(parse_trees(text)):
         parts.add(tree, number % outputs)
+    is_zero = graph.op("LessOrEqual", graph.op("Abs", X), np.float32(TINY))
+    read = graph.op("Where", is_zero, np.float32(0), X)
     return graph.op(
-        "TreeEnsemble", graph.cast(X, TensorProto.DOUBLE), domain=ML, n_targets=outputs, aggregate_function=1,
+        "TreeEnsemble", graph.cast(read, TensorProto.DOUBLE), domain=ML, n_targets=outputs, aggregate_function=1,
         post_transform=0, tree_roots=parts.roots, nodes_featureids=parts.features, nodes_modes=parts.bytes_("modes"),
         nodes_splits=parts.doubles("splits"), nodes_truenodeids=parts.children[0], nodes_trueleafs=parts.is_leaf[0],
         nodes_falsenodeids=parts.children[1], nodes_falseleafs=parts.is_leaf[1],
