@@ -37,8 +37,9 @@ def predict_files(
     Its columns are those of `keep`, then those of `form` (`forms`). `out` is a file (see `sinks.SINKS`) or a folder,
     which gets a Parquet part for each partition, by the workers of the `executor` if there is one. It appears when all
     is written; after an error or a kill there is the old one, or none, and the next call for the same folder goes on
-    with what is done (`parts`). A file may be an object at a URL, with the options `storage` of its store. Raises `SchemaError` for columns that are missing, `ConfigError` for an `out` that
-    cannot be written and a form that does not fit, `DiskFull`.
+    with what is done (`parts`). A file may be an object at a URL; `storage` are options of its store. Raises
+    `SchemaError` for columns that are missing, `ConfigError` for an `out` that cannot be written and a form that does
+    not fit, `DiskFull`.
     """
     events, form = events or Events(), form or AnswerForm()
     suffix = output_suffix(out)

@@ -155,8 +155,7 @@ def open_output(out: str, schema: pa.Schema, storage: Mapping[str, object] | Non
             temp = Path(folder) / f"out{suffix}"
             with closing(SINKS[suffix](temp, schema)) as sink:
                 yield sink.write
-            with reading(out):
-                system.makedirs(inside.rpartition("/")[0], exist_ok=True)
+            with reading(out):  # no folder is made: in S3 that would be a bucket
                 system.put_file(str(temp), inside)
         return
     path = Path(out)

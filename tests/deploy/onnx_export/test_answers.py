@@ -57,7 +57,8 @@ HEIGHTS = np.array([0.05, 0.1, 0.3, 0.3, 0.95])
 @pytest.mark.parametrize(
     ("task", "calibrator"),
     [
-        (Task.BINARY, Temperature(1.7)), (Task.MULTICLASS, Temperature(0.6)), (Task.BINARY, Isotonic([KNOTS], [HEIGHTS])),
+        (Task.BINARY, Temperature(1.7)), (Task.MULTICLASS, Temperature(0.6)),
+        (Task.BINARY, Isotonic([KNOTS], [HEIGHTS])),
         (Task.MULTICLASS, Isotonic([KNOTS, KNOTS[:2], KNOTS[:1], KNOTS[2:]],
                                    [HEIGHTS, HEIGHTS[:2], HEIGHTS[:1], HEIGHTS[2:]])),
     ],

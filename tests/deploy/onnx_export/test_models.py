@@ -69,7 +69,7 @@ def test_the_same_answers(family, task, tmp_path):
 def test_models_that_are_not_written_are_named(tmp_path):
     from shardwise.models import svm
 
-    model = build("svm", tiny_target(Task.BINARY), FEATURES, {"n_components": 8, "epochs": 1})
+    model = build("svm", tiny_target(Task.BINARY), FEATURES, {"kernel": "rbf", "n_components": 8, "epochs": 1})
     model.fit(*on_disk(tmp_path / "rows", tiny_table(Task.BINARY, 200), FEATURES, svm.SVM.traits.reads), FitRun(seed=0))
     save_model("svm", model, tmp_path / "model")
     with pytest.raises(ConfigError, match="'svm' with a kernel"):

@@ -1,7 +1,8 @@
 """Trees of LightGBM as a `TreeEnsemble` in double precision: each comparison is the one that LightGBM makes.
 
-Features are float32, and a float32 is a double: a row takes the same branches as in `models.trees`, and leaves, which are
-doubles, are added in double. Numbers up to 1e-35 are 0 to LightGBM, and here. What differs is the order of the sum, some 1e-16 of it.
+Features are float32, and a float32 is a double: a row takes the same branches as in `models.trees`, and leaves, which
+are doubles, are added in double. Numbers up to 1e-35 are 0 to LightGBM, and here. What differs is the order of the sum,
+some 1e-16 of it.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Write a package as ONNX, and check what was written on the golden rows by ONNX Runtime.
 
-Inputs are the raw columns that the recipe reads (`columns`); outputs are `prediction` `[rows, 1]`, a label in its own type
-or a double, and for classes `probabilities` `[rows, classes]`, double. Metadata of the model: `package` (hash), `task`,
-`target`, `classes`, `inputs` (how each column is given, JSON). Intervals and sets are not in it.
+Inputs are the raw columns that the recipe reads (`columns`); outputs are `prediction` `[rows, 1]`, a label in its own
+type or a double, and for classes `probabilities` `[rows, classes]`, double. Metadata of the model: `package` (hash),
+`task`, `target`, `classes`, `inputs` (how each column is given, JSON). Intervals and sets are not in it.
 """
 
 import json
