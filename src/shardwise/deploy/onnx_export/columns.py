@@ -126,7 +126,7 @@ class Columns:
         self, value: str, keys: np.ndarray, told: Sequence[tuple[Any, int]], without: tuple[str, int]
     ) -> str:  # fmt: skip
         missing, size = without
-        found: str | np.ndarray = np.int64(size + 1).reshape(())
+        found: str | np.ndarray = np.array(size + 1)
         if len(keys):
             found = self.graph.op(
                 "LabelEncoder", value, domain=ML, keys_tensor=tensor("keys", keys),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper, numpy_helper
 
 from shardwise.core.errors import ConfigError
 
@@ -76,7 +76,6 @@ class Graph:
 def tensor(name: str, array: np.ndarray) -> onnx.TensorProto:
     """Numbers, truth values or texts of any shape."""
     if array.dtype.kind in "OU":
-        texts = [str(text).encode() for text in array.ravel().tolist()]
-        return helper.make_tensor(name, TensorProto.STRING, array.shape, texts)
+        return numpy_helper.from_array(array.astype(object), name)
     kind = helper.np_dtype_to_tensor_dtype(array.dtype)
     return helper.make_tensor(name, kind, array.shape, np.ascontiguousarray(array).tobytes(), raw=True)
