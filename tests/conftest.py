@@ -1,11 +1,16 @@
 """Settings of all tests: property tests draw the same examples each time, and have no clock; workers begin with the
-longest modules, so that all end together."""
+longest modules, so that all end together. And an S3 server that creates objects one at a time, for several rooms."""
 
 import os
+import sys
+from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
+import fsspec
 import pytest
 from hypothesis import settings
+from tests.data.stores import free_port, running
 
 LONG = {
     "test_choosing", "test_engines", "test_estimators", "test_lost_nodes", "test_on_ray", "test_page", "test_registry",
@@ -28,3 +33,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for share in shares:
         share += islice(rest, max(0, size - len(share)))
     items[:] = [*(item for share in shares for item in share), *rest]
+
+
+# moto looks for an object, and writes it later: one request at a time makes of it what S3 promises
+_SERVER = (
+    "import sys; from moto.server import DomainDispatcherApplication, create_backend_app; "
+    "from werkzeug.serving import run_simple; "
+    "run_simple('127.0.0.1', int(sys.argv[1]), DomainDispatcherApplication(create_backend_app), threaded=False)"
+)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, Any]]:
+    """Options that reach a running S3 server with the bucket `models`."""
+    for module in ("moto", "flask", "s3fs"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-W", "ignore", "-c", _SERVER, url.rpartition(":")[2]]
+    with running(command, f"{url}/moto-api/", {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}):
+        storage = {"key": "test", "secret": "test", "endpoint_url": url}
+        fsspec.filesystem("s3", **storage).mkdir("models")
+        yield storage

@@ -118,12 +118,14 @@ def predict(
     """Predict `data` of any size into the file or folder `out`, in input order; the number of rows that are written.
 
     A folder gets a Parquet file for each partition, by `workers` of an `engine` if these are given; the same call goes
-    on after a kill. `form`: `top_k=`, `min_probability=`, `dtype=`, `confidence_level=` (`serve.forms`).
+    on after a kill. A file may be an object at a URL, reached with the storage of `options`. `form`: `top_k=`,
+    `min_probability=`, `dtype=`, `confidence_level=` (`serve.forms`).
     """
     with workers_for(engine, workers, address) as executor:
         return predict_files(
             load(package, registry=registry), open_dataset(_paths(data, "runs"), options=options), out, keep=keep,
-            form=AnswerForm(**form), executor=executor, events=Events([listen] if listen else []),
+            form=AnswerForm(**form), storage=options.storage if options else None, executor=executor,
+            events=Events([listen] if listen else []),
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -160,9 +161,50 @@ def test_an_unknown_suffix_lists_the_known_ones(name, predictor, dataset, out):
         predict_files(predictor, dataset, out / name)
 
 
-def test_a_url_is_no_place_for_predictions(predictor, dataset):
-    with pytest.raises(ConfigError, match=r"URL 's3://bucket/scores/'.*copy it"):
-        predict_files(predictor, dataset, "s3://bucket/scores/")
+@pytest.mark.parametrize("name", ["scores/", "scores"])
+def test_a_folder_at_a_url_is_no_place_for_predictions(name, predictor, dataset):
+    with pytest.raises(ConfigError, match=rf"URL 's3://bucket/{name}'.*copy it"):
+        predict_files(predictor, dataset, f"s3://bucket/{name}")
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "scores.csv.gz"])
+def test_an_object_has_the_bytes_of_a_file(name, predictor, dataset, s3, out):
+    url = f"s3://models/scored-{out.name}/{name}"
+    assert predict_files(predictor, dataset, url, keep=["row"], storage=s3) == 1000
+    predict_files(predictor, dataset, out / name, keep=["row"])
+    assert fsspec.filesystem("s3", **s3).cat_file(url) == (out / name).read_bytes()
+
+
+def test_an_object_is_replaced_whole_or_not_at_all(predictor, dataset, s3, out, monkeypatch):
+    url = f"s3://models/kept-{out.name}/scores.parquet"
+    predict_files(predictor, dataset, url, storage=s3)
+    system = fsspec.filesystem("s3", **s3)
+    before, answered = system.cat_file(url), []
+
+    def fails(batch):
+        answered.append(batch.num_rows)
+        if len(answered) == 2:
+            raise DataError("the second batch cannot be read")
+        return np.full((batch.num_rows, 2), 0.5)
+
+    monkeypatch.setattr(predictor, "predict", fails)
+    with pytest.raises(DataError, match="second batch"):
+        predict_files(predictor, dataset, url, storage=s3, options=PredictOptions(threads=1))
+    assert system.cat_file(url) == before
+    assert system.ls(url.rpartition("/")[0], detail=False, refresh=True) == [url.removeprefix("s3://")]
+
+
+def test_a_bucket_that_is_not_there_is_told(predictor, dataset, s3):
+    with pytest.raises(DataError, match=r"no such file|storage answers"):
+        predict_files(predictor, dataset, "s3://nobodys/scores.parquet", storage=s3)
+
+
+def test_the_data_itself_is_not_replaced_by_its_predictions(predictor, table, s3, out):
+    url = f"s3://models/data-{out.name}/rows.parquet"
+    with fsspec.open(url, "wb", **s3) as file:
+        pq.write_table(table, file)
+    with pytest.raises(ConfigError, match="where the data is read from"):
+        predict_files(predictor, open_dataset([url], options=ReadOptions(storage=s3)), url, storage=s3)
 
 
 def test_a_folder_that_holds_something_else_is_refused(predictor, dataset, out):

@@ -27,7 +27,7 @@ VERBS = {
     "serve": "HTTP: rows, Arrow, the Open Inference Protocol; new versions are followed.",
     "monitor": "Is new data like the data of training? Drift, quality, and what to retrain on.",
     "gate": "May a challenger take the place of the champion? Quality, behaviour, cost; yes or no.",
-    "export": "A package as a model of MLflow, or a scikit-learn estimator.",
+    "export": "A package as a model of MLflow, of ONNX, or a scikit-learn estimator.",
     "deploy": "Dockerfile and manifests of Kubernetes, Istio and KServe for a package.",
     "rollout": "Let a version go live step by step, and take it back by itself.",
     "models": "The registry: names, versions and aliases of packages; promote, roll back.",

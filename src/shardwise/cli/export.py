@@ -1,5 +1,6 @@
-"""shardwise export PACKAGE --format mlflow --out FOLDER"""
+"""shardwise export PACKAGE --format mlflow|onnx|sklearn --out FOLDER|FILE"""
 
+import importlib
 from pathlib import Path
 
 import click
@@ -23,22 +24,33 @@ def _write_sklearn(package: Package, out: Path) -> None:
         joblib.dump(kind.from_package(package.folder), temp)
 
 
-FORMATS = {"mlflow": write_mlflow, "sklearn": _write_sklearn}
+def _write_onnx(package: Package, out: Path) -> None:
+    try:
+        module = importlib.import_module("shardwise.deploy.onnx_export.write")
+    except ModuleNotFoundError as error:
+        what = f"--format onnx needs a library that is not installed ({error})"
+        raise ConfigError(what, hint="Run: pip install 'shardwise[onnx]'.") from error
+    module.write_onnx(package, out)
+
+
+FORMATS = {"mlflow": write_mlflow, "onnx": _write_onnx, "sklearn": _write_sklearn}
 
 
 @click.command("export")
 @click.argument("package")
-@click.option("--format", "form", required=True, help=f"{' or '.join(FORMATS)}.")
-@click.option("--out", required=True, help="Folder of the model (mlflow), or file (sklearn, such as model.joblib).")
+@click.option("--format", "form", required=True, help=f"{', '.join(FORMATS)}.")
+@click.option("--out", required=True, help="Folder (mlflow), or file (model.onnx, model.joblib).")
 @registry_option
 @json_option
 def command(package: str, form: str, out: str, *, registry: str | None, as_json: bool) -> int:
-    """Write PACKAGE (a folder, NAME@3 or NAME@champion) as what other tools load; its answers stay the same bits.
+    """Write PACKAGE (a folder, NAME@3 or NAME@champion) as what other tools load.
 
     \b
     mlflow    a folder for mlflow.pyfunc.load_model, `mlflow models serve` and MLflow's registry
+    onnx      a graph from raw columns to the answer, for ONNX Runtime and what is built on it
     sklearn   a fitted scikit-learn estimator for joblib.load
-    Where it is loaded, shardwise is installed.
+    To load mlflow and sklearn, shardwise is installed, and the answers are the same bits. onnx needs nothing of it and
+    differs in the last digits; it is checked on golden rows. What ONNX does not express is refused, and named.
     """
     if form not in FORMATS:
         raise ConfigError(f"packages cannot be exported as {form!r}", hint=nearest(form, FORMATS))

@@ -21,7 +21,11 @@ _TOLD_S = 10.0  # between two lines of progress
 @click.command("predict")
 @click.argument("package")
 @data_argument
-@click.option("--out", required=True, help="FILE.parquet, .csv, .csv.gz, .jsonl, or a folder for one file a partition.")
+@click.option(
+    "--out",
+    required=True,
+    help="FILE.parquet, .csv, .csv.gz, .jsonl, also at a URL; or a folder for one file a partition.",
+)
 @click.option("--keep", multiple=True, metavar="COL,...", help="Input columns to carry along, such as an id.")
 @click.option("--confidence-level", type=float, metavar="SHARE", help="Intervals or sets that hold the truth so often.")
 @click.option("--top-k", type=int, metavar="K", help="Only the K likeliest classes: top_1_label, top_1_probability ...")
@@ -47,12 +51,14 @@ def command(
     the same command goes on after a kill, and later predicts only what is new or has changed.
     """
     form = AnswerForm(**{name: given.pop(name) for name in ("top_k", "min_probability", "dtype", "confidence_level")})
-    dataset = open_dataset(data, options=read_options(given))
+    options = read_options(given)
+    dataset = open_dataset(data, options=options)
     predictor = Predictor(open_package(package, registry))
     with chatter_to_stderr(), workers_for(engine, workers, address) as executor:
         rows = predict_files(
-            predictor, dataset, out, keep=words(keep), form=form, executor=executor, events=Events([_Progress()])
-        )
+            predictor, dataset, out, keep=words(keep), form=form, storage=options.storage, executor=executor,
+            events=Events([_Progress()]),
+        )  # fmt: skip
     if as_json:
         print_json({"rows": rows, "out": out})
     else:

@@ -42,7 +42,9 @@ _AS_GIVEN = ("grpc_port", "api_key_file", "admin_key_file", "tls_cert", "tls_key
 @click.option("--poll", default="1s", show_default=True, help="Between two looks for a new version.")
 @click.option("--drain-delay", help="From SIGTERM, when it says it is not ready, until it listens no more.")
 @click.option("--drain", default="30s", show_default=True, help="For requests that are under way then.")
-@click.option("--cache", multiple=True, metavar="NAME", help="memory:256MB, redis://..., memcached://...; repeatable.")
+@click.option(
+    "--cache", multiple=True, metavar="NAME", help="memory:256MB, redis://, valkey://, memcached://; repeatable."
+)
 @click.option("--cache-ttl", help="How long an answer is kept, such as 1h.")
 @click.option("--monitor", is_flag=True, help="Compare windows of rows and answers with those of training.")
 @click.option("--window", default="5m", show_default=True, help="A window ends after so long ...")

@@ -29,7 +29,7 @@ from shardwise.models.grown import Grown
 from shardwise.models.links import link
 from shardwise.models.params import check_choice, check_range, parse_params
 
-_TINY = 1e-6  # of a prior
+TINY = 1e-6  # of a prior
 _FARTHEST = 30.0  # of a row from the border: weights stay finite
 
 
@@ -78,7 +78,7 @@ class Exponential:
         return {"objective": "none", "metric": "None"}
 
     def begin(self, y: np.ndarray, weight: np.ndarray | None) -> None:
-        share = best_constant(self._target, y, weight).clip(_TINY, 1 - _TINY)
+        share = best_constant(self._target, y, weight).clip(TINY, 1 - TINY)
         logits = np.log(share / (1 - share))
         if self._target.task is Task.BINARY:
             self.start, classes = logits[1:].tolist(), np.array([1])
@@ -104,7 +104,7 @@ class Exponential:
     def answer(self, scores: np.ndarray) -> np.ndarray:
         if self._target.task is Task.BINARY:
             return link(Task.BINARY, scores)
-        own = link(Task.BINARY, scores.reshape(-1, 1))[:, 1].reshape(scores.shape).clip(_TINY**2, None)
+        own = link(Task.BINARY, scores.reshape(-1, 1))[:, 1].reshape(scores.shape).clip(TINY**2, None)
         return np.asarray(own / own.sum(axis=1, keepdims=True))
 
     def end(self) -> None:

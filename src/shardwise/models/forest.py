@@ -28,7 +28,7 @@ from shardwise.models.grown import Grown
 from shardwise.models.params import check_choice, check_range, parse_params
 
 HISTOGRAMS_MB = 256.0  # that LightGBM keeps: all leaves of a large tree would take more
-_LEAST = 1e-9  # of a probability or a mean count: losses stay finite
+LEAST = 1e-9  # of a probability or a mean count: losses stay finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +112,9 @@ class Means:
             positive = scores[:, 0].clip(0.0, 1.0)
             return np.column_stack([1.0 - positive, positive])
         if task is Task.MULTICLASS:
-            shares = scores.clip(_LEAST, 1.0)
+            shares = scores.clip(LEAST, 1.0)
             return np.asarray(shares / shares.sum(axis=1, keepdims=True))
-        return scores[:, 0].clip(_LEAST, None) if task is Task.COUNT else scores[:, 0]
+        return scores[:, 0].clip(LEAST, None) if task is Task.COUNT else scores[:, 0]
 
     def end(self) -> None:
         """Free what only learning needs."""

@@ -20,7 +20,7 @@ from shardwise.models.links import link
 CLASS_LOSSES = ("squared_hinge", "hinge")
 NUMBER_LOSSES = ("squared_epsilon_insensitive", "epsilon_insensitive")
 _NEWTON_STEPS, _CLOSE = 100, 1e-10
-_LEAST = 1e-9  # of a probability
+LEAST = 1e-9  # of a probability
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Sigmoid:
         if task is Task.BINARY:
             return link(task, scores * self.slope + self.shift)
         own = link(Task.BINARY, (scores * self.slope + self.shift).reshape(-1, 1))[:, 1].reshape(scores.shape)
-        own = own.clip(_LEAST, None)
+        own = own.clip(LEAST, None)
         return np.asarray(own / own.sum(axis=1, keepdims=True))
 
 

@@ -26,7 +26,7 @@ from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.sgd import Descent, scores_of
 
-_WEIGHTS = "weights.bin"
+WEIGHTS = "weights.bin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class Linear:
             raise not_fitted("linear")
         extra = {"scale": self._scale.to_json()}
         Header("linear", self.target, self.features, params_to_json(self.params), extra).write(folder)
-        (folder / _WEIGHTS).write_bytes(dump_state({"weights": self._weights}))
+        (folder / WEIGHTS).write_bytes(dump_state({"weights": self._weights}))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -133,7 +133,7 @@ class Linear:
         header = Header.read(folder, "linear")
         model = cls(header.target, header.features, **header.params)
         model._scale = TargetScale.from_json(header.extra["scale"])
-        model._weights = load_state((folder / _WEIGHTS).read_bytes())["weights"]
+        model._weights = load_state((folder / WEIGHTS).read_bytes())["weights"]
         expected = (model._design.width + 1, LINKS[header.target.task].scores(header.target))
         if model._weights.shape != expected:
             raise PackageError(f"weights of the shape {expected} are expected", path=str(folder))

@@ -15,9 +15,9 @@ import numpy as np
 
 from shardwise.core.target import Target, Task
 
-_LOWEST, _HIGHEST = -30.0, 30.0  # scores of counts: exp stays finite
+LOWEST, HIGHEST = -30.0, 30.0  # scores of counts: exp stays finite
 _TINY = 1e-6
-_LEAST = 1e-12  # of a probability or a count, where its logarithm is taken
+LEAST = 1e-12  # of a probability or a count, where its logarithm is taken
 
 
 class Link(Protocol):
@@ -83,7 +83,7 @@ class Poisson(_OneScore):
         self.start = np.log(np.maximum(constant, _TINY))
 
     def gradient(self, y: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        return np.asarray((np.exp(np.clip(scores, _LOWEST, _HIGHEST)) - y[:, None]) / self._mean)
+        return np.asarray((np.exp(np.clip(scores, LOWEST, HIGHEST)) - y[:, None]) / self._mean)
 
 
 class Pinball(_OneScore):
@@ -108,19 +108,19 @@ def link(task: Task, scores: np.ndarray) -> np.ndarray:
     if task is Task.MULTICLASS:
         return _softmax(scores)
     if task is Task.COUNT:
-        return np.asarray(np.exp(np.clip(scores[:, 0], _LOWEST, _HIGHEST)))
+        return np.asarray(np.exp(np.clip(scores[:, 0], LOWEST, HIGHEST)))
     return np.asarray(scores[:, 0])
 
 
 def unlink(task: Task, prediction: np.ndarray) -> np.ndarray:
     """Float64 scores `(rows, scores)` of which `link` makes the prediction, up to what probabilities are clipped to."""
     if task is Task.BINARY:
-        positive = np.clip(prediction[:, 1:], _LEAST, 1.0 - _LEAST)
+        positive = np.clip(prediction[:, 1:], LEAST, 1.0 - LEAST)
         return np.asarray(np.log(positive) - np.log1p(-positive))
     if task is Task.MULTICLASS:
-        return np.asarray(np.log(np.maximum(prediction, _LEAST)))
+        return np.asarray(np.log(np.maximum(prediction, LEAST)))
     if task is Task.COUNT:
-        return np.asarray(np.log(np.maximum(prediction, _LEAST)))[:, None]
+        return np.asarray(np.log(np.maximum(prediction, LEAST)))[:, None]
     return np.asarray(prediction, dtype=np.float64)[:, None]
 
 

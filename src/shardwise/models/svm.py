@@ -28,7 +28,7 @@ from shardwise.models.scaling import TargetScale
 from shardwise.models.sgd import Descent, Loss, scores_of
 
 CURVE_ROWS = 2**16  # from which the curve of the probabilities is learned, at most
-_WEIGHTS = "weights.bin"
+WEIGHTS = "weights.bin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class SVM:
         extra = {"scale": self._scale.to_json(), "slope": self._curve.slope, "shift": self._curve.shift}
         Header("svm", self.target, self.features, params_to_json(self.params), extra).write(folder)
         drawn = None if self._directions is None else vars(self._directions)
-        (folder / _WEIGHTS).write_bytes(dump_state({"weights": self._weights, "directions": drawn}))
+        (folder / WEIGHTS).write_bytes(dump_state({"weights": self._weights, "directions": drawn}))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -176,7 +176,7 @@ class SVM:
         model = cls(header.target, header.features, **header.params)
         model._scale = TargetScale.from_json(header.extra["scale"])
         model._curve = Sigmoid(header.extra["slope"], header.extra["shift"])
-        state = load_state((folder / _WEIGHTS).read_bytes())
+        state = load_state((folder / WEIGHTS).read_bytes())
         model._weights = state["weights"]
         if state["directions"] is not None:
             model._directions = Directions(**state["directions"])

@@ -24,14 +24,17 @@ MOST_LEAVES = 64  # of a tree; LightGBM is about as fast with more
 GROUP_SPLITS = 2048  # of the trees that are evaluated together: their conditions take 32 MB at most
 LEAST_ROWS = 256  # below, LightGBM is as fast
 WORTH_ROWS = 16_384  # that are predicted until it pays to make masks of the trees
-_CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision type; two more say what counts as missing
-_NONE, _ZERO, _NAN = 0, 1, 2
-_TINY = 1e-35  # what LightGBM takes for zero, where zeros are missing
+CATEGORICAL, DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision type; two more say what counts as missing
+NONE, ZERO, NAN = 0, 1, 2
+TINY = 1e-35  # what LightGBM takes for zero, where zeros are missing
 
 
 @dataclass(frozen=True)
-class _Parsed:
-    """A tree as its text has it; children below 0 are leaves, `~child` their numbers."""
+class ParsedTree:
+    """A tree as its text has it; children below 0 are leaves, `~child` their numbers.
+
+    Bits of a `decision`: `CATEGORICAL`, `DEFAULT_LEFT`, and from the third on `NONE`, `ZERO` or `NAN`, what is missing.
+    """
 
     feature: np.ndarray
     threshold: np.ndarray
@@ -84,7 +87,7 @@ class MaskedTrees:
     def __init__(self, text: str, outputs: int, rounds: int) -> None:
         self._outputs = outputs
         self._block = rounds * outputs  # trees whose sum is added as one number
-        self._groups = tuple(_groups(_parsed(text)))
+        self._groups = tuple(_groups(parse_trees(text)))
 
     def __call__(self, X: np.ndarray, threads: int) -> np.ndarray:
         """Scores for X float32 `(rows, features)` of either memory order; blocks of rows on so many threads."""
@@ -158,12 +161,12 @@ def _fill(left: np.ndarray, group: _Group, X: np.ndarray) -> None:
         place = left[numbers.first : numbers.first + len(numbers.thresholds)]
         column = np.ascontiguousarray(X[:, numbers.feature])
         missing = np.isnan(column)
-        if numbers.missing != _NAN and missing.any():
+        if numbers.missing != NAN and missing.any():
             column = np.where(missing, np.float32(0.0), column)
         np.less_equal(column, numbers.thresholds[:, None], out=place.view(np.bool_))
-        if numbers.missing == _ZERO:
-            missing = np.abs(column) <= _TINY
-        if numbers.missing != _NONE and missing.any():
+        if numbers.missing == ZERO:
+            missing = np.abs(column) <= TINY
+        if numbers.missing != NONE and missing.any():
             place[:, missing] = numbers.default_left
         np.negative(place, out=place)
     for categories in group.categories:
@@ -178,7 +181,8 @@ def _fill(left: np.ndarray, group: _Group, X: np.ndarray) -> None:
 # -- from the text -----------------------------------------------------------------------------------------------------
 
 
-def _parsed(text: str) -> Iterator[_Parsed]:
+def parse_trees(text: str) -> Iterator[ParsedTree]:
+    """The trees of LightGBM's text, in their order: those of a round lie beside each other, one for each output."""
     for piece in text.split("\nTree=")[1:]:
         fields = dict(line.split("=", 1) for line in piece.splitlines() if "=" in line)
         value = _floats(fields["leaf_value"])
@@ -187,7 +191,7 @@ def _parsed(text: str) -> Iterator[_Parsed]:
         sets = tuple(bits[start:stop] for start, stop in pairwise(bounds.tolist()))
         names = ("split_feature", "decision_type", "left_child", "right_child")
         feature, decision, left, right = (_whole(fields.get(name, "")) for name in names)
-        yield _Parsed(feature, _floats(fields.get("threshold", "")), decision, left, right, value, sets)
+        yield ParsedTree(feature, _floats(fields.get("threshold", "")), decision, left, right, value, sets)
 
 
 def _whole(text: str) -> np.ndarray:
@@ -198,9 +202,9 @@ def _floats(text: str) -> np.ndarray:
     return np.array(text.split(), np.float64)
 
 
-def _groups(trees: Iterator[_Parsed]) -> Iterator[_Group]:
+def _groups(trees: Iterator[ParsedTree]) -> Iterator[_Group]:
     """Trees in their order, as many together as have `GROUP_SPLITS` splits."""
-    held: list[tuple[int, _Parsed]] = []
+    held: list[tuple[int, ParsedTree]] = []
     splits = 0
     for number, tree in enumerate(trees):
         if held and splits + len(tree.feature) > GROUP_SPLITS:
@@ -212,7 +216,7 @@ def _groups(trees: Iterator[_Parsed]) -> Iterator[_Group]:
         yield _group(held)
 
 
-def _group(held: Sequence[tuple[int, _Parsed]]) -> _Group:
+def _group(held: Sequence[tuple[int, ParsedTree]]) -> _Group:
     """Conditions that several splits share are evaluated once."""
     feature, decision, threshold = (
         np.concatenate([getattr(tree, name) for _, tree in held]) for name in ("feature", "decision", "threshold")
@@ -220,7 +224,7 @@ def _group(held: Sequence[tuple[int, _Parsed]]) -> _Group:
     conditions = np.empty(len(feature), np.int64)
     numbers, first = _numbers(feature, decision, threshold, conditions)
     bitsets = [tree.bitsets[int(number)] for _, tree in held for number in tree.threshold[_is_categorical(tree)]]
-    chosen = np.flatnonzero(decision & _CATEGORICAL)
+    chosen = np.flatnonzero(decision & CATEGORICAL)
     categories, first = _categories(feature[chosen], bitsets, conditions, (chosen, first))
     ends = np.cumsum([len(tree.feature) for _, tree in held])[:-1]
     parts = np.split(conditions, ends)
@@ -228,15 +232,15 @@ def _group(held: Sequence[tuple[int, _Parsed]]) -> _Group:
     return _Group(trees, tuple(numbers), tuple(categories), first)
 
 
-def _is_categorical(tree: _Parsed) -> np.ndarray:
-    return np.asarray((tree.decision & _CATEGORICAL) != 0)
+def _is_categorical(tree: ParsedTree) -> np.ndarray:
+    return np.asarray((tree.decision & CATEGORICAL) != 0)
 
 
 def _numbers(
     feature: np.ndarray, decision: np.ndarray, threshold: np.ndarray, conditions: np.ndarray
 ) -> tuple[list[_Numbers], int]:
     """Different conditions on numbers, and how many; the number of each split's condition goes into `conditions`."""
-    numeric = np.flatnonzero((decision & _CATEGORICAL) == 0)
+    numeric = np.flatnonzero((decision & CATEGORICAL) == 0)
     keys, kind = np.unique(np.stack([feature[numeric], decision[numeric]], axis=1), axis=0, return_inverse=True)
     found: list[_Numbers] = []
     first = 0
@@ -244,7 +248,7 @@ def _numbers(
         splits = numeric[kind.ravel() == number]
         thresholds, places = np.unique(_as_float32(threshold[splits]), return_inverse=True)
         conditions[splits] = first + places
-        found.append(_Numbers(column, (bits >> 2) & 3, bool(bits & _DEFAULT_LEFT), thresholds, first))
+        found.append(_Numbers(column, (bits >> 2) & 3, bool(bits & DEFAULT_LEFT), thresholds, first))
         first += len(thresholds)
     return found, first
 
@@ -283,7 +287,7 @@ def _table(bitsets: Sequence[np.ndarray]) -> np.ndarray:
     return table
 
 
-def _tree(tree: _Parsed, conditions: np.ndarray) -> _Tree:
+def _tree(tree: ParsedTree, conditions: np.ndarray) -> _Tree:
     leaves, spans = _spans(tree)
     first, last = spans[:, 0] // 8, (spans[:, 1] - 1) // 8
     parts = []
@@ -296,7 +300,7 @@ def _tree(tree: _Parsed, conditions: np.ndarray) -> _Tree:
     return _Tree(tree.value[leaves], tuple(parts))
 
 
-def _spans(tree: _Parsed) -> tuple[np.ndarray, np.ndarray]:
+def _spans(tree: ParsedTree) -> tuple[np.ndarray, np.ndarray]:
     """Leaves from left to right; and for each split the places `(first, after the last)` of its left branch."""
     leaves: list[int] = []
     spans = np.zeros((len(tree.feature), 2), np.int64)

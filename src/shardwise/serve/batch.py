@@ -1,6 +1,6 @@
 """Predictions for files of any size, in input order, in constant memory: to one file, or to a file a partition."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.data.dataset import Dataset
+from shardwise.data.places import is_url
 from shardwise.serve.answering import Answering
 from shardwise.serve.forms import AnswerForm
 from shardwise.serve.parts import Parts, predict_parts, remembered
@@ -27,6 +28,7 @@ def predict_files(
     keep: Sequence[str] = (),
     form: AnswerForm | None = None,
     options: PredictOptions | None = None,
+    storage: Mapping[str, object] | None = None,
     executor: Executor | None = None,
     events: Events | None = None,
 ) -> int:
@@ -35,8 +37,9 @@ def predict_files(
     Its columns are those of `keep`, then those of `form` (`forms`). `out` is a file (see `sinks.SINKS`) or a folder,
     which gets a Parquet part for each partition, by the workers of the `executor` if there is one. It appears when all
     is written; after an error or a kill there is the old one, or none, and the next call for the same folder goes on
-    with what is done (`parts`). Raises `SchemaError` for columns that are missing, `ConfigError` for an `out` that
-    cannot be written and a form that does not fit, `DiskFull`.
+    with what is done (`parts`). A file may be an object at a URL; `storage` are options of its store. Raises
+    `SchemaError` for columns that are missing, `ConfigError` for an `out` that cannot be written and a form that does
+    not fit, `DiskFull`.
     """
     events, form = events or Events(), form or AnswerForm()
     suffix = output_suffix(out)
@@ -50,7 +53,7 @@ def predict_files(
             parts = Parts(Path(out))
             known = remembered(as_trained(dataset, predictor), parts)
             return until_types_hold(known, partial(_to_folder, job, parts, executor, events))
-        return until_types_hold(as_trained(dataset, predictor), partial(_to_file, job, str(out), events))
+        return until_types_hold(as_trained(dataset, predictor), partial(_to_file, job, str(out), storage, events))
 
 
 @contextmanager
@@ -68,12 +71,14 @@ def _to_folder(job: Answering, parts: Parts, executor: Executor | None, events: 
     return predict_parts(job, dataset, parts, executor=executor, events=events)
 
 
-def _to_file(job: Answering, out: str, events: Events, dataset: Dataset) -> int:
+def _to_file(
+    job: Answering, out: str, storage: Mapping[str, object] | None, events: Events, dataset: Dataset
+) -> int:  # fmt: skip
     schema, columns = job.schema(dataset.schema), job.columns(dataset.schema)
     _check_not_an_input(out, dataset)
     pieces = read_pieces(dataset, columns, job.batch_rows)
     rows, threads = 0, job.options.threads
-    with open_output(out, schema) as write, job.predictor.sharing_cores(threads):
+    with open_output(out, schema, storage) as write, job.predictor.sharing_cores(threads):
         for batch in in_order(partial(job.answer, schema), pieces, threads):
             write(batch)
             rows += batch.num_rows
@@ -83,8 +88,8 @@ def _to_file(job: Answering, out: str, events: Events, dataset: Dataset) -> int:
 
 def _check_not_an_input(out: Path | str, dataset: Dataset) -> None:
     """Predictions must not take the place of the data that they are made from."""
-    place = Path(out).resolve()
+    place = None if is_url(str(out)) else Path(out).resolve()
     for partition in dataset.partitions:
         source = Path(partition.path).resolve()
-        if place == source or place in source.parents:
+        if str(out) == partition.path or place == source or place in source.parents:
             raise ConfigError(f"{str(out)!r} is where the data is read from", hint="Give another --out.")

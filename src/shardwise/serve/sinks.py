@@ -1,6 +1,7 @@
 """Files of predictions, of any format. None is half-written."""
 
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -10,7 +11,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from shardwise.core.errors import ConfigError
-from shardwise.data.places import is_url
+from shardwise.data.places import filesystem, is_url, reading
 from shardwise.serve.forms import AnswerForm
 from shardwise.serve.json_lines import to_json_lines
 from shardwise.store.files import remove_leftovers, staged_file
@@ -119,11 +120,11 @@ def output_suffix(out: str | Path) -> str | None:
     >>> output_suffix("scores.CSV.gz"), output_suffix("scores/"), output_suffix("scores")
     ('.csv.gz', None, None)
     """
-    path = Path(out)
-    if is_url(str(out)):
-        hint = "Write into a folder of this machine, or of storage that is mounted, and copy it."
-        raise ConfigError(f"predictions cannot be written to the URL {str(out)!r}", hint=hint)
-    if str(out).endswith("/") or path.is_dir():
+    path, remote = Path(out), is_url(str(out))
+    if remote and (str(out).endswith("/") or not path.suffix):
+        hint = "Give a file there, such as s3://bucket/scores.parquet, or a folder of this machine, and copy it."
+        raise ConfigError(f"a folder of predictions cannot be written to the URL {str(out)!r}", hint=hint)
+    if not remote and (str(out).endswith("/") or path.is_dir()):
         return None
     known = [suffix for suffix in SINKS if path.name.lower().endswith(suffix)]
     if not known and path.suffix:
@@ -140,10 +141,24 @@ def check_form(form: AnswerForm, suffix: str | None) -> None:
 
 
 @contextmanager
-def open_output(out: str, schema: pa.Schema) -> Iterator[Write]:
-    """A function `write(batch)`; what it wrote appears as the file `out` when the block ends well, else not at all."""
-    path, suffix = Path(out), output_suffix(out)
+def open_output(out: str, schema: pa.Schema, storage: Mapping[str, object] | None = None) -> Iterator[Write]:
+    """A function `write(batch)`; what it wrote appears as the file `out` when the block ends well, else not at all.
+
+    An object at a URL (`storage`: options of its store) is written on this machine first, into a temporary file, and
+    put there in one step: object stores show it when all has come, and after a kill the old one is there, or none.
+    """
+    suffix = output_suffix(out)
     assert suffix is not None
+    if is_url(out):
+        system, inside = filesystem(out, storage or {})
+        with tempfile.TemporaryDirectory(prefix="shardwise-") as folder:
+            temp = Path(folder) / f"out{suffix}"
+            with closing(SINKS[suffix](temp, schema)) as sink:
+                yield sink.write
+            with reading(out):  # no folder is made: in S3 that would be a bucket
+                system.put_file(str(temp), inside)
+        return
+    path = Path(out)
     remove_leftovers(path.parent, path.name)
     with staged_file(path) as temp, closing(SINKS[suffix](temp, schema)) as sink:
         yield sink.write

@@ -46,11 +46,12 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def redis_server(folder: Path, *more: str) -> Iterator[Server]:
-    """A Redis that keeps nothing on disk; skips where it, or its client, is not installed."""
+    """A Valkey, or else a Redis, that keeps nothing on disk; skips where both, or the client, are not installed."""
     pytest.importorskip("redis", reason="the client of Redis is not installed")
     port = _free_pair()
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    with _running([_program("redis-server"), *words, *more], port) as server:
+    program = "valkey-server" if shutil.which("valkey-server") else "redis-server"
+    with _running([_program(program), *words, *more], port) as server:
         yield server
 
 

@@ -93,6 +93,36 @@ def test_health_and_metadata_are_those_of_http(server, speaker, predictors):
     assert speaker.is_model_ready("binary", told["versions"][0])
 
 
+def test_grpcs_own_client_is_told_the_health(place):
+    pb2 = pytest.importorskip("grpc_health.v1.health_pb2", reason="grpcio-health-checking is not installed")
+    stubs = pytest.importorskip("grpc_health.v1.health_pb2_grpc")
+    with grpc.insecure_channel(place) as channel:
+        health = stubs.HealthStub(channel)
+        for service in ("", "inference.GRPCInferenceService", "binary"):
+            found = health.Check(pb2.HealthCheckRequest(service=service), timeout=PATIENCE_S)
+            assert found.status == pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as raised:
+            health.Check(pb2.HealthCheckRequest(service="nobody"), timeout=PATIENCE_S)
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+        watched = health.Watch(pb2.HealthCheckRequest(service="nobody"), timeout=PATIENCE_S)
+        assert next(watched).status == pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        watched.cancel()
+
+
+def test_texts_and_times_that_are_missing_are_said_by_a_tensor_beside_them(triton, speaker, predictors):
+    rows = rows_of(40)
+    gone = np.array([number % 3 == 0 for number in range(len(rows))])
+    sent = tensors(triton, rows)
+    for name in ("town", "day"):
+        sent.append(triton.InferInput(f"{name}:missing", [len(rows)], "BOOL"))
+        sent[-1].set_data_from_numpy(gone)
+    found = speaker.infer("binary", sent).as_numpy("probabilities")
+    none = [{**row, "town": None, "day": None} if lost else {**row, "town": row["town"] or ""}
+            for row, lost in zip(rows, gone, strict=True)]  # fmt: skip
+    expected = [predictors[Task.BINARY].predict_one(row)["probability_true"] for row in none]
+    np.testing.assert_array_equal(found[:, 1], expected)
+
+
 def test_what_is_answered_is_counted_where_all_is(server, triton, speaker):
     with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         before = samples(client)
@@ -282,6 +312,23 @@ def test_what_is_under_way_is_answered_before_the_end(packages):
         await ending
 
     loaded(packages[Task.BINARY], main)
+
+
+def test_who_watches_is_told_of_the_drain_and_holds_no_end(packages):
+    routes = Routes(Models([Slot(FolderSource("m", packages[Task.BINARY]), Predictor)]), ServeConfig(), Metrics())
+
+    async def main():
+        door = rpc.Rpc(Front(routes, Journal()), 0)
+        async with grpc.aio.insecure_channel(await door.start()) as channel:
+            call = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+            assert await call.read() == bytes([8, 1])  # the field 1 of a message: SERVING
+            routes.ready = False
+            assert await call.read() == bytes([8, 2])
+            await asyncio.wait_for(door.stop(10 * PATIENCE_S), PATIENCE_S)
+            assert await call.read() is grpc.aio.EOF
+
+    asyncio.run(main())
+    routes.close()
 
 
 class Halved:

@@ -9,7 +9,7 @@ from tests.serve.online.servers import PATIENCE_S  # noqa: F401 - skips where th
 
 from shardwise.core.schema import parse_type
 from shardwise.serve.online.problems import Problem
-from shardwise.serve.online.tensors import DATATYPES, NUMBERS, Tensor, datatype_of, read_tensors, to_bytes
+from shardwise.serve.online.tensors import DATATYPES, NUMBERS, Tensor, datatype_of, masked, read_tensors, to_bytes
 
 
 def values_of(datatype: str) -> st.SearchStrategy:
@@ -68,3 +68,14 @@ def test_any_bytes_are_read_or_refused(tail, size, rows, datatype):
         assert len(found.values) == rows
         return
     assert refused.status == 400
+
+
+def test_a_tensor_beside_another_says_where_it_is_missing():
+    town, flags = Tensor("town", "BYTES", ["Ulm", ""]), Tensor("town:missing", "BOOL", [False, True])
+    assert masked([flags, town], {"town"}) == [Tensor("town", "BYTES", ["Ulm", None])]
+    assert masked([town, flags], {"town", "town:missing"}) == [town, flags]  # a column of the model by itself
+    other = Tensor("day:missing", "BOOL", [True, False])  # of no column that was sent: refused as any that is not known
+    assert masked([town, other], {"town"}) == [town, other]
+    for wrong in (Tensor("town:missing", "INT8", [0, 1]), Tensor("town:missing", "BOOL", [None, True])):
+        with pytest.raises(Problem, match="town:missing"):
+            masked([town, wrong], {"town"})

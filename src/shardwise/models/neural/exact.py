@@ -3,7 +3,7 @@
 import numpy as np
 
 _WEIGHT = 2.0**20
-_ACTIVATION = 2.0**18
+ACTIVATION = 2.0**18
 _FACTORS = ("pieces", "head", "w")  # first letters of what is a factor in a product of matrices
 
 
@@ -16,7 +16,7 @@ def exact(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def settled(values: np.ndarray) -> np.ndarray:
     """Activations to the nearest multiple, in place."""
-    return _rounded(values, _ACTIVATION)
+    return _rounded(values, ACTIVATION)
 
 
 def _rounded(values: np.ndarray, steps: float) -> np.ndarray:

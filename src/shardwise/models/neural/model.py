@@ -28,7 +28,7 @@ from shardwise.models.scaling import TargetScale
 
 PREPARED_ROWS, PREPARED_BYTES = 16_384, 2**25  # rows prepared at once for predicting, at most
 WIDE_INPUT = 256  # columns of numeric embeddings, about, above which they are made narrower
-_WEIGHTS = "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class Neural:
             raise not_fitted(self.family)
         extra = {"scale": self._scale.to_json()}
         Header(self.family, self.target, self.features, params_to_json(self.params), extra).write(folder)
-        (folder / _WEIGHTS).write_bytes(dump_tensors(self._weights))
+        (folder / WEIGHTS).write_bytes(dump_tensors(self._weights))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -175,7 +175,7 @@ class Neural:
         header = Header.read(folder, cls.family)
         model = cls(header.target, header.features, **header.params)
         model._scale = TargetScale.from_json(header.extra["scale"])
-        model._weights, _ = read_tensors(folder / _WEIGHTS)
+        model._weights, _ = read_tensors(folder / WEIGHTS)
         expected = model.shape.tensors()
         found = {name: array.shape for name, array in model._weights.items()}
         if found != expected:

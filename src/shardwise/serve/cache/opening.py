@@ -1,8 +1,9 @@
 """Caches by name, as they are written on a command line or in a config.
 
 memory:256MB              in this process, least recently used first; memory:256MB:lfu for another policy
-redis://host:6379/0       Redis or Valkey; rediss:// with TLS
+redis://host:6379/0       Redis; rediss:// with TLS
 redis+cluster://host:7001 a cluster
+valkey://host:6379/0      Valkey, which speaks the protocol of Redis: also valkeys:// and valkey+cluster://
 memcached://host:11211    Memcached
 """
 
@@ -50,8 +51,9 @@ def _memory(name: str, ttl_s: float | None, jitter: float) -> Cache:
 
 
 def _redis(name: str, ttl_s: float | None, jitter: float) -> Cache:
-    url = name.replace("redis+cluster://", "redis://")
-    return RedisCache(url, cluster=url != name, ttl_s=ttl_s, jitter=jitter)
+    kind, _, place = name.partition("://")
+    scheme = kind.removesuffix("+cluster").replace("valkey", "redis")
+    return RedisCache(f"{scheme}://{place}", cluster=kind.endswith("+cluster"), ttl_s=ttl_s, jitter=jitter)
 
 
 def _memcached(name: str, ttl_s: float | None, jitter: float) -> Cache:
@@ -59,5 +61,6 @@ def _memcached(name: str, ttl_s: float | None, jitter: float) -> Cache:
 
 
 CACHES: dict[str, Open] = {
-    "memory": _memory, "redis": _redis, "rediss": _redis, "redis+cluster": _redis, "memcached": _memcached,
+    "memory": _memory, "redis": _redis, "rediss": _redis, "redis+cluster": _redis, "valkey": _redis, "valkeys": _redis,
+    "valkey+cluster": _redis, "memcached": _memcached,
 }  # fmt: skip

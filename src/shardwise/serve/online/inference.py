@@ -14,7 +14,7 @@ from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.rows import no_time, read_json, unknown_column
 from shardwise.serve.online.settings import ServeConfig
-from shardwise.serve.online.tensors import Tensor, datatype_of, read_tensors, to_bytes
+from shardwise.serve.online.tensors import Tensor, datatype_of, masked, read_tensors, to_bytes
 from shardwise.serve.predictor import PREDICTION
 
 LENGTH_HEADER = b"inference-header-content-length"
@@ -71,6 +71,7 @@ class Infer:
 
     def check(self, served: Served) -> None:
         """Raise `Problem` for columns that are missing or not known, and outputs that there are not."""
+        self.tensors = masked(self.tensors, served.predictor.known)
         columns, given = served.predictor.columns, [tensor.name for tensor in self.tensors]
         missing = [name for name in columns if name not in given]
         if missing:

@@ -22,6 +22,7 @@ from shardwise.serve.online.front import GONE, Front
 from shardwise.serve.online.inference import Infer, model_metadata, server_metadata
 from shardwise.serve.online.problems import Problem, too_late
 from shardwise.serve.online.routes import Routes
+from shardwise.serve.online.rpc_health import HEALTH, Health
 from shardwise.serve.online.rpc_messages import MESSAGES, SERVICE
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.tensors import to_bytes
@@ -43,16 +44,17 @@ Answer = Callable[[Any, Call], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class _Method:
-    """One that can be called. `is_open`: without a key."""
+    """One that can be called. `is_open`: without a key. `message`: what it is asked with, else that of its name."""
 
     name: str
     endpoint: str
     answer: Answer
     is_open: bool = False
+    message: Any = None
 
     @property
     def request(self) -> Any:
-        return MESSAGES[f"{self.name}Request"]
+        return self.message or MESSAGES[f"{self.name}Request"]
 
 
 class Rpc:
@@ -70,6 +72,8 @@ class Rpc:
             _Method("ModelMetadata", "grpc_model", endpoints.model),
             _Method("ModelInfer", "grpc_infer", endpoints.infer),
         )
+        self._health = Health(front.routes)
+        self._check = _Method("Check", "grpc_health", self._health.check, is_open=True, message=Health.request)
 
     async def start(self) -> str:
         """Listen; `host:port`. Raises `ConfigError` when the port cannot be had, or the certificate not be read."""
@@ -77,7 +81,10 @@ class Rpc:
         server = grpc.aio.server(options=_options(config), maximum_concurrent_rpcs=config.most_connections)
         handlers = {method.name: grpc.stream_unary_rpc_method_handler(partial(self._called, method))
                     for method in self._methods}  # fmt: skip
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        health = {"Check": grpc.stream_unary_rpc_method_handler(partial(self._called, self._check)),
+                  "Watch": grpc.unary_stream_rpc_method_handler(self._watched)}  # fmt: skip
+        served = ((SERVICE, handlers), (HEALTH, health))
+        server.add_generic_rpc_handlers(tuple(grpc.method_handlers_generic_handler(*each) for each in served))
         host = f"[{config.host}]" if ":" in config.host else config.host
         place = f"{host}:{self._port}"
         try:
@@ -92,7 +99,8 @@ class Rpc:
         return f"{host}:{port}"
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more calls; those that are under way have so long."""
+        """Take no more calls; those that are under way have so long, and watchers are told."""
+        self._health.ended = True
         await self._server.stop(grace_s)
 
     async def _called(self, method: _Method, messages: AsyncIterator[bytes], context: Any) -> bytes:
@@ -118,6 +126,15 @@ class Rpc:
             self._front.ended(method.endpoint, call, status, now() - came_s)
         await _abort(context, problem, call_id)
         raise AssertionError  # aborting raises
+
+    async def _watched(self, raw: bytes, context: Any) -> AsyncIterator[bytes]:
+        """A client that watches takes no lane and no deadline of ours, and is not counted: it may stay for days."""
+        try:
+            message = Health.request.FromString(raw)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is no HealthCheckRequest")
+        async for response in self._health.watch(message, context.done):
+            yield bytes(response.SerializeToString())
 
     def _call(self, headers: Mapping[bytes, bytes], call_id: str, came_s: float, left_s: float | None) -> Call:
         deadline_s = self._front.deadline_s(headers)

@@ -53,29 +53,30 @@ FIELDS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 
 
-def _field(text: str, place: int) -> FieldDescriptorProto:
+def _field(text: str, place: int, package: str) -> FieldDescriptorProto:
     """A field as `[repeated] TYPE NAME [= NUMBER]`."""
     told, _, number = text.partition(" = ")
     *repeated, kind, name = told.split()
     label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL
     field = FieldDescriptorProto(name=name, number=int(number or place), label=label)
     if kind[0].isupper():
-        field.type, field.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+        field.type, field.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".{package}.{kind}"
     else:
         field.type = FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
     return field
 
 
-def _classes() -> dict[str, Any]:
-    file = FileDescriptorProto(name="open_inference_grpc.proto", package=PACKAGE, syntax="proto3")
+def classes(package: str, fields: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The classes of the messages of a package, by name, from a table like `FIELDS`."""
+    file = FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     made: dict[str, DescriptorProto] = {}
-    for name in sorted(FIELDS, key=lambda name: name.count(".")):  # what others lie in comes first
+    for name in sorted(fields, key=lambda name: name.count(".")):  # what others lie in comes first
         outer, _, own = name.rpartition(".")
         made[name] = made[outer].nested_type.add(name=own) if outer else file.message_type.add(name=own)
-        made[name].field.extend(_field(text, place) for place, text in enumerate(FIELDS[name], 1))
+        made[name].field.extend(_field(text, place, package) for place, text in enumerate(fields[name], 1))
     pool = DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return {name: GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in FIELDS}
+    return {name: GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in fields}
 
 
-MESSAGES = _classes()
+MESSAGES = classes(PACKAGE, FIELDS)

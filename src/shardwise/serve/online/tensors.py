@@ -5,8 +5,8 @@ length in the header `inference-header-content-length`, then the bytes of the te
 """
 
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ NUMBERS: Mapping[str, str] = {
     "UINT64": "<u8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
 }  # fmt: skip
 DATATYPES = (*NUMBERS, "BOOL", "BYTES")
+MISSING = ":missing"  # `town:missing`, BOOL, says where the values of `town` are missing
 _LENGTH = struct.Struct("<I")
 
 
@@ -69,6 +70,30 @@ def read_tensors(inputs: Any, tail: bytes) -> list[Tensor]:
         raise _bad(f"{len(tail) - start:,} bytes follow the last tensor", "Check binary_data_size of each input.")
     _check_lengths(tensors)
     return tensors
+
+
+def masked(tensors: Sequence[Tensor], columns: Collection[str]) -> list[Tensor]:
+    """The tensors without those that say where others are missing, and those with None there.
+
+    Bytes know no null, and NaN is of floats alone: a text, an integer or a truth value is missing where the tensor
+    `NAME:missing` (BOOL, of the same length) is true, whatever stands there. A column of the model (`columns`) that has
+    such a name is that column.
+    """
+    given = {tensor.name for tensor in tensors}
+    masks = {
+        name.removesuffix(MISSING): tensor for tensor in tensors
+        if (name := tensor.name).endswith(MISSING) and name not in columns and name.removesuffix(MISSING) in given
+    }  # fmt: skip
+    for column, mask in masks.items():
+        if mask.datatype != "BOOL" or None in mask.values:
+            raise _bad(f"input {mask.name!r} is {mask.datatype}, or has nulls",
+                       f"It says where {column!r} is missing: send BOOL, true where it is.", column=column)  # fmt: skip
+    return [
+        tensor if tensor.name not in masks else replace(tensor, values=[
+            None if gone else value for value, gone in zip(tensor.values, masks[tensor.name].values, strict=True)
+        ])
+        for tensor in tensors if not any(tensor is mask for mask in masks.values())
+    ]  # fmt: skip
 
 
 def _check_lengths(tensors: Sequence[Tensor]) -> None:

@@ -1,0 +1,1 @@
+"""A package as one ONNX graph: raw columns in, the answer out. `write.write_onnx` is the entry."""
