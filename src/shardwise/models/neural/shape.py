@@ -104,7 +104,7 @@ def first_weights(
             begin.put(name, lambda _rows: 1.0)
     strength = _by_feature(shape, begin.rng)
     begin.put("r0", lambda rows: strength[rows])
-    begin.uniform("head", 1 / math.sqrt(shape.width), np.float32(0.1))
+    begin.uniform("head", 1 / math.sqrt(shape.width), 0.1)
     begin.put("bias", lambda _rows: start)
     if shape.trunk is not None:
         begin.weights |= {name: np.zeros(size, np.float32) for name, size in shape.trunk.tensors().items()}
@@ -141,12 +141,12 @@ class _Begin:
         if kept is not None:
             self.weights[name] = kept
 
-    def uniform(self, name: str, bound: float, scale: np.float32 = np.float32(1)) -> None:
+    def uniform(self, name: str, bound: float, scale: float = 1.0) -> None:
         rest = self._sizes[name][1:]
 
         def drawn(rows: slice) -> np.ndarray:
             values = self.rng.uniform(-bound, bound, (_length(rows), *rest)).astype(np.float32)
-            return np.asarray(values * scale)
+            return np.asarray(values * np.float32(scale))
 
         self.put(name, drawn)
 

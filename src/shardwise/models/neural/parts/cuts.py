@@ -19,7 +19,7 @@ https://arxiv.org/abs/1910.02054). The embedding kind cuts the table of categori
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.parallel import Split
@@ -127,10 +127,7 @@ class Cuts:
         sizes = [sum(math.prod(self.tensors[name]) for name in unit) for unit in units]
         ends = min(combinations(range(1, len(units)), self.parts - 1), key=lambda ends: _largest(sizes, ends))
         bounds = [0, *ends, len(units)]
-        return tuple(
-            tuple(name for unit in units[start:stop] for name in unit)
-            for start, stop in zip(bounds, bounds[1:], strict=False)
-        )
+        return tuple(tuple(name for unit in units[start:stop] for name in unit) for start, stop in pairwise(bounds))
 
     @property
     def largest(self) -> int:
@@ -147,7 +144,7 @@ def units_of(shape: Shape) -> list[tuple[Name, ...]]:
 
 def _largest(sizes: list[int], ends: tuple[int, ...]) -> int:
     bounds = [0, *ends, len(sizes)]
-    return max(sum(sizes[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False))
+    return max(sum(sizes[start:stop]) for start, stop in pairwise(bounds))
 
 
 def _misfit(shape: Shape, split: Split) -> str:
