@@ -22,8 +22,12 @@ class Split:
     kind: str
     parts: int
 
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.parts}"
+    def on(self, workers: int) -> Self:
+        """On another number of workers, after some were lost. Raises `ConfigError` where the parts find no place."""
+        if self.kind == "embedding":
+            return type(self)(kind=self.kind, parts=workers)
+        Parallel(self.kind, self.parts).split(workers)
+        return self
 
 
 @dataclass(frozen=True)

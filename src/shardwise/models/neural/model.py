@@ -151,7 +151,7 @@ class Neural:
             return Training(*given), None
         from shardwise.models.neural.parts.training import PartedTraining
 
-        cuts = Cuts(self.shape, run.split, run.member.size)
+        cuts = Cuts(self.shape, run.split.on(run.member.size), run.member.size)
         training = PartedTraining(*given)
         training.lie(cuts)
         return training, cuts.pieces(run.member.rank)
