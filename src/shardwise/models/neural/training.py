@@ -160,7 +160,8 @@ class Training:
                 continue
             if self._late and progress.rounds:
                 return False  # the best of the rounds before counts
-            progress.weights, progress.moments = to_numpy(self._tensors), self._steps.moments()
+            progress.weights, progress.moments = to_numpy(self._tensors), {}  # the old ones go before the new ones come
+            progress.moments = self._steps.moments()
             progress.rounds += 1
             if progress.rounds == 1:
                 self.best = progress.best = progress.weights
