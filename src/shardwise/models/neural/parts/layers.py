@@ -25,7 +25,7 @@ from shardwise.models.neural.steps import Batch
 
 
 class CutLayers:
-    """Kinds `tensor` and `embedding`; see `parts.network.Parts`."""
+    """Kinds `tensor` and `embedding`; see `parts.training.Parts`."""
 
     def __init__(self, place: Place, tensors: Tensors, loss: Loss, dropout: float, smoothing: float) -> None:
         self.place, self.cuts, self.tensors = place, place.cuts, tensors

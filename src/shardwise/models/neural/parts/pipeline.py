@@ -23,7 +23,7 @@ MICRO = 2  # micro-batches a stage: as many stand still at the beginning and the
 
 
 class Pipeline:
-    """The kind `pipeline`; see `parts.network.Parts`. Batches are filled up with rows of the weight 0 to one size."""
+    """The kind `pipeline`; see `parts.training.Parts`. Batches are filled up with rows of the weight 0 to one size."""
 
     def __init__(self, place: Place, tensors: Tensors, loss: Loss, dropout: float, batch_rows: int) -> None:
         self.place, self.tensors = place, tensors
