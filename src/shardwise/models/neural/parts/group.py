@@ -1,5 +1,6 @@
 """PyTorch's process group (gloo) among the members of a gang: who is lost is the desk's to say, not PyTorch's."""
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -17,15 +18,20 @@ from shardwise.models.neural.parts.cuts import Cuts
 
 _PATIENCE = timedelta(hours=1)  # a member that hangs is noticed by the desk long before
 _INTERFACE = "GLOO_SOCKET_IFNAME"
+_numbers = itertools.count()  # DTensor remembers meshes by their names: those of a group that has ended must not return
 
 
 @dataclass(frozen=True)
 class Place:
-    """This process among the workers of a network: `mesh` has the dimensions `share` and `part`."""
+    """This process among the workers of a network.
+
+    `shares`: those that have the same part, and see other rows; `parts`: those that have the other parts.
+    """
 
     member: Member
     cuts: Cuts
-    mesh: DeviceMesh
+    shares: DeviceMesh
+    parts: DeviceMesh
 
     @property
     def rank(self) -> int:
@@ -54,8 +60,9 @@ def placed(member: Member, cuts: Cuts) -> Iterator[Place]:
         with _lost_peers():
             store = _store(member)
             dist.init_process_group("gloo", store=store, rank=member.rank, world_size=member.size, timeout=_PATIENCE)
-            mesh = init_device_mesh("cpu", (cuts.shares, cuts.parts), mesh_dim_names=("share", "part"))
-            yield Place(member, cuts, mesh)
+            names = [f"{name}-{next(_numbers)}" for name in ("shares", "parts")]
+            mesh = init_device_mesh("cpu", (cuts.shares, cuts.parts), mesh_dim_names=tuple(names))
+            yield Place(member, cuts, *(mesh[name] for name in names))
             member.barrier()  # nobody hangs up while others still read
     finally:
         if dist.is_initialized():

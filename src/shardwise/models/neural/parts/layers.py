@@ -30,7 +30,7 @@ class CutLayers:
     def __init__(self, place: Place, tensors: Tensors, loss: Loss, dropout: float, smoothing: float) -> None:
         self.place, self.cuts, self.tensors = place, place.cuts, tensors
         self._loss, self._dropout, self._smoothing = loss, dropout, smoothing
-        self._shares, self._parts = place.mesh["share"], place.mesh["part"]
+        self._shares, self._parts = place.shares, place.parts
 
     @property
     def split(self) -> Split:

@@ -32,7 +32,7 @@ class Pipeline:
         micro = MICRO * place.cuts.parts
         self._rows = math.ceil(batch_rows / (place.cuts.shares * micro)) * micro
         self._layers = _Stage(place.cuts.shape, tensors, dropout)
-        group = place.mesh["part"].get_group()
+        group = place.parts.get_group()
         stage = PipelineStage(self._layers, place.part, place.cuts.parts, torch.device("cpu"), group=group)
         self._schedule = Schedule1F1B(stage, micro, loss_fn=self._losses, scale_grads=False)
         self._group = group
@@ -47,7 +47,7 @@ class Pipeline:
             for _, tensor in sorted(self.tensors.items()):
                 if tensor.requires_grad:
                     tensor.grad = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-                    dist.all_reduce(tensor.grad, group=self.place.mesh["share"].get_group())
+                    dist.all_reduce(tensor.grad, group=self.place.shares.get_group())
         return torch.stack(losses).sum().detach() if losses else torch.zeros(())
 
     def scores(self, batch: Batch) -> torch.Tensor:
