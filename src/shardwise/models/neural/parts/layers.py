@@ -8,12 +8,10 @@ what a product of two cut matrices is: `P` below is a sum that is still spread o
     layers 1, 3, ..   (rows, in) cut     @ w cut by rows    = (rows, width) P, summed: whole
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
+import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
-from torch.distributed.tensor.parallel import loss_parallel
 from torch.nn import functional
 
 from shardwise.core.parallel import Split
@@ -38,13 +36,11 @@ class CutLayers:
 
     def gradients(self, batch: Batch) -> torch.Tensor:
         """This share's summed loss over the rows of the whole batch; gradients are added to those of the tensors."""
-        with self._losing():
-            scores = self._forward(batch, self._dropout)
-            own = self._own(batch)
-            wide = self.cuts.wide
-            losses = _cut_softmax(scores, own.y, self._smoothing) if wide else self._loss(_plain(scores), own.y)
-            total = (losses if own.weight is None else losses * own.weight).sum() / len(batch)
-            total.backward()  # type: ignore[no-untyped-call]
+        scores, own = self._forward(batch, self._dropout), self._own(batch)
+        wide = self.cuts.wide
+        losses = _cut_softmax(scores, own.y, self._smoothing) if wide else self._loss(_plain(scores), own.y)
+        total = (losses if own.weight is None else losses * own.weight).sum() / len(batch)
+        total.backward()  # type: ignore[no-untyped-call]
         return total.detach() if self.place.part == 0 else torch.zeros(())
 
     def scores(self, batch: Batch) -> torch.Tensor:
@@ -53,9 +49,6 @@ class CutLayers:
             own = _plain(self._forward(batch, 0.0))
             whole = (len(batch), *own.shape[1:])
             return _distributed(own.contiguous(), self._shares, Shard(0), whole).full_tensor()
-
-    def _losing(self) -> AbstractContextManager[object]:
-        return loss_parallel() if self.cuts.wide else nullcontext()
 
     def _own(self, batch: Batch) -> Batch:
         rows = chunk(len(batch), self.cuts.shares, self.place.share)
@@ -165,14 +158,20 @@ def _plain(scores: torch.Tensor) -> torch.Tensor:
 def _cut_softmax(scores: torch.Tensor, y: torch.Tensor, smoothing: float) -> torch.Tensor:
     """The cross-entropy `(rows,)`, mean over the members, of scores `(rows, members, scores)` cut by their columns.
 
-    Only maxima and sums of a row travel, never its scores (`loss_parallel` of PyTorch).
+    Of a row only its maximum and three sums travel. PyTorch's `loss_parallel` does the same, but for labels that are
+    smoothed its gradients leave out the softmax of what they are smoothed by.
     """
     assert isinstance(scores, DTensor)
-    rows, members, classes = scores.shape
-    flat = scores.reshape(rows * members, classes)
-    wanted = y.long()[:, None].expand(rows, members).reshape(-1)
-    target = _distributed(wanted, scores.device_mesh, Replicate(), tuple(wanted.shape))
-    losses = functional.cross_entropy(flat, target, reduction="none", label_smoothing=smoothing)
-    assert isinstance(losses, DTensor)
-    whole: torch.Tensor = losses.redistribute(placements=[Replicate()]).to_local()
-    return whole.reshape(rows, members).mean(1)
+    mesh, classes, local = scores.device_mesh, scores.shape[2], scores.to_local()
+    mine = chunk(classes, mesh.size(), mesh.get_local_rank())
+    some = local.shape[2] > 0
+    most = local.detach().amax(2) if some else local.new_full(local.shape[:2], -torch.inf)
+    dist.all_reduce(most, dist.ReduceOp.MAX, group=mesh.get_group())
+    place = y.long() - mine.start
+    here = ((place >= 0) & (place < mine.stop - mine.start))[:, None]
+    index = place.clamp(0, max(0, local.shape[2] - 1))[:, None, None].expand(*local.shape[:2], 1)
+    wanted = local.gather(2, index).squeeze(2) * here if some else local.sum(2)
+    sums = torch.stack([(local - most.unsqueeze(2)).exp().sum(2), wanted, local.sum(2)])
+    whole = _distributed(sums, mesh, Partial(), tuple(sums.shape)).redistribute(placements=[Replicate()]).to_local()
+    losses = whole[0].log() + most - (1 - smoothing) * whole[1] - smoothing / classes * whole[2]
+    return losses.mean(1)
