@@ -9,7 +9,7 @@ from shardwise.plan.gangs import Networks, choose_parallel
 from shardwise.plan.splits import TORCH_BYTES, choose_split, parameters, training_bytes
 
 DENSE = Shape(
-    numbers=20, codes=0, slots=0, scores=1, members=4, width=2048, depth=3, knots=8, embedding=8, code_embedding=8
+    numbers=20, codes=0, slots=0, scores=1, members=4, width=8192, depth=3, knots=8, embedding=8, code_embedding=8
 )
 TABLE = Shape(**{**vars(DENSE), "codes": 2, "slots": 4_000_000, "width": 128})
 NEEDED = training_bytes(parameters(DENSE))
@@ -22,7 +22,7 @@ NEEDED = training_bytes(parameters(DENSE))
         (DENSE, 1, 0.3, None),
         (DENSE, 4, 0.6, Split(kind="tensor", parts=2)),
         (DENSE, 4, 0.3, Split(kind="tensor", parts=4)),
-        (DENSE, 6, 0.4, Split(kind="tensor", parts=3)),
+        (DENSE, 6, 0.27, Split(kind="tensor", parts=3)),
         (TABLE, 4, 0.3, Split(kind="embedding", parts=4)),
     ],
 )
@@ -63,7 +63,7 @@ def test_fewer_workers_than_parts_is_said_in_a_paragraph(workers: int) -> None:
 def test_what_is_asked_for_is_told_with_numbers() -> None:
     split, text = choose_split(Parallel.parse("tensor:2"), [DENSE], workers=4, worker_bytes=None)
     assert split == Split(kind="tensor", parts=2)
-    assert "2 copies of each, on 4 workers (tensor), as asked" in text
+    assert "2 parts and the rows in 2 shares on 4 workers (tensor), as asked" in text
     assert "% of them" in text
 
 

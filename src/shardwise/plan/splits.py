@@ -27,6 +27,11 @@ def training_bytes(count: int) -> int:
     return 4 * COPIES * count
 
 
+def part_bytes(cuts: Cuts) -> int:
+    """What training takes in a worker that has its part: what is gathered for a step, and its gradients, included."""
+    return training_bytes(cuts.largest) + 4 * 2 * cuts.gathered
+
+
 def choose_split(
     asked: Parallel, shapes: Sequence[Shape], *, workers: int, worker_bytes: int | None
 ) -> tuple[Split | None, str]:
@@ -46,8 +51,8 @@ def choose_split(
     able = list(_possible(largest, workers)) if needed > room else []
     if not able:
         return None, ""
-    found = next((cuts for cuts in able if training_bytes(cuts.largest) <= room), None)
-    chosen = found or min(able, key=lambda cuts: cuts.largest)
+    found = next((cuts for cuts in able if part_bytes(cuts) <= room), None)
+    chosen = found or min(able, key=part_bytes)
     why = f"as one whole takes {format_size(needed)} to train, and a worker has {format_size(room)} for it"
     return chosen.split, _told(chosen.split, chosen, why if found else f"{why}; even so it may not suffice")
 
@@ -66,9 +71,9 @@ def _possible(shape: Shape, workers: int) -> Iterator[Cuts]:
 
 
 def _told(split: Split, cuts: Cuts, why: str) -> str:
-    whole, each = parameters(cuts.shape), format_size(training_bytes(cuts.largest))
-    copies = "" if cuts.shares == 1 or split.kind == "embedding" else f", {cuts.shares} copies of each,"
-    lies = f"lie in {split.parts} parts{copies} on {cuts.size} workers ({split.kind}), {why}"
+    whole, each = parameters(cuts.shape), format_size(part_bytes(cuts))
+    rows = "" if cuts.shares == 1 or split.kind == "embedding" else f" and the rows in {cuts.shares} shares"
+    lies = f"lie in {split.parts} parts{rows} on {cuts.size} workers ({split.kind}), {why}"
     has = f"a worker has at most {cuts.largest / whole:.0%} of them, {each} to train"
     return f"Networks of {whole:,} parameters {lies}: {has}."
 

@@ -136,6 +136,14 @@ class Cuts:
         return max(sum(math.prod(s.stop - s.start for s in piece) for piece in pieces) for pieces in held)
 
 
+    @property
+    def gathered(self) -> int:
+        """Parameters that are gathered over the shares of the rows in a step, at most, their gradients not counted."""
+        table = "categories" if self.split.kind == "embedding" else ""
+        names = [name for name in self.tensors if name != table and self.by_share(name) is not None]
+        return sum(math.prod(self.tensors[name]) for name in names) // self.parts
+
+
 def units_of(shape: Shape) -> list[tuple[Name, ...]]:
     """What a pipeline cannot cut: the embedding, each layer, the head."""
     layers = [tuple(f"{kind}{layer}" for kind in "rwsb") for layer in range(shape.depth)]
