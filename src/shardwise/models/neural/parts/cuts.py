@@ -135,7 +135,6 @@ class Cuts:
         held = (self.pieces(rank).values() for rank in range(self.size))
         return max(sum(math.prod(s.stop - s.start for s in piece) for piece in pieces) for pieces in held)
 
-
     @property
     def gathered(self) -> int:
         """Parameters that are gathered over the shares of the rows in a step, at most, their gradients not counted."""
