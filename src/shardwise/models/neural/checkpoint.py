@@ -50,7 +50,8 @@ class Progress:
             kind, _, name = place.partition("/")
             parts[kind][name] = array
         told = json.loads(state)
-        return cls(**parts, **{name: told[name] for name in _STATE if name in told})
+        state_ = {name: told[name] for name in _STATE if name in told}
+        return cls(weights=parts["weights"], best=parts["best"], moments=parts["moments"], **state_)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Named `<kind>/<name>`."""

@@ -20,6 +20,7 @@ embedded piecewise linearly (Gorishniy et al. 2022, https://arxiv.org/abs/2203.0
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def first_weights(
     wholes = {name: tuple(slice(0, cells) for cells in size) for name, size in shape.tensors().items()}
     begin = _Begin(shape.tensors(), wholes if pieces is None else pieces, derive_seed(seed, "weights"))
     for name, ends in zip(("knots", "slopes"), _pieces(knots), strict=True):
-        begin.put(name, lambda rows, ends=ends: ends[rows])
+        begin.put(name, ends.__getitem__)
     begin.put("pieces")
     begin.uniform("linear", 1.0)
     begin.uniform("shift", 1.0)
@@ -99,7 +100,7 @@ def first_weights(
         bound = 1 / math.sqrt(max(1, shape.width if layer else shape.inputs))
         begin.uniform(f"w{layer}", bound)
         line = begin.rng.uniform(-bound, bound, (1, shape.width))
-        begin.put(f"b{layer}", lambda rows, line=line: np.repeat(line, _length(rows), axis=0))
+        begin.put(f"b{layer}", partial(_repeated, line))
         for name in (f"r{layer}", f"s{layer}"):
             begin.put(name, lambda _rows: 1.0)
     strength = _by_feature(shape, begin.rng)
@@ -149,6 +150,10 @@ class _Begin:
             return np.asarray(values * np.float32(scale))
 
         self.put(name, drawn)
+
+
+def _repeated(line: np.ndarray, rows: slice) -> np.ndarray:
+    return np.repeat(line, _length(rows), axis=0)
 
 
 def _length(part: slice) -> int:

@@ -133,7 +133,8 @@ class Cuts:
     def largest(self) -> int:
         """Parameters of the worker that has most."""
         held = (self.pieces(rank).values() for rank in range(self.size))
-        return max(sum(math.prod(s.stop - s.start for s in piece) for piece in pieces) for pieces in held)
+        sizes = [sum(math.prod(int(s.stop - s.start) for s in piece) for piece in pieces) for pieces in held]
+        return max(sizes)
 
     @property
     def gathered(self) -> int:

@@ -11,6 +11,7 @@ from datetime import timedelta
 import psutil
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from shardwise.compute.gang.base import GangBroken, Member
@@ -73,14 +74,14 @@ def placed(member: Member, cuts: Cuts) -> Iterator[Place]:
             os.environ[_INTERFACE] = before
 
 
-def _store(member: Member) -> dist.TCPStore:
+def _store(member: Member) -> TCPStore:
     """The first member's, where all of them find each other."""
     if member.rank == 0:
-        store = dist.TCPStore(member.address(), 0, member.size, is_master=True, wait_for_workers=False)
+        store = TCPStore(member.address(), 0, member.size, is_master=True, wait_for_workers=False)
         member.broadcast(json.dumps([member.address(), store.port]).encode())
         return store
     host, port = json.loads(member.broadcast(None))
-    return dist.TCPStore(host, port, member.size, is_master=False, wait_for_workers=False)
+    return TCPStore(host, port, member.size, is_master=False, wait_for_workers=False)
 
 
 def _interface(address: str) -> str:

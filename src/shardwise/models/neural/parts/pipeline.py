@@ -5,6 +5,7 @@ the gradients of the first micro-batch as soon as it comes back, so that few of 
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -69,7 +70,9 @@ class Pipeline:
         given = (whole.numbers, whole.slots) if self._first else ()
         losses: list[torch.Tensor] = []
         assert whole.weight is not None
-        told = {"target": torch.stack([whole.y, whole.weight], dim=1), "losses": losses} if self._last else {}
+        told: dict[str, Any] = (
+            {"target": torch.stack([whole.y, whole.weight], dim=1), "losses": losses} if self._last else {}
+        )
         with torch.set_grad_enabled(learn):
             scores = self._schedule.step(*given, **told) if learn else self._schedule.eval(*given, **told)
         return scores, losses
