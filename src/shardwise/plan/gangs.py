@@ -53,6 +53,13 @@ class Networks:
     shapes: Sequence[Shape] = ()
     worker_bytes: int | None = None
 
+    def choice(self, asked: Parallel, workers: int) -> Choice | None:
+        """In parts, where they are asked for or needed."""
+        split, text = choose_split(asked, self.shapes, workers=workers, worker_bytes=self.worker_bytes)
+        if split is None:
+            return None
+        return Choice(size=workers, families=frozenset({CUT}), text=text, split=split)
+
 
 NO_NETWORKS = Networks()
 
@@ -73,12 +80,10 @@ def choose_parallel(
     """
     able = frozenset(name for name, family in FAMILIES.items() if family.traits.parallel)
     wanted = able & frozenset(families or able)
-    if engine == "local" or engine in CLUSTERS:
-        split, text = choose_split(
-            Parallel.parse(asked), networks.shapes, workers=workers, worker_bytes=networks.worker_bytes
-        )
-        if split is not None:
-            return Choice(size=workers, families=frozenset({CUT}), text=text, split=split)
+    together = engine == "local" or engine in CLUSTERS
+    parts = networks.choice(Parallel.parse(asked), workers) if together else None
+    if parts is not None:
+        return parts
     if asked == "none" or workers == 1:
         why = "it was asked for" if asked == "none" else "there is one worker"
         return Choice(size=1, text=f"Each model is fitted by one worker, as {why}.")
