@@ -94,8 +94,7 @@ def choose_parallel(
         )
     if rows < LARGE_ROWS:
         few = f"with {rows:,} rows (below {LARGE_ROWS:,}) many side by side gain more"
-        text = f"Each model is fitted by one worker: {few}."
-        return Choice(size=1, text=text)
+        return Choice(size=1, text=f"Each model is fitted by one worker: {few}.")
     if engine in CLUSTERS:
         text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
         return Choice(size=workers, families=wanted - {"linear"}, text=text)
