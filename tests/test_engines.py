@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from shardwise.models.neural.model import has_torch
 from shardwise.testing.tables import people
 
 NEEDS = {"ray": "ray", "dask": "distributed", "spark": "pyspark"}
@@ -89,6 +90,21 @@ LINEAR = ("--parallel", "data", "--families", "linear")
 def test_several_workers_on_one_model_give_the_package_of_one(data: Path) -> None:
     one = package_hash(data, "linear-1", *LINEAR, "--workers", "1")
     assert package_hash(data, "linear-2", *LINEAR, "--workers", "2") == one
+
+
+def test_a_network_in_parts_gives_a_package_like_any_other(data: Path) -> None:
+    if not has_torch():
+        pytest.skip("the extra torch is not installed")
+    quick = data.parent / "quick.yaml"
+    quick.write_text("params:\n  neural: {epochs: 2, width: 16, members: 2, knots: 4}\n")
+    options = ("--config", str(quick), "--parallel", "tensor", "--families", "neural", "--workers", "2")
+    answer = train(data, "parts", *options)
+    assert answer.returncode == 0, answer.stderr
+    assert "lie in 2 parts on 2 workers (tensor), as asked: a worker has at most" in answer.stderr
+    package = json.loads(answer.stdout)["package"]
+    told = command(data, "predict", package, data.name, "--out", "parts.parquet")
+    assert told.returncode == 0, told.stderr
+    assert pq.read_table(data.parent / "parts.parquet").num_rows == 900
 
 
 def test_an_engine_that_cannot_start_workers_together_is_said(data: Path) -> None:

@@ -29,7 +29,11 @@ _BUDGET = (  # what bounds and places a run, whatever it does
 _OPTIONS = (
     click.option("--target", help="The column to predict."),
     *_BUDGET,
-    click.option("--parallel", help="auto, none or data: whether several workers fit one model together."),
+    click.option(
+        "--parallel",
+        help="How several workers fit one model: none, data (a share of the rows each), tensor, pipeline or embedding "
+        "(a part of a network each; tensor:2: two parts), or auto.",
+    ),
     click.option("--seed", type=int, help="Root of all seeds; 0 unless given."),
     click.option("--config", "config_file", help="YAML file with options; those given here win."),
     skip_corrupt_option,

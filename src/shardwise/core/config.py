@@ -16,13 +16,14 @@ from shardwise.core.grids import GridSpec
 from shardwise.core.joins import JoinSpec, read_joins
 from shardwise.core.monotone import with_monotone
 from shardwise.core.names import nearest
+from shardwise.core.parallel import Parallel
 from shardwise.core.target import Task
 from shardwise.core.units import parse_duration, parse_size
 
 SELECT = ("auto", "none", "strict")
 ENGINEER = ("auto", "none")
 RUNGS = ("rounds", "partitions")
-PARALLEL = ("auto", "none", "data")
+_CUT = "neural"  # the family of models that can lie in parts
 SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
 
 
@@ -38,8 +39,9 @@ class RunConfig:
     `types` the Arrow type in which it is read from text files. `aggregates` are group features (`core.aggregates`),
     each a mapping or a line such as `mean,count(distance) by carrier over 7d of departure`.
     `engine` runs the tasks (local, ray, dask, spark), at `address` where a cluster is there already.
-    `parallel` says whether one model is fitted by several workers: `data` (each has a share of the rows), `none`, or
-    `auto`, which chooses by the number of rows and the engine and says why.
+    `parallel` says whether one model is fitted by several workers: `data` (each has a share of the rows), `tensor`,
+    `pipeline` or `embedding` (each has a part of a network, `core.parallel`; `tensor:2`: in two parts), `none`, or
+    `auto`, which chooses by the size of a network, the number of rows and the engine, and says why.
     `image` and `sequence` say which columns are the cells of a grid (`core.grids`), for the families `cnn` and `rnn`.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing, and
     `engineer` whether features of two columns are tried and kept where they pay.
@@ -223,15 +225,24 @@ def _check(config: RunConfig) -> None:
         raise ConfigError(f"there are no rungs of {config.rungs!r}", hint=nearest(config.rungs, RUNGS))
     if config.rungs == "partitions" and config.pruner == "curve":
         raise ConfigError("the pruner 'curve' needs rungs of rounds", hint="Choose another pruner, or other rungs.")
-    if config.parallel not in PARALLEL:
-        raise ConfigError(f"parallel is {config.parallel!r}", hint=nearest(config.parallel, PARALLEL))
-    if config.parallel == "data" and config.engine == "dask":
-        hint = "Give --engine local, ray or spark, or --parallel none."
-        raise ConfigError("--engine dask cannot start workers together, as --parallel data needs", hint=hint)
+    _check_parallel(config, Parallel.parse(config.parallel))
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
     if isinstance(config.class_weight, str) and config.class_weight != "balanced":
         raise ConfigError(f"class_weight is {config.class_weight!r}", hint="Give balanced, or a weight for each class.")
+
+
+def _check_parallel(config: RunConfig, asked: Parallel) -> None:
+    """Refuse workers, engines and families with which one model cannot be shared as it was asked for."""
+    if config.engine == "dask" and (asked.kind == "data" or asked.splits):
+        hint = "Give --engine local, ray or spark, or --parallel none."
+        raise ConfigError(f"--engine dask cannot start workers together, as --parallel {asked.kind} needs", hint=hint)
+    if asked.splits and _CUT not in config.families:
+        given = ", ".join(config.families) or "those that are tried by themselves"
+        what = f"--parallel {asked.kind} cuts networks of the family {_CUT} into parts, and the families are {given}"
+        raise ConfigError(what, hint=f"Give --families {_CUT}, alone or with others, or --parallel auto.")
+    if asked.splits and config.workers is not None:
+        asked.split(config.workers)
 
 
 def load_config(path: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import numpy as np
 
 from shardwise.compute.gang.base import Member
+from shardwise.core.parallel import Split
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
 from shardwise.data.rows import Chunk, Rows
@@ -36,7 +37,7 @@ class FitRun:
     `member` is this process's place among those that fit the model together; all of them call `report` at the same
     steps and get the same answer, and the one of rank 0 writes checkpoints. A minibatch is cut into `slices` pieces (a
     power of two), whose gradients are added in the order of a binary tree: the same bits for any number of members, one
-    included.
+    included. With a `split` the model itself lies in parts on the members, where the family can be cut so.
     """
 
     seed: int
@@ -51,6 +52,7 @@ class FitRun:
     rests_at: int | None = None
     member: Member | None = None
     slices: int = 1
+    split: Split | None = None
 
     @property
     def leads(self) -> bool:

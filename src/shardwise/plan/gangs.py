@@ -9,14 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shardwise.core.parallel import Parallel, Split
 from shardwise.models.families import FAMILIES, NETWORKS
+from shardwise.models.neural.shape import Shape
 from shardwise.models.sgd import SCORED_ROWS
 from shardwise.models.trees_gang import most_members
 from shardwise.plan.memory import PROCESS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
+from shardwise.plan.splits import choose_split
 from shardwise.plan.training import LARGE_ROWS
 
 SLICES = 8  # of a minibatch: at most so many members share a network or a linear model
+CUT = "neural"  # the family of networks that can lie in parts
 CLUSTERS = ("ray", "spark")  # engines with machines of their own that can start members together
 GAIN = 0.8  # 2 members are 1.7 times as fast
 START_S = {"local": 2.0, "ray": 4.0, "spark": 4.0}  # for the members to start and to find each other
@@ -30,17 +34,42 @@ class Choice:
     size: int
     families: frozenset[str] = frozenset()
     text: str
+    split: Split | None = None  # where networks lie in parts
 
     def members(self, family: str, params: Mapping[str, Any], *, quantile: bool, rows: int) -> int:
         """How many fit a model of these params on `rows` rows: some objectives and few rows are left to one."""
         alone = quantile or params.get("objective") == "l1" or params.get("extra_trees")
+        if self.split is not None:
+            return self.size if family in self.families else 1
         if family not in self.families or (family == "trees" and alone):
             return 1
         return min(self.size, most_members(rows) if family == "trees" else SLICES)
 
 
-def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, families: Sequence[str]) -> Choice:
-    """What `--parallel` comes to: `data` and `none` as asked, `auto` by these numbers.
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The shapes of the networks that will be trained, and the memory of a worker."""
+
+    shapes: Sequence[Shape] = ()
+    worker_bytes: int | None = None
+
+    def choice(self, asked: Parallel, workers: int) -> Choice | None:
+        """In parts, where they are asked for or needed."""
+        split, text = choose_split(asked, self.shapes, workers=workers, worker_bytes=self.worker_bytes)
+        if split is None:
+            return None
+        return Choice(size=workers, families=frozenset({CUT}), text=text, split=split)
+
+
+NO_NETWORKS = Networks()
+
+
+def choose_parallel(
+    asked: str, *, engine: str, workers: int, rows: int, families: Sequence[str], networks: Networks = NO_NETWORKS
+) -> Choice:
+    """What `--parallel` comes to: all but `auto` as asked, `auto` by these numbers.
+
+    A network whose training does not fit into the memory of a worker lies in parts (`plan.splits`).
 
     Below a million rows many models side by side use the workers better than one on all of them. Above, one model is
     fitted at a time: on this machine LightGBM uses all cores in one process, and a network one core; on a cluster
@@ -51,6 +80,10 @@ def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, familie
     """
     able = frozenset(name for name, family in FAMILIES.items() if family.traits.parallel)
     wanted = able & frozenset(families or able)
+    together = engine == "local" or engine in CLUSTERS
+    parts = networks.choice(Parallel.parse(asked), workers) if together else None
+    if parts is not None:
+        return parts
     if asked == "none" or workers == 1:
         why = "it was asked for" if asked == "none" else "there is one worker"
         return Choice(size=1, text=f"Each model is fitted by one worker, as {why}.")
@@ -61,15 +94,14 @@ def choose_parallel(asked: str, *, engine: str, workers: int, rows: int, familie
         )
     if rows < LARGE_ROWS:
         few = f"with {rows:,} rows (below {LARGE_ROWS:,}) many side by side gain more"
-        text = f"Each model is fitted by one worker: {few}."
-        return Choice(size=1, text=text)
+        return Choice(size=1, text=f"Each model is fitted by one worker: {few}.")
     if engine in CLUSTERS:
         text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
         return Choice(size=workers, families=wanted - {"linear"}, text=text)
-    networks = frozenset(NETWORKS) & frozenset(families)
-    if engine == "local" and networks:
+    neural = frozenset(NETWORKS) & frozenset(families)
+    if engine == "local" and neural:
         text = f"With {rows:,} rows one model is fitted at a time; networks, of one thread each, by {workers} workers."
-        return Choice(size=workers, families=networks, text=text)
+        return Choice(size=workers, families=neural, text=text)
     text = f"With {rows:,} rows one model is fitted at a time, by one worker on all cores."
     return Choice(size=1, text=text)
 

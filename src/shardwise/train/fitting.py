@@ -1,8 +1,9 @@
 """Where and how models are fitted: side by side or one at a time, in this process or a confined one, on which rung."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 from shardwise.compute.base import Executor, NotYet
 from shardwise.compute.ceiling import cpu_quota
@@ -13,7 +14,9 @@ from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
-from shardwise.plan.gangs import SLICES, Choice, choose_parallel
+from shardwise.models.neural.model import Neural
+from shardwise.models.neural.shape import Shape
+from shardwise.plan.gangs import CUT, SLICES, Choice, Networks, choose_parallel
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
@@ -59,13 +62,20 @@ def _rows(prepared: Prepared, folds: tuple[int, ...]) -> int:
     return sum(prepared.fold_rows.get(fold, 0) for fold in folds)
 
 
+def _shapes(prepared: Prepared, families: Sequence[str], held: Mapping[str, Mapping[str, Any]]) -> list[Shape]:
+    """Of the network that can lie in parts, as it is tried first."""
+    if CUT not in families:
+        return []
+    return [Neural(prepared.target, prepared.recipe.features, **held.get(CUT, {})).shape]
+
+
 class Fitting:
     """Fits units one after the other or side by side; goes down the ladder where memory does not suffice."""
 
     def __init__(self, run: Run, prepared: Prepared, metric: str) -> None:
         self._run = run
         sizes = sizes_of(prepared)
-        choice = self._choose_parallel(sizes)
+        choice = self._choose_parallel(sizes, prepared)
         self.shared = self._shared(choice) if choice.size > 1 else None
         self.executor = run.inline if self.shared is not None else self._choose_executor(sizes)
         self.ladder = self._make_ladder(sizes)
@@ -131,14 +141,17 @@ class Fitting:
         apart = side_by_side(sizes.cells, sizes.rows)
         return self._run.executor_for(side_by_side=apart, needed_bytes=sizes.fit_bytes)
 
-    def _choose_parallel(self, sizes: Sizes) -> Choice:
+    def _choose_parallel(self, sizes: Sizes, prepared: Prepared) -> Choice:
         """By how many workers each model is fitted; said, where there was something to choose."""
         config = self._run.config
         local = config.engine == "local"
         workers = config.workers or (cpu_quota() if local else self._run.executor.slots)
+        each = self._run.memory_bytes // (workers if local else 1)
+        networks = Networks(shapes=_shapes(prepared, config.families, config.params), worker_bytes=each)
         choice = choose_parallel(
-            config.parallel, engine=config.engine, workers=workers, rows=sizes.rows, families=config.families
-        )
+            config.parallel, engine=config.engine, workers=workers, rows=sizes.rows, families=config.families,
+            networks=networks,
+        )  # fmt: skip
         if config.parallel == "data" or choice.size > 1:
             self._run.say(choice.text)
         return choice

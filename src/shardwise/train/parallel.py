@@ -13,6 +13,7 @@ from shardwise.compute.gang.desk import ignore
 from shardwise.compute.gang.elastic import Elastic
 from shardwise.core.errors import Pruned
 from shardwise.core.events import WorkerView
+from shardwise.core.parallel import Split
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Model, Rows
@@ -43,6 +44,7 @@ class Job:
     rests_at: int | None = None
     device: str
     out: Path
+    split: Split | None = None
 
     def __call__(self, member: Member) -> dict[str, Any]:
         """In a member: fit; the first one saves the model. `notes` for the user, the anomalies that were `noticed`, and
@@ -53,7 +55,7 @@ class Job:
         run = FitRun(
             seed=self.seed, threads=self.threads, memory_bytes=self.memory_bytes, report=partial(_report, member),
             go_on=_GoOn(member), note=notes.append, notice=noticed.append, checkpoint=self.checkpoint,
-            rests_at=self.rests_at, device=self.device, member=member, slices=self.slices,
+            rests_at=self.rests_at, device=self.device, member=member, slices=self.slices, split=self.split,
         )  # fmt: skip
         pruned = False
         try:

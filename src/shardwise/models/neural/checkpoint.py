@@ -2,16 +2,20 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
 
 from shardwise.core.errors import PackageError
 from shardwise.models.neural.shape import Weights
 from shardwise.models.neural.tensors import dump_tensors, read_tensors
 from shardwise.store.files import write_atomic
 
-_FILE = "round.safetensors"
+FILE = "round.safetensors"
+KEPT = ("weights", "best", "moments")
 _STATE = ("rounds", "losses", "lowered", "since", "noticed")
 
 
@@ -34,6 +38,26 @@ class Progress:
     noticed: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def state(self) -> str:
+        """All but the arrays, as JSON."""
+        return json.dumps({name: getattr(self, name) for name in _STATE})
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], state: str) -> Self:
+        """From arrays named `<kind>/<name>` and a `state`."""
+        parts: dict[str, Weights] = {kind: {} for kind in KEPT}
+        for place, array in arrays.items():
+            kind, _, name = place.partition("/")
+            parts[kind][name] = array
+        told = json.loads(state)
+        state_ = {name: told[name] for name in _STATE if name in told}
+        return cls(weights=parts["weights"], best=parts["best"], moments=parts["moments"], **state_)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Named `<kind>/<name>`."""
+        return {f"{kind}/{name}": array for kind in KEPT for name, array in getattr(self, kind).items()}
+
+    @property
     def waited(self) -> int:
         """Rounds since the best one, or since training began again from it."""
         if not self.losses:
@@ -44,36 +68,22 @@ class Progress:
 def write_progress(folder: Path, progress: Progress) -> None:
     """Whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        f"{kind}/{name}": array
-        for kind in ("weights", "best", "moments")
-        for name, array in getattr(progress, kind).items()
-    }
-    state = {name: getattr(progress, name) for name in _STATE}
-    write_atomic(folder / _FILE, dump_tensors(arrays, {"state": json.dumps(state)}))
+    write_atomic(folder / FILE, dump_tensors(progress.arrays(), {"state": progress.state}))
 
 
 def read_progress(folder: Path) -> Progress | None:
     """What was written last; None when there is nothing, or nothing that can be read."""
-    if not (folder / _FILE).exists():
+    if not (folder / FILE).exists():
         return None
     try:
-        arrays, metadata = read_tensors(folder / _FILE)
+        arrays, metadata = read_tensors(folder / FILE)
     except PackageError:
         return None  # of a disk that lost power: the fit begins anew
-    parts: dict[str, Weights] = {"weights": {}, "best": {}, "moments": {}}
-    for place, array in arrays.items():
-        kind, _, name = place.partition("/")
-        parts[kind][name] = array
-    state = json.loads(metadata["state"])
-    return Progress(
-        weights=parts["weights"], best=parts["best"], moments=parts["moments"],
-        **{name: state[name] for name in _STATE if name in state},
-    )  # fmt: skip
+    return Progress.of(arrays, metadata["state"])
 
 
 def drop_progress(folder: Path) -> None:
     """Remove what was written."""
-    (folder / _FILE).unlink(missing_ok=True)
+    (folder / FILE).unlink(missing_ok=True)
     if folder.exists():
         os.rmdir(folder)

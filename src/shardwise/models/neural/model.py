@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -20,11 +20,15 @@ from shardwise.models.links import LINKS
 from shardwise.models.neural.exact import exact
 from shardwise.models.neural.forward import predict_blocks
 from shardwise.models.neural.grids.trunks import Trunk
+from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import Shape, Weights, find_knots, first_weights
-from shardwise.models.neural.tensors import dump_tensors, read_tensors
+from shardwise.models.neural.tensors import read_tensors, write_tensors
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
+
+if TYPE_CHECKING:
+    from shardwise.models.neural.training import Training
 
 PREPARED_ROWS, PREPARED_BYTES = 16_384, 2**25  # rows prepared at once for predicting, at most
 WIDE_INPUT = 256  # columns of numeric embeddings, about, above which they are made narrower
@@ -120,8 +124,6 @@ class Neural:
         negative counts.
         """
         require_torch()
-        from shardwise.models.neural.training import Training  # the extra is imported where it is needed
-
         y, weight = labels(train)
         if self.target.task is Task.COUNT and y.min() < 0:
             raise TargetError(f"a count cannot be negative, {y.min():g} was found in {self.target.column!r}")
@@ -132,13 +134,27 @@ class Neural:
         del y, weight
         knots = find_knots(train, self._design, self.params.knots)
         start = LINKS[self.target.task](self.target, constant).start
-        self._weights = first_weights(self.shape, knots, start, run.seed)
-        training = Training(self.params, self.shape, self._design, self._scale, self.target)
+        training, pieces = self._training(run)
+        self._weights = first_weights(self.shape, knots, start, run.seed, pieces)
         training.begin(self._weights, constant, mean_weight)
         try:
             training.run(train, valid if valid is not None and valid.n_rows else None, run)
         finally:
             self._weights, self._exact = training.best, None
+
+    def _training(self, run: FitRun) -> "tuple[Training, Mapping[str, tuple[slice, ...]] | None]":
+        """How it is trained, and which pieces of its tensors lie here (None: all). The extra is imported here."""
+        given = (self.params, self.shape, self._design, self._scale, self.target)
+        if run.split is None or run.member is None or run.member.size == 1:
+            from shardwise.models.neural.training import Training
+
+            return Training(*given), None
+        from shardwise.models.neural.parts.training import PartedTraining
+
+        cuts = Cuts(self.shape, run.split.on(run.member.size), run.member.size)
+        training = PartedTraining(*given)
+        training.lie(cuts)
+        return training, cuts.pieces(run.member.rank)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)`, by NumPy on the processor."""
@@ -167,7 +183,7 @@ class Neural:
             raise not_fitted(self.family)
         extra = {"scale": self._scale.to_json()}
         Header(self.family, self.target, self.features, params_to_json(self.params), extra).write(folder)
-        (folder / WEIGHTS).write_bytes(dump_tensors(self._weights))
+        write_tensors(folder / WEIGHTS, self._weights)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -32,33 +32,53 @@ def forward(
 
     Where there is a trunk, the cells that it reads follow the numbers; while it is `learning`, it may vary them.
     """
-    hidden = _embedded(tensors, numbers[:, : shape.numbers], slots)
+    hidden = torch.cat([embedded_numbers(tensors, numbers[:, : shape.numbers]), embedded_codes(tensors, slots)], dim=1)
     if shape.trunk is not None:
         found = outputs(shape.trunk, tensors, numbers[:, shape.numbers :], learning=learning)
         hidden = torch.cat([hidden, found], dim=1)
     hidden = hidden.unsqueeze(1)
     for layer in range(shape.depth):
-        product = (hidden * tensors[f"r{layer}"]) @ tensors[f"w{layer}"]
-        hidden = functional.relu(product * tensors[f"s{layer}"] + tensors[f"b{layer}"])
-        if dropout:
-            hidden = hidden * _mask(hidden, dropout)
+        hidden = one_layer(tensors, layer, hidden, dropout)
+    return head(tensors, hidden)
+
+
+def one_layer(tensors: Tensors, layer: int, hidden: torch.Tensor, dropout: float) -> torch.Tensor:
+    """`(rows, members, width)` of hidden `(rows, members or 1, in)`."""
+    product = (hidden * tensors[f"r{layer}"]) @ tensors[f"w{layer}"]
+    hidden = functional.relu(product * tensors[f"s{layer}"] + tensors[f"b{layer}"])
+    return hidden * mask(len(hidden), hidden.shape[2], dropout, hidden.device) if dropout else hidden
+
+
+def head(tensors: Tensors, hidden: torch.Tensor) -> torch.Tensor:
+    """Raw scores float32 `(rows, members, scores)`."""
     scores = torch.baddbmm(tensors["bias"].unsqueeze(1), hidden.transpose(0, 1), tensors["head"])
     return scores.transpose(0, 1).float()
 
 
-def _mask(hidden: torch.Tensor, dropout: float) -> torch.Tensor:
+def mask(rows: int, width: int, dropout: float, device: torch.device) -> torch.Tensor:
     """Dropout `(rows, 1, width)`: the same for all members, as drawing one for each takes a fourth of a step."""
-    mask = torch.empty((len(hidden), 1, hidden.shape[2]), device=hidden.device)
-    return mask.bernoulli_(1 - dropout).div_(1 - dropout)
+    return torch.empty((rows, 1, width), device=device).bernoulli_(1 - dropout).div_(1 - dropout)
 
 
-def _embedded(tensors: Tensors, numbers: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+def number_columns(tensors: Tensors, numbers: torch.Tensor) -> torch.Tensor:
+    """Embeddings `(numbers, rows, embedding)`, or those of their columns that the tensors have."""
     column = numbers.T.clamp(-LIMIT, LIMIT).unsqueeze(2)
     places = ((column - tensors["knots"].unsqueeze(1)) * tensors["slopes"].unsqueeze(1)).clamp(0, 1)
-    values = torch.baddbmm(
+    return torch.baddbmm(
         tensors["shift"].unsqueeze(1) + column * tensors["linear"].unsqueeze(1), places, tensors["pieces"]
     )
-    flat = values.transpose(0, 1).reshape(len(numbers), values.shape[0] * values.shape[2])
-    codes = functional.embedding(slots, tensors["categories"])
-    codes = codes.reshape(len(slots), slots.shape[1] * codes.shape[2])
-    return torch.cat([flat, codes], dim=1)
+
+
+def embedded_numbers(tensors: Tensors, numbers: torch.Tensor) -> torch.Tensor:
+    """`(rows, numbers * embedding)`."""
+    return beside(number_columns(tensors, numbers).transpose(0, 1))
+
+
+def embedded_codes(tensors: Tensors, slots: torch.Tensor) -> torch.Tensor:
+    """`(rows, codes * code_embedding)`."""
+    return beside(functional.embedding(slots, tensors["categories"]))
+
+
+def beside(values: torch.Tensor) -> torch.Tensor:
+    """`(rows, a * b)` of `(rows, a, b)`, also where there is none."""
+    return values.reshape(len(values), values.shape[1] * values.shape[2])

@@ -18,7 +18,9 @@ embedded piecewise linearly (Gorishniy et al. 2022, https://arxiv.org/abs/2203.0
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from shardwise.models.neural.grids.trunks import Trunk
 LIMIT = 8.0  # standardised numbers beyond are taken as this: one wild value must not decide the answer
 FIXED = ("knots", "slopes")  # not learned
 _SAMPLE_ROWS = 65_536  # from which the knots are taken
+_BEGUN_CELLS = 2**18  # drawn at once
 
 Weights = dict[str, np.ndarray]
 
@@ -78,27 +81,83 @@ class Shape:
         return {**shapes, "head": (self.members, self.width, self.scores), "bias": (self.members, self.scores)}
 
 
-def first_weights(shape: Shape, knots: np.ndarray, start: np.ndarray, seed: int) -> Weights:
-    """Float32 weights before the first step, the same on every device; `start` `(scores,)` predicts the constant."""
-    weights = {name: np.zeros(size, np.float32) for name, size in shape.tensors().items()}
-    rng = np.random.default_rng(derive_seed(seed, "weights"))
-    weights["knots"], weights["slopes"] = _pieces(knots)
-    weights["linear"] = _uniform(rng, weights["linear"].shape, 1.0)
-    weights["shift"] = _uniform(rng, weights["shift"].shape, 1.0)
-    weights["categories"] = rng.normal(0.0, 0.5, weights["categories"].shape).astype(np.float32)
+def first_weights(
+    shape: Shape, knots: np.ndarray, start: np.ndarray, seed: int, pieces: Mapping[str, tuple[slice, ...]] | None = None
+) -> Weights:
+    """Float32 weights before the first step, the same on every device; `start` `(scores,)` predicts the constant.
+
+    With `pieces`, those parts alone of the same weights: all random numbers are drawn, few rows of a tensor at once.
+    """
+    wholes = {name: tuple(slice(0, cells) for cells in size) for name, size in shape.tensors().items()}
+    begin = _Begin(shape.tensors(), wholes if pieces is None else pieces, derive_seed(seed, "weights"))
+    for name, ends in zip(("knots", "slopes"), _pieces(knots), strict=True):
+        begin.put(name, ends.__getitem__)
+    begin.put("pieces")
+    begin.uniform("linear", 1.0)
+    begin.uniform("shift", 1.0)
+    begin.put("categories", lambda rows: begin.rng.normal(0.0, 0.5, (_length(rows), shape.code_embedding)))
     for layer in range(shape.depth):
-        size = weights[f"w{layer}"].shape
-        weights[f"w{layer}"] = _uniform(rng, size, 1 / math.sqrt(max(1, size[0])))
-        weights[f"b{layer}"][:] = _uniform(rng, (shape.width,), 1 / math.sqrt(max(1, size[0])))
-        weights[f"r{layer}"][:] = 1.0
-        weights[f"s{layer}"][:] = 1.0
-    weights["r0"] = _by_feature(shape, rng)
-    weights["head"] = _uniform(rng, weights["head"].shape, 1 / math.sqrt(shape.width)) * np.float32(0.1)
-    weights["bias"][:] = start
+        bound = 1 / math.sqrt(max(1, shape.width if layer else shape.inputs))
+        begin.uniform(f"w{layer}", bound)
+        line = begin.rng.uniform(-bound, bound, (1, shape.width))
+        begin.put(f"b{layer}", partial(_repeated, line))
+        for name in (f"r{layer}", f"s{layer}"):
+            begin.put(name, lambda _rows: 1.0)
+    strength = _by_feature(shape, begin.rng)
+    begin.put("r0", lambda rows: strength[rows])
+    begin.uniform("head", 1 / math.sqrt(shape.width), 0.1)
+    begin.put("bias", lambda _rows: start)
     if shape.trunk is not None:
-        shape.trunk.begin(weights, rng)
-        weights["r0"][:, -shape.trunk.outputs :] = rng.choice([-1.0, 1.0], (shape.members, shape.trunk.outputs))
-    return weights
+        begin.weights |= {name: np.zeros(size, np.float32) for name, size in shape.trunk.tensors().items()}
+        shape.trunk.begin(begin.weights, begin.rng)
+        signs = begin.rng.choice([-1.0, 1.0], (shape.members, shape.trunk.outputs))
+        begin.weights["r0"][:, -shape.trunk.outputs :] = signs
+    return begin.weights
+
+
+class _Begin:
+    """First values of tensors, of each only the piece that is kept."""
+
+    def __init__(
+        self, sizes: Mapping[str, tuple[int, ...]], pieces: Mapping[str, tuple[slice, ...]], seed: int
+    ) -> None:
+        self._sizes, self._pieces = sizes, pieces
+        self.rng = np.random.default_rng(seed)
+        self.weights: Weights = {}
+
+    def put(self, name: str, values: Callable[[slice], np.ndarray | float] = lambda _rows: 0.0) -> None:
+        """`values` of some rows at a time, in order, broadcast over the rest of the tensor."""
+        size, piece = self._sizes[name], self._pieces.get(name)
+        kept = None if piece is None else np.zeros([_length(part) for part in piece], np.float32)
+        step = max(1, _BEGUN_CELLS // max(1, math.prod(size[1:])))
+        for first in range(0, size[0], step):
+            rows = slice(first, min(first + step, size[0]))
+            drawn = values(rows)
+            if piece is None or kept is None:
+                continue
+            low, high = max(rows.start, piece[0].start), min(rows.stop, piece[0].stop)
+            if low < high:
+                block = np.broadcast_to(drawn, (_length(rows), *size[1:]))[low - first : high - first]
+                kept[low - piece[0].start : high - piece[0].start] = block[:, *piece[1:]]
+        if kept is not None:
+            self.weights[name] = kept
+
+    def uniform(self, name: str, bound: float, scale: float = 1.0) -> None:
+        rest = self._sizes[name][1:]
+
+        def drawn(rows: slice) -> np.ndarray:
+            values = self.rng.uniform(-bound, bound, (_length(rows), *rest)).astype(np.float32)
+            return np.asarray(values * np.float32(scale))
+
+        self.put(name, drawn)
+
+
+def _repeated(line: np.ndarray, rows: slice) -> np.ndarray:
+    return np.repeat(line, _length(rows), axis=0)
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)
 
 
 def _by_feature(shape: Shape, rng: np.random.Generator) -> np.ndarray:
@@ -107,10 +166,6 @@ def _by_feature(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     repeats = [shape.embedding] * shape.numbers + [shape.code_embedding] * shape.codes
     ones = np.ones((shape.members, shape.inputs - sum(repeats)))
     return np.concatenate([np.repeat(strength, repeats, axis=1), ones], axis=1).astype(np.float32)
-
-
-def _uniform(rng: np.random.Generator, size: tuple[int, ...], bound: float) -> np.ndarray:
-    return rng.uniform(-bound, bound, size).astype(np.float32)
 
 
 def _pieces(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -83,13 +83,17 @@ class Steps:
             if stopped:
                 return False
         norm = torch.nn.utils.clip_grad_norm_(self._learned.values(), self.gradient_clip)
-        self._unseen.append((number, total + norm))
+        self._take(rate, number, total + norm)
+        return True
+
+    def _take(self, rate: float, number: int, judged: torch.Tensor) -> None:
+        """The optimiser's step, once what is `judged` was found finite."""
+        self._unseen.append((number, judged))
         if len(self._unseen) >= self._checked_steps:
             self.check()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        return True
 
     def _shared(self, batch: Batch, number: int, going: bool) -> tuple[torch.Tensor, bool]:
         """The batch's mean loss, and whether a member stops; its gradients, from all members, are left in the tensors.

@@ -6,8 +6,11 @@ bytes.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -24,31 +27,85 @@ def dump_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] |
     >>> load_tensors(dump_tensors({"w": np.arange(2.0)}, {"a": "b"}))
     ({'w': array([0., 1.])}, {'a': 'b'})
     """
+    sizes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    head, _ = _layout(sizes, metadata)
+    return b"".join([head, *(np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays))])
+
+
+def write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """The bytes of `dump_tensors` into a file, without a copy of all of them in memory."""
+    head, _ = _layout({name: (array.shape, array.dtype) for name, array in arrays.items()}, None)
+    with path.open("wb") as file:
+        file.write(head)
+        for name in sorted(arrays):
+            np.ascontiguousarray(arrays[name]).tofile(file)
+
+
+def create_tensors(
+    file: BinaryIO, sizes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
+    """Float32 arrays of these shapes in an empty file, zeros so far: what is written into them is in the file.
+
+    They take no memory that the system could not take back.
+    """
+    head, places = _layout({name: (size, np.dtype(np.float32)) for name, size in sizes.items()}, metadata)
+    file.write(head)
+    file.truncate(max((stop for _, stop in places.values()), default=len(head)))
+    return _mapped(np.memmap(file, dtype=np.uint8, mode="r+"), sizes, places)
+
+
+def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """`read_tensors` of a float32 file, whose arrays are read when they are looked at."""
+    with path.open("rb") as file, _damaged():
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        metadata = header.pop(_META, {})
+        sizes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        places = {name: (8 + size + entry["data_offsets"][0], 8 + size + entry["data_offsets"][1])
+                  for name, entry in header.items()}  # fmt: skip
+        return _mapped(np.memmap(path, dtype=np.uint8, mode="r"), sizes, places), metadata
+
+
+def _mapped(
+    content: np.ndarray, sizes: Mapping[str, tuple[int, ...]], places: Mapping[str, tuple[int, int]]
+) -> dict[str, np.ndarray]:
+    return {name: content[slice(*places[name])].view(np.float32).reshape(size) for name, size in sizes.items()}
+
+
+def _layout(
+    arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]], metadata: Mapping[str, str] | None
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """What comes before the arrays, and where in the file each of them lies: (first byte, one past the last)."""
     header: dict[str, object] = {_META: dict(metadata)} if metadata else {}
-    buffers: list[bytes] = []
     offset = 0
+    places = {}
     for name in sorted(arrays):
-        array = arrays[name]
-        content = np.ascontiguousarray(array).tobytes()
-        place = [offset, offset + len(content)]
-        header[name] = {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": place}
-        buffers.append(content)
+        size, dtype = arrays[name]
+        place = (offset, offset + math.prod(size) * dtype.itemsize)
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(size), "data_offsets": list(place)}
+        places[name] = place
         offset = place[1]
     text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *buffers])
+    head = len(text).to_bytes(8, "little") + text
+    return head, {name: (len(head) + start, len(head) + stop) for name, (start, stop) in places.items()}
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PackageError("the weights are damaged", hint="Train the model again.") from error
 
 
 def load_tensors(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata; raises `PackageError` when the bytes are damaged or of another type."""
     size = int.from_bytes(content[:8], "little")
-    try:
+    with _damaged():
         header = json.loads(content[8 : 8 + size])
         metadata = header.pop(_META, {})
-        arrays = {name: _array(entry, memoryview(content)[8 + size :]) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PackageError("the weights are damaged", hint="Train the model again.") from error
-    return arrays, metadata
+        return {name: _array(entry, memoryview(content)[8 + size :]) for name, entry in header.items()}, metadata
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -6,6 +6,7 @@ fit that goes on after a kill ends with the same bytes.
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from shardwise.models.losses import task_loss
 from shardwise.models.neural.checkpoint import Progress, drop_progress, read_progress, write_progress
 from shardwise.models.neural.device import autocast, find_device, settled
 from shardwise.models.neural.losses import Loss, loss_of
-from shardwise.models.neural.network import forward, on_device, to_numpy
+from shardwise.models.neural.network import Tensors, forward, on_device, to_numpy
 from shardwise.models.neural.order import Order, usual_batch, usual_epochs
 from shardwise.models.neural.shape import Shape, Weights
 from shardwise.models.neural.steps import Batch, NotFinite, Steps
@@ -78,20 +79,48 @@ class Training:
 
     def run(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
         """Raises `DataError` when the loss stays NaN or infinite however small the steps."""
-        self._device = find_device(run.device)
+        self._device = self._chosen_device(run.device)
         self._run = run
-        self._slices = Slices(run.slices, run.member)
+        self._slices = self._slices_here()
         with settled(self._device):
-            self._tensors = on_device(self.best, self._device)
+            self._tensors = self._placed()
             self._order = Order(train, self._settings.batch_rows or usual_batch(train.n_rows), run.seed)
             self._epochs = self._settings.epochs or usual_epochs(train.n_rows)
-            self._steps = Steps(
-                self._tensors, self._sum, self._settings.weight_decay, self._settings.gradient_clip,
-                self._order.batch_rows, run.note, self._slices, self._begin_slice,
-            )  # fmt: skip
+            self._steps = self._made_steps()
             self._rounds(None if valid is None else Scorer(self, valid, self._slices))
         if run.checkpoint is not None and run.leads:
             drop_progress(run.checkpoint)
+
+    # -- what is otherwise where the network lies in parts: `parts.training` ------------------------------------------
+
+    def _chosen_device(self, name: str) -> torch.device:
+        return find_device(name)
+
+    def _slices_here(self) -> Slices:
+        return Slices(self._run.slices, self._run.member)
+
+    def _placed(self) -> Tensors:
+        return on_device(self.best, self._device)
+
+    def _made_steps(self) -> Steps:
+        return Steps(
+            self._tensors, self._sum, self._settings.weight_decay, self._settings.gradient_clip,
+            self._order.batch_rows, self._run.note, self._slices, self._begin_slice,
+        )  # fmt: skip
+
+    def _read(self, folder: Path) -> Progress | None:
+        return read_progress(folder)
+
+    def _write(self, folder: Path, progress: Progress) -> None:
+        if self._run.leads:
+            write_progress(folder, progress)
+
+    def _raw(self, batch: Batch) -> np.ndarray:
+        """Scores float32 `(rows, members, scores)` by the weights as they are."""
+        with torch.no_grad():
+            return np.asarray(self.scores(batch).cpu().numpy())
+
+    # -----------------------------------------------------------------------------------------------------------------
 
     def _begin_slice(self, step: int, number: int) -> None:
         """What a slice drops out depends on its place alone, not on who works on it."""
@@ -107,11 +136,11 @@ class Training:
         while progress.rounds < self._epochs * self._order.rounds:
             if not self._round(progress) or not self._scored(progress, score):
                 return
-            if self._run.checkpoint is not None and self._run.leads:
-                write_progress(self._run.checkpoint, progress)
+            if self._run.checkpoint is not None:
+                self._write(self._run.checkpoint, progress)
 
     def _resumed(self) -> Progress:
-        kept = None if self._run.checkpoint is None else read_progress(self._run.checkpoint)
+        kept = None if self._run.checkpoint is None else self._read(self._run.checkpoint)
         if kept is None:
             return Progress(weights=self.best, best=self.best)
         self._steps.restore(kept.weights, kept.moments)
@@ -131,7 +160,8 @@ class Training:
                 continue
             if self._late and progress.rounds:
                 return False  # the best of the rounds before counts
-            progress.weights, progress.moments = to_numpy(self._tensors), self._steps.moments()
+            progress.weights, progress.moments = to_numpy(self._tensors), {}  # the old ones go before the new ones come
+            progress.moments = self._steps.moments()
             progress.rounds += 1
             if progress.rounds == 1:
                 self.best = progress.best = progress.weights
@@ -241,9 +271,7 @@ class Training:
         parts = []
         for start in range(0, len(zeros), SCORE_ROWS):
             part = Chunk(chunk.X[start : start + SCORE_ROWS], zeros[start : start + SCORE_ROWS])
-            with torch.no_grad():
-                scores = self.scores(self.to_device(self._design.prepare(part, part.y, 1.0)))
-            parts.append(scores.cpu().numpy().astype(np.float64))
+            parts.append(self._raw(self.to_device(self._design.prepare(part, part.y, 1.0))).astype(np.float64))
         scores_ = np.concatenate(parts)
         flat = link(self._target.task, scores_.reshape(-1, self._shape.scores))
         mean = flat.reshape(*scores_.shape[:2], *flat.shape[1:]).mean(axis=1)

@@ -1,0 +1,1 @@
+"""Networks that lie in parts on several workers: which part is where, how they compute together, how they are kept."""

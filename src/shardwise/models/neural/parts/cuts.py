@@ -1,0 +1,169 @@
+"""Which piece of each tensor of a network a worker has. Pure; NumPy is not even needed.
+
+Workers are numbered row by row: worker `share * parts + part` has the part `part` and sees the share `share` of the
+rows. A dimension is cut as `torch.chunk` and DTensor do it.
+
+| tensor (see `shape`)        | tensor-parallel, cut over the parts                                                   |
+|-----------------------------|---------------------------------------------------------------------------------------|
+| `pieces`, `linear`, `shift`, `categories` | by columns of the embedding; the embedded row is gathered               |
+| `w`, `s`, `b` of layers 0, 2, .. | by columns; what comes out stays cut                                             |
+| `r`, `w` of layers 1, 3, .. | by rows (Shoeybi et al. 2019, https://arxiv.org/abs/1909.08053); products are summed   |
+| `head`, `bias`              | many classes: by columns, with a softmax that is cut too; else the head by rows       |
+| all else                    | whole                                                                                 |
+
+Over the shares of the rows what learns is cut too, by its largest dimension that is whole: it is gathered where it is
+used and its gradient is summed where it lies, as is done with optimisers' states (Rajbhandari et al. 2020,
+https://arxiv.org/abs/1910.02054). The embedding kind cuts the table of categories by rows, and only so.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, pairwise
+
+from shardwise.core.errors import ConfigError
+from shardwise.core.parallel import Split
+from shardwise.models.neural.shape import FIXED, Shape
+
+Piece = tuple[slice, ...]
+Name = str
+_EMBEDDING = ("knots", "slopes", "pieces", "linear", "shift", "categories")
+
+
+def chunk(size: int, parts: int, part: int) -> slice:
+    """The piece `part` of a dimension.
+
+    >>> [chunk(5, 4, part) for part in range(4)]
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None), slice(5, 5, None)]
+    """
+    step = -(-size // parts)
+    return slice(min(part * step, size), min((part + 1) * step, size))
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """How a network of a shape lies on `size` workers. Raises `ConfigError` where it cannot."""
+
+    shape: Shape
+    split: Split
+    size: int
+
+    def __post_init__(self) -> None:
+        problem = _misfit(self.shape, self.split)
+        if problem:
+            raise ConfigError(problem, hint="Give --parallel auto, which chooses what fits, or fewer --workers.")
+
+    @property
+    def parts(self) -> int:
+        """Workers that have one copy of the layers between them: a table cut by rows counts as none."""
+        return 1 if self.split.kind == "embedding" else self.split.parts
+
+    @property
+    def shares(self) -> int:
+        """In how many shares the rows of a batch are worked on."""
+        return self.size // self.parts
+
+    @property
+    def wide(self) -> bool:
+        """Whether the output layer is cut by its columns."""
+        return self.split.kind == "tensor" and self.shape.scores >= self.shape.width
+
+    @cached_property
+    def tensors(self) -> dict[Name, tuple[int, ...]]:
+        """The whole network."""
+        return self.shape.tensors()
+
+    def learns(self, name: Name) -> bool:
+        return name not in FIXED and math.prod(self.tensors[name]) > 0
+
+    def by_part(self, name: Name) -> int | None:
+        """The dimension that is cut over the parts."""
+        if self.split.kind != "tensor" or name in FIXED:
+            return None
+        ends = {"pieces": 2, "linear": 1, "shift": 1, "categories": 1, "head": 1, "bias": None}
+        ends |= {"head": 2, "bias": 1} if self.wide else {}
+        if name in ends:
+            return ends[name]
+        columns = int(name[1:]) % 2 == 0
+        return {"w": 1, "s": 1, "b": 1}.get(name[0]) if columns else {"w": 0, "r": 1}.get(name[0])
+
+    def by_share(self, name: Name) -> int | None:
+        """The dimension that is cut over the shares of the rows."""
+        if self.shares == 1 or not self.learns(name) or self.split.kind == "pipeline":
+            return None
+        if name == "categories" and self.split.kind == "embedding":
+            return 0
+        sizes = self.tensors[name]
+        left = [axis for axis in range(len(sizes)) if axis != self.by_part(name)]
+        return max(left, key=lambda axis: (sizes[axis], -axis))
+
+    def piece(self, name: Name, rank: int) -> Piece | None:
+        """What a worker has of a tensor; None: another stage has it."""
+        share, part = divmod(rank, self.parts)
+        if self.split.kind == "pipeline" and name not in self.stages[part]:
+            return None
+        piece = [slice(0, size) for size in self.tensors[name]]
+        for axis, count, place in (
+            (self.by_part(name), self.parts, part), (self.by_share(name), self.shares, share),
+        ):  # fmt: skip
+            if axis is not None:
+                piece[axis] = chunk(self.tensors[name][axis], count, place)
+        return tuple(piece)
+
+    def pieces(self, rank: int) -> dict[Name, Piece]:
+        """All that a worker has."""
+        found = {name: self.piece(name, rank) for name in self.tensors}
+        return {name: piece for name, piece in found.items() if piece is not None}
+
+    def owner(self, name: Name, rank: int) -> int:
+        """The first worker that has the same piece, or all of what a stage has."""
+        piece = self.piece(name, rank)
+        return next(other for other in range(self.size) if self.piece(name, other) == piece)
+
+    @cached_property
+    def stages(self) -> tuple[tuple[Name, ...], ...]:
+        """The tensors of each stage of a pipeline: layers in order, the largest stage as small as it can be."""
+        units = units_of(self.shape)
+        sizes = [sum(math.prod(self.tensors[name]) for name in unit) for unit in units]
+        ends = min(combinations(range(1, len(units)), self.parts - 1), key=lambda ends: _largest(sizes, ends))
+        bounds = [0, *ends, len(units)]
+        return tuple(tuple(name for unit in units[start:stop] for name in unit) for start, stop in pairwise(bounds))
+
+    @property
+    def largest(self) -> int:
+        """Parameters of the worker that has most."""
+        held = (self.pieces(rank).values() for rank in range(self.size))
+        sizes = [sum(math.prod(int(s.stop - s.start) for s in piece) for piece in pieces) for pieces in held]
+        return max(sizes)
+
+    @property
+    def gathered(self) -> int:
+        """Parameters that are gathered over the shares of the rows in a step, at most, their gradients not counted."""
+        table = "categories" if self.split.kind == "embedding" else ""
+        names = [name for name in self.tensors if name != table and self.by_share(name) is not None]
+        return sum(math.prod(self.tensors[name]) for name in names) // self.parts
+
+
+def units_of(shape: Shape) -> list[tuple[Name, ...]]:
+    """What a pipeline cannot cut: the embedding, each layer, the head."""
+    layers = [tuple(f"{kind}{layer}" for kind in "rwsb") for layer in range(shape.depth)]
+    return [_EMBEDDING, *layers, ("head", "bias")]
+
+
+def _largest(sizes: list[int], ends: tuple[int, ...]) -> int:
+    bounds = [0, *ends, len(sizes)]
+    return max(sum(sizes[start:stop]) for start, stop in pairwise(bounds))
+
+
+def _misfit(shape: Shape, split: Split) -> str:
+    """Why a network cannot lie in such parts; empty when it can."""
+    what = f"--parallel {split.kind} cannot cut this network into {split.parts} parts"
+    if shape.trunk is not None:
+        return f"{what}: layers for images and sequences stay whole, only networks of the family neural are cut"
+    if split.kind == "tensor" and shape.width < split.parts:
+        return f"{what}: its layers are {shape.width} columns wide, and a part needs one at least"
+    if split.kind == "pipeline" and len(units_of(shape)) < split.parts:
+        return f"{what}: an embedding, {shape.depth} layer(s) and the head are {len(units_of(shape))} stages at most"
+    if split.kind == "embedding" and shape.codes == 0:
+        return f"{what}: no category is looked up in a table, so that there is none to cut"
+    return ""
