@@ -1,7 +1,8 @@
 """By ranges of one key: numbers, dates, strings; the partitions are about even, or have the bounds that were given.
 
 Partition i holds the keys from bound i - 1 (included) to bound i (excluded). Nulls and NaN come last, as DuckDB sorts
-them: in the last partition, or in as many of their own as they would fill, drawn by row number. A key that occurs in
+them: in the last partition, or in as many of their own as they fill and for the rest in the one before, drawn by row
+number. A key that occurs in
 more rows than a partition should have gets a partition nearly to itself, as equal keys are never torn apart.
 """
 
@@ -26,6 +27,8 @@ from shardwise.stats.quantiles import Quantiles
 SKETCH_CAPACITY = 16_384  # a rank is off by about 0.005 % of the rows: 0.3 % of one of 64 partitions
 SAMPLE_ROWS_EACH, SAMPLE_ROWS_MOST = 8_192, 1 << 20  # strings sampled for each partition: off by 1.1 % of one
 
+DRAWS = 1_000_000  # of the nulls: how finely they are shared out
+LEAST_REST = 0.01  # of a partition, for which nulls are not spread to one more
 Bound = float | str
 
 
@@ -85,6 +88,7 @@ def _cut_run(weights: np.ndarray, parts: int) -> list[int]:
 class RangePartitioner:
     """Ranges of one column between `bounds`; nulls have the last `null_parts` partitions to themselves, or share one.
 
+    Beside these `null_rest`, a share of the nulls, is in the last range: what is left when they fill their own.
     `bounds` are float64 in the order of the keys (see `partitioners.keys`), or strings.
 
     >>> by = RangePartitioner("age", [30.0, 60.0], order="number")
@@ -94,11 +98,14 @@ class RangePartitioner:
 
     kind = "range"
 
-    def __init__(self, column: str, bounds: Sequence[Bound], *, order: str, null_parts: int = 0) -> None:
+    def __init__(
+        self, column: str, bounds: Sequence[Bound], *, order: str, null_parts: int = 0, null_rest: float = 0.0
+    ) -> None:
         self.columns: tuple[str, ...] = (column,)
         self.bounds = list(bounds)
         self.order = order
         self.null_parts = null_parts
+        self.null_rest = null_rest
         self.count = check_count(len(self.bounds) + 1 + null_parts)
 
     def assign(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray:
@@ -117,9 +124,17 @@ class RangePartitioner:
             numbers = np.searchsorted(np.asarray(self.bounds, dtype=np.float64), keys, side="right").astype(np.int32)
             missing = np.isnan(keys)
             numbers[missing] = last
-        if self.null_parts > 1:
-            numbers[missing] += salts(len(array), first_row, np.full(len(array), self.null_parts))[missing]
+        if missing.any() and (self.null_parts > 1 or self.null_rest):
+            numbers[missing] += self._pieces(len(array), first_row)[missing]
         return numbers
+
+    def _pieces(self, rows: int, first_row: int) -> np.ndarray:
+        """For each row, were it null, the piece of the nulls int32 `(rows,)`: from 0 on, or -1 for the last range."""
+        if not self.null_rest:
+            return salts(rows, first_row, np.full(rows, self.null_parts))
+        drawn = salts(rows, first_row, np.full(rows, DRAWS))
+        rest = round(self.null_rest * DRAWS)
+        return np.where(drawn < rest, -1, (drawn - rest) * self.null_parts // (DRAWS - rest)).astype(np.int32)
 
     def label(self, number: int) -> str:
         column = self.columns[0]
@@ -128,16 +143,18 @@ class RangePartitioner:
             return f"{column} is null{piece}"
         shown = [show_bound(bound, self.order) for bound in self.bounds]
         low = f" from {shown[number - 1]}" if number > 0 else ""
-        high = f" to {shown[number]}" if number < len(shown) else ""
+        high = f" to {shown[number]}" if number < len(shown) else " and some nulls" * bool(self.null_rest)
         return f"{column}{low}{high}" if low or high else f"{column}, all"
 
     def to_json(self) -> dict[str, Any]:
+        rest = {"null_rest": self.null_rest} if self.null_rest else {}
         return {"kind": self.kind, "column": self.columns[0], "bounds": self.bounds, "order": self.order,
-                "null_parts": self.null_parts}  # fmt: skip
+                "null_parts": self.null_parts, **rest}  # fmt: skip
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return cls(content["column"], content["bounds"], order=content["order"], null_parts=content["null_parts"])
+        return cls(content["column"], content["bounds"], order=content["order"], null_parts=content["null_parts"],
+                   null_rest=content.get("null_rest", 0.0))  # fmt: skip
 
 
 def given_ranges(source: Source, column: str, texts: Sequence[str]) -> RangePartitioner:
@@ -156,11 +173,16 @@ def even_ranges(source: Source, column: str, count: int) -> RangePartitioner:
     gather = _gather_texts if order == TEXT else _gather_numbers
     values, weights, nulls = gather(source, column, check_count(count))
     even = (float(weights.sum()) + nulls) / count
-    null_parts = min(count - 1, round(nulls / even)) if nulls >= even and len(values) else 0
-    # a few nulls count for the last partition, as if they were its greatest keys
-    weighted = weights if null_parts or not nulls else np.append(weights, nulls)
-    bounds = [values[at] for at in even_cuts(weighted, count - null_parts) if at < len(values)]
-    return RangePartitioner(column, bounds, order=order, null_parts=null_parts)
+    null_parts = min(count - 1, int(nulls / even)) if nulls >= even and len(values) else 0
+    if not null_parts:  # a few nulls count for the last partition, as if they were its greatest keys
+        weighted = np.append(weights, nulls) if nulls else weights
+        bounds = [values[at] for at in even_cuts(weighted, count) if at < len(values)]
+        return RangePartitioner(column, bounds, order=order)
+    rest = nulls - null_parts * even
+    rest = rest if rest > LEAST_REST * even else 0.0
+    weighted = np.append(weights[:-1], weights[-1] + rest)
+    bounds = [values[at] for at in even_cuts(weighted, count - null_parts)]
+    return RangePartitioner(column, bounds, order=order, null_parts=null_parts, null_rest=round(rest / nulls, 6))
 
 
 def _gather_numbers(source: Source, column: str, count: int) -> tuple[list[float], np.ndarray, float]:
