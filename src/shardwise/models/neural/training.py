@@ -90,7 +90,7 @@ class Training:
                 self._order.batch_rows, run.note, self._slices, self._begin_slice,
             )  # fmt: skip
             self._rounds(None if valid is None else Scorer(self, valid, self._slices))
-        if run.checkpoint is not None and run.leads:
+        if run.checkpoint is not None and run.leads and run.rests_at is None:
             drop_progress(run.checkpoint)
 
     def _begin_slice(self, step: int, number: int) -> None:
@@ -104,11 +104,14 @@ class Training:
         for step, loss in enumerate(progress.losses, start=1):
             if not self._run.report(step, loss):
                 return
-        while progress.rounds < self._epochs * self._order.rounds:
-            if not self._round(progress) or not self._scored(progress, score):
+        while progress.rounds < self._epochs * self._order.rounds and progress.waited < self._settings.patience:
+            if not self._round(progress):
                 return
-            if self._run.checkpoint is not None and self._run.leads:
+            going = self._scored(progress, score)
+            if self._run.checkpoint is not None and self._run.leads and (going or self._run.rests_at is not None):
                 write_progress(self._run.checkpoint, progress)
+            if not going:
+                return
 
     def _resumed(self) -> Progress:
         kept = None if self._run.checkpoint is None else read_progress(self._run.checkpoint)
