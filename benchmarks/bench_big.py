@@ -44,7 +44,7 @@ def main() -> None:
         for name in chosen(args.only, [*CASES, *ON_REQUEST]) if args.only else list(CASES):
             rows, memory = {**CASES, **ON_REQUEST}[name]
             data = _data(args.folder or Path(scratch), rows)
-            theirs = None if name in ALONE else _peer(data, args)
+            theirs = None if name in ALONE or args.alone else _peer(data, args)
             for turn in range(args.repeat):
                 ours = train_confined(data["table"], memory, args.trees, Path(scratch) / f"{name}-{turn}")
                 figures = compare(name, data, ours, theirs)
@@ -56,6 +56,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--alone", action="store_true", help="without the peer: only peak and AUC are of interest")
     parser.add_argument("--folder", type=Path, help="where the tables are kept between runs; else they are removed")
     return parser.parse_args()
 

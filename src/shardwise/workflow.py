@@ -22,6 +22,7 @@ from shardwise.core.findings import Finding
 from shardwise.core.state import State
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
+from shardwise.data.source import suggest_skipping
 from shardwise.distilling import Distilling
 from shardwise.ensemble.select import MEMBERS
 from shardwise.models.families import load_model
@@ -108,13 +109,14 @@ def open_data(config: RunConfig) -> Dataset:
     """The dataset that a config names."""
     options = ReadOptions(
         format=config.format, encoding=config.encoding, delimiter=config.delimiter, on_bad_row=config.on_bad_row,
-        types=dict(config.types), storage=dict(config.storage),
+        skip_corrupt=config.skip_corrupt, types=dict(config.types), storage=dict(config.storage),
     )  # fmt: skip
     try:
         dataset = open_dataset(config.data, options=options)
-    except SchemaError:  # a column of a type that is not supported, perhaps one to be left out
-        if not config.drop:
-            raise
+    except DataError as error:
+        suggest_skipping(error)
+        if not config.drop or not isinstance(error, SchemaError):
+            raise  # else a column of a type that is not supported is perhaps one to be left out
         dataset = open_dataset(config.data, options=replace(options, drop=config.drop))
     return join_tables(dataset, config.joins)
 

@@ -1,5 +1,6 @@
 """Calibration: the sizes of a real run are found on a slice, rounds follow the fits, and nothing is left behind."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from shardwise.plan import saved
 from shardwise.plan.calibrate import Calibration, slice_of
 from shardwise.plan.knowledge import calibrated, defaults, rounds_from
 from shardwise.plan.past import read_runs
-from shardwise.plan.probe import Fitted
+from shardwise.plan.probe import Coded, Fitted
 from shardwise.plan.training import Rounds
 from shardwise.testing.tables import people
 from shardwise.train.forecast import plan_run
@@ -131,10 +132,50 @@ def test_a_fit_that_time_cut_tells_that_it_takes_longer() -> None:
     assert spread > rounds_from([fitted(4_000, 400)], sizes(), known)[1]
 
 
-def test_a_faster_rate_is_translated_by_what_it_does_on_few_rows() -> None:
-    fits = [fitted(4_000, 300), fitted(4_000, 100, faster=3.0), fitted(64_000, 200, faster=3.0)]
-    rounds, _ = rounds_from(fits, sizes(), defaults())
-    assert rounds.at(64_000) == pytest.approx(3 * 200)
+def test_several_folds_say_more_than_one() -> None:
+    one, several = (rounds_from([fitted(4_000, 100, folds=folds)], sizes(), defaults())[1] for folds in (1, 4))
+    assert several < one
+
+
+def test_small_data_is_fitted_on_several_folds(config: RunConfig) -> None:
+    plan = plan_run(config, open_data(config))
+    assert plan.calibration is not None
+    assert plan.calibration.fits[-1].folds > 1
+
+
+def test_features_that_tell_nothing_are_left_out_as_in_the_run(config: RunConfig) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2_400, 12))
+    columns = {f"x{i}": X[:, i] for i in range(12)}
+    pq.write_table(pa.table({**columns, "y": X[:, 0] + X[:, 1] * X[:, 2] + rng.normal(size=2_400)}), "noisy.parquet")
+    plain = RunConfig(data=("noisy.parquet",), target="y", folds=2, trials=2, report=False, select="none")
+    asked = replace(plain, select="auto")
+    plan = plan_run(asked, open_data(asked))
+    train(asked, Events())
+    (run,), _ = read_runs(Path("runs"))
+    assert plan.sizes.features == pytest.approx(run.sizes.features, abs=2)
+    assert plan.sizes.features < plan_run(plain, open_data(plain)).sizes.features - 5
+    assert plan.calibration is not None
+    assert plan.calibration.passes_s["select"] > 0
+
+
+def test_a_slice_is_split_by_time_where_the_run_is(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fold is scored by what lies before it, and what the run seals is in none."""
+    days = pa.array(np.arange(2_000) * 86_400, pa.timestamp("s"))
+    pq.write_table(pa.table({"x": np.arange(2_000.0), "y": np.arange(2_000.0), "when": days}), "times.parquet")
+    seen: list[Coded] = []
+
+    def keep(rows: Coded, *_: object) -> tuple[Fitted, ...]:
+        seen.append(rows)
+        return ()
+
+    monkeypatch.setattr(sys.modules["shardwise.plan.calibrate"], "probe", keep)  # `shardwise.plan` is a function
+    for column in (None, "when"):
+        asked = RunConfig(data=("times.parquet",), target="y", trials=2, time_column=column)
+        plan_run(asked, open_data(asked))
+    mixed, apart = (rows.evaluations for rows in seen)
+    assert all(max(fold.train) < min(fold.valid) for fold in apart)
+    assert not all(max(fold.train) < min(fold.valid) for fold in mixed)
 
 
 def test_nothing_fitted_leaves_what_is_usual() -> None:

@@ -18,6 +18,11 @@ registry_option = click.option(
 )
 
 
+skip_corrupt_option = click.option(
+    "--skip-corrupt", is_flag=True, help="Go on without what cannot be read, and count it."
+)
+
+
 def reading_options(command: Command) -> Command:
     """--format, --encoding, --delimiter, --on-bad-row and --storage."""
     for option in reversed(

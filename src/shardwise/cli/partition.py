@@ -8,7 +8,7 @@ import click
 
 from shardwise.api import advise_partitions, partition
 from shardwise.cli import chatter_to_stderr, print_json
-from shardwise.cli.options import json_option, read_options, reading_options, words
+from shardwise.cli.options import json_option, read_options, reading_options, skip_corrupt_option, words
 from shardwise.core.errors import ConfigError
 from shardwise.core.units import format_size, parse_duration
 from shardwise.data.partition import PartitionResult, rows_of
@@ -68,7 +68,7 @@ Examples:
 @click.option("--address", help="Where the engine's cluster listens; else its own default, else it runs here.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of hash, random, similar and minhash.")
 @click.option("--compression", default="zstd", show_default=True, help="zstd, snappy, lz4, gzip or none.")
-@click.option("--skip-corrupt", is_flag=True, help="Go on without what cannot be read, and count it.")
+@skip_corrupt_option
 @click.option("--wait", metavar="TIME", help="Wait so long for another process that writes OUT, like 10m.")
 @reading_options
 @json_option

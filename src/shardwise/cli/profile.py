@@ -20,21 +20,21 @@ WIDTH = 160  # characters, where no terminal tells its own
 @click.command("profile")
 @data_argument
 @click.option("--target", help="Also show how each column relates to this one.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Worker processes.")
+@click.option("--workers", type=int, help="Worker processes, 1 unless given; for --partitions all cores unless given.")
 @click.option("--partitions", is_flag=True, help="Judge the partitions for --workers: skew, hot keys, stragglers.")
 @click.option("--key", multiple=True, metavar="COL,...", help="For --partitions: where to look for hot keys.")
 @reading_options
 @json_option
 def command(
-    *, data: tuple[str, ...], target: str | None, workers: int, partitions: bool, key: tuple[str, ...], as_json: bool,
-    **reading: Any,
+    *, data: tuple[str, ...], target: str | None, workers: int | None, partitions: bool, key: tuple[str, ...],
+    as_json: bool, **reading: Any,
 ) -> int:  # fmt: skip
     """Describe DATA in one pass: types, nulls, ranges, quantiles, distinct and frequent values, duplicates."""
     if partitions:
         judged = health(data, key=words(key), workers=workers, options=read_options(reading))
         print_json(judged.to_json()) if as_json else print("\n".join(render_health(judged)))
         return 0
-    found = profile(data, options=read_options(reading), workers=workers)
+    found = profile(data, options=read_options(reading), workers=workers or 1)
     if target is not None and target not in found.columns:
         raise TargetError(f"the data has no column {target!r}", hint=nearest_column(target, found.columns))
     if as_json:

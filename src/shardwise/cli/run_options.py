@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import click
 import yaml
 
-from shardwise.cli.options import pairs, words
+from shardwise.cli.options import pairs, skip_corrupt_option, words
 from shardwise.core.config import RunConfig, load_config
 from shardwise.core.errors import ConfigError
 
@@ -32,6 +32,7 @@ _OPTIONS = (
     click.option("--parallel", help="auto, none or data: whether several workers fit one model together."),
     click.option("--seed", type=int, help="Root of all seeds; 0 unless given."),
     click.option("--config", "config_file", help="YAML file with options; those given here win."),
+    skip_corrupt_option,
     click.option("--strict", is_flag=True, default=None, help="A leak stops the run."),
     click.option("--task", help="binary, multiclass, regression, count or quantile; else told by the target."),
     click.option("--metric", help="What to optimise, by scikit-learn's name."),
@@ -102,7 +103,7 @@ def make_config(
     weights = given.pop("class_weight")
     given["class_weight"] = _class_weight(weights)
     content = {str(key).replace("-", "_"): value for key, value in content.items()}
-    defaults = {"encoding": "utf8", "on_bad_row": "error"}
+    defaults = {"encoding": "utf8", "on_bad_row": "error", "skip_corrupt": False}
     asked = {key: value for key, value in given.items() if value not in (None, (), {}) and value != defaults.get(key)}
     return RunConfig.from_mapping(usual({**content, **asked}))
 

@@ -109,6 +109,7 @@ class RunConfig:
     encoding: str = "utf8"
     delimiter: str | None = None
     on_bad_row: str = "error"
+    skip_corrupt: bool = False
     types: Mapping[str, str] = field(default_factory=dict)
     storage: Mapping[str, Any] = field(default_factory=dict)
     # the run

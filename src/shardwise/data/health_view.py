@@ -16,7 +16,7 @@ def render_health(health: Health) -> Iterator[str]:
         f"rows of a partition: {health.smallest_rows:,} to {health.largest_rows:,}, mean {health.mean_rows:,.0f}; "
         f"skew {health.skew:.2f}, Gini {health.gini:.2f}"
     )
-    yield f"straggler to expect with {health.workers} workers: {health.straggler:.2f} times an even share"
+    yield f"straggler to expect with {health.workers} worker(s): {health.straggler:.2f} times an even share"
     if health.key:
         top = [f"{hot.name!r} {hot.share:.1%}{' (spread)' if hot.spread else ''}" for hot in health.hot_keys[:3]]
         yield f"key: {', '.join(health.key)}" + (f"; hot: {', '.join(top)}" if top else "; none is hot")

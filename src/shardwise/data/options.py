@@ -17,6 +17,7 @@ class ReadOptions:
     format       one of `FORMATS`; None: by the name of the files, else by their first bytes
     encoding     of CSV and JSON lines, a name that Python knows; a byte order mark is followed in any case
     delimiter    of CSV, one character; None: the one of `, tab ; |` that makes a table of the first rows
+    skip_corrupt files that cannot be opened are left out, and told in the report of the dataset; one must be left
     on_bad_row   rows of CSV with too few or too many cells, lines that are no JSON: `error`, or `skip` and count them
     types        column -> Arrow type as text (`int64`, `string`, `timestamp[us]`), or the format of dates that are text
                  (`%d/%m/%Y`)
@@ -28,6 +29,7 @@ class ReadOptions:
     encoding: str = "utf8"
     delimiter: str | None = None
     on_bad_row: str = "error"
+    skip_corrupt: bool = False
     types: Mapping[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     storage: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -55,6 +57,7 @@ class ReadOptions:
 
     def to_json(self) -> dict[str, object]:
         """What decides the content that is read; without `storage`, which may hold secrets."""
+        told = {"skip_corrupt": True} if self.skip_corrupt else {}
         return {
             "format": self.format,
             "encoding": self.encoding,
@@ -62,4 +65,5 @@ class ReadOptions:
             "on_bad_row": self.on_bad_row,
             "types": dict(sorted(self.types.items())),
             "drop": sorted(self.drop),
+            **told,
         }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from shardwise.data.partitioners import Source, parse_spec, plan_partitioner
 from shardwise.data.places import is_url
 from shardwise.data.shuffle import ShuffleJob, ShuffleResult, check_memory
 from shardwise.data.shuffles import choose_shuffle
-from shardwise.data.source import Losses, scan
+from shardwise.data.source import Losses, scan, suggest_skipping, tell_losses
 from shardwise.store.files import scratch_folder
 from shardwise.store.locks import writing
 
@@ -116,7 +116,7 @@ def create(
     events = events or Events()
     specs = tuple(parse_spec(text) for text in options.by)
     folder = check_out(out, sources, overwrite=options.overwrite)
-    dataset = open_dataset(sources, options=reading)
+    dataset = open_source(sources, options, reading)
 
     def plan(data: Dataset, losses: Losses | None) -> Partitioner:
         return plan_partitioner(specs, make_source(data, options, losses))
@@ -125,6 +125,15 @@ def create(
         if before is not None and not options.overwrite:
             raise _stands(folder)
         return rewrite(folder, dataset, plan, replace_by(options, before), events)
+
+
+def open_source(sources: Sequence[str], options: PartitionOptions, reading: ReadOptions | None) -> Dataset:
+    """The dataset that is read; an error for a file that is corrupt names the way on without it."""
+    try:
+        return open_dataset(sources, options=replace(reading or ReadOptions(), skip_corrupt=options.skip_corrupt))
+    except DataError as error:
+        suggest_skipping(error)
+        raise
 
 
 def replace_by(options: PartitionOptions, before: Manifest | None) -> "Rewrite":
@@ -167,7 +176,7 @@ def rewrite(folder: Path, dataset: Dataset, plan: Plan, to: Rewrite, events: Eve
                 dataset = dataset.widened(conflict.column, conflict.value)
         _check_rows(dataset, result)
         manifest = describe(scratch, dataset, partitioner, result, to)
-        notes = notes_on(manifest, result)
+        notes = notes_on(manifest, dataset, result.losses)
         for note in notes:
             events.emit(Said(text=note, level="warning"))
         commit(folder, scratch, manifest, [file.path for file in to.old])
@@ -215,7 +224,7 @@ def _check_rows(dataset: Dataset, result: ShuffleResult) -> None:
                         hint="A file was changed meanwhile, or this is a defect: please report it.")  # fmt: skip
 
 
-def notes_on(manifest: Manifest, result: ShuffleResult) -> list[str]:
+def notes_on(manifest: Manifest, dataset: Dataset, losses: Losses) -> list[str]:
     """What a person should know of the partitions that came out."""
     rows, notes = rows_of(manifest), []
     empty = sum(count == 0 for count in rows)
@@ -235,12 +244,9 @@ def notes_on(manifest: Manifest, result: ShuffleResult) -> list[str]:
             f"partition {largest} ({label}) has {rows[largest]:,} rows, {rows[largest] / mean:.1f} times the mean: see "
             "`shardwise profile --partitions`, which names hot keys and remedies"
         )
-    if result.losses.messages:
-        lost = f"{result.losses.rows:,} rows" if result.losses.rows else "an unknown number of rows"
-        first = next(iter(result.losses.messages.values()))
-        notes.append(f"{lost} of {len(result.losses.messages)} source partitions were lost: {first}")
-    if result.losses.skipped_rows:
-        notes.append(f"{result.losses.skipped_rows:,} bad rows of text files were skipped")
+    notes += [text for text, _ in tell_losses(dataset, losses)]
+    if losses.skipped_rows:
+        notes.append(f"{losses.skipped_rows:,} bad rows of text files were skipped")
     return notes
 
 

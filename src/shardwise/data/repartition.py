@@ -17,6 +17,7 @@ from shardwise.data.partition import (
     Rewrite,
     check_out,
     make_source,
+    open_source,
     output,
     replace_by,
     rewrite,
@@ -46,7 +47,7 @@ def append(
             raise ConfigError(f"the dataset is partitioned by {' '.join(before.by)}, not by {' '.join(options.by)}",
                               hint="Leave --by out: rows are appended by the dataset's own scheme.")  # fmt: skip
         options = replace(options, by=before.by, seed=before.seed, compression=before.compression)
-        dataset = open_like(before, sources, reading or ReadOptions())
+        dataset = open_like(before, sources, options, reading)
         for note in _seen_before(before, dataset):
             events.emit(Said(text=note, level="warning"))
         known = partitioner_from_json(before.partitioner)
@@ -125,9 +126,11 @@ def standing(found: Manifest | None, folder: Path) -> Manifest:
     return found
 
 
-def open_like(before: Manifest, sources: Sequence[str], reading: ReadOptions) -> Dataset:
+def open_like(
+    before: Manifest, sources: Sequence[str], options: PartitionOptions, reading: ReadOptions | None
+) -> Dataset:
     """Open data whose columns must be those of a dataset, and read them in its types."""
-    dataset = open_dataset(sources, options=reading)
+    dataset = open_source(sources, options, reading)
     names, wanted = dataset.schema.names, before.schema.names
     for name in wanted:
         if name not in names:
@@ -141,7 +144,8 @@ def open_like(before: Manifest, sources: Sequence[str], reading: ReadOptions) ->
     }
     if not types:
         return dataset
-    return open_dataset(sources, options=replace(reading, types={**reading.types, **types}))
+    asked = dataset.reader.options
+    return open_dataset(sources, options=replace(asked, types={**asked.types, **types}))
 
 
 def _losses(options: PartitionOptions) -> Losses | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -11,6 +12,8 @@ from shardwise.data.dataset import BATCH_ROWS, Dataset
 from shardwise.data.places import check_unchanged
 
 Done = Callable[[int], None]
+_FIRST_ROWS = 4_096
+SKIP_HINT = "To go on without what cannot be read: --skip-corrupt."
 
 
 @dataclass(kw_only=True)
@@ -24,7 +27,7 @@ class Losses:
     skipped_rows: int = 0  # bad rows of text files
     messages: dict[int, str] = field(default_factory=dict)  # by number of the source partition
 
-    def add(self, partition: Partition, delivered: int, error: DataError) -> None:
+    def add(self, partition: Partition, delivered: int, error: DataError | str) -> None:
         """Count a partition that broke after `delivered` rows; in a second pass it is not counted again."""
         if partition.index not in self.messages:
             self.messages[partition.index] = str(error)
@@ -51,18 +54,54 @@ def scan(
             for batch in batches:
                 yield partition.first_row + rows, batch
                 rows += batch.num_rows
-        except SchemaError:
-            raise
         except DataError as error:
-            if "has changed" in error.message:
-                raise
-            if losses is None:
-                error.hint = error.hint or "Restore the file, or go on without what cannot be read: --skip-corrupt."
+            if losses is None or not is_corrupt(error):
+                suggest_skipping(error)
                 raise
             losses.add(partition, rows, error)
         if losses is not None:
             losses.skipped_rows += batches.skipped_rows
         done(rows)
+
+
+def tell_losses(dataset: Dataset, losses: Losses) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A sentence, and what it rests on, for files that could not be opened and partitions that could not be read."""
+    unopened = dataset.report.get("corrupt_files")
+    if unopened:
+        text = f"{unopened['files']:,} file(s) cannot be read, so that all their rows are lost: {unopened['example']}"
+        yield text, dict(unopened)
+    if losses.messages:
+        lost = f"{losses.rows:,} rows" if losses.rows else "an unknown number of rows"
+        evidence = {"partitions": sorted(losses.messages), "rows": losses.rows}
+        first = next(iter(losses.messages.values()))
+        yield f"{lost} of {len(losses.messages):,} source partitions are lost: {first}", evidence
+
+
+def first_batch(dataset: Dataset, rows: int = BATCH_ROWS) -> pa.RecordBatch | None:
+    """The first batch with rows, of at most `rows`; None where there is none."""
+    losses = Losses() if dataset.reader.options.skip_corrupt else None
+    return next((batch for _, batch in scan(dataset, batch_rows=rows, losses=losses) if batch.num_rows), None)
+
+
+def estimate_rows(dataset: Dataset) -> int:
+    """Rows, from the first batch where the files do not tell: as stored a row takes about two thirds of its memory."""
+    if dataset.rows is not None:
+        return dataset.rows
+    first = first_batch(dataset, _FIRST_ROWS)
+    if first is None or first.num_rows < _FIRST_ROWS:
+        return 0 if first is None else first.num_rows
+    return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
+
+
+def is_corrupt(error: DataError) -> bool:
+    """Whether a partition cannot be read, rather than being another one or of other columns than planned."""
+    return not isinstance(error, SchemaError) and "has changed" not in error.message
+
+
+def suggest_skipping(error: DataError) -> None:
+    """Add the way on to the error for a file that cannot be read."""
+    if is_corrupt(error) and "--skip-corrupt" not in (error.hint or ""):
+        error.hint = f"{error.hint or 'Restore the file.'} {SKIP_HINT}"
 
 
 def check_sources(dataset: Dataset) -> None:

@@ -17,7 +17,7 @@ from shardwise.data.health import Health, HotKey, Part, assess
 from shardwise.data.manifest import Manifest
 from shardwise.data.partitioners import partitioner_from_json
 from shardwise.data.places import manifest_of
-from shardwise.data.source import scan
+from shardwise.data.source import first_batch, scan
 from shardwise.stats.arrays import plain
 from shardwise.stats.counts import Counts
 
@@ -128,17 +128,13 @@ def column_share(dataset: Dataset, columns: Sequence[str]) -> float:
     """
     if not columns:
         return 1.0
-    first = _first(dataset)
+    first = first_batch(dataset)
     return max(1e-6, first.select(list(columns)).nbytes / max(1, first.nbytes)) if first is not None else 1.0
 
 
 def expansion(dataset: Dataset) -> float:
     """Bytes in memory for a byte as stored, on the first rows; 4.0 where the files do not tell their rows."""
-    first, part = _first(dataset), dataset.partitions[0]
+    first, part = first_batch(dataset), dataset.partitions[0]
     if first is None or not part.rows or not part.size_bytes:
         return 4.0
     return float(first.nbytes / first.num_rows) / (part.size_bytes / part.rows)
-
-
-def _first(dataset: Dataset) -> pa.RecordBatch | None:
-    return next((batch for _, batch in scan(dataset) if batch.num_rows), None)

@@ -19,8 +19,8 @@ from shardwise.core.errors import DataError, SchemaError
 from shardwise.core.events import Advanced, Events, Said, StageStarted
 from shardwise.core.names import nearest_column
 from shardwise.core.windows import WindowSpec
-from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
-from shardwise.data.partition import PartitionOptions, PartitionResult, check_out, create
+from shardwise.data.dataset import Dataset, ReadOptions
+from shardwise.data.partition import PartitionOptions, PartitionResult, check_out, create, open_source
 from shardwise.store.files import scratch_folder
 
 SCRATCH = ".windows"
@@ -39,7 +39,7 @@ def create_windows(
     """
     events = events or Events()
     folder = check_out(out, sources, overwrite=options.overwrite)
-    dataset = open_dataset(sources, options=reading)
+    dataset = open_source(sources, options, reading)
     check_columns(dataset, spec)
     keys = ",".join(f'"{name}"' for name in spec.key)
     by_key = replace(options, by=(f"hash:{keys}:{_parts(dataset, spec, options)}",), count=None, overwrite=False)

@@ -26,16 +26,19 @@ from shardwise.data.bins import Binner
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
 from shardwise.data.rows import RowsWriter, keep_binner
+from shardwise.data.source import Losses, scan
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe, RecipeConfig
-from shardwise.plan.probe import Fitted, probe
+from shardwise.plan.probe import Coded, Fitted, probe
 from shardwise.plan.sizes import Folding, Sizes, is_positive, largest_share, split_rows
 from shardwise.plan.training import Held, candidates
-from shardwise.split.hashed import HashSplitter, PositionSplitter, Shares
-from shardwise.split.plan import MIN_ROWS
+from shardwise.split.base import TEST, Fold, Splitter
+from shardwise.split.plan import MIN_ROWS, SplitPlan, choose_splitter
+from shardwise.split.temporal import time_values
+from shardwise.stats.quantiles import Quantiles
 
-SLICE_ROWS = 100_000  # with fewer rows, all of them go through, unless they have more cells; more where there is time
-SLICE_CELLS = 1_200_000
+SLICE_ROWS = 300_000  # with fewer rows, all of them go through, unless they have more cells; more where there is time
+SLICE_CELLS = 4_000_000
 USUAL_S = 6.0  # in which a slice of that size is done
 READ_SHARE = 0.4  # of the time, for reading
 READ_PARTITIONS = 16
@@ -45,7 +48,11 @@ WRITTEN_BYTES = 16_000_000  # by which the disk is measured
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is to be learned. `infer` tells the target from its column's profile; `exclude` columns are no features."""
+    """What is to be learned. `infer` tells the target from its column's profile; `exclude` columns are no features.
+
+    `split` is how the run was asked to split its rows, if it was: so are those of the slice. `select` leaves out of a
+    recipe what tells nothing on a sample of labelled rows, as the run does; None: all features stay.
+    """
 
     target: str
     infer: Callable[[Any], Target]
@@ -55,6 +62,8 @@ class Question:
     grids: tuple[GridSpec, ...] = ()
     families: tuple[str, ...] = ()
     held: Held = field(default_factory=dict)
+    split: SplitPlan | None = None
+    select: Callable[[Recipe, pa.Table, Target, Splitter], Recipe] | None = None
     seed: int = 0
 
 
@@ -87,7 +96,8 @@ def calibrate(dataset: Dataset, question: Question, folder: Path, limit_s: float
         sizes = _sizes(dataset, found, encoded, question)
         left_s = limit_s - (time.perf_counter() - started)
         trees = [c for c in candidates(sizes, None, question.families, question.held) if c.family == "trees"]
-        fits = probe(scratch, encoded.recipe.features, encoded.target, trees[0], left_s) if trees else ()
+        slice_ = Coded(scratch, encoded.recipe.features, encoded.target, evaluations(encoded.splitter))
+        fits = probe(slice_, trees[0], left_s) if trees else ()
         write_bytes_s = disk_speed(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -117,8 +127,9 @@ def _read(dataset: Dataset, limit_s: float) -> _Slice:
     started = time.perf_counter()
     pieces: list[pa.Table] = []
     rows = read_bytes = 0
+    losses = Losses() if dataset.reader.options.skip_corrupt else None
     for partition in chosen:
-        for batch in dataset.read(partition):
+        for _, batch in scan(replace(dataset, partitions=(partition,)), losses=losses):
             rows += batch.num_rows
             kept = batch if step == 1 else batch.take(pa.array(np.arange(0, batch.num_rows, step)))
             pieces.append(pa.Table.from_batches([kept], dataset.schema))
@@ -137,8 +148,8 @@ def _read(dataset: Dataset, limit_s: float) -> _Slice:
 def slice_rows(width: int, limit_s: float) -> int:
     """Rows of a slice that leaves most of the time to the fits.
 
-    >>> slice_rows(10, 6.0), slice_rows(60, 6.0), slice_rows(60, 60.0)
-    (100000, 20000, 200000)
+    >>> slice_rows(10, 6.0), slice_rows(80, 6.0), slice_rows(80, 60.0)
+    (300000, 50000, 500000)
     """
     return int(max(1.0, limit_s / USUAL_S) * min(SLICE_ROWS, max(2_000, SLICE_CELLS // max(1, width))))
 
@@ -147,6 +158,7 @@ def slice_rows(width: int, limit_s: float) -> int:
 class _Encoded:
     profile: Profile
     target: Target
+    splitter: Splitter
     recipe: Recipe
     binned: int
     seconds: dict[str, float]
@@ -166,7 +178,7 @@ class _Clock:
 
 
 def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path) -> _Encoded:
-    """Profile, recipe and codes of the slice, which lie in `scratch` afterwards, in five folds."""
+    """Profile, recipe and codes of the slice, which lie in `scratch` afterwards."""
     clock = _Clock()
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
     profile = Profile(dataset.schema)
@@ -175,10 +187,7 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
     clock.lap("profile")
     target = question.infer(profile.columns[question.target])
     names = [name for name in dataset.schema.names if name != question.target and name not in question.exclude]
-    shares = Shares(folds=5, test=0.0)
-    seed = derive_seed(question.seed, "plan")
-    copies = profile.duplicate_rows > 0.5 * profile.rows or not names
-    splitter = PositionSplitter(shares=shares, seed=seed) if copies else HashSplitter(names, shares=shares, seed=seed)
+    splitter = _splitter(table, profile, names, question)
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
     folds = [splitter.assign(batch, start) for batch, start in zip(batches, starts, strict=False)]
     labels = [target.encode(batch.column(target.column)) for batch in batches]
@@ -186,7 +195,7 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
     recipe = Recipe.plan(
         dataset.schema, profile, target=target, exclude={question.target, *question.exclude},
         config=RecipeConfig(kinds=dict(question.kinds), grids=question.grids),
-        visible={fold: splitter.visible(fold) for fold in (*shares.numbers, -1)},
+        visible={fold: splitter.visible(fold) for fold in (*numbers(splitter), TEST)},
     )  # fmt: skip
     merged = recipe.summaries()
     for batch, fold, y in zip(batches, folds, labels, strict=True):
@@ -195,9 +204,46 @@ def _encode(dataset: Dataset, table: pa.Table, question: Question, scratch: Path
             summary.update(whole.filter(pa.array(~np.isnan(y))))
     recipe.fit(merged)
     clock.lap("recipe")
+    if question.select is not None:
+        recipe = question.select(recipe, profile.sample(), target, splitter)
+        clock.lap("select")
     binned = _write(recipe, list(zip(batches, folds, labels, strict=True)), scratch)
     clock.lap("encode")
-    return _Encoded(profile=profile, target=target, recipe=recipe, binned=binned, seconds=clock.seconds)
+    return _Encoded(
+        profile=profile, target=target, splitter=splitter, recipe=recipe, binned=binned, seconds=clock.seconds
+    )
+
+
+def _splitter(table: pa.Table, profile: Profile, names: Sequence[str], question: Question) -> Splitter:
+    """Five folds without a test, or as the run was asked to split."""
+    seed = derive_seed(question.seed, "plan")
+    plan = question.split
+    if plan is None:
+        plan = SplitPlan(rows=table.num_rows, features=names, folds=5, test_share=0.0, seed=seed)
+    times = None
+    if plan.time_column is not None:
+        values = time_values(table.column(plan.time_column))
+        quantiles = Quantiles(plan.time_column)
+        quantiles.add_sorted(np.sort(values[np.isfinite(values)]))
+        times = quantiles.at
+    copies = profile.duplicate_rows / max(1, profile.rows)
+    return choose_splitter(replace(plan, rows=table.num_rows, features=names, times=times, copies=copies))
+
+
+def numbers(splitter: Splitter) -> list[int]:
+    """All folds that train or validate."""
+    return sorted({fold for each in splitter.folds() for fold in (*each.train, *each.valid)})
+
+
+def evaluations(splitter: Splitter) -> tuple[Fold, ...]:
+    """Those of a splitter, from the middle on: where pasts grow, the usual one comes first.
+
+    >>> [fold.valid for fold in evaluations(HashSplitter(["x"], shares=Shares(folds=3)))]
+    [(1,), (2,), (0,)]
+    """
+    found = splitter.folds()
+    middle = len(found) // 2
+    return (*found[middle:], *found[:middle])
 
 
 def _write(recipe: Recipe, parts: Sequence[tuple[pa.RecordBatch, np.ndarray, np.ndarray]], scratch: Path) -> int:

@@ -19,10 +19,11 @@ from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
 
 SURE = 1.645  # standard deviations: nine of ten lie within
-MEMORY_SURE = 1.0  # standard deviations above the mean: memory is told as rather too much
+MEMORY_SURE = 1.3  # standard deviations above the mean: memory is told as rather too much
 TOO_WIDE = 4.0  # high over low, from which on a time "cannot be told"
 SKEWED = 3.0  # largest partition over the mean
 WORKERS = (1, 2, 4, 8, 32)
+NEAR = 1.3  # times the rows of a slice a run may train on: groups of equal rows are uneven
 SAFETY = 0.97  # of a ceiling on memory, as in `train.ladder`
 LEAST_ROWS = 2_000  # as there
 CLOSE_SHARE = 2 / 3  # of the rows, on the ladder's third rung
@@ -157,6 +158,8 @@ class _Fits:
         self.chosen = training.candidates(sizes, budget.trials, budget.families, budget.held)
         self.workers = budget.workers or budget.cpus
         self.placed, self.choice = placement(sizes, budget)
+        near = placement(replace(sizes, train_rows=round(NEAR * sizes.train_rows)), budget)[0]
+        self.widest = max(self.placed, near, key=lambda placed: placed.processes)
         self.passes = stages.passing(
             sizes, workers=budget.workers, cpus=budget.cpus, memory_bytes=budget.memory_bytes,
             ceiling_bytes=budget.ceiling_bytes,
@@ -198,9 +201,13 @@ class _Fits:
     @property
     def trees(self) -> float:
         """Trees of 31 leaves that make the members of the best trial, about: the largest candidate."""
-        grown = [training.grown(c, self.best_round(c)) for c in self.chosen if c.family in training.GROWN]
         models = 1 if self.refits else self.sizes.folds
-        return models * self.sizes.outputs * max(grown, default=1.0)
+        return models * self.sizes.outputs * max(self._grown, default=1.0)
+
+    @property
+    def _grown(self) -> list[float]:
+        """Trees of 31 leaves of a model of each candidate that has some, for an output."""
+        return [training.grown(c, self.best_round(c)) for c in self.chosen if c.family in training.GROWN]
 
     @property
     def refits(self) -> bool:
@@ -216,11 +223,18 @@ class _Fits:
         refit_s = self.refit_s if name == "ensemble" else 0.0
         return stages.time_terms(name, self.sizes, self.passes, trees=self.trees, refit_s=refit_s)
 
+    def memory_terms(self, name: str) -> stages.Terms:
+        """Of the peak of any stage, with the worker processes that a few more rows would bring."""
+        return stages.memory_terms(
+            name, self.sizes, self.passes, self.widest, trees=self.trees,
+            growing=training.growing(self.sizes, self._grown, self.widest.slots),
+        )  # fmt: skip
+
     def train_s(self) -> float:
         lengths = [self.seconds(candidate) for candidate in self.chosen for _ in range(self.sizes.folds)]
         busy = training.makespan(lengths, self.placed.slots)
         terms = training.train_terms(self.sizes, len(self.chosen), self.placed.processes, self.trees)
-        overhead = self.known.time["train"](terms)
+        overhead = self.known.time["train"](terms) * self.known.factors.get("train", 1.0)
         together = sum(self.members(candidate) > 1 for candidate in self.chosen) * self.sizes.folds
         return busy + overhead + (gangs.starting_s(self.budget.engine, together) if together else 0.0)
 
@@ -238,7 +252,7 @@ def _stage(name: str, fits: _Fits) -> Stage:
     if name == "select" and not fits.budget.select:
         return Stage(name=name, time_s=Range(0.0, 0.0, 0.0), memory_bytes=Range(0.0, 0.0, 0.0))
     memory = known.memory["profile" if name == "open" else name]
-    megabytes = memory(stages.memory_terms(name, sizes, fits.passes, fits.placed, trees=fits.trees))
+    megabytes = memory(fits.memory_terms(name))
     peak = 1e6 * megabytes * math.exp(MEMORY_SURE * memory.spread)
     if name == "train":
         time_s = Range.around(fits.train_s(), fits.train_spread())

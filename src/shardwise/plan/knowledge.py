@@ -26,8 +26,10 @@ RIDGE = 1.0  # how strongly powers are drawn to what is expected of them
 MOST_FACTOR = 4.0  # by which a calibration may correct a law
 USUAL_POWER = 0.6  # of the rows, by which rounds grow: 0 to 1.4 over 13 data sets
 CUT_GROWTH = 1.3  # of the rounds of a fit that time has cut
+USUAL_DOUBLINGS = 2.0  # of the rows, over which a slope that was seen counts as much as the usual power
 MOST_POWER = 1.2  # that is believed
-SPREAD, SPREAD_DOUBLING, SPREAD_RATE, SPREAD_CUT = 0.15, 0.15, 0.1, 0.3  # of the logarithm of the best round
+SPREAD, SPREAD_DOUBLING, SPREAD_CUT = 0.15, 0.15, 0.3  # of the logarithm of the best round
+PACE_SHARE = 0.5
 LEAST_S = 0.05  # a measurement below this is noise
 
 Observed = dict[str, list[tuple[Terms, float]]]
@@ -86,7 +88,10 @@ def observed_memory(runs: Sequence[PastRun]) -> Observed:
     for run in runs:
         for stage in stages.STAGES[1:]:
             if stage in run.stages and run.ceiling_bytes is None:
-                terms = stages.memory_terms(stage, run.sizes, _passes(run), _placed(run), trees=_trees(run))
+                terms = stages.memory_terms(
+                    stage, run.sizes, _passes(run), _placed(run), trees=_trees(run),
+                    growing=training.growing(run.sizes, _grown(run), _placed(run).slots),
+                )  # fmt: skip
                 found.setdefault(stage, []).append((terms, 1e-6 * run.stages[stage]["peak_bytes"]))
     return found
 
@@ -128,13 +133,17 @@ def _stage_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
 
 def _trees(run: PastRun) -> float:
     """Trees of 31 leaves of the largest candidate, as in a forecast."""
-    found = [
+    models = 1 if _refits(run) else run.sizes.folds
+    return models * run.sizes.outputs * max(_grown(run), default=1.0)
+
+
+def _grown(run: PastRun) -> list[float]:
+    """Trees of 31 leaves of a model of each candidate that has some, for an output."""
+    return [
         training.grown(Candidate(family=trial["family"], params=trial["params"]), float(np.mean(_rounds(trial))))
         for trial in run.trials
         if trial["family"] in training.GROWN
     ]
-    models = 1 if _refits(run) else run.sizes.folds
-    return models * run.sizes.outputs * max(found, default=1.0)
 
 
 def _refits(run: PastRun) -> bool:
@@ -239,6 +248,9 @@ def calibrated(known: Knowledge, measured: Calibration) -> Knowledge:
         for stage in stages.PASSES
         if stage in known.time
     }
+    if "select" in measured.passes_s:  # on a sample, so that the slice is no smaller
+        usual_s = known.time["select"](stages.time_terms("select", measured.sizes, stages.Passing(1, 0)))
+        factors["select"] = _factor(measured.passes_s["select"], usual_s)
     known = replace(known, factors=factors, write_bytes_s=measured.write_bytes_s)
     usable = [fit for fit in measured.fits if fit.steps]
     if not usable or measured.trees is None:
@@ -249,7 +261,15 @@ def calibrated(known: Knowledge, measured: Calibration) -> Knowledge:
     speed = _factor(last.seconds, known.time[law](terms))
     rounds, spread = rounds_from(usable, measured.sizes, known)
     factors |= {law: speed, "large_trees": speed if law == "large_trees" else math.sqrt(speed)}
+    pace = _pace([speed, factors.get("select", 1.0)])
+    factors = {**dict.fromkeys((*known.time, *stages.STAGES), pace), **factors}
     return replace(known, factors=factors, rounds=rounds, rounds_spread=spread)
+
+
+def _pace(factors: Sequence[float]) -> float:
+    """By how much this machine is slower now than where the laws were learned, for what was not measured: half of what
+    other measurements say, because data differ as well."""
+    return math.exp(PACE_SHARE * float(np.mean(np.log(factors))))
 
 
 def _factor(measured_s: float, predicted_s: float) -> float:
@@ -259,23 +279,21 @@ def _factor(measured_s: float, predicted_s: float) -> float:
 
 
 def rounds_from(fits: Sequence[Fitted], sizes: Sizes, known: Knowledge) -> tuple[training.Rounds, float]:
-    """Best round of the candidate and its growth with the rows, from fits at its rate and at a faster one.
+    """Best round of the candidate and its growth with the rows.
 
-    On as many rows as a run trains on, the best round is that of the fit. Else it is that of the largest fit, times
-    what the faster rate does to the rounds of few rows, and more where its time was over; from there it grows by a
-    power between the usual one and that which was seen.
+    On as many rows as a run trains on, the best round is that of the fit. Else it is that of the largest fit, or more
+    where its time was over; from there it grows by a power between the usual one and that which was seen,
+    nearer to the latter the more doublings of the rows it was seen over.
     """
     done = [replace(fit, best=round(CUT_GROWTH * fit.best)) if fit.cut else fit for fit in fits if fit.best]
-    plain, quick = ([fit for fit in done if (fit.faster > 1.0) is fast] for fast in (False, True))
-    if not plain:
+    if not done:
         return known.rounds, known.rounds_spread
-    small, large = (quick[0], quick[-1]) if len(quick) > 1 else (plain[0], plain[-1])
-    last = large if large.rows > plain[-1].rows else plain[-1]
-    slower = plain[0].best / quick[0].best if last.faster > 1.0 else 1.0
+    small, last = done[0], done[-1]
     power = known.rounds.power
-    if large.rows > 2 * small.rows:
-        slope = math.log(large.best / small.best) / math.log(large.rows / small.rows)
-        power = (power + min(MOST_POWER, max(0.0, slope))) / 2
+    seen = math.log2(last.rows / small.rows)
+    if seen > 0.0:
+        slope = math.log2(last.best / small.best) / seen
+        power += (min(MOST_POWER, max(0.0, slope)) - power) * seen / (seen + USUAL_DOUBLINGS)
     doublings = abs(math.log2(max(sizes.train_rows, 1) / last.rows))
-    spread = SPREAD + SPREAD_DOUBLING * doublings + SPREAD_RATE * (last.faster > 1.0) + SPREAD_CUT * last.cut
-    return training.Rounds(last.best * slower, last.rows, power), min(known.rounds_spread, spread)
+    spread = SPREAD / math.sqrt(last.folds) + SPREAD_DOUBLING * doublings + SPREAD_CUT * last.cut
+    return training.Rounds(last.best, last.rows, power), min(known.rounds_spread, spread)

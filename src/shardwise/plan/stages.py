@@ -15,13 +15,13 @@ from shardwise.plan.training import Placement, workers_under
 
 SMALL_BYTES = 64_000_000  # a pass over less runs in this process
 THREADS_BYTES = 1_000_000_000  # with less memory, on one thread
-BATCH_ROWS = 65_536
+BATCH_ROWS, BATCH_CELLS = 65_536, 1 << 20  # as in `train.passes`
 SAMPLE_ROWS = 50_000  # of the profile
 SAMPLE_CELLS = 8_000_000
 KEPT_FLOATS_BYTES = 2**30  # of training rows that are kept as floats as well
 LEAST_SELECTED, SELECTED_CELLS, FEW_CELLS = 1_000, 3_000_000, 1_000_000  # as in `train.selection`
 MB = 1e-6
-PROCESS_MB = 220.0  # with all libraries loaded, before anything is read; a worker shares some of it
+PROCESS_MB = 110.0  # with the libraries of a run loaded, before anything is read; a worker shares some of it
 
 Terms = dict[str, float]
 PASSES = ("profile", "recipe", "encode")
@@ -47,6 +47,11 @@ def passing(sizes: Sizes, *, workers: int | None, cpus: int, memory_bytes: int, 
         count = min(count, workers_under(ceiling_bytes, count))
         return Passing(count, count)
     return Passing(count if memory_bytes >= THREADS_BYTES else 1, 0)
+
+
+def batch_rows(width: int) -> int:
+    """Rows of a batch that is counted: more of few columns, because a batch has most of the words of another again."""
+    return min(max(BATCH_CELLS // max(1, width), BATCH_ROWS), 2 * BATCH_ROWS)
 
 
 def busiest(sizes: Sizes, slots: int) -> float:
@@ -172,25 +177,33 @@ def known_megabytes(stage: str) -> Terms:
     return {"one": PROCESS_MB, "workers": 30.0} if passes else {"one": PROCESS_MB, "workers": 110.0, "trees": 1.0}
 
 
-def memory_terms(stage: str, sizes: Sizes, passes: Passing, placed: Placement, *, trees: float = 0.0) -> Terms:
+def memory_terms(
+    stage: str, sizes: Sizes, passes: Passing, placed: Placement, *, trees: float = 0.0, growing: float = 0.0
+) -> Terms:
     """Terms of the peak bytes of a stage, in megabytes, the base of all processes among them.
 
-    What models were trained with is kept until the end, in as many processes as trained; `trees` are those of the
-    members of the package.
+    What counting took, which grows more slowly than the cells of a partition, is not given back to the system. What
+    models were trained with is kept until the end, in as many processes as trained; `trees` are those of the members of
+    the package, `growing` those of all models that are fitted at a time, in trees of 31 leaves.
     """
     if stage == "open":
         return {"one": 1.0}
-    batch = min(BATCH_ROWS, sizes.rows)
+    largest = sizes.rows * max(sizes.largest, 1 / max(1, sizes.partitions))
+    batch = min(float(batch_rows(sizes.width)), largest)
     row_bytes = sizes.memory_bytes / max(1, sizes.rows)
-    terms = {"one": 1.0, "sample": MB * min(SAMPLE_ROWS, sizes.rows) * row_bytes}
+    terms = {
+        "one": 1.0, "sample": MB * min(SAMPLE_ROWS, sizes.rows) * row_bytes,
+        "batches": MB * passes.slots * batch * row_bytes, "cells": MB * passes.slots * batch * 8 * sizes.width,
+        "held": passes.slots * math.sqrt(MB * largest * sizes.width),
+    }  # fmt: skip
     if stage in READING:
-        reading = passes.slots * batch * row_bytes
         matrix = passes.slots * batch * 4 * sizes.features if stage == "encode" else 0.0
-        terms |= {"workers": float(passes.processes), "batches": MB * reading}
+        terms |= {"workers": float(passes.processes)}
         return terms | {"matrix": MB * matrix, "columns": sizes.width / 100}
     needed = trees_bytes(sizes.train_rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     terms |= {"workers": float(placed.processes), "trees": MB * placed.slots * needed, "models": trees / 1000}
     if stage == "train":
-        return terms | {"floats": MB * placed.slots * sizes.valid_rows * 4 * sizes.features}
+        floats = MB * placed.slots * sizes.valid_rows * 4 * sizes.features
+        return terms | {"floats": floats, "growing": growing / 1000}
     scored = MB * (sizes.test_rows + sizes.valid_rows * sizes.folds) * 8 * sizes.outputs
     return terms | {"scored": scored, "test": MB * sizes.test_rows * 4 * sizes.features}

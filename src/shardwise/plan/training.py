@@ -227,6 +227,11 @@ def refits(sizes: Sizes, ceiling_bytes: int | None, families: Iterable[str]) -> 
     return sizes.folds > 1 and sizes.encodings == 1 and ceiling_bytes is None and "trees" in families
 
 
+def growing(sizes: Sizes, grown: Sequence[float], slots: int) -> float:
+    """Trees of all models that are fitted at a time, each as large as the largest of `grown` (one per candidate)."""
+    return min(slots, sizes.folds * len(grown)) * sizes.outputs * max(grown, default=0.0)
+
+
 def makespan(lengths: Sequence[float], slots: int) -> float:
     """Seconds until all tasks are done that are begun in this order whenever one of `slots` is free.
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from shardwise.compute.engines import worker_memory_bytes
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import TargetError, context
 from shardwise.core.names import nearest
+from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.rows import BinnedRows
+from shardwise.data.source import estimate_rows
 from shardwise.plan import saved
 from shardwise.plan.answer import Plan, answer
 from shardwise.plan.calibrate import Calibration, Question, calibrate
@@ -22,11 +25,13 @@ from shardwise.plan.knowledge import calibrated, defaults, learned
 from shardwise.plan.past import FORMAT, read_runs
 from shardwise.plan.sizes import Folding, Sizes, guess_sizes, is_positive, largest_share
 from shardwise.split.base import TEST
+from shardwise.split.plan import SplitPlan
 from shardwise.train.grids import asked_grids
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import MAX_WIDENED, Prepared
 from shardwise.train.result import TrialResult
 from shardwise.train.run import Run
+from shardwise.train.selection import selected
 from shardwise.train.targets import infer_target
 
 CALIBRATION_SHARE = 0.05  # of what the run is expected to take ...
@@ -62,7 +67,9 @@ def _calibrate(config: RunConfig, dataset: Dataset, limit_s: float) -> tuple[Dat
         infer=lambda column: infer_target(config.target, column, task=config.task, quantile=config.quantile),
         exclude=frozenset((*config.drop, *services(config))),
         kinds=tuple(sorted(config.kinds.items())), grids=asked_grids(config, dataset.schema.names),
-        folding=folding(config), families=config.families, held=config.params, seed=config.seed,
+        folding=folding(config), families=config.families, held=config.params,
+        split=asked_split(config), select=partial(selected, mode=config.select, seed=config.seed),
+        seed=config.seed,
     )  # fmt: skip
     for _ in range(MAX_WIDENED):
         try:
@@ -85,6 +92,17 @@ def services(config: RunConfig) -> tuple[str, ...]:
     return tuple(name for name in (config.weight, config.group, config.fold_column, *config.key) if name)
 
 
+def asked_split(config: RunConfig) -> SplitPlan | None:
+    """How rows are to be split, where a config says so; its rows, features and times are those of a slice."""
+    if not (config.group or config.key or config.time_column or config.fold_column):
+        return None
+    return SplitPlan(
+        rows=0, features=(), key=config.key, group=config.group, time_column=config.time_column,
+        fold_column=config.fold_column, folds=config.folds, test_share=config.test_share,
+        valid_share=config.valid_share, seed=derive_seed(config.seed, "split"),
+    )  # fmt: skip
+
+
 def folding(config: RunConfig) -> Folding:
     return Folding(
         folds=config.folds, test_share=config.test_share, valid_share=config.valid_share,
@@ -104,21 +122,17 @@ def budget_of(config: RunConfig) -> Budget:
 
 
 def _guessed(config: RunConfig, dataset: Dataset) -> Sizes:
-    rows = dataset.rows
-    if rows is None:
-        rows = _counted(dataset)
-    return guess_sizes(dataset, rows, config.target, asked=folding(config), drop=(*config.drop, *services(config)))
+    return guess_sizes(
+        dataset, _counted(dataset), config.target, asked=folding(config), drop=(*config.drop, *services(config))
+    )
 
 
 def _counted(dataset: Dataset) -> int:
-    """Rows of text files, estimated from the first batch: as stored a row takes about two thirds of its memory."""
+    """Rows, where text does not fit its column's type by the next wider one."""
     try:
-        first = next(iter(dataset.read(dataset.partitions[0], None, 4096)), None)
+        return estimate_rows(dataset)
     except TypeConflict as conflict:
         return _counted(dataset.widened(conflict.column))
-    if first is None or first.num_rows < 4096:
-        return 0 if first is None else first.num_rows
-    return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
 
 
 # -- the journal of a run ----------------------------------------------------------------------------------------------

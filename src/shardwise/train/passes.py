@@ -6,7 +6,7 @@ returns a record for the journal: references, never tables.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardwise.core.errors import context
+from shardwise.core.errors import DataError, context
 from shardwise.core.state import State, dump_state, load_state
 from shardwise.core.target import Target
 from shardwise.data.access import AccessCounter
@@ -25,8 +25,10 @@ from shardwise.data.dataset import BATCH_ROWS, Dataset
 from shardwise.data.hashing import HashedBatch
 from shardwise.data.profile import Profile
 from shardwise.data.rows import RowsWriter
+from shardwise.data.source import Losses, is_corrupt, scan, suggest_skipping
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe
+from shardwise.plan.stages import batch_rows
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.hashed import position_hashes
 from shardwise.split.temporal import time_values
@@ -35,14 +37,6 @@ from shardwise.store.blobs import FolderBlobs
 
 BINS, FLOATS = "bins", "floats"  # sub-folders of encoded rows
 _FLOAT_SEED = 7  # which rows are kept as floats does not depend on the fold, whose hash has another seed
-
-
-BATCH_CELLS = 1 << 20
-
-
-def batch_rows(dataset: Dataset) -> int:
-    """Rows of a batch that is counted: more of few columns, because a batch has most of the words of another again."""
-    return int(np.clip(BATCH_CELLS // len(dataset.schema), BATCH_ROWS, 2 * BATCH_ROWS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +50,9 @@ class TimePass:
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
         summary, counter = Quantiles(self.column), AccessCounter()
         with context(stage="time", partition=partition.index, path=partition.path):
-            for batch in self.dataset.counted(counter).read(partition, [self.column]):
+            one = replace(self.dataset.counted(counter), partitions=(partition,))
+            losses = Losses() if one.reader.options.skip_corrupt else None  # counted where the profile is
+            for _, batch in scan(one, [self.column], losses=losses):
                 values = time_values(batch.column(self.column))
                 summary.add_sorted(np.sort(values[np.isfinite(values)]))
         return {"blob": keep_state(self.blobs, {"summary": summary.state()}), "access": counter.to_json()}
@@ -71,6 +67,20 @@ class ProfilePass:
     blobs: Path
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
+        """The record of a partition. With `skip_corrupt`, one that cannot be read to its end counts as without rows.
+
+        Other columns may be asked for later, and break elsewhere: what it gave before its end is left out as well.
+        """
+        try:
+            return self._count(partition)
+        except DataError as error:
+            if not is_corrupt(error) or not self.dataset.reader.options.skip_corrupt:
+                suggest_skipping(error)
+                raise
+            empty = Profile(self.dataset.schema), Profile(self.dataset.schema)
+            return {**self._record(*empty, np.zeros(0, np.int8)), "access": [], "corrupt": str(error)}
+
+    def _count(self, partition: Partition) -> Mapping[str, Any]:
         share = partition.rows / self.dataset.rows if partition.rows and self.dataset.rows else 1.0
         opened, sealed = (Profile(self.dataset.schema, share=share) for _ in range(2))
         assigned: list[np.ndarray] = []
@@ -78,7 +88,8 @@ class ProfilePass:
         row, counter = partition.first_row, AccessCounter()
         dataset = self.dataset.with_dictionaries().counted(counter)
         with context(stage="profile", partition=partition.index, path=partition.path):
-            for batch in dataset.read(partition, None, batch_rows(dataset)):
+            batches = dataset.read(partition, None, batch_rows(len(dataset.schema)))
+            for batch in batches:
                 cells = HashedBatch.of(batch)
                 folds = self.splitter.assign(batch, row, cells.hashes)
                 row += batch.num_rows
@@ -93,11 +104,14 @@ class ProfilePass:
             if held:
                 sealed.add(HashedBatch.concat(held))
         folds = np.concatenate([np.zeros(0, np.int8), *assigned])
+        record = self._record(opened, sealed, folds)
+        return {**record, "access": counter.to_json(), "skipped_rows": batches.skipped_rows}
+
+    def _record(self, opened: Profile, sealed: Profile, folds: np.ndarray) -> dict[str, Any]:
         return {
             "blob": keep_state(self.blobs, {"open": opened.state(), "sealed": sealed.state()}),
             "folds_blob": keep_blob(self.blobs, folds.tobytes()),
             "rows": len(folds),
-            "access": counter.to_json(),
             "folds": {str(fold): int(rows) for fold, rows in zip(*np.unique(folds, return_counts=True), strict=True)},
         }
 
@@ -125,8 +139,10 @@ class LabelledPass:
         dataset = (self.dataset.with_dictionaries() if counted else self.dataset).counted(counter)
         wanted = dict.fromkeys([*inputs, self.target.column, *([self.weight] if self.weight else [])])
         all_folds = np.frombuffer(FolderBlobs(self.blobs).read(self.folds[partition.index]), np.int8)
+        if not len(all_folds):  # empty, or corrupt
+            return
         row = 0
-        for batch in dataset.read(partition, list(wanted), batch_rows(dataset) if counted else BATCH_ROWS):
+        for batch in dataset.read(partition, list(wanted), batch_rows(len(dataset.schema)) if counted else BATCH_ROWS):
             folds = all_folds[row : row + batch.num_rows]
             target = self.target.encode(batch.column(self.target.column))
             row += batch.num_rows

@@ -18,6 +18,7 @@ from shardwise.core.target import Target, canonical_label
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.joined import joins_of
 from shardwise.data.profile import Profile
+from shardwise.data.source import Losses, estimate_rows
 from shardwise.features.aggregate_plan import check_columns as check_aggregate
 from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
@@ -71,6 +72,7 @@ class _Profiled:
     opened: Profile
     fold_rows: Mapping[int, int]
     folds: Mapping[int, str]  # partition -> blob of its rows' fold numbers
+    losses: Losses
     seen: Seen | None = None  # by the run's parent, if it goes on from one
 
 
@@ -155,7 +157,7 @@ def _profile_until_types_hold(run: Run, dataset: Dataset) -> _Profiled:
 
 
 def _profile(run: Run, dataset: Dataset) -> _Profiled:
-    kept = None if run.parent is None else run.parent.splitter(_row_count(dataset))
+    kept = None if run.parent is None else run.parent.splitter(estimate_rows(dataset))
     if kept is not None and set(kept.columns) <= set(dataset.schema.names):
         return _profile_split(run, dataset, kept)
     splitter = _splitter(run, dataset)
@@ -172,7 +174,7 @@ def _splitter(run: Run, dataset: Dataset, *, copies: float = 0.0) -> Splitter:
     taken = {config.target, config.weight, *config.drop}
     times = None if config.time_column is None else _time_quantiles(run, dataset, config.time_column).at
     plan = SplitPlan(
-        rows=_row_count(dataset),
+        rows=estimate_rows(dataset),
         features=[name for name in dataset.schema.names if name not in taken],
         key=config.key,
         group=config.group,
@@ -186,16 +188,6 @@ def _splitter(run: Run, dataset: Dataset, *, copies: float = 0.0) -> Splitter:
         seed=derive_seed(config.seed, "split"),
     )  # fmt: skip
     return choose_splitter(plan)
-
-
-def _row_count(dataset: Dataset) -> int:
-    """Rows of the dataset, estimated from the first partition's first batch where the files do not tell."""
-    if dataset.rows is not None:
-        return dataset.rows
-    first = next(iter(dataset.read(dataset.partitions[0], None, 4096)), None)
-    if first is None or first.num_rows < 4096:
-        return 0 if first is None else first.num_rows
-    return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
 
 
 def _uneven(fold_rows: Mapping[int, int], splitter: Splitter, *, tests: bool) -> bool:
@@ -225,10 +217,14 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
     opened, sealed = Profile(dataset.schema), Profile(dataset.schema)
     fold_rows: dict[int, int] = {}
     folds: dict[int, str] = {}
+    losses = Losses()
     seen = None if run.parent is None else Seen(Profile(dataset.schema), Profile(dataset.schema))
     with run.stage("profile", len(dataset.partitions)) as stage:
         for partition, record in run_pass(run, work, dataset, "profile", splitter.to_json()):
             folds[partition.index] = record["folds_blob"]
+            losses.skipped_rows += record.get("skipped_rows", 0)
+            if "corrupt" in record:
+                losses.add(partition, 0, record["corrupt"])
             state = _state(run, record)
             own = Profile.from_state(state["open"])
             if seen is not None:
@@ -242,14 +238,15 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
         whole = Profile.from_state(opened.state())
         whole.merge(sealed)
     return _Profiled(
-        dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows, folds=folds, seen=seen
-    )
+        dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows, folds=folds,
+        losses=losses, seen=seen,
+    )  # fmt: skip
 
 
 def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, ...]:
     with run.stage("leaks"):
         found = [
-            *reading_findings(profiled.dataset, profiled.profile, target),
+            *reading_findings(profiled.dataset, profiled.losses, profiled.profile, target),
             *find_leaks(
                 profiled.opened.sample(), target, time_column=run.config.time_column, group=run.config.group,
                 splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),

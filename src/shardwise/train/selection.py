@@ -67,6 +67,13 @@ def select_features(
     return smaller, (_finding(gone, len(recipe.features)),) if gone else ()
 
 
+def selected(recipe: Recipe, sample: pa.Table, target: Target, splitter: Splitter, *, mode: str, seed: int) -> Recipe:
+    """What `select_features` leaves, without a run."""
+    if mode == "none":
+        return recipe
+    return recipe.without(reasons(recipe, sample, target, splitter, mode=mode, seed=seed))
+
+
 def _finding(dropped: Mapping[str, str], features: int) -> Finding:
     shown = "; ".join(f"{name}: {why}" for name, why in list(dropped.items())[:SHOWN])
     more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""

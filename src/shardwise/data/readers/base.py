@@ -1,14 +1,16 @@
 """What all readers share: the batches that they give, and the columns of the paths."""
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from shardwise.core.errors import SchemaError
+from shardwise.core.errors import DataError, SchemaError
 from shardwise.data.base import Scalar
-from shardwise.data.places import File
+from shardwise.data.options import ReadOptions
+from shardwise.data.places import File, each_file
 from shardwise.data.schemas import Layout, some
 
 
@@ -21,6 +23,38 @@ class Batches(Iterator[pa.RecordBatch]):
 
     def __next__(self) -> pa.RecordBatch:
         return next(self.source)
+
+
+Found = TypeVar("Found")
+
+
+def look_at_files(
+    look: Callable[[File], Found], files: Sequence[File], options: ReadOptions
+) -> tuple[list[Found], dict[str, Any]]:
+    """What `look` finds in each file, in their order, and what the report tells of those that cannot be read.
+
+    With `skip_corrupt` these are left out, unless none is left; else the `DataError` of the first one is raised.
+    """
+
+    def careful(file: File) -> Found | DataError:
+        try:
+            return look(file)
+        except SchemaError:
+            raise
+        except DataError as error:
+            if not options.skip_corrupt:
+                raise
+            return error
+
+    seen = list(each_file(careful, files))
+    corrupt = [(file.path, each) for file, each in zip(files, seen, strict=True) if isinstance(each, DataError)]
+    found = [each for each in seen if not isinstance(each, DataError)]
+    if corrupt and not found:
+        raise corrupt[0][1]
+    if not corrupt:
+        return found, {}
+    told = {"files": len(corrupt), "example": str(corrupt[0][1]), "paths": [path for path, _ in corrupt]}
+    return found, {"corrupt_files": told}
 
 
 def select(layout: Layout, columns: Sequence[str] | None) -> Layout:

@@ -9,7 +9,8 @@ from shardwise.core.errors import DataError
 from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import ReadOptions
-from shardwise.data.places import File, check_unchanged, each_file, open_file, reading
+from shardwise.data.places import File, check_unchanged, open_file, reading
+from shardwise.data.readers.base import look_at_files
 from shardwise.data.readers.parquet import Pieces, PiecesReader, unify_pieces
 from shardwise.data.schemas import Layout, typed_layout
 
@@ -22,9 +23,9 @@ class IpcReader(PiecesReader):
     @classmethod
     def survey(cls, files: Sequence[File], options: ReadOptions) -> "tuple[IpcReader, dict[str, Any]]":
         """Read the schemas and the places of the batches of all files; the reader, and the report."""
-        pieces = tuple(each_file(lambda file: _look(file, options), files))
-        layout, hive, report = unify_pieces(pieces, files, options)
-        return cls(options=options, layout=layout, hive=hive, pieces=pieces), report
+        found, corrupt = look_at_files(lambda file: _look(file, options), files, options)
+        layout, hive, report = unify_pieces(found, files, options)
+        return cls(options=options, layout=layout, hive=hive, pieces=tuple(found)), {**report, **corrupt}
 
     def _read(self, partition: Partition, layout: Layout, batch_rows: int) -> Iterator[pa.RecordBatch]:
         values = dict(partition.values)

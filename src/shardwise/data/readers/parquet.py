@@ -12,8 +12,8 @@ from shardwise.core.errors import DataError
 from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import ReadOptions
-from shardwise.data.places import File, check_unchanged, each_file, is_url, open_file, reading
-from shardwise.data.readers.base import Batches, hive_scalars, select, without
+from shardwise.data.places import File, check_unchanged, is_url, open_file, reading
+from shardwise.data.readers.base import Batches, hive_scalars, look_at_files, select, without
 from shardwise.data.schemas import STRING, Kind, Layout, Layouts, hive_kinds, schema_of, typed_layout
 
 PARTS = 8  # of a large file at least: so many cores have something to do
@@ -119,9 +119,9 @@ class ParquetReader(PiecesReader):
     @classmethod
     def survey(cls, files: Sequence[File], options: ReadOptions) -> "tuple[ParquetReader, dict[str, Any]]":
         """Read the footers of all files; the reader, and the report."""
-        pieces = tuple(each_file(lambda file: _footer(file, options), files))
-        layout, hive, report = unify_pieces(pieces, files, options)
-        return cls(options=options, layout=layout, hive=hive, pieces=pieces), report
+        found, corrupt = look_at_files(lambda file: _footer(file, options), files, options)
+        layout, hive, report = unify_pieces(found, files, options)
+        return cls(options=options, layout=layout, hive=hive, pieces=tuple(found)), {**report, **corrupt}
 
     def _read(self, partition: Partition, layout: Layout, batch_rows: int) -> Iterator[pa.RecordBatch]:
         values = dict(partition.values)

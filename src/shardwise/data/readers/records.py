@@ -14,8 +14,8 @@ from shardwise.core.errors import DataError, ShardwiseError
 from shardwise.data.base import Partition
 from shardwise.data.convert import conform, slices
 from shardwise.data.options import DEFAULT_TARGET_BYTES, ReadOptions
-from shardwise.data.places import File, check_unchanged, each_file, reading
-from shardwise.data.readers.base import Batches, hive_scalars, select, without
+from shardwise.data.places import File, check_unchanged, reading
+from shardwise.data.readers.base import Batches, hive_scalars, look_at_files, select, without
 from shardwise.data.readers.text import TextFile, blocks, skip
 from shardwise.data.schemas import Kind, Layout, Layouts, hive_kinds, merge_kinds, schema_of
 
@@ -98,7 +98,10 @@ class TextReader:
         budget = int(np.clip(SURVEY_BYTES // len(files), *_FILE_BYTES))
         layouts, kept, empty = Layouts(), [], []
         hive = hive_kinds(files, options)
-        for each in each_file(lambda file: _survey(opener, file, options, budget, target_bytes), files):
+        found, corrupt = look_at_files(
+            lambda file: _survey(opener, file, options, budget, target_bytes), files, options
+        )
+        for each in found:
             if each.layout is None:
                 empty.append(each.file.path)
                 continue
@@ -109,7 +112,7 @@ class TextReader:
         if not any(each.has_rows for each in kept):
             raise DataError("the file has no rows", hint="It holds column names only.", path=kept[0].file.path)
         layout, columns = layouts.unify(options, hive, as_text=True)
-        report: dict[str, Any] = {"columns": columns}
+        report: dict[str, Any] = {"columns": columns, **corrupt}
         if empty:
             report["empty_files"] = {"files": len(empty), "example": empty[0]}
         return cls(opener=opener, options=options, layout=layout, hive=hive, surveyed=tuple(kept)), report
