@@ -5,7 +5,7 @@ trees, each one evaluated once, kept in a folder of runs. Between its points a f
 may ask for any params. The interpolation is smoother than the truth: noise of a single evaluation is averaged out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,10 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 import shardwise
 from common import DATA_SETS
-from shardwise.core.schema import FeatureKind
+from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.space import Space
+from shardwise.core.target import Target, Task
+from shardwise.models.portfolio import portfolio
 from shardwise.models.spaces import spaces_for
 from shardwise.tune.archive import PastTask, of_runs
 from shardwise.tune.samplers import Sampler
@@ -68,13 +70,23 @@ class Table:
         low, middle = float(self._pool.min()), float(np.median(self._pool))
         return (value - low) / max(middle - low, 1e-12)
 
-    def replay(self, sampler: Sampler, trials: int, seed: int) -> np.ndarray:
-        """Best loss so far `(trials,)`; each trial sees all before it."""
+    @property
+    def portfolio(self) -> list[Mapping[str, Any]]:
+        """The default candidates of the family, which a run tries before it searches."""
+        kinds = [kind for name, kind in KINDS.items() if self.task.features[name] > 0]
+        features = [Feature(name=kind, source=kind, kind=kind) for kind in (FeatureKind.NUMBER, *kinds)]
+        target = Target(column="y", task=Task.BINARY, classes=("no", "yes"))
+        return [candidate.params for candidate in portfolio(target, features, POOL, (FAMILY,))[1:]]
+
+    def replay(
+        self, sampler: Sampler, trials: int, seed: int, first: Sequence[Mapping[str, Any]] = ()
+    ) -> np.ndarray:  # fmt: skip
+        """Best loss so far `(trials,)`, after the candidates that came `first`; each trial sees all before it."""
         done: list[Trial] = []
-        for number in range(trials):
-            params = sampler.suggest(self.space, done, 10_000 * seed + number)
+        for number in range(len(first) + trials):
+            params = first[number] if number < len(first) else sampler.suggest(self.space, done, 10_000 * seed + number)
             done.append(Trial(number=number, family=FAMILY, params=params, losses=(self.loss(params),)))
-        return np.minimum.accumulate([trial.loss for trial in done])
+        return np.minimum.accumulate([trial.loss for trial in done])[len(first) :]
 
 
 def make_table(name: str, data: Path, cache: Path, *, rows: int, trials: int) -> None:

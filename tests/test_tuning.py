@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,54 @@ def test_the_same_bytes_on_one_worker_or_two_and_after_being_stopped(
     assert len(tried[0]) == 12
 
 
+NETWORK = {"neural": {"epochs": 4, "width": 8, "members": 2, "knots": 4, "batch_rows": 64}}
+POPULATION = {
+    "families": ("neural",), "params": NETWORK, "sampler": "pbt", "pruner": "none", "folds": None, "valid_share": 0.3,
+}  # fmt: skip
+
+
+def test_a_population_ends_with_the_same_bytes_on_workers_after_stops_and_when_it_is_longer(data: Path) -> None:
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+
+    class Stop(Exception):
+        pass
+
+    def stop(before: Iterator[int], event: Event) -> None:
+        if isinstance(event, Scored) and next(before, None) is None:
+            raise Stop
+
+    for last in (3, 8):  # in the first leg of the members, and in the second one
+        with pytest.raises(Stop):
+            train(config(data, **POPULATION, trials=5, run="stopped"), Events([partial(stop, iter(range(last)))]))
+    run(data, **POPULATION, trials=5, run="stopped")  # a smaller population, which then grows
+    stopped = run(data, **POPULATION, trials=9, run="stopped", workers=1)
+    direct = run(data, **POPULATION, trials=9, run="direct", workers=2)
+    assert stopped.package_hash == direct.package_hash
+    trials, again = (read_history(data.parent / "runs", name).trials for name in ("stopped", "direct"))
+    told = [[(t["params"], t["score"], t["rung"], t["from"]) for t in each] for each in (trials, again)]
+    assert told[0] == told[1]
+    assert [trial["rung"] for trial in trials if trial["family"] == "neural"] == [3] * 8
+
+
+def test_a_population_tells_who_came_from_whom_and_does_each_leg_once(data: Path) -> None:
+    pytest.importorskip("torch", reason="the extra torch is not installed")
+    result = run(data, **POPULATION, trials=9, run="once")
+    assert run(data, **POPULATION, trials=9, run="once").package_hash == result.package_hash
+    legs = [(r["number"], r["rung"]) for r in records(data, "once", "trial") if r["family"] == "neural"]
+    assert sorted(legs) == [(trial, leg) for trial in range(1, 9) for leg in range(4)]
+    moves = next(finding for finding in result.findings if finding["code"] == "population")["evidence"]["moves"]
+    told = {(trial["trial"], each["rung"], each["trial"])
+            for trial in read_history(data.parent / "runs", "once").trials for each in trial["from"]}  # fmt: skip
+    assert told == {(move["trial"], move["leg"], move["source"]) for move in moves} != set()
+    steps = [fold["steps"] for r in records(data, "once", "trial") for fold in r["folds"] if r["family"] == "neural"]
+    assert sum(steps) == 8 * 4  # epochs: those of eight trainings
+    rests = list((data.parent / "runs" / "once" / "models").glob("*/rest"))
+    assert 0 < len(rests) <= 8  # of the last legs that rested
+    past = of_runs(data.parent / "runs")[0].tasks[0]
+    copied = {move["trial"] for move in moves}
+    assert len(past.trials) == 9 - len(copied)
+
+
 def test_more_trials_go_on_with_a_search_and_end_as_if_asked_for_at_once(data: Path) -> None:
     run(data, run="long")
     longer = run(data, run="long", trials=15)
@@ -146,6 +196,8 @@ def test_reasons_are_grouped_the_most_frequent_first() -> None:
     [
         ({"sampler": "tep"}, "'tpe'"),
         ({"pruner": "ash"}, "'asha'"),
+        ({"sampler": "pbt"}, "which trees do not"),
+        ({"sampler": "pbt", "families": ("neural",)}, "--pruner asha"),
         ({"space": {"trees": {"num_leaves": [9, 3]}}}, "no point"),
         ({"space": {"trees": {"num_leafs": [3, 9]}}}, "'num_leaves'"),
         ({"space": {"linear": {"l1": [0.1, 0.2]}}}, "linear"),

@@ -17,7 +17,7 @@ from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.models.families import build
 from shardwise.models.portfolio import joining, portfolio
-from shardwise.models.rungs import SHARES, progress, resumed_at, rounds_on, rung_count
+from shardwise.models.rungs import SHARES, leg_count, progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import spaces_for
 from shardwise.plan.knowledge import defaults
 from shardwise.plan.learn import Law
@@ -27,6 +27,7 @@ from shardwise.stats.metrics import METRICS
 from shardwise.store.blobs import FolderBlobs
 from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import unit_key
+from shardwise.train.fitting import sizes_of as fit_sizes
 from shardwise.train.forecast import note_trial, sizes_of
 from shardwise.train.inherit import Parent
 from shardwise.train.meta import meta_features
@@ -34,14 +35,16 @@ from shardwise.train.passes import keep_blob
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
-from shardwise.train.trainer import FitUnit
+from shardwise.train.trainer import FitUnit, Leg, drop_rest
 from shardwise.tune.archive import Archive, of_runs, read_archive, shipped
-from shardwise.tune.setup import make_study
+from shardwise.tune.setup import POPULATION, make_study
 from shardwise.tune.spaces import Cube
-from shardwise.tune.study import Result, Step, Study
+from shardwise.tune.step import Result, Step
+from shardwise.tune.study import Study
 
 SEARCHED = ("trees",)  # families that are searched when none are named
 CAUSES = 3  # reasons of failed trials that are told
+MOVES = 12  # from trial to trial, in a population
 
 
 class Tuning:
@@ -56,6 +59,8 @@ class Tuning:
             run.note("task", features=features, metric=metric)
         self.study = self._study(features)
         self.failures: list[tuple[int, str]] = []  # (trial, reason)
+        self._told: dict[int, Step] = {}  # the last step of each trial
+        self._moves: list[dict[str, Any]] = []  # in populations: which trial went on from which other one
 
     def _study(self, features: Mapping[str, float]) -> Study:
         run, prepared, config = self._run, self._prepared, self._run.config
@@ -71,12 +76,18 @@ class Tuning:
         spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
         study = make_study(
             config, candidates, spaces, folds=len(prepared.splitter.folds()),
-            rung_count=lambda family: rung_count(family, config.rungs),
+            rung_count=self._rung_count,
             archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
         )  # fmt: skip
         for family, space in study.spaces.items():  # a param that the family does not have is refused here
             build(family, prepared.target, prepared.recipe.features, Cube(space).default())
         return study
+
+    def _rung_count(self, family: str) -> int:
+        config = self._run.config
+        if config.sampler != POPULATION:
+            return rung_count(family, config.rungs)
+        return leg_count(family, config.params.get(family, {}), fit_sizes(self._prepared).rows)
 
     def _extras(self) -> list[str]:
         """Families that join because their extra was installed when the run began: a run that goes on keeps them."""
@@ -87,21 +98,32 @@ class Tuning:
     def key(self, step: Step, fold: int) -> str:
         """Of the work unit of a step on a fold; one that rests on a rung, or goes on from one, has its own."""
         parts = (self._prepared.rows.name, step.candidate.to_json(), step.number, fold, self._metric)
-        path = [self.rest(replace(step, rung=rung, last=False)) for rung in step.below] + [self.rest(step)]
+        path: list[Any] = [self.rest(replace(step, rung=rung, last=False)) for rung in step.below] + [self.rest(step)]
+        if self._in_legs(step):
+            path = [self.key(step.after, fold) if step.after else "", step.rung, self._legs(step)]
         return unit_key(FORMAT, "fit", *parts, *([path] if path != [(None, 1.0)] else []))
 
     def unit(self, step: Step, fold: int, deadline: float) -> FitUnit:
         """The work of a step on a fold."""
         rounds, share = self.rest(step)
+        in_legs = self._in_legs(step)
         return FitUnit(
             trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
             rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, rounds=rounds,
             share=share, since=self._begins_at(step), lineage=self._lineage(step, fold), forgiving=step.proposed,
+            leg=Leg(number=step.rung, of=self._legs(step)) if in_legs else None,
+            after=self.key(step.after, fold) if step.after else "",
         )  # fmt: skip
 
+    def _in_legs(self, step: Step) -> bool:
+        return self._run.config.sampler == POPULATION and self._legs(step) > 1
+
+    def _legs(self, step: Step) -> int:
+        return self.study.rungs.get(step.candidate.family, 1)
+
     def rest(self, step: Step) -> tuple[int | None, float]:
-        """(rounds after which the training of a step rests, None: at its end; share of the partitions)."""
-        if step.last:
+        """(rounds after which training rests, None: at its end, or that of the leg; share of the partitions)."""
+        if step.last or self._run.config.sampler == POPULATION:
             return None, 1.0
         if self._run.config.rungs == "partitions":
             return None, SHARES[step.rung]
@@ -129,14 +151,35 @@ class Tuning:
             self._run.say(f"Trial {step.number} failed: {reason}", level="warning")
         loss = math.nan if reason else trial.loss
         cost_s = self.rest(step)[1] * sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
-        rung = step.rung if self.study.pruner.prunes else None
-        note_trial(self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason)
+        rung = step.rung if self.study.pruner.prunes or self._in_legs(step) else None
+        note_trial(self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason, source=step.source)
         if self.study.learns and any(fold.cut for fold in trial.folds):
             return not reason
         curve = tuple((progress(step.candidate, at), value) for at, value in trial.folds[0].curve)
         done = not any(fold.rests for fold in trial.folds)
         self.study.tell(step, Result(loss=loss, cost_s=cost_s, curve=curve, done=done))
+        if step.after is not None:
+            self._took_up(step, step.after)
+        self._told[step.number] = step
         return not reason
+
+    def _took_up(self, step: Step, after: Step) -> None:
+        """A leg of a population is done: say from whom it was copied, and drop what no leg will go on from any more.
+
+        When a generation has begun its legs, the one before has ended them: what that began from is not needed again.
+        A population to which a longer search adds members keeps all.
+        """
+        unneeded = [after.after]
+        if step.source is not None:
+            params, was = step.candidate.params, after.candidate.params
+            changed = {name: params[name] for name in params if params[name] != was.get(name)}
+            self._moves.append({"trial": step.number, "leg": step.rung, "source": step.source, "changed": changed})
+            given_up = self._told[step.number]
+            unneeded += [given_up, given_up.after]
+        if self.study.is_settled(step.number):
+            for old in filter(None, unneeded):
+                for fold in range(len(self._prepared.splitter.folds())):
+                    drop_rest(self._run.folder / "models" / self.key(old, fold))
 
     def _cost_s(self, candidate: Candidate, fold: FoldResult) -> float:
         """By the laws that are shipped: the same on every machine, as the next step depends on it."""
@@ -153,7 +196,22 @@ class Tuning:
         return sizes_of(self._prepared)
 
     def findings(self) -> tuple[Finding, ...]:
-        """What is told of proposals that could not be trained; raises `TaskFailed` when only the baseline could."""
+        """What is told of the search; raises `TaskFailed` when only the baseline could be trained."""
+        return (*self._failed(), *self._moved())
+
+    def _moved(self) -> tuple[Finding, ...]:
+        if not self._moves:
+            return ()
+        told = [f"{move['trial']} from {move['source']} (leg {move['leg']})" for move in self._moves]
+        text = f"In the population {len(told)} trials went on from another one's checkpoint: {', '.join(told[:MOVES])}"
+        return (
+            Finding(
+                code="population", severity="info", evidence={"moves": self._moves},
+                text=text + (f" and {len(told) - MOVES} more." if len(told) > MOVES else "."),
+            ),
+        )  # fmt: skip
+
+    def _failed(self) -> tuple[Finding, ...]:
         if not self.failures:
             return ()
         text = grouped(self.failures)
@@ -218,7 +276,8 @@ def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
 @dataclass(frozen=True, kw_only=True)
 class History:
     """The trials of a run, each as far as it got, by number: `score` (None: it failed) and whether it was the best so
-    far, `rung` (None in a search without), `rounds`, `seconds` of this machine, `cost_s` by the cost model."""
+    far, `rung` (None in a search without), `rounds`, `seconds` of this machine, `cost_s` by the cost model; of a
+    population in `from` the trials that it went on from, each with the rung that was begun so."""
 
     run: str
     metric: str
@@ -261,18 +320,21 @@ def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
             "rounds": max((fold["rounds"] for fold in top["folds"]), default=0),
             "seconds": round(sum(fold["seconds"] for step in steps for fold in step["folds"]), 3),
             "cost_s": sum(step["cost_s"] for step in steps), "failed": top["failed"],
+            "from": [{"trial": step["source"], "rung": step["rung"]} for step in steps if "source" in step],
         })  # fmt: skip
         best = min(best, math.inf if loss is None else loss)
     return History(run=run, metric=metric, trials=tuple(trials))
 
 
 TUNED = {"sampler": "tpe", "pruner": "asha"}
+UNPRUNED = (POPULATION,)  # samplers whose trials are all trained to their end
 TRIALS = 50  # of a search for which neither trials nor time were given
 
 
 def tuned(given: Mapping[str, Any]) -> dict[str, Any]:
     """What `tune` asks for where nothing else is said: it searches, where `train` tries the default candidates."""
-    found = {**given, **{name: value for name, value in TUNED.items() if given.get(name) is None}}
+    usual = {**TUNED, **({"pruner": "none"} if given.get("sampler") in UNPRUNED else {})}
+    found = {**given, **{name: value for name, value in usual.items() if given.get(name) is None}}
     if found.get("trials") is None and found.get("time") is None:
         found["trials"] = TRIALS
     return found

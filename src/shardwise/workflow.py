@@ -43,7 +43,7 @@ from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
 from shardwise.train.trainer import FitUnit
 from shardwise.tune.setup import check_search
-from shardwise.tune.study import Step
+from shardwise.tune.step import Step
 from shardwise.tuning import Tuning
 
 GOLDEN_ROWS = 20

@@ -290,16 +290,43 @@ def test_a_share_of_the_codes_is_the_same_rows_each_time(binned: Path) -> None:
     assert whole.sampled(1.0) is whole
 
 
-def test_a_share_of_the_partitions_is_whole_partitions_where_there_are_enough(binned: Path) -> None:
-    whole = BinnedRows(binned, FEATURES, [0, 1])
-    half, third = whole.of_partitions(0.5), whole.of_partitions(0.2)
-    assert half.n_rows == 1000
-    assert len({int(y) // 1000 for y in half.target()}) == 1
-    assert 250 < third.n_rows < 550  # of two partitions a fifth is less than one: rows of both
+def partitions(folder: Path, count: int, rows: int = 20) -> BinnedRows:
+    """So many partitions, the targets rising from one to the next but for their order on disk."""
+    keep_binner(folder, Binner([0, 2], [np.arange(0, 2000, 20) + 0.5, np.array([1000.0])]))
+    writer = RowsWriter(folder, 2, np.uint8)
+    for index in range(count):
+        _, _, weight, folds = batch(rows, 0, folds=2)
+        level = index * 7 % count
+        writer.write(index, np.zeros((rows, 2), np.uint8), np.full(rows, float(level)), weight, folds)
+    return BinnedRows(folder, FEATURES, [0, 1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_share_of_the_partitions_is_like_the_whole_and_larger_ones_have_it_too(tmp_path: Path, seed: int) -> None:
+    whole = partitions(tmp_path, 18)
+    ninth, third, most = (set(whole.of_partitions(share, seed).target()) for share in (1 / 9, 1 / 3, 0.8))
+    assert ninth < third < most < set(whole.target())
+    assert [len(ninth), len(third), len(most)] == [2, 6, 14]
+    assert abs(np.mean(sorted(third)) - 8.5) <= 1.5  # of six drawn at random 1.9 is one standard deviation
+    assert max(np.diff([-1, *sorted(third), 18])) <= 5  # and there is no hole in them
+    again = pickle.loads(pickle.dumps(whole.of_partitions(1 / 3, seed)))
+    assert set(again.target()) == third
+    assert again.key != whole.key
     assert whole.of_partitions(1.0) is whole
-    again = pickle.loads(pickle.dumps(half.sampled(0.5)))
-    assert set(again.target()) < set(half.target())
-    assert len({whole.key, half.key, third.key, again.key}) == 4
+
+
+def test_the_seed_says_which_partitions(tmp_path: Path) -> None:
+    whole = partitions(tmp_path, 30)
+    drawn = {tuple(sorted(set(whole.of_partitions(0.1, seed).target()))) for seed in range(8)}
+    assert len(drawn) > 3
+
+
+def test_of_few_partitions_it_is_a_share_of_the_rows_and_larger_ones_have_it_too(binned: Path) -> None:
+    whole = BinnedRows(binned, FEATURES, [0, 1])
+    ninth, third = whole.of_partitions(1 / 9), whole.of_partitions(1 / 3)
+    assert 130 < ninth.n_rows < 320
+    assert set(ninth.target()) < set(third.target())
+    assert {int(y) // 1000 for y in ninth.target()} == {0, 1}
 
 
 def test_pages_that_were_given_back_are_read_again(binned: Path) -> None:

@@ -11,7 +11,8 @@ from shardwise.core.candidate import Candidate
 from shardwise.core.space import Choice, Float, Int, Space
 from shardwise.tune.pruners import NoPruner, Pruner, make_pruner
 from shardwise.tune.samplers import make_sampler
-from shardwise.tune.study import Result, Step, Study
+from shardwise.tune.step import Result, Step
+from shardwise.tune.study import Study
 
 SPACE: Space = {
     "rate": Float(0.01, 1.0, log=True, default=0.1), "leaves": Int(2, 64, log=True, default=31),

@@ -45,8 +45,8 @@ class RunConfig:
     `image` and `sequence` say which columns are the cells of a grid (`core.grids`), for the families `cnn` and `rnn`.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing, and
     `engineer` whether features of two columns are tried and kept where they pay.
-    `sampler` proposes what is tried after the default candidates, `pruner` says which trials are given up early, on
-    `rungs` of boosting rounds or of partitions;
+    `sampler` proposes what is tried after the default candidates (`pbt`: networks, trained as a population), `pruner`
+    says which trials are given up early, on `rungs` of boosting rounds or of partitions;
     `space` narrows or extends what a family searches (`tune.spaces`), `per_second` weighs improvement against what it
     costs, and `archive` names the earlier trials from which `meta` learns: auto (the shipped ones and those of the runs
     folder), shipped, none, or a file.

@@ -32,6 +32,7 @@ SHUFFLE_ROWS = 65_536  # rows that a shuffled reader holds at most ...
 SHUFFLE_BYTES = 64 * 2**20  # ... and their size
 _PIECE_ROWS = 1024  # what a shuffled reader draws at once from one place
 _SHARE_SEED = 7
+LEAST_PARTITIONS = 9  # from which a share of them is drawn, and not of the rows
 
 
 @dataclass(frozen=True)
@@ -297,17 +298,27 @@ class BinnedRows(DiskRows):
         kept = None if self._partitions is None else sorted(self._partitions)
         return BinnedRows(self.folder, self.all_features, self.folds, share=share * self.share, partitions=kept)
 
-    def of_partitions(self, share: float) -> "BinnedRows":
-        """About that share of the partitions, drawn by a hash of their numbers, of which larger shares have the same
-        and
-        more; where that would be less than one, that share of the rows."""
-        numbers = np.unique([block.partition for block in self._blocks]).astype(np.uint64)
-        count = round(share * len(numbers))
-        if share >= 1.0 or not count:
+    def of_partitions(self, share: float, seed: int = 0) -> "BinnedRows":
+        """About that share of the partitions, of which larger shares have the same and more.
+
+        They are like the whole: in the order of the mean of their targets, any share is spread evenly over it. Of few
+        partitions (fewer than `LEAST_PARTITIONS`) it is that share of the rows.
+        """
+        numbers = np.unique([block.partition for block in self._blocks])
+        if share >= 1.0 or len(numbers) < LEAST_PARTITIONS:
             return self.sampled(share)
-        drawn = np.argsort(mix(numbers, _SHARE_SEED), kind="stable")[:count]
-        kept = sorted(int(number) for number in numbers[drawn])
-        return BinnedRows(self.folder, self.all_features, self.folds, share=self.share, partitions=kept)
+        ordered = numbers[np.argsort([self._mean(number) for number in numbers], kind="stable")]
+        drawn = ordered[spread(len(numbers), seed)[: max(1, round(share * len(numbers)))]]
+        return BinnedRows(
+            self.folder, self.all_features, self.folds, share=self.share, partitions=sorted(map(int, drawn))
+        )
+
+    def _mean(self, partition: int) -> float:
+        """Of the targets of a partition's rows."""
+        blocks = [block for block in self._blocks if block.partition == partition]
+        total = sum(float(np.sum(self._column(block, "y"))) for block in blocks)
+        self._release(partition)
+        return total / max(1, sum(block.stop - block.start for block in blocks))
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -349,6 +360,13 @@ class BinnedRows(DiskRows):
     def _column(self, block: _Block, kind: str) -> np.ndarray:
         values = super()._column(block, kind)
         return values if self.share >= 1.0 else values[_drawn(block, self.share)]
+
+
+def spread(count: int, seed: int) -> np.ndarray:
+    """The numbers below `count` in an order of which every beginning lies evenly over them: the ranks of points at
+    multiples of the golden section, from a place that the seed gives (int64 `(count,)`)."""
+    places = (np.random.default_rng(seed).random() + np.arange(count) * (5**0.5 - 1.0) / 2.0) % 1.0
+    return np.asarray(np.argsort(np.argsort(places, kind="stable"), kind="stable"))
 
 
 def _drawn(block: _Block, share: float) -> np.ndarray:

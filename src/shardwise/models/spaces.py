@@ -2,7 +2,8 @@
 
 Ranges are those of AutoGluon's and FLAML's searches and of LightGBM's tuning guide. A `cost` is the exponent by which
 the seconds of a fit grow with a value, as the laws of `plan.training` have it: rounds go with 1 / learning rate,
-histograms with rows and features, trees with leaves.
+histograms with rows and features, trees with leaves. What is searched of networks is how they learn, not how large they
+are: it may change while they learn.
 """
 
 from collections.abc import Collection
@@ -10,6 +11,11 @@ from collections.abc import Collection
 from shardwise.core.schema import FeatureKind
 from shardwise.core.space import Choice, Float, Int, Space
 
+_NETWORK: Space = {
+    "learning_rate": Float(5e-4, 1e-2, log=True, default=3e-3),
+    "weight_decay": Float(1e-3, 0.3, log=True, default=1e-2),
+    "dropout": Float(0.0, 0.5, default=0.1),
+}
 SPACES: dict[str, Space] = {
     "trees": {
         "learning_rate": Float(0.02, 0.15, log=True, default=0.05, cost=-0.8),
@@ -59,6 +65,9 @@ SPACES: dict[str, Space] = {
         "l1": Float(1e-7, 1e-2, log=True, default=1e-6),
         "l2": Float(1e-7, 1e-1, log=True, default=1e-5),
     },
+    "neural": _NETWORK,
+    "cnn": _NETWORK,
+    "rnn": {**_NETWORK, "dropout": Float(0.0, 0.5, default=0.3)},
 }
 _NEEDS = {
     "categorical": FeatureKind.CODE, "cat_smooth": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED,

@@ -10,7 +10,7 @@ WIDTH = 96
 
 
 def render_history(run: str, metric: str, trials: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Lines of text: each trial as far as it got, `*` where it was the best so far."""
+    """Lines of text: each trial as far as it got, `*` where it was the best so far, `<-` whose checkpoints it took."""
     done = [trial for trial in trials if trial["score"] is not None]
     yield f"run {run}: {len(trials)} trials, {len(trials) - len(done)} failed; {metric}, out of fold"
     yield f"{'trial':>5}  {'rung':>4}  {metric[:12]:>12}  {'rounds':>6}  {'took':>7}  candidate"
@@ -20,6 +20,8 @@ def render_history(run: str, metric: str, trials: Sequence[Mapping[str, Any]]) -
         took = format_duration(trial["seconds"])
         shown = ", ".join(f"{name}={value}" for name, value in trial["params"].items())
         text = trial["failed"] or textwrap.shorten(f"{trial['family']} {shown}", WIDTH, placeholder=" ...")
+        if trial["from"]:
+            text += " <- " + ", ".join(f"trial {each['trial']} (rung {each['rung']})" for each in trial["from"])
         mark = "*" if trial["best_so_far"] else " "
         yield f"{trial['trial']:>5}{mark} {rung:>4}  {score:>12}  {trial['rounds']:>6}  {took:>7}  {text}"
     best = next((trial for trial in reversed(trials) if trial["best_so_far"]), None)

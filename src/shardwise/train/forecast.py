@@ -193,8 +193,18 @@ def note_sizes(run: Run, prepared: Prepared) -> None:
         )  # fmt: skip
 
 
-def note_trial(run: Run, trial: TrialResult, *, loss: float, cost_s: float, rung: int | None, failed: str = "") -> None:
-    """Journal what a trial found and took; in a search on rungs, what it did on this `rung`."""
+def note_trial(
+    run: Run,
+    trial: TrialResult,
+    *,
+    loss: float,
+    cost_s: float,
+    rung: int | None,
+    failed: str = "",
+    source: int | None = None,
+) -> None:
+    """Journal what a trial found and took; in a search on rungs, what it did on this `rung`, and from which other trial
+    (`source`) it went on to it."""
     run.note(
         "trial",
         number=trial.number,
@@ -203,6 +213,7 @@ def note_trial(run: Run, trial: TrialResult, *, loss: float, cost_s: float, rung
         rung=rung,
         cost_s=round(cost_s, 4),
         failed=failed,
+        **({} if source is None else {"source": source}),
         folds=[
             {
                 "seconds": fold.seconds, "predict_s": fold.predict_s, "rounds": fold.rounds, "cut": fold.cut,

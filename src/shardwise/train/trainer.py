@@ -5,7 +5,7 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from shardwise.data.rows_soft import SoftRows
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import FAMILIES, build, save_model
 from shardwise.models.guard import Guard
+from shardwise.models.rungs import leg_end
 from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
@@ -35,6 +36,15 @@ PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many tha
 LEAF_S = 6e-6  # seconds that a leaf takes once the trees are learned: written, read again, packed
 TESTED_ROWS = 50_000  # for so many rows of the sealed test there is time at the end of a run
 _RESULT = "result.json"
+_REST = "rest"  # in the folder of a leg's model: what the next leg goes on from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leg:
+    """Part `number`, from 0, of a training that is cut into `of` equal ones."""
+
+    number: int
+    of: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +54,7 @@ class FitUnit:
     `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival. On
     a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
     its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
+    Or a `leg` of the training is gone, from where the unit with the key `after` rests, which stays as it was.
     Where `forgiving`, a candidate that cannot be trained is a result and no error. `teacher`: the folder of an
     ensemble's answers (`data.rows_soft`) that are learned in the place of labels. Of a `fold` without validation rows
     the loss is NaN.
@@ -61,6 +72,8 @@ class FitUnit:
     lineage: str = ""
     since: int = 0
     share: float = 1.0
+    leg: Leg | None = None
+    after: str = ""
     forgiving: bool = False
     teacher: Path | None = None
 
@@ -118,12 +131,14 @@ class FitTask:
     def _fit(self, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
         started = time.perf_counter()
         valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
+        rows = self._rows(unit, FAMILIES[unit.candidate.family].traits.reads, valid)
+        unit = _placed(unit, rows[0].n_rows)
+        self._take_up(unit)
         watch = Watch(
             deadline=unit.deadline, stop=self.stop, step_s=self._step_s(unit, valid.n_rows), rounds=unit.rounds,
             works_here=self.shared is None,
         )  # fmt: skip
         notes: list[str] = []
-        rows = self._rows(unit, FAMILIES[unit.candidate.family].traits.reads, valid)
         model, pruned = self._learned(unit, rows, self._run(unit, watch, notes))
         watch.cut = watch.cut or pruned
         fitted = time.perf_counter()
@@ -150,9 +165,21 @@ class FitTask:
         return FitRun(
             seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=self.threads,
             memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on, note=notes.append,
-            notice=watch.noticed.append, checkpoint=self.models / f".{unit.lineage or unit.key}.part",
+            notice=watch.noticed.append, checkpoint=self._checkpoint(unit),
             device=self.device, rests_at=unit.rounds, slices=self.slices,
         )  # fmt: skip
+
+    def _checkpoint(self, unit: FitUnit) -> Path:
+        return self.models / f".{unit.lineage or unit.key}.part"
+
+    def _take_up(self, unit: FitUnit) -> None:
+        """A leg goes on with a copy of where the one before it rests, unless it was begun already."""
+        checkpoint = self._checkpoint(unit)
+        if unit.after and not checkpoint.exists():
+            copy = self.models / f".{unit.key}.copy"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(self.models / unit.after / _REST, copy)
+            copy.rename(checkpoint)
 
     def _step_s(self, unit: FitUnit, valid_rows: int) -> float:
         """Seconds that a step of the fit adds to what comes after it: to predict, to write, to test and to pack."""
@@ -198,7 +225,7 @@ class FitTask:
         """Training and validation rows of the kind that a model family reads."""
         if reads == BINS:
             train, valid = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
-            train = train.of_partitions(unit.share).sampled(unit.rung.share)
+            train = train.of_partitions(unit.share, derive_seed(self.seed, "partitions")).sampled(unit.rung.share)
             return train if unit.teacher is None else SoftRows(train, unit.teacher), valid
         return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
@@ -210,8 +237,24 @@ class FitTask:
         save_model(unit.candidate.family, model, temp / "model")
         np.save(temp / "valid.npy", prediction)
         (temp / _RESULT).write_text(json.dumps(result.to_json()), encoding="utf8")
+        if unit.leg is not None and unit.rounds is not None and not result.cut:
+            self._checkpoint(unit).rename(temp / _REST)
         shutil.rmtree(self.models / unit.key, ignore_errors=True)
         temp.rename(self.models / unit.key)
+
+
+def _placed(unit: FitUnit, rows: int) -> FitUnit:
+    """A leg with the rounds where it begins and ends, when it learns from so many rows; the last one has no end."""
+    if unit.leg is None:
+        return unit
+    number, of = unit.leg.number, unit.leg.of
+    end = leg_end(unit.candidate, rows, number, of) if number < of - 1 else None
+    return replace(unit, since=leg_end(unit.candidate, rows, number - 1, of), rounds=end)
+
+
+def drop_rest(folder: Path) -> None:
+    """Of the unit of a leg: no other one will go on from it."""
+    shutil.rmtree(folder / _REST, ignore_errors=True)
 
 
 def _not_begun(unit: FitUnit) -> FoldResult:

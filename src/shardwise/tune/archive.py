@@ -113,13 +113,17 @@ def of_runs(folder: str | Path, *, without: str = "") -> tuple[Archive, list[str
 
 
 def task_of(name: str, records: Sequence[Mapping[str, Any]]) -> PastTask | None:
-    """From the journal of a run: of each trial what was found at its highest rung; None where there is nothing."""
+    """From the journal of a run: of each trial what was found at its highest rung; None where there is nothing.
+
+    Trials that went on from another one are left out: what they found is due to params that changed on the way.
+    """
     features: Mapping[str, float] | None = None
     best: dict[int, Mapping[str, Any]] = {}
+    copied = {record["number"] for record in records if record["kind"] == "trial" and "source" in record}
     for record in records:
         if record["kind"] == "task":
             features = record["features"]
-        elif record["kind"] == "trial" and record.get("loss") is not None:
+        elif record["kind"] == "trial" and record.get("loss") is not None and record["number"] not in copied:
             best[record["number"]] = {"family": record["family"], "params": record["params"], "loss": record["loss"]}
     if features is None or not best:
         return None

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError
 from shardwise.core.space import Space
 from shardwise.models.portfolio import check_families
+from shardwise.models.rungs import CHANGES, IN_LEGS
 from shardwise.tune.archive import Archive
 from shardwise.tune.pruners import make_pruner
 from shardwise.tune.samplers import make_sampler
@@ -14,13 +16,33 @@ from shardwise.tune.spaces import narrowed
 from shardwise.tune.study import Study
 
 UNITS_UNDER_WAY = 4  # fits that may be under way before one of them is waited for
+POPULATION = "pbt"  # the sampler that trains its trials as a population
 
 
 def check_search(config: RunConfig) -> None:
-    """Raise `ConfigError` for an unknown family, sampler or pruner, before a run is opened for them."""
+    """Raise `ConfigError` for an unknown family, sampler or pruner, or a population of what cannot be one, before a run
+    is opened for them."""
     check_families([*config.families, *config.params])
     make_sampler(config.sampler, per_second=config.per_second)
     make_pruner(config.pruner)
+    if config.sampler == POPULATION:
+        _check_population(config)
+
+
+def _check_population(config: RunConfig) -> None:
+    able = ", ".join(IN_LEGS)
+    unable = [family for family in config.families or ("trees",) if family not in IN_LEGS]
+    if unable:
+        raise ConfigError(
+            f"population-based training needs models that go on from a checkpoint with other params, which "
+            f"{', '.join(unable)} do not",
+            hint=f"Give --families with some of {able}, or another --sampler.",
+        )
+    if config.pruner != "none":
+        raise ConfigError(
+            f"population-based training gives no trial up, --pruner {config.pruner} would",
+            hint="Leave --pruner out, or give another --sampler.",
+        )
 
 
 def make_study(
@@ -41,7 +63,7 @@ def make_study(
     limit = config.trials or (len(portfolio) if config.time is None else None)
     samplers = {
         family: make_sampler(
-            config.sampler, per_second=config.per_second, archive=archive.of(family), features=features
+            config.sampler, per_second=config.per_second, archive=archive.of(family), features=features, changes=CHANGES
         )
         for family in searched
     }

@@ -2,7 +2,8 @@
 
 A step evaluates a trial on a rung. It is a paused trial that the pruner lets go on (from the highest rung first), else
 a new candidate: the portfolio in its order, then what the sampler of a family proposes, the family chosen by a bandit
-where there are several. Knows nothing of models.
+where there are several. A sampler may train its trials as populations: a rung is then a leg of the training, and what
+a trial goes on from may be another one. Knows nothing of models.
 
 **Deterministic.** Step i is decided by the results of the steps before i - lag, all of them and no others, whatever has
 come in by then: so the sequence is the same on one worker and on many, fast or slow, after kills and when it is longer.
@@ -16,35 +17,15 @@ from shardwise.compute.base import NOT_YET, NotYet
 from shardwise.core.candidate import Candidate
 from shardwise.core.seeds import derive_seed
 from shardwise.core.space import Space
+from shardwise.tune.population import Population
 from shardwise.tune.pruners import NoPruner, Pruner
 from shardwise.tune.samplers import SAMPLERS, Sampler
 from shardwise.tune.samplers.bandit import choose_family
+from shardwise.tune.samplers.population import SIZE, PopulationSampler
+from shardwise.tune.step import Result, Step
 from shardwise.tune.trial import Trial
 
 TRIES = 4  # draws of a sampler until it proposes something that was not tried
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """An evaluation of trial `number` on a rung; on the `last` one it is trained to its end."""
-
-    number: int
-    candidate: Candidate
-    rung: int = 0
-    last: bool = True
-    below: tuple[int, ...] = ()  # rungs on which it was evaluated before
-    proposed: bool = False  # by a sampler, not by the portfolio
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a step found: `loss` (lower is better, NaN: it failed), the course of the training, the cost by the model;
-    `done` says that there is nothing to go on with, such as when early stopping has ended the training."""
-
-    loss: float
-    curve: tuple[tuple[float, float], ...] = ()
-    cost_s: float = 0.0
-    done: bool = True
 
 
 @dataclass
@@ -65,6 +46,7 @@ class Study:
     rungs: Mapping[str, int] = field(default_factory=dict)
     fixed: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     lag: int = 1
+    _begun: dict[tuple[int, int], Step] = field(default_factory=dict)
     _steps: list[Step | None] = field(default_factory=list)  # None: nothing could be decided yet
     _trials: dict[int, Trial] = field(default_factory=dict)  # as far as they may be seen
     _results: dict[tuple[int, int], Result] = field(default_factory=dict)
@@ -81,6 +63,7 @@ class Study:
                 return
             self._steps.append(step)
             if step is not None:
+                self._begun[step.number, step.rung] = step
                 if step.number not in self._trials:
                     self._trials[step.number] = Trial(
                         number=step.number, family=step.candidate.family, params=step.candidate.params, done=False
@@ -98,6 +81,12 @@ class Study:
             if step is not None and (step.number, step.rung) in self._results:
                 found[step.number] = _reached(found[step.number], step, self._results[step.number, step.rung])
         return [found[number] for number in sorted(found)]
+
+    def is_settled(self, number: int) -> bool:
+        """Whether the population of a trial has all its members, so that a longer search goes the same way."""
+        family = self._trials[number].family
+        own = [other for other in sorted(self._trials) if self._trials[other].family == family]
+        return own.index(number) < len(own) // SIZE * SIZE
 
     @property
     def learns(self) -> bool:
@@ -127,9 +116,26 @@ class Study:
         if (going_on := self._promoted(under_way)) is not None:
             return going_on
         number = len(self._trials)
+        for population in self._populations(whole=self.limit is not None and number >= self.limit):
+            if (leg := population.step()) is not None:
+                return None if isinstance(leg, NotYet) else leg
         if (self.limit is None or number < self.limit) and (new := self._new(number)) is not None:
             return new
         return None if under_way or not self.learns else self._winner()
+
+    def _populations(self, *, whole: bool) -> Iterator[Population]:
+        """Those that have all their members; where the `whole` search has, the last one may have fewer."""
+        for family, sampler in self.samplers.items():
+            if not isinstance(sampler, PopulationSampler):
+                continue
+            own = [number for number in sorted(self._trials) if self._trials[number].family == family]
+            for members in (own[start : start + SIZE] for start in range(0, len(own), SIZE)):
+                if len(members) == SIZE or whole:
+                    yield Population(
+                        sampler=sampler, space=self.spaces[family], fixed=self.fixed.get(family, {}),
+                        legs=self._rungs(family), seed=self.seed, members=members, begun=self._begun,
+                        results=self._results, trials=self._trials,
+                    )  # fmt: skip
 
     def _promoted(self, under_way: set[int]) -> Step | None:
         if not self.pruner.prunes:
@@ -157,7 +163,10 @@ class Study:
         )  # fmt: skip
 
     def _rungs(self, family: str) -> int:
-        return self.rungs.get(family, 1) if self.pruner.prunes else 1
+        return self.rungs.get(family, 1) if self.pruner.prunes or self._in_population(family) else 1
+
+    def _in_population(self, family: str) -> bool:
+        return isinstance(self.samplers.get(family), PopulationSampler)
 
     def _new(self, number: int) -> Step | None:
         if number < len(self.portfolio):
@@ -167,7 +176,7 @@ class Study:
         else:
             return None
         rungs = self._rungs(candidate.family)
-        first = self.pruner.first_rung(number, rungs)
+        first = 0 if self._in_population(candidate.family) else self.pruner.first_rung(number, rungs)
         return Step(
             number=number, candidate=candidate, rung=first, last=first == rungs - 1,
             proposed=number >= len(self.portfolio),
@@ -193,4 +202,7 @@ def _reached(trial: Trial, step: Step, result: Result) -> Trial:
     """The trial with what a step found; rungs that it did not stand on count as NaN."""
     losses = trial.losses + (float("nan"),) * (step.rung - len(trial.losses)) + (result.loss,)
     done = result.done or step.last or result.loss != result.loss
-    return replace(trial, losses=losses, curve=result.curve, cost_s=trial.cost_s + result.cost_s, done=done)
+    return replace(
+        trial, params=step.candidate.params, losses=losses, curve=result.curve, cost_s=trial.cost_s + result.cost_s,
+        done=done,
+    )  # fmt: skip

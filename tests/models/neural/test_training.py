@@ -1,6 +1,7 @@
 """Training: the time, a kill, a loss that is not finite, the device; what has no answer in NumPy is compared with
 itself."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,39 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(
     np.testing.assert_array_equal(answer(again), answer(whole))
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+
+
+def until(end: int | None) -> Callable[[int, float], bool]:
+    return lambda step, _loss: end is None or step < end
+
+
+def test_a_training_in_legs_is_that_in_one_go(tmp_path: Path, rows: Pair) -> None:
+    for end in (2, 3, None):
+        model = fit(rows, checkpoint=tmp_path / "a", rests_at=end, report=until(end))
+        assert (tmp_path / "a").exists() == (end is not None)
+    np.testing.assert_array_equal(answer(model), answer(fit(rows)))
+
+
+def test_a_leg_with_other_params_goes_on_from_the_same_weights(tmp_path: Path, rows: Pair) -> None:
+    fit(rows, checkpoint=tmp_path / "a", rests_at=3, report=until(3))
+    curves: dict[float, list[float]] = {0.003: [], 0.03: []}
+    for rate, curve in curves.items():
+        shutil.copytree(tmp_path / "a", tmp_path / str(rate))
+        params = {"learning_rate": rate, "dropout": 0.1 if rate == 0.003 else 0.4}
+        fit(rows, params, checkpoint=tmp_path / str(rate), report=lambda _step, loss, c=curve: c.append(loss) or True)
+    assert curves[0.003][:3] == curves[0.03][:3]
+    assert curves[0.003][3] != curves[0.03][3]
+
+
+def test_a_training_that_has_ended_early_does_not_go_on(tmp_path: Path, rows: Pair) -> None:
+    params = {"patience": 1, "learning_rate": 0.5, "epochs": 30}
+    steps: list[list[int]] = [[], []]
+    for end, seen in ((29, steps[0]), (None, steps[1])):
+        report = lambda step, _loss, seen=seen, end=end: seen.append(step) or until(end)(step, 0.0)  # noqa: E731
+        model = fit(rows, params, checkpoint=tmp_path / "a", rests_at=end, report=report)
+    assert steps[0] == steps[1]
+    assert steps[0][-1] < 29
+    np.testing.assert_array_equal(answer(model), answer(fit(rows, params)))
 
 
 def test_a_damaged_checkpoint_begins_anew(tmp_path: Path, rows: Pair) -> None:

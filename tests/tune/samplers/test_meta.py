@@ -24,6 +24,17 @@ def test_what_paid_on_similar_tasks_comes_first() -> None:
     assert like_small["x"] < 0.3 < 0.7 < like_large["x"]  # type: ignore[operator]
 
 
+def test_a_trial_is_for_those_tasks_to_which_the_earlier_ones_were_of_no_use() -> None:
+    archive = Archive((task("low", 0.1, 3.0, 0), task("high", 0.9, 3.0, 1)))  # equally similar, and opposite
+    sampler = MetaSampler(archive=archive, features={"log_rows": 3.0})
+    trials: list[Trial] = []
+    for number in range(2):
+        params = sampler.suggest(SPACE, trials, number)
+        trials.append(Trial(number=number, family="trees", params=params, losses=(1.0,)))
+    first, second = sorted(float(trial.params["x"]) for trial in trials)
+    assert first < 0.25 < 0.75 < second
+
+
 def test_what_is_found_here_corrects_the_past() -> None:
     sampler = MetaSampler(archive=ARCHIVE, features={"log_rows": 3.1})  # which says 0.1; here 0.9 is best
     trials: list[Trial] = []

@@ -30,10 +30,8 @@ class Order:
     _chunks: Iterator[Chunk] = field(init=False, default_factory=lambda: iter(()))
 
     def __post_init__(self) -> None:
-        self.read_rows = max(1, READ_ROWS // self.batch_rows) * self.batch_rows
-        chunks = -(-self.rows.n_rows // self.read_rows)
-        self._round_chunks = max(1, min(chunks, ROUND_ROWS // self.read_rows))
-        self.rounds = -(-chunks // self._round_chunks)
+        self.read_rows = read_rows(self.batch_rows)
+        self._round_chunks, self.rounds = rounds_of(self.rows.n_rows, self.read_rows)
 
     @property
     def steps(self) -> int:
@@ -60,6 +58,23 @@ class Order:
         self._next = -1  # until the round is at its end
         yield from islice(self._chunks, self._round_chunks)
         self._next = number + 1
+
+
+def read_rows(batch_rows: int) -> int:
+    """Rows of a chunk: whole batches."""
+    return max(1, READ_ROWS // batch_rows) * batch_rows
+
+
+def rounds_of(n_rows: int, chunk_rows: int) -> tuple[int, int]:
+    """(chunks of a round, rounds of an epoch)."""
+    chunks = -(-n_rows // chunk_rows)
+    of_round = max(1, min(chunks, ROUND_ROWS // chunk_rows))
+    return of_round, -(-chunks // of_round)
+
+
+def all_rounds(n_rows: int, epochs: int | None, batch_rows: int | None) -> int:
+    """Rounds of a whole training; None: as many epochs, and rows of a step, as are usual."""
+    return (epochs or usual_epochs(n_rows)) * rounds_of(n_rows, read_rows(batch_rows or usual_batch(n_rows)))[1]
 
 
 def usual_batch(n_rows: int) -> int:

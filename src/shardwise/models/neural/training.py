@@ -88,7 +88,7 @@ class Training:
             self._epochs = self._settings.epochs or usual_epochs(train.n_rows)
             self._steps = self._made_steps()
             self._rounds(None if valid is None else Scorer(self, valid, self._slices))
-        if run.checkpoint is not None and run.leads:
+        if run.checkpoint is not None and run.leads and run.rests_at is None:
             drop_progress(run.checkpoint)
 
     # -- what is otherwise where the network lies in parts: `parts.training` ------------------------------------------
@@ -133,11 +133,14 @@ class Training:
         for step, loss in enumerate(progress.losses, start=1):
             if not self._run.report(step, loss):
                 return
-        while progress.rounds < self._epochs * self._order.rounds:
-            if not self._round(progress) or not self._scored(progress, score):
+        while progress.rounds < self._epochs * self._order.rounds and progress.waited < self._settings.patience:
+            if not self._round(progress):
                 return
-            if self._run.checkpoint is not None:
+            going = self._scored(progress, score)
+            if self._run.checkpoint is not None and (going or self._run.rests_at is not None):
                 self._write(self._run.checkpoint, progress)
+            if not going:
+                return
 
     def _resumed(self) -> Progress:
         kept = None if self._run.checkpoint is None else self._read(self._run.checkpoint)

@@ -1,6 +1,6 @@
 """Samplers: history and seed in, params out; by name. Those that learn from the past get it when they are made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
@@ -12,6 +12,7 @@ from shardwise.tune.samplers.meta import MetaSampler
 from shardwise.tune.samplers.optuna_tpe import TPESampler
 from shardwise.tune.samplers.plain import GridSampler, RandomSampler, SobolSampler
 from shardwise.tune.samplers.policy import PolicySampler
+from shardwise.tune.samplers.population import PopulationSampler
 
 __all__ = ["PER_SECOND", "SAMPLERS", "Sampler", "make_sampler"]
 
@@ -24,14 +25,21 @@ SAMPLERS: dict[str, Callable[[], Sampler]] = {
     "cma": CMASampler,
     "rl": PolicySampler,
     "meta": MetaSampler,
+    "pbt": PopulationSampler,
 }
 PER_SECOND = ("gp", "rl")  # those that can weigh improvement against seconds
 
 
 def make_sampler(
-    name: str, *, per_second: bool = False, archive: Archive | None = None, features: Mapping[str, float] | None = None
+    name: str,
+    *,
+    per_second: bool = False,
+    archive: Archive | None = None,
+    features: Mapping[str, float] | None = None,
+    changes: Collection[str] = (),
 ) -> Sampler:
-    """The sampler of a name for one model family; `archive` and `features` are for those that learn from the past.
+    """The sampler of a name for one model family; `archive` and `features` are for those that learn from the past,
+    `changes` (params that may change while a model learns) for a population.
 
     Raises `ConfigError` for an unknown name, or one that cannot weigh seconds where that is asked for.
     """
@@ -46,4 +54,6 @@ def make_sampler(
         return PolicySampler(per_second=per_second)
     if name == "meta":
         return MetaSampler(archive=archive or Archive(), features=features or {})
+    if name == "pbt":
+        return PopulationSampler(changes)
     return SAMPLERS[name]()

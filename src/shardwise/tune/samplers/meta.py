@@ -7,7 +7,15 @@ The prediction for a new task is their weighted mean (ranking-weighted ensembles
 
 `agreement_t` is the share of pairs of trials here that task t orders the same way; before there are trials only the
 meta-features count. What tasks that do not agree say counts less and less. A Gaussian process over what remains of the
-trials here adds what the past does not tell, and the expected improvement decides.
+trials here adds what the past does not tell; its expected improvement EI counts the more the more trials n there are.
+
+What is tried first is not the best point of the mean: a few similar tasks would have all first trials around one point,
+good there and perhaps bad here. Each past task counts with what a point would improve on it over all that was tried, so
+that the next trial is for those to which the earlier ones were of no use (transfer acquisition, Wistuba et al. 2018):
+
+    gain(x) = (1 - s) sum_t w_t max(0, min_tried f_t - f_t(x)) + s EI(x)       s = n / (n + PAST_TRIALS)
+
+`f_t` is the mean of task t's process, 0 the median loss there; in the place of `min_tried` before there are trials.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +38,7 @@ NEAREST = 0.5  # width h, in units of the median distance between the tasks
 BEST_OF_TASK = 3  # params of each past task that are candidates here
 PAIRS = 3  # trials from which the order of pairs counts
 BELIEF = 4  # trials that the past is worth, before it has shown what it is worth here
+PAST_TRIALS = 8  # from which on the process of this task counts as much as the tasks of the past
 SPREAD = 0.6  # of the losses here against those of a past task, whose trials were random and not chosen
 
 
@@ -51,8 +60,11 @@ class MetaSampler:
             models = self._models(cube)
             weights, belief = self._weights(models, points, losses)
             candidates = self._candidates(cube, points, losses, rng)
-            mean, sd, best = _predicted(models, belief * weights, (points, losses), candidates)
-        gain = expected_improvement(mean, sd, best) if len(points) else -mean
+            gain = _transferred(models, weights, points, candidates)
+            if len(points):
+                mean, sd, best = _predicted(models, belief * weights, (points, losses), candidates)
+                own = len(points) / (len(points) + PAST_TRIALS)
+                gain = (1.0 - own) * gain + own * expected_improvement(mean, sd, best)
         return cube.params(candidates[int(np.argmax(gain))])
 
     def expected(self, space: Space, params: Mapping[str, object]) -> float:
@@ -127,6 +139,17 @@ def _agreement(predicted: np.ndarray, losses: np.ndarray) -> float:
     return float(same[differ].mean()) if differ.any() else 0.5
 
 
+def _transferred(
+    models: Sequence[GaussianProcess], weights: np.ndarray, tried: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """What the points would improve on past tasks, over what was tried, `(points,)`."""
+    gain = np.zeros(len(points))
+    for model, weight in zip(models, weights, strict=True):
+        reached = float(model.mean(tried).min()) if len(tried) else 0.0
+        gain += weight * np.maximum(0.0, reached - model.mean(points))
+    return gain
+
+
 def _mean(models: Sequence[GaussianProcess], weights: np.ndarray, points: np.ndarray) -> np.ndarray:
     used = [(model, weight) for model, weight in zip(models, weights, strict=True) if weight > 1e-4]
     return np.asarray(sum(weight * model.mean(points) for model, weight in used))
@@ -135,11 +158,9 @@ def _mean(models: Sequence[GaussianProcess], weights: np.ndarray, points: np.nda
 def _predicted(
     models: Sequence[GaussianProcess], weights: np.ndarray, seen: tuple[np.ndarray, np.ndarray], points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """(mean, standard deviation) at the points, and the lowest mean at what was tried."""
+    """(mean, standard deviation) at the points, and the lowest mean at what was `seen`: points and losses."""
     prior = _mean(models, weights, points)
     tried, losses = seen
-    if not len(tried):
-        return prior, np.ones(len(points)), 0.0
     before = _mean(models, weights, tried)
     spread = 1.0 - (1.0 - SPREAD) * min(1.0, float(weights.sum()))
     values = spread * normal_scores(losses) + before.mean()
