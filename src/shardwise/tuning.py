@@ -169,13 +169,13 @@ class Tuning:
         When a generation has begun its legs, the one before has ended them: what that began from is not needed again.
         A population to which a longer search adds members keeps all.
         """
-        unneeded = [after.after]
+        unneeded: list[Step | None] = [after.after]
         if step.source is not None:
             params, was = step.candidate.params, after.candidate.params
             changed = {name: params[name] for name in params if params[name] != was.get(name)}
             self._moves.append({"trial": step.number, "leg": step.rung, "source": step.source, "changed": changed})
             given_up = self._told[step.number]
-            unneeded += [given_up, given_up.after]
+            unneeded += (given_up, given_up.after)
         if self.study.is_settled(step.number):
             for old in filter(None, unneeded):
                 for fold in range(len(self._prepared.splitter.folds())):
