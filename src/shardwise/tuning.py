@@ -169,7 +169,7 @@ class Tuning:
         When a generation has begun its legs, the one before has ended them: what that began from is not needed again.
         A population to which a longer search adds members keeps all.
         """
-        unneeded = [after.after]
+        unneeded: list[Step | None] = [after.after]
         if step.source is not None:
             params, was = step.candidate.params, after.candidate.params
             changed = {name: params[name] for name in params if params[name] != was.get(name)}
