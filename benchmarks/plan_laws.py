@@ -98,7 +98,8 @@ def _fit_terms(path: Path) -> Iterator[tuple[str, dict[str, float], float]]:
 
 
 def learn(folder: Path, fits: Path | None) -> None:
-    """Write the shipped laws from the runs in `folder`, with single fits as further observations of theirs."""
+    """Write the shipped laws from the runs in `folder`, with single fits as further observations of theirs; what no run
+    tells of keeps its law."""
     runs, refused = read_runs(folder)
     for reason in refused:
         print(f"left out: {reason}")
@@ -107,7 +108,9 @@ def learn(folder: Path, fits: Path | None) -> None:
     for law, terms, seconds in _fit_terms(fits) if fits else ():
         observed.setdefault(law, []).append((terms, seconds))
     content = knowledge.to_json(known)
-    content["time"] = {name: fit_law(seen).to_json() for name, seen in sorted(observed.items())}
+    before = json.loads(DEFAULTS.read_text(encoding="utf8"))["time"]
+    learned = {name: fit_law(seen).to_json() for name, seen in observed.items()}
+    content["time"] = dict(sorted((before | learned).items()))
     DEFAULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf8")
     for part in ("time", "memory"):
         for name, law in content[part].items():

@@ -6,8 +6,10 @@ from tests.plan.shapes import sizes
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.target import Target, Task
+from shardwise.models.families import FAMILIES
 from shardwise.models.portfolio import portfolio
 from shardwise.plan import training
+from shardwise.plan.knowledge import defaults
 
 POWERS = {"rate": 1.0, "leaves": -0.2, "extra_trees": 1.5, "logs": 1.2}
 
@@ -65,6 +67,13 @@ def test_a_linear_model_ends_early_or_after_six_million_visits(rows: int, rounds
     assert terms["visits"] == pytest.approx(1e-6 * rounds * min(rows, 2**20))
     _, seen = training.unit_terms(Candidate(family="linear"), sizes(train_rows=rows), 0.0, steps=3)
     assert seen["visits"] == pytest.approx(1e-6 * 3 * min(rows, 2**20))
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("rows", [1_000, 10_000_000])
+def test_each_family_has_a_law_that_is_shipped(family: str, rows: int) -> None:
+    name, _ = training.unit_terms(Candidate(family=family), sizes(train_rows=rows), 10.0)
+    assert name in defaults().time
 
 
 @pytest.mark.parametrize("family", ["neural", "cnn", "rnn"])
