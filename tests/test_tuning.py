@@ -83,7 +83,7 @@ def test_the_same_bytes_on_one_worker_or_two_and_after_being_stopped(
     assert len(tried[0]) == 12
 
 
-NETWORK = {"neural": {"epochs": 4, "width": 8, "members": 2, "knots": 4, "batch_rows": 64}}
+NETWORK = {"neural": {"epochs": 3, "width": 8, "members": 2, "knots": 4, "batch_rows": 64}}
 POPULATION = {
     "families": ("neural",), "params": NETWORK, "sampler": "pbt", "pruner": "none", "folds": None, "valid_share": 0.3,
 }  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_population_ends_with_the_same_bytes_on_workers_after_stops_and_when_i
     trials, again = (read_history(data.parent / "runs", name).trials for name in ("stopped", "direct"))
     told = [[(t["params"], t["score"], t["rung"], t["from"]) for t in each] for each in (trials, again)]
     assert told[0] == told[1]
-    assert [trial["rung"] for trial in trials if trial["family"] == "neural"] == [3] * 8
+    assert [trial["rung"] for trial in trials if trial["family"] == "neural"] == [2] * 8
 
 
 def test_a_population_tells_who_came_from_whom_and_does_each_leg_once(data: Path) -> None:
@@ -117,13 +117,13 @@ def test_a_population_tells_who_came_from_whom_and_does_each_leg_once(data: Path
     result = run(data, **POPULATION, trials=9, run="once")
     assert run(data, **POPULATION, trials=9, run="once").package_hash == result.package_hash
     legs = [(r["number"], r["rung"]) for r in records(data, "once", "trial") if r["family"] == "neural"]
-    assert sorted(legs) == [(trial, leg) for trial in range(1, 9) for leg in range(4)]
+    assert sorted(legs) == [(trial, leg) for trial in range(1, 9) for leg in range(3)]
     moves = next(finding for finding in result.findings if finding["code"] == "population")["evidence"]["moves"]
     told = {(trial["trial"], each["rung"], each["trial"])
             for trial in read_history(data.parent / "runs", "once").trials for each in trial["from"]}  # fmt: skip
     assert told == {(move["trial"], move["leg"], move["source"]) for move in moves} != set()
     steps = [fold["steps"] for r in records(data, "once", "trial") for fold in r["folds"] if r["family"] == "neural"]
-    assert sum(steps) == 8 * 4  # epochs: those of eight trainings
+    assert sum(steps) == 8 * 3  # epochs: those of eight trainings
     rests = list((data.parent / "runs" / "once" / "models").glob("*/rest"))
     assert 0 < len(rests) <= 8  # of the last legs that rested
     past = of_runs(data.parent / "runs")[0].tasks[0]
