@@ -1,6 +1,6 @@
 """Where a descent has come to after a round: weights, moments, and its place in the order of the rows."""
 
-import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,6 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def drop_progress(folder: Path) -> None:
-    """Remove what was written."""
-    (folder / _FILE).unlink(missing_ok=True)
+    """Remove what was written, and what a writer left that was killed meanwhile."""
     if folder.exists():
-        os.rmdir(folder)
+        shutil.rmtree(folder)

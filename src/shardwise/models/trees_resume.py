@@ -13,7 +13,7 @@ The model in a checkpoint is LightGBM's text on codes, as it was learned, not th
 """
 
 import hashlib
-import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -81,10 +81,9 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def drop_progress(folder: Path) -> None:
-    """Remove what was written."""
-    (folder / _FILE).unlink(missing_ok=True)
+    """Remove what was written, and what a writer left that was killed meanwhile."""
     if folder.exists():
-        os.rmdir(folder)
+        shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)

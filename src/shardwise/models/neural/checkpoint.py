@@ -1,7 +1,7 @@
 """What a fit needs to go on where it was killed: weights, moments and the best so far, after each round."""
 
 import json
-import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +83,6 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def drop_progress(folder: Path) -> None:
-    """Remove what was written."""
-    (folder / FILE).unlink(missing_ok=True)
+    """Remove what was written, and what a writer left that was killed meanwhile."""
     if folder.exists():
-        os.rmdir(folder)
+        shutil.rmtree(folder)
