@@ -45,8 +45,8 @@ def main() -> None:
                 for search, found in ratios.items():
                     family = "neural" if search == "pbt" else "trees"
                     if family not in full:
-                        full[family] = searched(name, family, "none", seed, args, Path(folder))
-                    figures = compared(full[family], searched(name, family, search, seed, args, Path(folder)))
+                        full[family] = searched(name, family, ("none", seed), args, Path(folder))
+                    figures = compared(full[family], searched(name, family, (search, seed), args, Path(folder)))
                     found.append(figures)
                     results.add(f"{name} {search}", figures, rows=args.rows, trials=args.trials, seed=seed)
                     print(f"{name} {search}: {figures}", flush=True)
@@ -88,9 +88,13 @@ def write_rows(name: str, args: argparse.Namespace, folder: Path) -> None:
 
 
 def searched(
-    name: str, family: str, search: str, seed: int, args: argparse.Namespace, folder: Path
+    name: str, family: str, how: tuple[str, int], args: argparse.Namespace, folder: Path
 ) -> dict[str, Any]:  # fmt: skip
-    """Loss of the best candidate, value on the sealed test, and rounds of all fits, times the share of their rows."""
+    """Loss of the best candidate, value on the sealed test, and rounds of all fits, times the share of their rows.
+
+    `how` it is searched: pruner and rungs, or `pbt`, and the seed.
+    """
+    search, seed = how
     pruner, _, rungs = ("none", "", "") if search == "pbt" else search.partition("/")
     run = f"{family}-{search.replace('/', '-')}"
     held = NETWORK if family == "neural" else {}

@@ -31,7 +31,7 @@ def test_partition_append_compact_remedy_and_profile(capsys: pytest.CaptureFixtu
     assert run(["partition", "out", "small", "--remedy", "merge"]) == 0
     assert "+ merge" in capsys.readouterr().out
     assert run(["profile", "out", "--partitions", "--workers", "2"]) == 0
-    assert "straggler to expect with 2 workers" in capsys.readouterr().out
+    assert "straggler to expect with 2 worker(s)" in capsys.readouterr().out
     assert run(["profile", "out", "--partitions", "--key", "city", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["key"] == ["city"]
 

@@ -16,6 +16,7 @@ from shardwise.cli import run
 from shardwise.core.errors import ConfigError
 from shardwise.core.events import StageStarted
 from shardwise.data.dataset import Dataset
+from shardwise.data.readers.base import Batches
 from shardwise.registry.manifest import Manifest
 from shardwise.registry.registry import Registry
 from shardwise.retraining import find_run, retrain_config
@@ -59,11 +60,13 @@ def counting():
     found = {}
     read = Dataset.read
 
-    def watched(self, partition, *args):
-        name = Path(partition.path).name
-        for batch in read(self, partition, *args):
+    def counted(batches, name):
+        for batch in batches:
             found[name] = found.get(name, 0) + batch.nbytes
             yield batch
+
+    def watched(self, partition, *args):
+        return Batches(counted(read(self, partition, *args), Path(partition.path).name))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dataset, "read", watched)

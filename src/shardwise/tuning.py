@@ -175,7 +175,7 @@ class Tuning:
             changed = {name: params[name] for name in params if params[name] != was.get(name)}
             self._moves.append({"trial": step.number, "leg": step.rung, "source": step.source, "changed": changed})
             given_up = self._told[step.number]
-            unneeded += [given_up, given_up.after]
+            unneeded += (given_up, given_up.after)
         if self.study.is_settled(step.number):
             for old in filter(None, unneeded):
                 for fold in range(len(self._prepared.splitter.folds())):

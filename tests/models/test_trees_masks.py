@@ -51,6 +51,27 @@ def test_equals_lightgbm_to_the_bit(leaves: int, params: dict[str, Any]) -> None
     np.testing.assert_array_equal(masked(np.asfortranarray(X), 1)[:, 0], expected)
 
 
+def test_numbers_that_lightgbm_reads_as_zero_are_read_so() -> None:
+    """Beside a threshold that lies among them."""
+    x = np.array([2e-38, 5e-37, 2e-36, 8e-36, 9e-36, 2e-35, 1.0], np.float32)
+    X = np.concatenate([x, -x, [0.0]])[:, None].repeat(30, axis=0).astype(np.float32)
+    y = (X[:, 0] > 3e-36) + 2.0 * (X[:, 0] > 1.5e-35)
+    settings = {
+        "objective": "regression",
+        "num_leaves": 8,
+        "min_data_in_leaf": 1,
+        "min_data_in_bin": 1,
+        "verbosity": -1,
+    }
+    text = lgb.train(settings, lgb.Dataset(X, y, params=settings), 5).model_to_string()
+    thresholds = [line for line in text.splitlines() if line.startswith("threshold=")]
+    text = "\n".join(line for line in text.split("\n") if not line.startswith("tree_sizes="))  # they are others then
+    text = text.replace(thresholds[0], "threshold=" + " ".join("5e-36" for _ in thresholds[0].split("=")[1].split()))
+    booster = lgb.Booster(model_str=text)
+    expected = booster.predict(X, raw_score=True, num_threads=1)
+    np.testing.assert_array_equal(MaskedTrees(text, 1, rounds=10**6)(X, 1)[:, 0], expected)
+
+
 @pytest.mark.parametrize("rounds", [1, 4, 100])
 def test_trees_of_several_classes_are_added_block_by_block(rounds: int) -> None:
     booster, X = trained(7, classes=3), strange_rows()

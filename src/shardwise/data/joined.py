@@ -40,7 +40,9 @@ class JoinedDataset(Dataset):
         if not used:
             return batches
         names = [name for name in self.schema.names if name in wanted]
-        return Batches(_joined(batches, used, names))
+        joined = Batches()
+        joined.source = _joined(batches, used, names, joined)
+        return joined
 
     def widened(self, column: str, value: str | None = None) -> Dataset:
         return join_tables(super().widened(column, value), self.specs)
@@ -61,8 +63,10 @@ def needed_joins(joins: Sequence[Join], wanted: set[str]) -> tuple[set[str], lis
     return needed, used[::-1]
 
 
-def _joined(batches: Batches, joins: Sequence[Join], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _joined(batches: Batches, joins: Sequence[Join], names: Sequence[str], told: Batches) -> Iterator[pa.RecordBatch]:
+    """Batches with the columns of the joins; rows that were skipped before are `told`."""
     for batch in batches:
+        told.skipped_rows = batches.skipped_rows
         for join in joins:
             batch = join.apply(batch)
         yield batch.select(names)

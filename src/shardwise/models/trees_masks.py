@@ -161,11 +161,14 @@ def _fill(left: np.ndarray, group: _Group, X: np.ndarray) -> None:
         place = left[numbers.first : numbers.first + len(numbers.thresholds)]
         column = np.ascontiguousarray(X[:, numbers.feature])
         missing = np.isnan(column)
-        if numbers.missing != NAN and missing.any():
-            column = np.where(missing, np.float32(0.0), column)
+        zero = np.abs(column) <= TINY  # LightGBM reads these as 0, whatever the thresholds are
+        if numbers.missing != NAN:
+            zero |= missing
+        if zero.any():
+            column = np.where(zero, np.float32(0.0), column)
         np.less_equal(column, numbers.thresholds[:, None], out=place.view(np.bool_))
         if numbers.missing == ZERO:
-            missing = np.abs(column) <= TINY
+            missing = zero
         if numbers.missing != NONE and missing.any():
             place[:, missing] = numbers.default_left
         np.negative(place, out=place)

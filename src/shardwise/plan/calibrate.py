@@ -238,6 +238,7 @@ def numbers(splitter: Splitter) -> list[int]:
 def evaluations(splitter: Splitter) -> tuple[Fold, ...]:
     """Those of a splitter, from the middle on: where pasts grow, the usual one comes first.
 
+    >>> from shardwise.split.hashed import HashSplitter, Shares
     >>> [fold.valid for fold in evaluations(HashSplitter(["x"], shares=Shares(folds=3)))]
     [(1,), (2,), (0,)]
     """

@@ -76,9 +76,9 @@ class Tab:
         return found["result"].get("value")
 
     def until(self, script: str, what: str = "") -> None:
-        """Wait until an expression is true."""
+        """Wait until an expression is true; while it cannot be evaluated, what it asks for is not there yet."""
         end = time.monotonic() + PATIENCE_S
-        while not self.run(f"Boolean({script})"):
+        while not self.run(f"(() => {{ try {{ return Boolean({script}) }} catch {{ return false }} }})()"):
             assert time.monotonic() < end, f"{what or script}\n{self.run('document.body.innerText')}\n{self.problems}"
             time.sleep(0.05)
 

@@ -85,7 +85,7 @@ def test_unknown_names_are_refused() -> None:
         make_sampler("tep")
     with pytest.raises(ConfigError, match=r"seconds.*gp, rl"):
         make_sampler("grid", per_second=True)
-    assert set(SAMPLERS) == {"random", "grid", "sobol", "tpe", "gp", "cma", "rl", "meta"}
+    assert set(SAMPLERS) == {"random", "grid", "sobol", "tpe", "gp", "cma", "rl", "meta", "pbt"}
 
 
 @pytest.mark.parametrize("name", ["gp", "rl"])
