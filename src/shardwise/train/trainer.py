@@ -114,6 +114,8 @@ class FitTask:
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
             earlier = self._earlier(unit)
+            if earlier is not None and not earlier.cut:
+                return earlier.to_json()  # who did it was killed before that was journalled
             if (unit.trial > 1 or unit.since) and time.monotonic() > unit.deadline:
                 return (earlier or _not_begun(unit)).to_json()
             try:
@@ -172,9 +174,24 @@ class FitTask:
     def _checkpoint(self, unit: FitUnit) -> Path:
         return self.models / f".{unit.lineage or unit.key}.part"
 
+    def _rest(self, unit: FitUnit) -> Path:
+        return self.models / f".{unit.lineage}.rest"
+
     def _take_up(self, unit: FitUnit) -> None:
-        """A leg goes on with a copy of where the one before it rests, unless it was begun already."""
+        """A leg goes on with a copy of where the one before it rests, unless it was begun already.
+
+        A fit removes its checkpoint at its end. What a promoted trial goes on from is kept until its model lies there:
+        without it a fit that was killed in between would go on from the start, and draw otherwise.
+        """
         checkpoint = self._checkpoint(unit)
+        if unit.lineage:
+            here, there = (checkpoint, self._rest(unit)) if checkpoint.exists() else (self._rest(unit), checkpoint)
+            if here.exists():
+                copy = self.models / f".{unit.key}.copy"
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(here, copy)
+                shutil.rmtree(there, ignore_errors=True)
+                copy.rename(there)
         if unit.after and not checkpoint.exists():
             copy = self.models / f".{unit.key}.copy"
             shutil.rmtree(copy, ignore_errors=True)
@@ -241,6 +258,8 @@ class FitTask:
             self._checkpoint(unit).rename(temp / _REST)
         shutil.rmtree(self.models / unit.key, ignore_errors=True)
         temp.rename(self.models / unit.key)
+        if unit.lineage and not self._checkpoint(unit).exists():
+            shutil.rmtree(self._rest(unit), ignore_errors=True)
 
 
 def _placed(unit: FitUnit, rows: int) -> FitUnit:
