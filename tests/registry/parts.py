@@ -9,7 +9,7 @@ import pyarrow as pa
 from shardwise.core.target import Target, Task
 from shardwise.data.profile import Profile
 from shardwise.features.base import FOLD, TARGET
-from shardwise.features.recipe import Recipe
+from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.models.base import FitRun
 from shardwise.models.families import build
 from shardwise.registry.package import Member, write_package
@@ -52,11 +52,11 @@ def make_target(task: Task = Task.BINARY) -> Target:
     return Target(column="y", task=task, classes=tuple(sorted(CLASSES.get(task, ()))))
 
 
-def make_recipe(table: pa.Table, target: Target) -> Recipe:
+def make_recipe(table: pa.Table, target: Target, config: RecipeConfig | None = None) -> Recipe:
     profile = Profile(table.schema)
     profile.update(table.combine_chunks().to_batches()[0])
     visible = {0: (1,), 1: (0,), -1: (0, 1)}
-    recipe = Recipe.plan(table.schema, profile, target=target, exclude={"row"}, visible=visible)
+    recipe = Recipe.plan(table.schema, profile, target=target, exclude={"row"}, config=config, visible=visible)
     gathered = recipe.summaries()
     full = table.append_column(TARGET, pa.array(target.encode(table.column("y").combine_chunks())))
     full = full.append_column(FOLD, pa.array((np.arange(len(table)) % 2).astype(np.int8)))

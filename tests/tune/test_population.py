@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+from tests.tune.asking import ask_and_tell
 
-from shardwise.compute.base import NotYet
 from shardwise.core.candidate import Candidate
 from shardwise.core.space import Float, Space
 from shardwise.tune.samplers import make_sampler
@@ -38,19 +38,7 @@ def ancestry(step: Step | None) -> list[Step]:
 
 
 def run(study: Study, workers: int, choose: Callable[[int], int] = lambda _under_way: 0) -> list[Step]:
-    steps: list[Step] = []
-    under_way: list[Step] = []
-    asked = study.ask()
-    while True:
-        step = next(asked, None) if len(under_way) < workers else NotYet.NOT_YET
-        if isinstance(step, Step):
-            steps.append(step)
-            under_way.append(step)
-            continue
-        if not under_way:
-            return steps
-        back = under_way.pop(choose(len(under_way)) % len(under_way))
-        study.tell(back, found(back))
+    return ask_and_tell(study, workers, found, choose)
 
 
 @pytest.mark.parametrize("lag", [1, 3])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.tune.asking import ask_and_tell
 
 from shardwise.compute.base import NotYet
 from shardwise.core.candidate import Candidate
@@ -40,19 +41,7 @@ def found(step: Step) -> Result:
 
 def run(study: Study, workers: int, choose: Callable[[int], int] = lambda n: 0) -> list[Step]:
     """Ask and tell with so many workers; `choose` says which of those under way comes back."""
-    steps: list[Step] = []
-    under_way: list[Step] = []
-    asked = study.ask()
-    while True:
-        step = next(asked, None) if len(under_way) < workers else NotYet.NOT_YET
-        if isinstance(step, Step):
-            steps.append(step)
-            under_way.append(step)
-            continue
-        if not under_way:
-            return steps
-        back = under_way.pop(choose(len(under_way)) % len(under_way))
-        study.tell(back, found(back))
+    return ask_and_tell(study, workers, found, choose)
 
 
 def test_the_portfolio_comes_first_in_its_order_then_the_sampler_up_to_the_limit() -> None:

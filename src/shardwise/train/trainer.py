@@ -187,16 +187,17 @@ class FitTask:
         if unit.lineage:
             here, there = (checkpoint, self._rest(unit)) if checkpoint.exists() else (self._rest(unit), checkpoint)
             if here.exists():
-                copy = self.models / f".{unit.key}.copy"
-                shutil.rmtree(copy, ignore_errors=True)
-                shutil.copytree(here, copy)
-                shutil.rmtree(there, ignore_errors=True)
-                copy.rename(there)
+                self._copy(unit, here, there)
         if unit.after and not checkpoint.exists():
-            copy = self.models / f".{unit.key}.copy"
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(self.models / unit.after / _REST, copy)
-            copy.rename(checkpoint)
+            self._copy(unit, self.models / unit.after / _REST, checkpoint)
+
+    def _copy(self, unit: FitUnit, source: Path, target: Path) -> None:
+        """Of a folder, in the place of what stands there."""
+        copy = self.models / f".{unit.key}.copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source, copy)
+        shutil.rmtree(target, ignore_errors=True)
+        copy.rename(target)
 
     def _step_s(self, unit: FitUnit, valid_rows: int) -> float:
         """Seconds that a step of the fit adds to what comes after it: to predict, to write, to test and to pack."""

@@ -9,14 +9,13 @@ import pytest
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
 from tests.deploy.onnx_export.graphs import run_columns
+from tests.registry.parts import make_recipe
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.target import Target, Task
-from shardwise.data.profile import Profile
 from shardwise.deploy.onnx_export.columns import Columns
 from shardwise.deploy.onnx_export.graph import Graph
 from shardwise.deploy.onnx_export.recipe import features
-from shardwise.features.base import FOLD, TARGET
 from shardwise.features.combine import Arithmetic, ByCategory, Cross
 from shardwise.features.recipe import Recipe, RecipeConfig
 
@@ -53,18 +52,7 @@ def strange(rows: int, seed: int) -> pa.Table:
 
 def fitted(table: pa.Table, config: RecipeConfig = CONFIG) -> Recipe:
     target = Target(column="y", task=Task.BINARY, classes=(False, True))
-    profile = Profile(table.schema)
-    profile.update(table.to_batches()[0])
-    recipe = Recipe.plan(
-        table.schema, profile, target=target, config=config, visible={0: (1,), 1: (0,), -1: (0, 1)}
-    )  # fmt: skip
-    gathered = recipe.summaries()
-    full = table.append_column(TARGET, pa.array(target.encode(table.column("y").combine_chunks())))
-    full = full.append_column(FOLD, pa.array((np.arange(len(table)) % 2).astype(np.int8)))
-    for summary in gathered.values():
-        summary.update(full.combine_chunks().to_batches()[0])
-    recipe.fit(gathered)
-    return recipe
+    return make_recipe(table, target, config)
 
 
 @pytest.fixture(scope="module")
