@@ -17,7 +17,7 @@ from shardwise.models.base import FitRun
 from shardwise.models.boosting import Curve
 from shardwise.models.trees import Trees
 from shardwise.models.trees_data import DATASETS, DatasetCache
-from shardwise.models.trees_text import on_raw_values
+from shardwise.models.trees_text import ModelText, PackedText, on_raw_values
 from shardwise.testing.models import FEATURES, TRAIN, ModelConformance, Table, on_disk, tiny_table, tiny_target
 
 
@@ -118,10 +118,11 @@ def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: 
 def test_predicts_for_raw_rows_what_lightgbm_does_for_their_codes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task, categorical: str
 ) -> None:
-    learned: list[str] = []
+    learned: list[PackedText] = []
 
-    def spy(text: str, binner: Binner, features: Sequence[Feature]) -> str:
-        learned.append(text)
+    def spy(text: ModelText, binner: Binner, features: Sequence[Feature]) -> ModelText:
+        text = ModelText(text.head, list(text.trees), text.tail)
+        learned.append(text.packed())
         return on_raw_values(text, binner, features)
 
     monkeypatch.setattr(trees, "on_raw_values", spy)
@@ -129,7 +130,7 @@ def test_predicts_for_raw_rows_what_lightgbm_does_for_their_codes(
     model = fit(tmp_path, task, table, categorical=categorical)
     codes = Binner.fit(FEATURES, table.X[table.folds == TRAIN]).codes(table.X).T.astype(np.float64)
     codes[codes == MISSING] = np.nan
-    by_codes, by_values = (lgb.Booster(model_str=text) for text in (learned[0], model._text))
+    by_codes, by_values = (lgb.Booster(model_str=packed.text()) for packed in (learned[0], model._text))
     assert by_codes.current_iteration() == model.rounds > 5
     np.testing.assert_array_equal(by_values.predict(table.X), by_codes.predict(codes))
     np.testing.assert_array_equal(by_values.feature_importance("gain"), by_codes.feature_importance("gain"))
@@ -158,7 +159,7 @@ def test_redundant_and_constant_features_are_not_learned_from(tmp_path: Path) ->
     model.fit(*rows, FitRun(seed=1))
     assert model.importance()["shop"] == model.importance()["size"] == 0
     assert model.predict(table.X).shape == (len(table.y), 2)
-    assert f"max_feature_idx={len(FEATURES) - 1}" in model._text
+    assert f"max_feature_idx={len(FEATURES) - 1}" in model._text.text()
 
 
 def test_chunks_on_disk_give_the_model_of_one_chunk(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from shardwise.models import trees_masks
 from shardwise.models.trees_masks import MaskedTrees
+from shardwise.models.trees_text import ModelText
 
 ROWS = 1500
 
@@ -45,7 +46,7 @@ def strange_rows() -> np.ndarray:
 @pytest.mark.parametrize("params", [{}, {"zero_as_missing": True}, {"use_missing": False}], ids=str)
 def test_equals_lightgbm_to_the_bit(leaves: int, params: dict[str, Any]) -> None:
     booster, X = trained(leaves, **params), strange_rows()
-    masked = MaskedTrees(booster.model_to_string(), 1, rounds=10**6)
+    masked = MaskedTrees(ModelText.of(booster).trees, 1, rounds=10**6)
     expected = booster.predict(X, raw_score=True, num_threads=1)
     np.testing.assert_array_equal(masked(X, 1)[:, 0], expected)
     np.testing.assert_array_equal(masked(np.asfortranarray(X), 1)[:, 0], expected)
@@ -69,7 +70,7 @@ def test_numbers_that_lightgbm_reads_as_zero_are_read_so() -> None:
     text = text.replace(thresholds[0], "threshold=" + " ".join("5e-36" for _ in thresholds[0].split("=")[1].split()))
     booster = lgb.Booster(model_str=text)
     expected = booster.predict(X, raw_score=True, num_threads=1)
-    np.testing.assert_array_equal(MaskedTrees(text, 1, rounds=10**6)(X, 1)[:, 0], expected)
+    np.testing.assert_array_equal(MaskedTrees(ModelText.parse(text).trees, 1, rounds=10**6)(X, 1)[:, 0], expected)
 
 
 @pytest.mark.parametrize("rounds", [1, 4, 100])
@@ -78,15 +79,15 @@ def test_trees_of_several_classes_are_added_block_by_block(rounds: int) -> None:
     total: Any = 0.0
     for start in range(0, booster.current_iteration(), rounds):
         total = total + booster.predict(X, raw_score=True, start_iteration=start, num_iteration=rounds, num_threads=1)
-    np.testing.assert_array_equal(MaskedTrees(booster.model_to_string(), 3, rounds)(X, 1), total)
+    np.testing.assert_array_equal(MaskedTrees(ModelText.of(booster).trees, 3, rounds)(X, 1), total)
 
 
 def test_a_row_gets_the_same_bits_in_any_block_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     booster, X = trained(31), strange_rows()
-    whole = MaskedTrees(booster.model_to_string(), 1, 5)(X, 1)
+    whole = MaskedTrees(ModelText.of(booster).trees, 1, 5)(X, 1)
     monkeypatch.setattr(trees_masks, "BLOCK_ROWS", 64)
     monkeypatch.setattr(trees_masks, "GROUP_SPLITS", 100)
-    masked = MaskedTrees(booster.model_to_string(), 1, 5)
+    masked = MaskedTrees(ModelText.of(booster).trees, 1, 5)
     np.testing.assert_array_equal(masked(X, 1), whole)
     np.testing.assert_array_equal(masked(X, 3), whole)
     np.testing.assert_array_equal(np.concatenate([masked(row[None], 1) for row in X[:40]]), whole[:40])
@@ -98,4 +99,4 @@ def test_a_tree_without_a_split_is_a_constant() -> None:
         {"verbosity": -1, "objective": "regression"}, lgb.Dataset(X, np.full(300, 2.5), params={"verbosity": -1}), 2
     )
     expected = booster.predict(X, raw_score=True)
-    np.testing.assert_array_equal(MaskedTrees(booster.model_to_string(), 1, 9)(X, 1)[:, 0], expected)
+    np.testing.assert_array_equal(MaskedTrees(ModelText.of(booster).trees, 1, 9)(X, 1)[:, 0], expected)

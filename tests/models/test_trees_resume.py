@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_begins_anew(tmp_path: Path) -> None:
     rows = on_disk(tmp_path / "rows", tiny_table(Task.BINARY), reads="bins")
     whole = fit(rows, Task.BINARY, {})
     write_progress(tmp_path / "kept", Progress(whole._text, 33, np.zeros((33, 2))))
-    file = tmp_path / "kept" / "trees.state"
+    file = tmp_path / "kept" / "trees.progress"
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
     file.write_bytes(bytes(content))

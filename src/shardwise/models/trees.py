@@ -17,7 +17,7 @@ import lightgbm as lgb
 import numpy as np
 
 from shardwise.compute.gang.base import Member
-from shardwise.core.errors import ConfigError, TargetError
+from shardwise.core.errors import ConfigError, TargetError, context
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
@@ -40,7 +40,7 @@ from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Samp
 from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
 from shardwise.models.trees_terms import TreeTerms
-from shardwise.models.trees_text import on_raw_values, read_text, write_text
+from shardwise.models.trees_text import PackedText, on_raw_values
 
 PREDICT_ROWS = 262_144  # rows that LightGBM predicts at once: it copies what is not contiguous
 ONE_THREAD_CELLS = 2**23  # up to here a second thread brings less than models side by side
@@ -123,7 +123,7 @@ class Trees:
         self.rounds = 0
         self.loss: OwnLoss | None = None  # in the place of LightGBM's
         self._scale = TargetScale()
-        self._text = ""
+        self._text: PackedText | None = None
         self._booster: lgb.Booster | None = None
         self._scores: TreeScores | None = None
         self._terms: TreeTerms | None = None
@@ -137,7 +137,7 @@ class Trees:
         self.threads = run.threads
         y, weight = labels(train)
         self._check_target(y)
-        self._booster, self._scores, self._constant, self.rounds = None, None, None, 0
+        self._text, self._booster, self._scores, self._constant, self.rounds = None, None, None, None, 0
         if not train.features or (self.target.task is Task.COUNT and not y.any()):
             self._constant = best_constant(self.target, y, weight)
             return
@@ -184,7 +184,9 @@ class Trees:
                 if self.rounds:
                     text = keeper.text(booster, self.rounds)
                     text = text if self.loss is None else on_its_scale(text, self.loss, self.rounds)
-                    self._use(on_raw_values(text, train.binner, self.features))
+                    packed = on_raw_values(text, train.binner, self.features).packed()
+                    del booster, text  # what it learned with makes room for what it learned
+                    self._use(packed)
 
     def _own_valid(self, valid: BinnedRows, member: Member | None) -> BinnedRows:
         """The validation rows that this member scores: all of them where a share does not tell, or is nothing."""
@@ -241,9 +243,9 @@ class Trees:
         columns = params.feature_fraction * (1.0 if self.loss is None else self.loss.columns)
         return Sampling(run.seed, params.subsample, columns, params.extra_trees, first_bag(own))
 
-    def _use(self, text: str) -> None:
+    def _use(self, text: PackedText) -> None:
         self._text = text
-        self._booster, self._terms = (booster := lgb.Booster(model_str=text)), None
+        self._booster, self._terms = (booster := lgb.Booster(model_str=text.text())), None
         leaves, task = self.params.num_leaves, None if self.loss is not None else self.target.task
         self._scores = TreeScores(booster, task, features=len(self.features), leaves=leaves)
 
@@ -337,10 +339,10 @@ class Trees:
 
     def terms(self, X: np.ndarray) -> np.ndarray:
         """See `base.Additive`; by TreeSHAP, as `trees_terms` has it."""
-        if self._booster is None:
+        if self._text is None:
             return constant_terms(self.target.task, self.predict(X), len(self.features))
         check_matrix(X, self.features)
-        self._terms = self._terms or TreeTerms(self._text, len(self.features))
+        self._terms = self._terms or TreeTerms(self._text.text(), len(self.features))
         return self._terms(X, self.threads)
 
     def answers(self, scores: np.ndarray) -> np.ndarray:
@@ -373,11 +375,14 @@ class Trees:
         """Save as a model of a family that is made of trees, with its own params."""
         if self._booster is None and self._constant is None:
             raise not_fitted(family)
+        if self._text is not None:
+            self._text.write(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         extra = {
             "rounds": self.rounds,
             "scale": self._scale.to_json(),
             "constant": None if self._constant is None else self._constant.tolist(),
-            "sha256": write_text(folder, self._text),
+            "sha256": None if self._text is None else self._text.sha256,
         }
         Header(family, self.target, self.features, params, extra).write(folder)
 
@@ -391,10 +396,10 @@ class Trees:
 
     def read(self, folder: Path, header: Header) -> None:
         """Take over the trees that `write` left in a folder."""
-        text = read_text(folder, header.extra["sha256"])
         self.rounds = header.extra["rounds"]
         self._scale = TargetScale.from_json(header.extra["scale"])
         if header.extra["constant"] is not None:
             self._constant = np.array(header.extra["constant"], dtype=np.float64)
         else:
-            self._use(text)
+            with context(path=str(folder)):
+                self._use(PackedText.read(folder, header.extra["sha256"]))

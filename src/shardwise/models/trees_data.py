@@ -94,7 +94,11 @@ def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any])
 def _reference(rows: BinnedRows, categorical: list[int], params: Mapping[str, Any]) -> lgb.Dataset:
     """LightGBM's own bins, one for each code of a sample; all features may be missing in rows to come."""
     step = -(-rows.n_rows // SAMPLE_ROWS)
-    parts = [code_floats(rows.block(number).X[::step]) for number, size in enumerate(rows.block_rows()) if size]
+    parts = []
+    for number, size in enumerate(rows.block_rows()):
+        if size:
+            parts.append(code_floats(rows.block(number).X[::step]))
+        rows.release(number)
     sample = np.concatenate([*parts, np.full((1, len(rows.features)), np.nan, np.float32)])
     dataset = lgb.Dataset(
         sample, label=np.zeros(len(sample), np.float32), feature_name=column_names(rows.binner),

@@ -11,7 +11,7 @@ from shardwise.data.rows import BinnedRows
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_soft import Update
-from shardwise.models.trees_text import scaled
+from shardwise.models.trees_text import ModelText, scaled
 
 
 class OwnLoss(Protocol):
@@ -76,6 +76,6 @@ def own_update(loss: OwnLoss) -> Update:
     return lambda booster: bool(booster.update(fobj=loss.gradients))
 
 
-def on_its_scale(text: str, loss: OwnLoss, rounds: int) -> str:
+def on_its_scale(text: ModelText, loss: OwnLoss, rounds: int) -> ModelText:
     """The model of so many rounds whose scores are the final ones."""
     return scaled(text, loss.factor(rounds), loss.start)

@@ -12,7 +12,7 @@ byte. LightGBM follows one row through one tree at a time, and most of that is w
 | `keeps` | uint8 `(splits,)` for one byte of a mask: its leaves that a split does not take away |
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,12 +82,12 @@ class _Group:
 
 
 class MaskedTrees:
-    """Raw scores of a LightGBM text model, float64 `(rows, outputs)`, trees added in blocks of `rounds` rounds."""
+    """Raw scores of LightGBM's texts of trees, float64 `(rows, outputs)`, added in blocks of `rounds` rounds."""
 
-    def __init__(self, text: str, outputs: int, rounds: int) -> None:
+    def __init__(self, trees: Iterable[str], outputs: int, rounds: int) -> None:
         self._outputs = outputs
         self._block = rounds * outputs  # trees whose sum is added as one number
-        self._groups = tuple(_groups(parse_trees(text)))
+        self._groups = tuple(_groups(parse_trees(trees)))
 
     def __call__(self, X: np.ndarray, threads: int) -> np.ndarray:
         """Scores for X float32 `(rows, features)` of either memory order; blocks of rows on so many threads."""
@@ -184,10 +184,10 @@ def _fill(left: np.ndarray, group: _Group, X: np.ndarray) -> None:
 # -- from the text -----------------------------------------------------------------------------------------------------
 
 
-def parse_trees(text: str) -> Iterator[ParsedTree]:
-    """The trees of LightGBM's text, in their order: those of a round lie beside each other, one for each output."""
-    for piece in text.split("\nTree=")[1:]:
-        fields = dict(line.split("=", 1) for line in piece.splitlines() if "=" in line)
+def parse_trees(trees: Iterable[str]) -> Iterator[ParsedTree]:
+    """The trees of LightGBM's texts, in their order: those of a round lie beside each other, one for each output."""
+    for text in trees:
+        fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         value = _floats(fields["leaf_value"])
         bounds = _whole(fields.get("cat_boundaries", ""))
         bits = np.array(fields.get("cat_threshold", "").split(), np.uint32)

@@ -15,7 +15,7 @@ The model in a checkpoint is LightGBM's text on codes, as it was learned, not th
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,37 +31,44 @@ from shardwise.core.state import dump_state, load_state
 from shardwise.data.rows import BinnedRows
 from shardwise.models.trees_data import PUSH_ROWS, code_floats
 from shardwise.models.trees_row import call
-from shardwise.models.trees_text import shifted
+from shardwise.models.trees_text import ModelText, PackedText, shifted
 from shardwise.store.files import write_atomic
 
 SEGMENT_ROUNDS = 50
 KEEP_S = 20.0  # between two checkpoints, at least: a lost worker costs that, and a segment
 KEEP_SHARE = 0.01  # of a fit's time that checkpoints may take: large ones are written more rarely
-_FILE = "trees.state"
+_FILE = "trees.progress"
 _NEARLY = 1e-9  # from a share of rows: LightGBM seeds its bags anew when the share changes, and not for a new seed
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Trees so far: `text` of all rounds, and float64 `(rounds, 2)` of their (loss, what early stopping watches); there
+    """Trees so far: their text on codes, and float64 `(rounds, 2)` of their (loss, what early stopping watches); there
     is no row of the curve where there was no validation."""
 
-    text: str
+    model: PackedText
     rounds: int
     curve: np.ndarray
 
     def to_bytes(self) -> bytes:
-        text = self.text.encode()
-        digest = hashlib.sha256(text).hexdigest()
-        return dump_state({"text": text, "sha256": digest, "rounds": self.rounds, "curve": self.curve})
+        frames, curve = list(self.model.frames), self.curve
+        known = {"sha256": self.model.sha256, "packed": _digest(frames), "rounds": self.rounds}
+        return dump_state({"frames": frames, "curve": curve, **known})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Progress":
         """Raises `DataError` for what is damaged: LightGBM itself does not survive that."""
         state = load_state(content)
-        if hashlib.sha256(state["text"]).hexdigest() != state["sha256"]:
+        if _digest(state["frames"]) != state["packed"]:
             raise DataError("the checkpoint of trees is damaged")
-        return cls(state["text"].decode(), state["rounds"], state["curve"])
+        return cls(PackedText(tuple(state["frames"]), state["sha256"]), state["rounds"], state["curve"])
+
+
+def _digest(frames: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(frame)
+    return digest.hexdigest()
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
@@ -125,9 +132,8 @@ def reseed(booster: lgb.Booster, sampling: Sampling, rounds: int) -> None:
     booster.reset_parameter({"bagging_fraction": sampling.bagging})
 
 
-def scores(text: str, rows: BinnedRows, threads: int = 0) -> np.ndarray:
+def scores(booster: lgb.Booster, rows: BinnedRows, threads: int = 0) -> np.ndarray:
     """Raw scores of rows by a model on codes, float64 `(rows,)` or `(rows, outputs)`, as training has them."""
-    booster = lgb.Booster(model_str=text)
     return np.concatenate(list(_scored(booster, rows, threads)))
 
 
@@ -144,7 +150,7 @@ def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, progress: Pr
     """A booster for rounds after those of `progress`, which it holds; the train set needs `started` scores."""
     booster = lgb.Booster(dict(params), train_set)
     if progress is not None:
-        before = lgb.Booster(model_str=progress.text)
+        before = lgb.Booster(model_str=progress.model.text())
         call("LGBM_BoosterMerge", booster._handle, before._handle)
     return booster
 
@@ -159,9 +165,10 @@ def started(
     Without progress they begin with `start` `(scores,)`, or with what LightGBM finds by itself.
     """
     there = [(dataset, rows) for dataset, rows in pairs if dataset is not None and rows is not None]
+    before = None if progress is None else lgb.Booster(model_str=progress.model.text())
     for dataset, rows in there:
-        if progress is not None:
-            dataset.set_field("init_score", np.ravel(scores(progress.text, rows, threads), order="F"))
+        if before is not None:
+            dataset.set_field("init_score", np.ravel(scores(before, rows, threads), order="F"))
         elif start is not None:
             dataset.set_field("init_score", np.repeat(start, rows.n_rows))
     try:
@@ -199,9 +206,9 @@ class Keeper:
             self.start = None  # its trees hold it
         return progress
 
-    def text(self, booster: lgb.Booster, rounds: int = -1) -> str:
-        """The model of so many rounds (-1: all), with the scores from which it started."""
-        text = booster.model_to_string(num_iteration=rounds)
+    def text(self, booster: lgb.Booster, rounds: int | None = None) -> ModelText:
+        """The model of so many rounds (None: all), with the scores from which it started."""
+        text = ModelText.of(booster, rounds)
         return text if self.start is None else shifted(text, self.start.tolist())
 
     def keep(self, booster: lgb.Booster, curve: list[tuple[float, float]]) -> None:
@@ -216,7 +223,7 @@ class Keeper:
         """Write where trees and curve have come to, as the fit is to go on from there: chance begins anew there too."""
         if self.folder is not None and self._leads:
             points = np.array(curve, np.float64).reshape(len(curve), 2)
-            write_progress(self.folder, Progress(self.text(booster), booster.current_iteration(), points))
+            write_progress(self.folder, Progress(self.text(booster).packed(), booster.current_iteration(), points))
 
     def end(self) -> None:
         """The fit is at its end: remove what was written."""

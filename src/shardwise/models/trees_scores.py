@@ -20,6 +20,7 @@ from shardwise.core.target import Task
 from shardwise.models.links import link
 from shardwise.models.trees_masks import LEAST_ROWS, MOST_LEAVES, WORTH_ROWS, MaskedTrees
 from shardwise.models.trees_row import SingleRow
+from shardwise.models.trees_text import ModelText
 
 BLOCK_LEAVES = 16_384  # of the trees of a block: about a megabyte
 
@@ -72,7 +73,7 @@ class TreeScores:
         """None while LightGBM would be done before the masks are made."""
         self._seen += rows
         if self._masks is None and self._seen >= WORTH_ROWS and self._leaves <= MOST_LEAVES:
-            self._masks = MaskedTrees(self._booster.model_to_string(), self._outputs, self._size)
+            self._masks = MaskedTrees(ModelText.of(self._booster).trees, self._outputs, self._size)
         return self._masks
 
     def _boosters(self) -> list[lgb.Booster]:

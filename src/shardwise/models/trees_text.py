@@ -1,17 +1,22 @@
-"""LightGBM's text model, from codes to raw values: the same trees, with bounds in the place of codes.
+"""LightGBM's text model in parts, and from codes to raw values: the same trees, with bounds in the place of codes.
 
 Trees are learned on the codes of `data.bins`. A split `code <= k` is the split `x <= b_k`; a category's code is its
 number. So a model that was learned on the codes of some features predicts on float32 rows of all features once its
 thresholds, the numbers of its features and its header are written anew. The format is that of LightGBM 3 and 4, "v4":
-a header, `Tree=0` ..., `end of trees`, importances, params. Saved texts are compressed, to a third; `zstd -d` gives
-what LightGBM reads.
+a header, `Tree=0` ..., `end of trees`, importances, params. Kept and saved texts are compressed, to a third; `zstd -d`
+gives what LightGBM reads.
+
+Thousands of trees are hundreds of megabytes of text, of which LightGBM, ctypes and Python would hold a copy each, just
+when a fit holds most. So trees are asked for a megabyte at a time, changed one by one, and packed.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import lightgbm as lgb
 import numpy as np
 import pyarrow as pa
 
@@ -19,6 +24,7 @@ from shardwise.core.errors import PackageError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data.bins import Binner
 
+PART_BYTES = 2**20  # of text that is asked for, or packed, at once
 _PARAMETERS = re.compile(r"\nparameters:\n.*?\nend of parameters\n", re.DOTALL)
 _IMPORTANCES = re.compile(r"\nfeature_importances:\n(?:[^\n]+\n)*")
 _TREE = "Tree="
@@ -33,46 +39,141 @@ def column_names(binner: Binner) -> list[str]:
     return [f"Column_{column}" for column in binner.columns.tolist()]
 
 
-def without_parameters(text: str) -> str:
-    """The model without the section of parameters, which tells of the machine (threads) and of defaults.
+@dataclass(frozen=True)
+class PackedText:
+    """A model's text, compressed in `frames` that follow each other; `sha256` is that of the text."""
 
-    Nor has it that of importances, which LightGBM takes from the trees: of trees that were read from a checkpoint it
-    would write other digits.
-    """
-    return _IMPORTANCES.sub("", _PARAMETERS.sub("\n", text))
+    frames: tuple[bytes, ...]
+    sha256: str
+
+    def text(self) -> str:
+        """What LightGBM reads; raises `PackageError` when it is not the text of that hash."""
+        try:
+            with pa.input_stream(pa.BufferReader(b"".join(self.frames)), compression="zstd") as stream:
+                content: bytes = stream.read()
+        except OSError as error:
+            raise _damaged() from error
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise _damaged()
+        return content.decode()
+
+    def write(self, folder: Path) -> None:
+        """Save in `folder`, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / _FILE, "wb") as file:
+            file.writelines(self.frames)
+
+    @classmethod
+    def read(cls, folder: Path, sha256: str) -> "PackedText":
+        """What `write` saved, of that hash; raises `PackageError` when it is not there."""
+        plain = folder / _PLAIN_FILE
+        try:
+            frame = _compressed(plain.read_bytes()) if plain.exists() else (folder / _FILE).read_bytes()
+        except OSError as error:
+            raise _damaged() from error
+        return cls((frame,), sha256)
 
 
-def on_raw_values(text: str, binner: Binner, features: Sequence[Feature]) -> str:
+@dataclass(frozen=True)
+class ModelText:
+    """A model's text in parts. `trees` may be an iterator: it can be gone through once, and nothing is held."""
+
+    head: str
+    trees: Iterable[str]
+    tail: str
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelText":
+        head, *pieces = text.split(f"\n{_TREE}")
+        last, tail = pieces[-1].split(_END, 1)
+        return cls(head, [f"{_TREE}{piece}" for piece in [*pieces[:-1], last.removesuffix("\n")]], tail)
+
+    @classmethod
+    def of(cls, booster: lgb.Booster, rounds: int | None = None) -> "ModelText":
+        """The text of so many rounds of a booster (None: of all), which must live until its trees are gone through.
+
+        Without the section of parameters, which tells of the machine (threads) and of defaults, and that of
+        importances, which LightGBM takes from the trees: of trees from a checkpoint it would write other digits.
+        """
+        rounds = booster.current_iteration() if rounds is None else rounds
+        first = cls.parse(booster.model_to_string(num_iteration=1))
+        trees = list(first.trees)
+        step = max(1, PART_BYTES // max(1, sum(map(len, trees))))
+
+        def all_trees() -> Iterator[str]:
+            yield from trees
+            for start in range(1, rounds, step):
+                text = booster.model_to_string(start_iteration=start, num_iteration=min(step, rounds - start))
+                for number, tree in enumerate(cls.parse(text).trees, start * len(trees)):
+                    yield "\n".join([f"{_TREE}{number}", tree.split("\n", 1)[1]])
+
+        return cls(first.head, all_trees(), _IMPORTANCES.sub("", _PARAMETERS.sub("\n", first.tail)))
+
+    def changed(self, change: Callable[[int, str], str], head: str | None = None) -> "ModelText":
+        """Each tree's own text changed, by its place."""
+        trees = (change(place, tree) for place, tree in enumerate(self.trees))
+        return ModelText(self.head if head is None else head, trees, self.tail)
+
+    def packed(self) -> PackedText:
+        """Compressed; the header tells the sizes of the trees."""
+        sizes: list[str] = []
+        frames = [_compressed(part) for part in _parts(self.trees, sizes)]
+        head = _replaced(self.head, {"tree_sizes": " ".join(sizes)})
+        frames = [_compressed(f"{head}\n".encode()), *frames, _compressed(f"{_END}{self.tail}".encode())]
+        digest = hashlib.sha256()
+        for frame in frames:
+            digest.update(_decompressed(frame))
+        return PackedText(tuple(frames), digest.hexdigest())
+
+
+def _parts(trees: Iterable[str], sizes: list[str]) -> Iterator[bytes]:
+    """Texts of trees, a megabyte or more together; the size of each goes into `sizes`."""
+    held: list[bytes] = []
+    held_bytes = 0
+    for tree in trees:
+        content = f"{tree}\n".encode()
+        sizes.append(str(len(content)))
+        held.append(content)
+        held_bytes += len(content)
+        if held_bytes >= PART_BYTES:
+            yield b"".join(held)
+            held, held_bytes = [], 0
+    yield b"".join(held)
+
+
+def _compressed(content: bytes) -> bytes:
+    packed: bytes = pa.Codec("zstd", compression_level=_LEVEL).compress(content, asbytes=True)
+    return packed
+
+
+def _decompressed(frame: bytes) -> bytes:
+    with pa.input_stream(pa.BufferReader(frame), compression="zstd") as stream:
+        content: bytes = stream.read()
+    return content
+
+
+def _damaged() -> PackageError:
+    return PackageError("the trees are damaged", hint="Take the package from its source again.")
+
+
+def on_raw_values(text: ModelText, binner: Binner, features: Sequence[Feature]) -> ModelText:
     """The text of a model that was learned on codes, for float32 rows `(rows, features)`."""
-    head, *pieces = without_parameters(text).split(f"\n{_TREE}")
-    last, tail = pieces[-1].split(_END, 1)
     spelled = [[repr(float(bound)) for bound in bounds] for bounds in binner.bounds]
-    trees = [_tree(f"{_TREE}{piece}", binner, spelled) for piece in [*pieces[:-1], last.removesuffix("\n")]]
-    sizes = " ".join(str(len(tree.encode()) + 1) for tree in trees)
-    return "\n".join([_header(head, binner, features, sizes), *trees, _END]) + tail
+    return text.changed(lambda _, tree: _tree(tree, binner, spelled), _header(text.head, binner, features))
 
 
-def shifted(text: str, start: Sequence[float]) -> str:
+def shifted(text: ModelText, start: Sequence[float]) -> ModelText:
     """The text of a model whose first trees, one for each score, hold these scores too.
 
     LightGBM does so with the average from which it starts by itself, and not with scores that it is given.
     """
-    return _of_trees(text, lambda place, tree: _moved(tree, 1.0, start[place]) if place < len(start) else tree)
+    return text.changed(lambda place, tree: _moved(tree, 1.0, start[place]) if place < len(start) else tree)
 
 
-def scaled(text: str, factor: float, start: Sequence[float]) -> str:
+def scaled(text: ModelText, factor: float, start: Sequence[float]) -> ModelText:
     """The text of a model whose scores are those of `text` times a factor, plus `start`, which the first trees hold."""
     own = dict(enumerate(start))
-    return _of_trees(text, lambda place, tree: _moved(tree, factor, own.get(place, 0.0)))
-
-
-def _of_trees(text: str, change: Callable[[int, str], str]) -> str:
-    """The text with each tree's own changed, by its place."""
-    head, *pieces = text.split(f"\n{_TREE}")
-    last, tail = pieces[-1].split(_END, 1)
-    trees = [change(i, f"{_TREE}{piece}") for i, piece in enumerate([*pieces[:-1], last.removesuffix("\n")])]
-    sizes = " ".join(str(len(tree.encode()) + 1) for tree in trees)
-    return "\n".join([_replaced(head, {"tree_sizes": sizes}), *trees, _END]) + tail
+    return text.changed(lambda place, tree: _moved(tree, factor, own.get(place, 0.0)))
 
 
 def _moved(tree: str, factor: float, score: float) -> str:
@@ -85,14 +186,13 @@ def _moved(tree: str, factor: float, score: float) -> str:
     return _replaced(tree, moved)
 
 
-def _header(head: str, binner: Binner, features: Sequence[Feature], sizes: str) -> str:
+def _header(head: str, binner: Binner, features: Sequence[Feature]) -> str:
     return _replaced(
         head,
         {
             "max_feature_idx": str(len(features) - 1),
             "feature_names": " ".join(f"Column_{i}" for i in range(len(features))),
             "feature_infos": " ".join(_infos(binner, features)),
-            "tree_sizes": sizes,
         },
     )
 
@@ -131,31 +231,3 @@ def _replaced(text: str, values: Mapping[str, str]) -> str:
         if name in values:
             lines[i] = f"{name}={values[name]}"
     return "\n".join(lines)
-
-
-def write_text(folder: Path, text: str) -> str:
-    """Save a model's text, compressed, in `folder`, which is made if need be; returns the SHA-256 of the text."""
-    content = text.encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _FILE).write_bytes(pa.Codec("zstd", compression_level=_LEVEL).compress(content, asbytes=True))
-    return hashlib.sha256(content).hexdigest()
-
-
-def read_text(folder: Path, sha256: str) -> str:
-    """What `write_text` saved; raises `PackageError` for another text than the one of that hash."""
-    content, plain = b"", folder / _PLAIN_FILE
-    try:
-        if plain.exists():
-            content = plain.read_bytes()
-        else:
-            with pa.input_stream(folder / _FILE, compression="zstd") as stream:
-                content = stream.read()
-    except OSError as error:  # also of zstd
-        raise _damaged(folder) from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise _damaged(folder)
-    return content.decode()
-
-
-def _damaged(folder: Path) -> PackageError:
-    return PackageError("the trees are damaged", hint="Take the package from its source again.", path=str(folder))

@@ -12,11 +12,12 @@ from shardwise.core.errors import ConfigError
 from shardwise.deploy.onnx_export.graph import Graph
 from shardwise.deploy.onnx_export.trees import ensemble
 from shardwise.models.trees_masks import parse_trees
+from shardwise.models.trees_text import ModelText
 
 
-def scores(text: str, X: np.ndarray, outputs: int = 1) -> np.ndarray:
+def scores(booster: lgb.Booster, X: np.ndarray, outputs: int = 1) -> np.ndarray:
     graph = Graph(["X"])
-    return run(graph, {"X": X}, ensemble(graph, "X", text, outputs))
+    return run(graph, {"X": X}, ensemble(graph, "X", ModelText.of(booster).trees, outputs))
 
 
 def trained(missing: bool, rounds: int = 20, **params) -> tuple[lgb.Booster, np.ndarray]:
@@ -34,7 +35,7 @@ def trained(missing: bool, rounds: int = 20, **params) -> tuple[lgb.Booster, np.
 def on_the_edges(booster: lgb.Booster, X: np.ndarray) -> np.ndarray:
     """Rows whose numbers are thresholds of the trees, the float32 numbers beside them, NaN, and codes never seen."""
     bounds = [[] for _ in range(X.shape[1])]
-    for tree in parse_trees(booster.model_to_string()):
+    for tree in parse_trees(ModelText.of(booster).trees):
         for place, bound, decision in zip(tree.feature, tree.threshold, tree.decision, strict=True):
             if not decision & 1:
                 single = np.float32(bound)
@@ -52,19 +53,18 @@ def test_every_row_takes_its_branches(missing, outputs):
     booster, X = trained(missing, objective="multiclass" if outputs > 1 else "regression", num_class=outputs)
     rows = on_the_edges(booster, X)
     expected = booster.predict(rows, raw_score=True).reshape(len(rows), outputs)
-    found = scores(booster.model_to_string(), rows, outputs)
+    found = scores(booster, rows, outputs)
     assert len(np.unique(expected)) > 100
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)  # another branch would differ by far more
 
 
 def test_trees_of_one_leaf():
     booster, X = trained(True, rounds=2, min_data_in_leaf=1000)
-    np.testing.assert_allclose(scores(booster.model_to_string(), X)[:, 0], booster.predict(X), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(scores(booster, X)[:, 0], booster.predict(X), rtol=0, atol=1e-13)
 
 
 def test_zeros_that_are_missing_are_refused():
     booster, X = trained(False, zero_as_missing=True)
-    text = booster.model_to_string()
-    assert any(((tree.decision >> 2) & 3 == 1).any() for tree in parse_trees(text))
+    assert any(((tree.decision >> 2) & 3 == 1).any() for tree in parse_trees(ModelText.of(booster).trees))
     with pytest.raises(ConfigError, match="counts zeros as missing"):
-        scores(text, X)
+        scores(booster, X)

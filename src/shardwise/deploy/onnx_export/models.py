@@ -20,7 +20,7 @@ from shardwise.models.neural import model as neural
 from shardwise.models.neural.tensors import read_tensors
 from shardwise.models.saved import Header
 from shardwise.models.scaling import TargetScale
-from shardwise.models.trees_text import read_text
+from shardwise.models.trees_text import ModelText, PackedText
 
 _LARGEST = 700.0  # exp of more is not finite: `models.scaling`
 
@@ -47,7 +47,8 @@ def _trees(graph: Graph, X: str, header: Header, folder: Path) -> str:
         return _constant(graph, X, header.extra["constant"])
     target = header.target
     outputs = target.outputs if target.task is Task.MULTICLASS else 1
-    scores = ensemble(graph, X, read_text(folder, header.extra["sha256"]), outputs)
+    text = ModelText.parse(PackedText.read(folder, header.extra["sha256"]).text())
+    scores = ensemble(graph, X, text.trees, outputs)
     answer = _ANSWERS.get(header.family, answers.link)
     return _unscaled(graph, answer(graph, target.task, scores), header.extra["scale"], target)
 

@@ -5,7 +5,7 @@ are doubles, are added in double. Numbers up to 1e-35 are 0 to LightGBM, and her
 some 1e-16 of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +18,10 @@ _LEQ, _MEMBER = 0, 6  # modes of a node
 _NO_CODE = -1.0
 
 
-def ensemble(graph: Graph, X: str, text: str, outputs: int) -> str:
-    """Raw scores, double `[rows, outputs]`, of X float32 `[rows, features]` by LightGBM's text."""
+def ensemble(graph: Graph, X: str, trees: Iterable[str], outputs: int) -> str:
+    """Raw scores, double `[rows, outputs]`, of X float32 `[rows, features]` by LightGBM's texts of trees."""
     parts = _Parts()
-    for number, tree in enumerate(parse_trees(text)):
+    for number, tree in enumerate(parse_trees(trees)):
         parts.add(tree, number % outputs)
     is_zero = graph.op("LessOrEqual", graph.op("Abs", X), np.float32(TINY))
     read = graph.op("Where", is_zero, np.float32(0), X)
