@@ -16,7 +16,7 @@ from shardwise.models import trees, trees_scores
 from shardwise.models.base import FitRun
 from shardwise.models.boosting import Curve
 from shardwise.models.trees import Trees
-from shardwise.models.trees_data import DATASETS, DatasetCache
+from shardwise.models.trees_data import DATASETS, GROWN_LEAF_BYTES, DatasetCache
 from shardwise.models.trees_text import ModelText, PackedText, on_raw_values
 from shardwise.testing.models import FEATURES, TRAIN, ModelConformance, Table, on_disk, tiny_table, tiny_target
 
@@ -247,6 +247,16 @@ def test_trees_of_before_texts_were_compressed_load_and_compressed_ones_are_smal
     (folder / "model.txt").write_bytes(content)
     X = tiny_table(Task.BINARY).X
     np.testing.assert_array_equal(Trees.load(folder).predict(X), model.predict(X))
+
+
+def test_a_model_grows_no_larger_than_it_may(tmp_path: Path) -> None:
+    rows, told = on_disk(tmp_path, tiny_table(Task.MULTICLASS), reads="bins"), list[str]()
+    room = 60 * GROWN_LEAF_BYTES * tiny_target(Task.MULTICLASS).outputs * 7
+    for rounds, bound, wanted in ((80, room, 60), (80, 2**62, 80), (55, room, 55), (80, 1, 50)):
+        model = Trees(tiny_target(Task.MULTICLASS), FEATURES, n_estimators=rounds, num_leaves=7, learning_rate=0.001)
+        model.fit(rows[0], None, FitRun(seed=1, model_bytes=bound, note=told.append))
+        assert model.rounds == wanted
+    assert [text.split(":")[0] for text in told] == [f"Boosting ended after {n} rounds" for n in (60, 50)]
 
 
 def test_a_second_candidate_uses_the_same_bins(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.plan.shapes import sizes
 from shardwise.plan import cost, stages
 from shardwise.plan.cost import Budget, Range, forecast, least_memory_bytes, row_share, under_ceiling
 from shardwise.plan.knowledge import defaults
-from shardwise.plan.memory import trees_bytes
+from shardwise.plan.memory import growing_bytes, trees_bytes
 from shardwise.plan.training import Rounds
 
 BUDGET = Budget(trials=3, cpus=2)
@@ -99,6 +99,7 @@ def test_the_share_takes_what_the_ceiling_leaves() -> None:
     budget = Budget(trials=2, cpus=2, memory_bytes=10**9, confined=True)
     rows = row_share(large, budget) * large.train_rows
     needed = trees_bytes(round(rows), 30, 1, valid_rows=large.valid_rows) + cost.MAIN_BYTES + cost.PROCESS_BYTES
+    needed += growing_bytes(cost.SAFETY * 10**9 - cost.MAIN_BYTES - cost.PROCESS_BYTES, 1)
     assert needed == pytest.approx(cost.SAFETY * 10**9, rel=0.001)
 
 

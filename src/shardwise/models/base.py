@@ -31,6 +31,8 @@ class FitRun:
     is a folder of this fit alone that outlives a kill: what was written there is found by the same fit when it is begun
     again, and is to be removed at the end. `device` is one of `core.devices.DEVICES`.
 
+    `model_bytes`: what of the memory the model itself may take, beside its data, where a family can tell.
+
     `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later:
     what it needs for that stays in `checkpoint`.
 
@@ -43,6 +45,7 @@ class FitRun:
     seed: int
     threads: int = 1
     memory_bytes: int = 2**62
+    model_bytes: int = 2**62
     report: Callable[[int, float], bool] = field(default=lambda _step, _score: True)
     go_on: Callable[[], bool] = field(default=lambda: True)
     note: Callable[[str], None] = field(default=lambda _text: None)

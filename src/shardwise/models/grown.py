@@ -11,8 +11,9 @@ from shardwise.core.target import Target
 from shardwise.data.rows import BinnedRows
 from shardwise.models.base import FitRun
 from shardwise.models.saved import Header, params_to_json
-from shardwise.models.trees import Trees, TreesParams
+from shardwise.models.trees import Trees
 from shardwise.models.trees_loss import OwnLoss
+from shardwise.models.trees_params import TreesParams
 
 
 class Grown:

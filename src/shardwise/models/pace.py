@@ -14,8 +14,8 @@ from shardwise.models.neural.grids.families import CnnParams, RnnParams
 from shardwise.models.neural.grids.trunks import Trunk
 from shardwise.models.neural.model import NeuralParams
 from shardwise.models.params import parse_params
-from shardwise.models.trees import TreesParams
 from shardwise.models.trees_masks import MOST_LEAVES
+from shardwise.models.trees_params import TreesParams
 
 MASKED_S = 4e-9, 0.4e-9  # of a tree, and of each of its leaves, by bit masks
 WALKED_S = 20e-9, 0.6e-9  # by LightGBM, where a tree has more leaves than masks are made for

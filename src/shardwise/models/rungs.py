@@ -18,7 +18,7 @@ from shardwise.models.neural.grids.families import Cnn, Rnn
 from shardwise.models.neural.model import Neural
 from shardwise.models.neural.order import all_rounds
 from shardwise.models.params import parse_params
-from shardwise.models.trees import TreesParams
+from shardwise.models.trees_params import TreesParams
 
 PROGRESS = (1.5, 4.5, 13.5)  # learning rate x rounds on the rungs below the last one: a third of the next each
 SHARES = (1 / 9, 1 / 3)  # of the partitions, on the rungs below the last one

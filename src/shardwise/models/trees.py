@@ -8,7 +8,6 @@ standardised in float64 before LightGBM sees them as float32, so that huge or ti
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,12 +29,13 @@ from shardwise.models.boosting import Boosting, Curve, Look, Metrics, Plateau, S
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.guard import Guard
 from shardwise.models.links import LINKS, constant_terms, link
-from shardwise.models.params import check_choice, check_range, parse_params
+from shardwise.models.params import check_choice, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
-from shardwise.models.trees_data import DATASETS, lightgbm_errors
+from shardwise.models.trees_data import DATASETS, lightgbm_errors, most_rounds
 from shardwise.models.trees_gang import first_bag, joined, network, own_rows
 from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_update
+from shardwise.models.trees_params import TreesParams
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
@@ -52,57 +52,6 @@ _OBJECTIVES: dict[Task, dict[str | None, str]] = {
     Task.COUNT: {None: "poisson"},
     Task.QUANTILE: {None: "quantile"},
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class TreesParams:
-    """LightGBM's params under scikit-learn's names, and a few of our own.
-
-    `n_estimators` is the most rounds; training ends when `early_stopping_rounds + patience * best round` rounds
-    brought nothing. `categorical`: codes as categories (`native`) or as numbers (`ordinal`). `use_encoded=False`
-    switches target encoded features off. `objective` (regression only): `l2`, `l1` or `huber`;
-    `target_transform="log1p"` (with `l2`) learns the logarithm of targets above -1. `stop_metric`: what early stopping
-    watches, None for the task's loss. `monotone` maps columns of numbers to 1 (predictions never fall with them) or -1.
-    """
-
-    n_estimators: int = 5000
-    learning_rate: float = 0.05
-    num_leaves: int = 31
-    max_depth: int = -1
-    min_child_samples: int = 20
-    min_split_gain: float = 0.0
-    subsample: float = 1.0
-    feature_fraction: float = 1.0
-    reg_alpha: float = 0.0
-    reg_lambda: float = 0.0
-    extra_trees: bool = False
-    max_bin: int = 255
-    cat_smooth: float = 10.0
-    cat_l2: float = 10.0
-    categorical: str = "native"
-    use_encoded: bool = True
-    objective: str | None = None
-    target_transform: str | None = None
-    stop_metric: str | None = None
-    monotone: Mapping[str, int] = field(default_factory=dict)
-    early_stopping_rounds: int = 20
-    patience: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_range(self, n_estimators=(1, 1_000_000), num_leaves=(2, 131_072), max_depth=(-1, 1000))
-        check_range(self, min_child_samples=(0, 2**31 - 1), max_bin=(2, 65_535), early_stopping_rounds=(1, 1_000_000))
-        check_range(self, learning_rate=(1e-6, 10.0), subsample=(1e-6, 1.0), feature_fraction=(1e-6, 1.0))
-        check_range(self, min_split_gain=(0.0, 1e30), reg_alpha=(0.0, 1e30), reg_lambda=(0.0, 1e30))
-        check_range(self, cat_smooth=(0.0, 1e30), cat_l2=(0.0, 1e30), patience=(0.0, 1e6))
-        check_choice(self, "extra_trees", (False, True))
-        check_choice(self, "use_encoded", (False, True))
-        check_choice(self, "categorical", ("native", "ordinal"))
-        check_choice(self, "target_transform", (None, "log1p"))
-        if self.target_transform and self.objective not in (None, "l2"):
-            raise ConfigError(
-                f"target_transform={self.target_transform!r} does not go with objective={self.objective!r}",
-                hint="Leave one of them out.",
-            )
 
 
 class Trees:
@@ -230,7 +179,10 @@ class Trees:
             if before is not None:
                 reseed(booster, sampling, before.rounds)
             if going:
-                boosting.run(self.params.n_estimators, SEGMENT_ROUNDS, begin)
+                most = most_rounds(run.model_bytes, booster.num_model_per_iteration(), self.params.num_leaves)
+                boosting.run(min(most, self.params.n_estimators), SEGMENT_ROUNDS, begin)
+                if booster.current_iteration() == most < self.params.n_estimators:
+                    run.note(f"Boosting ended after {most} rounds: more trees do not fit in memory.")
         finally:
             self.rounds = boosting.best_round
         if stopped and run.rests_at is not None and booster.current_iteration() >= run.rests_at:
@@ -245,7 +197,7 @@ class Trees:
 
     def _use(self, text: PackedText) -> None:
         self._text = text
-        self._booster, self._terms = (booster := lgb.Booster(model_str=text.text())), None
+        self._booster, self._terms = (booster := text.booster()), None
         leaves, task = self.params.num_leaves, None if self.loss is not None else self.target.task
         self._scores = TreeScores(booster, task, features=len(self.features), leaves=leaves)
 
@@ -342,7 +294,7 @@ class Trees:
         if self._text is None:
             return constant_terms(self.target.task, self.predict(X), len(self.features))
         check_matrix(X, self.features)
-        self._terms = self._terms or TreeTerms(self._text.text(), len(self.features))
+        self._terms = self._terms or TreeTerms(self._text.booster(), len(self.features))
         return self._terms(X, self.threads)
 
     def answers(self, scores: np.ndarray) -> np.ndarray:

@@ -23,6 +23,13 @@ KEPT_SHARE = 4  # kept datasets take at most a fourth of the memory ...
 KEPT_BYTES = 2**30  # ... and at most this
 SAMPLE_ROWS = 50_000  # from which LightGBM learns how often a code comes, to store it well
 PUSH_ROWS = 65_536
+GROWN_LEAF_BYTES = 250  # of a leaf: 88 while trees grow, the rest while their text is packed and read: measured
+LEAST_ROUNDS = 50
+
+
+def most_rounds(model_bytes: int, outputs: int, leaves: int) -> int:
+    """How many rounds a model may have that may take so many bytes while it is learned; a few in any case."""
+    return max(LEAST_ROUNDS, model_bytes // (GROWN_LEAF_BYTES * outputs * leaves))
 
 
 def dataset_bytes(rows: BinnedRows | None) -> int:

@@ -150,7 +150,7 @@ def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, progress: Pr
     """A booster for rounds after those of `progress`, which it holds; the train set needs `started` scores."""
     booster = lgb.Booster(dict(params), train_set)
     if progress is not None:
-        before = lgb.Booster(model_str=progress.model.text())
+        before = progress.model.booster()
         call("LGBM_BoosterMerge", booster._handle, before._handle)
     return booster
 
@@ -165,7 +165,7 @@ def started(
     Without progress they begin with `start` `(scores,)`, or with what LightGBM finds by itself.
     """
     there = [(dataset, rows) for dataset, rows in pairs if dataset is not None and rows is not None]
-    before = None if progress is None else lgb.Booster(model_str=progress.model.text())
+    before = None if progress is None else progress.model.booster()
     for dataset, rows in there:
         if before is not None:
             dataset.set_field("init_score", np.ravel(scores(before, rows, threads), order="F"))

@@ -10,13 +10,13 @@ import numpy as np
 
 
 class TreeTerms:
-    """Of a model's text, with so many `features`. May be shared by threads.
+    """Of a booster for `features`. May be shared by threads.
 
-    It has a booster of its own: `trees_scores` predicts with ranges of the trees of its one.
+    The booster is to be its own: `trees_scores` predicts with ranges of the trees of its one.
     """
 
-    def __init__(self, text: str, features: int) -> None:
-        self._booster = lgb.Booster(model_str=text)
+    def __init__(self, booster: lgb.Booster, features: int) -> None:
+        self._booster = booster
         self._features = features
 
     def __call__(self, X: np.ndarray, threads: int) -> np.ndarray:

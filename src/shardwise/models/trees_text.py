@@ -10,6 +10,7 @@ Thousands of trees are hundreds of megabytes of text, of which LightGBM, ctypes 
 when a fit holds most. So trees are asked for a megabyte at a time, changed one by one, and packed.
 """
 
+import ctypes
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,10 +24,12 @@ import pyarrow as pa
 from shardwise.core.errors import PackageError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data.bins import Binner
+from shardwise.models.trees_row import call
 
 PART_BYTES = 2**20  # of text that is asked for, or packed, at once
 _PARAMETERS = re.compile(r"\nparameters:\n.*?\nend of parameters\n", re.DOTALL)
 _IMPORTANCES = re.compile(r"\nfeature_importances:\n(?:[^\n]+\n)*")
+_SIZES = re.compile(r"\ntree_sizes=[^\n]*")
 _TREE = "Tree="
 _END = "end of trees"
 _CATEGORICAL = 1  # bit of a decision type
@@ -48,14 +51,33 @@ class PackedText:
 
     def text(self) -> str:
         """What LightGBM reads; raises `PackageError` when it is not the text of that hash."""
+        return self._content().decode()
+
+    def booster(self) -> lgb.Booster:
+        """LightGBM's model, read from one copy of the text: its own constructor holds three. Raises as `text`."""
+        content = self._content()
+        second = content.find(b"\nTree=1\n")
+        shell = content if second < 0 else content[:second] + f"\n{_END}\n".encode()
+        booster = lgb.Booster(model_str=_SIZES.sub("", shell.decode()))
+        content.append(0)
+        handle, rounds = ctypes.c_void_p(), ctypes.c_int()
+        text = (ctypes.c_char * len(content)).from_buffer(content)
+        call("LGBM_BoosterLoadModelFromString", text, ctypes.byref(rounds), ctypes.byref(handle))
+        call("LGBM_BoosterFree", booster._handle)
+        booster._handle = handle
+        return booster
+
+    def _content(self) -> bytearray:
+        content = bytearray()
         try:
-            with pa.input_stream(pa.BufferReader(b"".join(self.frames)), compression="zstd") as stream:
-                content: bytes = stream.read()
+            for frame in self.frames:
+                for part in _stream(frame):
+                    content += part
         except OSError as error:
             raise _damaged() from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise _damaged()
-        return content.decode()
+        return content
 
     def write(self, folder: Path) -> None:
         """Save in `folder`, which is made if need be."""
@@ -122,7 +144,8 @@ class ModelText:
         frames = [_compressed(f"{head}\n".encode()), *frames, _compressed(f"{_END}{self.tail}".encode())]
         digest = hashlib.sha256()
         for frame in frames:
-            digest.update(_decompressed(frame))
+            for part in _stream(frame):
+                digest.update(part)
         return PackedText(tuple(frames), digest.hexdigest())
 
 
@@ -146,10 +169,10 @@ def _compressed(content: bytes) -> bytes:
     return packed
 
 
-def _decompressed(frame: bytes) -> bytes:
+def _stream(frame: bytes) -> Iterator[bytes]:
     with pa.input_stream(pa.BufferReader(frame), compression="zstd") as stream:
-        content: bytes = stream.read()
-    return content
+        while part := stream.read(PART_BYTES):
+            yield part
 
 
 def _damaged() -> PackageError:

@@ -15,7 +15,7 @@ from shardwise.core.target import Task
 from shardwise.core.units import format_size
 from shardwise.plan import gangs, stages, training
 from shardwise.plan.learn import Law
-from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, trees_bytes
+from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, growing_bytes, trees_bytes
 from shardwise.plan.sizes import Sizes
 
 SURE = 1.645  # standard deviations: nine of ten lie within
@@ -339,7 +339,7 @@ def row_share(sizes: Sizes, budget: Budget) -> float:
     room = (SAFETY * budget.memory_bytes - MAIN_BYTES - placed.processes * PROCESS_BYTES) / placed.slots
     fixed = trees_bytes(0, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     per_row = trees_bytes(1, sizes.seen, sizes.outputs) - trees_bytes(0, sizes.seen, sizes.outputs)
-    share = min(1.0, (room - fixed) / max(1, sizes.train_rows * per_row))
+    share = min(1.0, (room - growing_bytes(room, sizes.outputs) - fixed) / max(1, sizes.train_rows * per_row))
     return share if share * sizes.train_rows >= min(sizes.train_rows, LEAST_ROWS) else 0.0
 
 
@@ -348,7 +348,8 @@ def least_memory_bytes(sizes: Sizes, budget: Budget) -> int:
     one = replace(budget, workers=1, memory_bytes=1, confined=True)
     placed, _ = placement(sizes, one)
     rows = min(sizes.train_rows, LEAST_ROWS)
-    fits = trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
+    fixed = trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
+    fits = fixed + growing_bytes(5 / 4 * fixed, sizes.outputs)
     return round((MAIN_BYTES + placed.processes * PROCESS_BYTES + placed.slots * fits) / SAFETY)
 
 

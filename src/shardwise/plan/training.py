@@ -23,7 +23,8 @@ from shardwise.models.params import parse_params
 from shardwise.models.portfolio import joining, portfolio, with_held
 from shardwise.models.sgd import ROUND_ROWS, SCORED_ROWS
 from shardwise.models.svm import SVMParams
-from shardwise.models.trees import ONE_THREAD_CELLS, TreesParams
+from shardwise.models.trees import ONE_THREAD_CELLS
+from shardwise.models.trees_params import TreesParams
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
 

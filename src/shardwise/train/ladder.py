@@ -8,17 +8,29 @@
 | 3    | half of what is left, and leaves: at most 31 a tree                         |
 | 4    | half of that again, and bins: 15 values, of which LightGBM packs two a byte |
 
+Each rung has a limit on what the trees of a model may take while they grow: what rows and processes leave. A fit that
+reaches it ends there, with the trees that it has.
+
 Rows come first because they cost least: on 20 million rows a tenth of them moves an AUC by less than 0.001, and 15 bins
 move it by more. A rung that was needed once is where the next candidates start: they would need it too.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from shardwise.core.errors import OverBudget
 from shardwise.core.units import format_size
-from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, histogram_bytes, trees_bytes
+from shardwise.plan.memory import (
+    LARGE_LEAVES,
+    MAIN_BYTES,
+    MOST_ROUNDS,
+    PROCESS_BYTES,
+    growing_bytes,
+    histogram_bytes,
+    trees_bytes,
+)
 
 SAFETY = 0.97  # of the ceiling: the watch looks a few times a second, and ends what is above
 LEAST_ROWS = 2_000
@@ -26,10 +38,11 @@ LEAST_ROWS = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """How a model is fitted: on which share of the rows, with which params held down."""
+    """How a model is fitted: on which share of the rows, with which params held down, and how large it may grow."""
 
     number: int
     share: float
+    model_bytes: int = 2**62
     lean: bool = False
     leaves: int | None = None
     bins: int | None = None
@@ -64,31 +77,38 @@ class Ladder:
 
 def make_ladder(
     memory_bytes: int, rows: int, features: int, outputs: int, *, valid_rows: int = 0, at_once: int = 1,
-    workers: int = 1,
+    workers: int = 1, rounds: int = MOST_ROUNDS,
 ) -> Ladder:  # fmt: skip
     """The rungs for `rows` training rows of `features` binned features, learned by `at_once` models at a time.
 
-    `workers` counts the processes beside the main one. Raises `OverBudget` when not even a few rows fit, with the least
-    that works.
+    `workers` counts the processes beside the main one; a model has at most so many `rounds`. Raises `OverBudget` when
+    not even a few rows fit, with the least that works.
     """
     processes = MAIN_BYTES + workers * PROCESS_BYTES
     room = (SAFETY * memory_bytes - processes) / at_once
     fixed = trees_bytes(0, features, outputs, valid_rows=valid_rows)
-    per_row = trees_bytes(1, features, outputs) - histogram_bytes(features, 127)
+    per_row = trees_bytes(1, features, outputs) - histogram_bytes(features, LARGE_LEAVES)
     least = min(rows, LEAST_ROWS)
-    if room - fixed < least * per_row:
-        _refuse(memory_bytes, processes + at_once * (fixed + least * per_row))
-    share = min(1.0, (room - fixed) / max(1, rows * per_row))
+    needed = fixed + least * per_row
+    if room - growing_bytes(room, outputs, rounds) < needed:
+        _refuse(memory_bytes, processes + at_once * (needed + growing_bytes(5 / 4 * needed, outputs, rounds)))
+    share = min(1.0, (room - growing_bytes(room, outputs, rounds) - fixed) / max(1, rows * per_row))
     share = 1.0 if share >= 1.0 else max(least / rows, int(share * 1000) / 1000)
+    make = partial(_rung, room - fixed, rows * per_row)
     return Ladder(
         rungs=(
-            Rung(number=0, share=share),
-            Rung(number=1, share=share, lean=True),
-            Rung(number=2, share=share * 2 / 3, lean=True),
-            Rung(number=3, share=share / 3, lean=True, leaves=31),
-            Rung(number=4, share=share / 6, lean=True, leaves=31, bins=15),
+            make(number=0, share=share),
+            make(number=1, share=share, lean=True),
+            make(number=2, share=share * 2 / 3, lean=True),
+            make(number=3, share=share / 3, lean=True, leaves=31),
+            make(number=4, share=share / 6, lean=True, leaves=31, bins=15),
         )
     )
+
+
+def _rung(room_bytes: float, rows_bytes: float, *, share: float, **fields: Any) -> Rung:
+    """A rung whose models may take what the rows leave of the room."""
+    return Rung(share=share, model_bytes=int(room_bytes - share * rows_bytes), **fields)
 
 
 def check_floor(memory_bytes: int, columns: int) -> None:

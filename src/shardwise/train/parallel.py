@@ -39,6 +39,7 @@ class Job:
     seed: int
     threads: int
     memory_bytes: int
+    model_bytes: int = 2**62
     slices: int
     checkpoint: Path | None
     rests_at: int | None = None
@@ -56,6 +57,7 @@ class Job:
             seed=self.seed, threads=self.threads, memory_bytes=self.memory_bytes, report=partial(_report, member),
             go_on=_GoOn(member), note=notes.append, notice=noticed.append, checkpoint=self.checkpoint,
             rests_at=self.rests_at, device=self.device, member=member, slices=self.slices, split=self.split,
+            model_bytes=self.model_bytes,
         )  # fmt: skip
         pruned = False
         try:

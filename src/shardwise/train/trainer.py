@@ -166,9 +166,9 @@ class FitTask:
     def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
         return FitRun(
             seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=self.threads,
-            memory_bytes=self.memory_bytes, report=watch.report, go_on=watch.go_on, note=notes.append,
-            notice=watch.noticed.append, checkpoint=self._checkpoint(unit),
-            device=self.device, rests_at=unit.rounds, slices=self.slices,
+            memory_bytes=self.memory_bytes, model_bytes=unit.rung.model_bytes, report=watch.report, go_on=watch.go_on,
+            note=notes.append, notice=watch.noticed.append, checkpoint=self._checkpoint(unit), device=self.device,
+            rests_at=unit.rounds, slices=self.slices,
         )  # fmt: skip
 
     def _checkpoint(self, unit: FitUnit) -> Path:
@@ -230,6 +230,7 @@ class FitTask:
         return Job(
             family=family, params=params, target=self.target, features=self.features, train=rows[0], valid=rows[1],
             seed=run.seed, threads=max(1, self.shared.cpus // size), memory_bytes=self.memory_bytes // size,
+            model_bytes=run.model_bytes,
             slices=self.slices, checkpoint=run.checkpoint, rests_at=run.rests_at, device=self.device,
             out=self.models / f".{unit.key}.gang", split=self.shared.choice.split if size > 1 else None,
         )  # fmt: skip
