@@ -1,5 +1,6 @@
 """The same application behind Ray Serve: real replicas, which answer as the predictor in this process does."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +21,7 @@ pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
 
 from ray import serve  # noqa: E402
 from ray.serve.context import _get_global_client  # noqa: E402
-from ray.serve.schema import ServeDeploySchema  # noqa: E402
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema  # noqa: E402
 
 from shardwise.compute.on_ray import RayExecutor  # noqa: E402
 from shardwise.serve.on_ray import DEPLOYMENT, read_args  # noqa: E402
@@ -49,17 +50,27 @@ def client(packages, registry, tmp_path_factory) -> Iterator["httpx.Client"]:
             "poll": "50ms", "max-rows": 600, "max_json": "400KB", "api_key_file": str(keys)}  # fmt: skip
     told = ServeDeploySchema(applications=[{
         "name": "models", "route_prefix": "/models", "import_path": "shardwise.serve.on_ray:app", "args": args,
-        "deployments": [{"name": DEPLOYMENT, "num_replicas": REPLICAS}],
+        "deployments": [{"name": DEPLOYMENT, "num_replicas": REPLICAS, "graceful_shutdown_wait_loop_s": 0.1}],
     }])  # fmt: skip
     with RayExecutor(4):
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         try:
-            _get_global_client().deploy_apps(told, _blocking=True)
+            _get_global_client().deploy_apps(told)
+            wait_for_it()
             place, headers = f"http://127.0.0.1:{port}/models", {"x-api-key": KEY}
             with httpx.Client(base_url=place, headers=headers, timeout=60) as opened:
                 yield opened
         finally:
             serve.shutdown()
+
+
+def wait_for_it() -> None:
+    """On a busy machine replicas take their time to import."""
+    end = time.monotonic() + 300
+    while (told := serve.status().applications["models"]).status != ApplicationStatus.RUNNING:
+        assert told.status != ApplicationStatus.DEPLOY_FAILED, told.message
+        assert time.monotonic() < end, told
+        time.sleep(0.1)
 
 
 def test_replicas_are_ready_and_ask_for_keys(client):
