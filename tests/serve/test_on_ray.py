@@ -1,5 +1,6 @@
 """The same application behind Ray Serve: real replicas, which answer as the predictor in this process does."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 
@@ -12,8 +13,10 @@ from tests.serve.online.test_server import BAD, ROW, answer_of, rows_of
 from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
 from shardwise.monitor.canary import RolloutRules
+from shardwise.registry.references import open_registry
 from shardwise.registry.registry import Registry
 from shardwise.registry.rollouts import Rollouts
+from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.predictor import Predictor
 
 httpx = pytest.importorskip("httpx")
@@ -24,7 +27,8 @@ from ray.serve.context import _get_global_client  # noqa: E402
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema  # noqa: E402
 
 from shardwise.compute.on_ray import RayExecutor  # noqa: E402
-from shardwise.serve.on_ray import DEPLOYMENT, read_args  # noqa: E402
+from shardwise.serve.on_ray import DEPLOYMENT, Hosted, Replica, read_args  # noqa: E402
+from shardwise.serve.online.assembly import Assembly  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 KEY = "0123456789abcdef-key"
@@ -129,6 +133,30 @@ def test_all_replicas_follow_the_registry_and_take_part_in_a_rollout(client, reg
         return all(streak[-20:]) and len(streak) >= 20
 
     until(followed, "a replica goes on with the old version")
+
+
+def test_threads_live_as_long_as_the_replica(packages):
+    """By ASGI's lifespan, which Ray calls; health is asked for meanwhile."""
+    hosted = Hosted(Assembly([f"m={packages[Task.BINARY]}"], open_registry("nowhere"), ServeConfig(poll_s=0.01)))
+    replica = Replica()
+    replica.app = hosted
+    seen: list[bool | str] = []
+
+    async def live() -> None:
+        asked: asyncio.Queue[dict] = asyncio.Queue()
+
+        async def send(message: dict) -> None:
+            seen.extend((message["type"], hosted.assembly.watches))
+
+        for kind in ("lifespan.startup", "lifespan.shutdown"):
+            asked.put_nowait({"type": kind})
+        with pytest.raises(RuntimeError, match="has ended"):
+            replica.check_health()
+        await hosted({"type": "lifespan"}, asked.get, send)
+
+    asyncio.run(live())
+    assert seen == ["lifespan.startup.complete", True, "lifespan.shutdown.complete", False]
+    assert not hosted.assembly.routes.ready
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_any_kind_of_store_will_do_and_its_health_can_be_asked(predictor, data, 
     assert predict_files(predictor, open_dataset([str(data)]), url) == ROWS
     dataset = open_dataset([url])
     assert dataset.rows == ROWS
-    assert len(check_health(dataset).partitions) == 4
+    assert check_health(dataset).partitions == 4
 
 
 def test_a_bucket_that_is_not_there_is_told(predictor, data, s3):

@@ -24,7 +24,7 @@ from shardwise.deploy.manifests import (
 APPLICATION = "shardwise.serve.on_ray:app"
 DEPLOYMENT = "shardwise"
 SERVE_PORT = 8000
-_HEAD_BYTES = 2048 * MIB  # for the cluster's state, its dashboard and Serve's controller
+_HEAD_BYTES = 3072 * MIB  # for the cluster's state, its dashboard and Serve's controller
 _RAY_BYTES = 1024 * MIB  # beside a replica: Ray's own processes and Serve's proxy
 _OBJECTS_BYTES = 128 * MIB  # of shared memory: requests and answers go through it where they are large
 _ONGOING = 8  # requests under way for each replica, which the autoscaler aims at

@@ -8,7 +8,8 @@
 A part appears whole, by a rename after fsync, and its name is the record that it is done: after a kill at any instant
 the same command writes those that are missing, whoever wrote the others. All parts together take the place of the
 folder in one step. A folder of predictions that is there already gives the parts that are still right to the new one
-(as hard links), so that only new and changed partitions are predicted.
+(as hard links), so that only new and changed partitions are predicted. `part_folders` does so; in an object store
+`part_objects` makes a manifest the one step.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
