@@ -94,11 +94,11 @@ def app(args: Mapping[str, Any]) -> Any:
     def build() -> Hosted:
         return Hosted(Assembly(packages, open_registry(registry), config))
 
-    deployment = serve.deployment(
-        serve.ingress(build)(Replica), name=DEPLOYMENT, max_ongoing_requests=config.most_connections,
+    deployed = serve.deployment(
+        name=DEPLOYMENT, max_ongoing_requests=config.most_connections,
         graceful_shutdown_timeout_s=config.drain_s + _SPARE_S,
     )  # fmt: skip
-    return deployment.bind()
+    return deployed(serve.ingress(build)(Replica)).bind()
 
 
 def read_args(args: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None, ServeConfig]:
