@@ -118,8 +118,8 @@ def predict(
     """Predict `data` of any size into the file or folder `out`, in input order; the number of rows that are written.
 
     A folder gets a Parquet file for each partition, by `workers` of an `engine` if these are given; the same call goes
-    on after a kill. A file may be an object at a URL, reached with the storage of `options`. `form`: `top_k=`,
-    `min_probability=`, `dtype=`, `confidence_level=` (`serve.forms`).
+    on after a kill. Both may be at a URL, reached with the storage of `options`; a folder there is read by its manifest
+    (`serve.part_objects`). `form`: `top_k=`, `min_probability=`, `dtype=`, `confidence_level=` (`serve.forms`).
     """
     with workers_for(engine, workers, address) as executor:
         return predict_files(

@@ -3,11 +3,12 @@
 import pytest
 from tests.serve.online.servers import PATIENCE_S  # noqa: F401 - skips where the extra `serve` is missing
 
-from shardwise.cli.serve import _config, command
+from shardwise.cli.serve import command
 from shardwise.core.errors import ConfigError
 from shardwise.deploy.manifests import PORT, ManifestConfig, istio, kserve, kubernetes
 from shardwise.serve.online.app import OPEN_PATHS
 from shardwise.serve.online.keys import ADMIN_VARIABLE, VARIABLE
+from shardwise.serve.online.settings import ServeConfig
 
 PLAIN = {"name": "m", "image": "registry.example:5000/team/m", "version": "abc123", "memory_bytes": 512 * 1024**2}
 CANARY = {**PLAIN, "canary": "def456", "canary_weight": 5}
@@ -92,7 +93,7 @@ def test_the_server_understands_its_arguments_and_drains_before_it_is_killed():
             given = {
                 name: value for name, value in context.params.items() if name not in ("packages", "registry", "worker")
             }
-        told = _config(given)
+        told = ServeConfig.from_words({**given, "alert": None})
         assert (told.host, told.port, told.deadline_s) == ("0.0.0.0", PORT, 10.0)
         assert told.drain_delay_s + told.drain_s < pod["terminationGracePeriodSeconds"]
         assert {each["name"] for each in container["env"]} == {VARIABLE, ADMIN_VARIABLE}

@@ -1,7 +1,9 @@
 """What `shardwise deploy render` writes: whole, the same bytes again, and nothing that was not its own is replaced."""
 
 import json
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -38,6 +40,7 @@ def test_the_same_package_gives_the_same_bytes_and_a_package_that_loads(packages
         "istio.yaml",
         "kserve.yaml",
         "kubernetes.yaml",
+        "ray.yaml",
         "stable/.dockerignore",
         "stable/Dockerfile",
     ]
@@ -68,6 +71,31 @@ def test_the_dockerfile_pins_what_the_package_was_made_with_and_is_no_root(packa
     assert told["ENTRYPOINT"] == ["shardwise", "serve", "m=/model"]
     probe = json.loads(re.search(r"HEALTHCHECK .* CMD (\[.*\])", text)[1])
     compile(probe[2], "probe", "exec")
+
+
+def test_the_image_with_ray_is_another_one_from_the_same_dockerfile(packages, tmp_path):
+    render(packages[:1], tmp_path / "out", config(packages, ray="2.59.1"))
+    calls = tmp_path / "docker"
+    calls.write_text('#!/bin/sh\necho "$@"\n')
+    calls.chmod(0o755)
+    words = ["sh", str(tmp_path / "out" / "build.sh")]
+    told = {
+        argument: subprocess.run(
+            [*words, *argument], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True, text=True,
+            capture_output=True,
+        ).stdout.splitlines()
+        for argument in ((), ("ray",))
+    }  # fmt: skip
+    plain = f"team/m:{version_of(packages[0])}"
+    assert told[()] == [f"build --tag {plain} stable", f"push {plain}"]
+    built, pushed = told[("ray",)]
+    assert built == f"build --build-arg EXTRAS=ray-serve --build-arg RAY=ray==2.59.1 --tag {plain}-ray stable"
+    assert pushed == f"push {plain}-ray"
+    text = (tmp_path / "out" / "stable" / "Dockerfile").read_text()
+    assert 'ARG EXTRAS="serve"' in text
+    assert "shardwise[${EXTRAS}]==" in text
+    (service,) = yaml.safe_load_all((tmp_path / "out" / "ray.yaml").read_text())
+    assert service["spec"]["rayClusterConfig"]["rayVersion"] == "2.59.1"
 
 
 def test_only_what_was_rendered_is_replaced(packages, tmp_path):

@@ -22,7 +22,7 @@ from shardwise.core.errors import ConfigError, DataError, DiskFull, SchemaError
 from shardwise.core.target import Task
 from shardwise.data.dataset import ReadOptions, open_dataset
 from shardwise.serve.batch import predict_files
-from shardwise.serve.parts import MARK
+from shardwise.serve.part_folders import MARK
 from shardwise.serve.pieces import PredictOptions
 from shardwise.store import files
 
@@ -159,12 +159,6 @@ def test_columns_that_cannot_be_kept(*, keep, kind, message, predictor, table, o
 def test_an_unknown_suffix_lists_the_known_ones(name, predictor, dataset, out):
     with pytest.raises(ConfigError, match=r"\.parquet, \.csv, \.csv\.gz, \.jsonl, \.jsonl\.gz, or a folder"):
         predict_files(predictor, dataset, out / name)
-
-
-@pytest.mark.parametrize("name", ["scores/", "scores"])
-def test_a_folder_at_a_url_is_no_place_for_predictions(name, predictor, dataset):
-    with pytest.raises(ConfigError, match=rf"URL 's3://bucket/{name}'.*copy it"):
-        predict_files(predictor, dataset, f"s3://bucket/{name}")
 
 
 @pytest.mark.parametrize("name", ["scores.parquet", "scores.csv.gz"])

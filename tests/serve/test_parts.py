@@ -20,7 +20,8 @@ from shardwise.core.target import Task
 from shardwise.data.dataset import ReadOptions, open_dataset
 from shardwise.serve.batch import predict_files
 from shardwise.serve.forms import AnswerForm
-from shardwise.serve.parts import MARK, Parts, remembered
+from shardwise.serve.part_folders import MARK, Parts
+from shardwise.serve.parts import remembered
 from shardwise.serve.pieces import PredictOptions
 from shardwise.serve.predictor import Predictor
 

@@ -30,12 +30,13 @@ def command() -> None:
 @click.option("--deadline", default="10s", show_default=True, help="The longest that a request may take.")
 @click.option("--drain-delay", default="5s", show_default=True, help="For balancers to hear that a replica ends.")
 @click.option("--drain", default="30s", show_default=True, help="For requests that are under way then.")
+@click.option("--ray", default=ManifestConfig.ray, show_default=True, help="Version of Ray, for ray.yaml.")
 @registry_option
 @json_option
 def render_command(
     package: str, *, image: str, folder: str, name: str, canary: str | None, canary_weight: int, cpu: int,
-    memory: str | None, replicas: tuple[int, int], deadline: str, drain_delay: str, drain: str, registry: str | None,
-    as_json: bool,
+    memory: str | None, replicas: tuple[int, int], deadline: str, drain_delay: str, drain: str, ray: str,
+    registry: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Write Dockerfile, manifests and build.sh for PACKAGE: a folder, NAME@3 or NAME@champion.
 
@@ -43,6 +44,7 @@ def render_command(
     kubernetes.yaml   Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget
     istio.yaml        VirtualService and DestinationRule, with the weight of the canary
     kserve.yaml       InferenceService, in the place of the others
+    ray.yaml          RayService: a cluster of Ray that serves, also in their place
     API keys come from the secret NAME-keys (api-keys, admin-keys), if it is there.
     """
     packages = [open_package(text, registry) for text in (package, canary) if text is not None]
@@ -50,7 +52,7 @@ def render_command(
     config = ManifestConfig(
         name=name, image=image, version=version_of(packages[0]), cpu=cpu, memory_bytes=taken, replicas=replicas,
         deadline_s=parse_duration(deadline), drain_delay_s=parse_duration(drain_delay), drain_s=parse_duration(drain),
-        canary=version_of(packages[1]) if canary else None, canary_weight=canary_weight,
+        ray=ray, canary=version_of(packages[1]) if canary else None, canary_weight=canary_weight,
     )  # fmt: skip
     files = render(packages, Path(folder), config)
     if as_json:

@@ -24,7 +24,7 @@ _TOLD_S = 10.0  # between two lines of progress
 @click.option(
     "--out",
     required=True,
-    help="FILE.parquet, .csv, .csv.gz, .jsonl, also at a URL; or a folder for one file a partition.",
+    help="FILE.parquet, .csv, .csv.gz, .jsonl, or a folder for one file a partition; also at a URL (s3://...).",
 )
 @click.option("--keep", multiple=True, metavar="COL,...", help="Input columns to carry along, such as an id.")
 @click.option("--confidence-level", type=float, metavar="SHARE", help="Intervals or sets that hold the truth so often.")
@@ -48,7 +48,8 @@ def command(
     10 rows that are like those of the training.
 
     Of many classes --top-k writes a few, --min-probability those that matter, --dtype uint8 a byte each. Into a folder
-    the same command goes on after a kill, and later predicts only what is new or has changed.
+    the same command goes on after a kill, and later predicts only what is new or has changed. In an object store the
+    folder counts once its manifest, _shardwise.json, is there: it names the parts, which lie in _parts/.
     """
     form = AnswerForm(**{name: given.pop(name) for name in ("top_k", "min_probability", "dtype", "confidence_level")})
     options = read_options(given)

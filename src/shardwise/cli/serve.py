@@ -7,7 +7,6 @@ import click
 
 from shardwise.cli.options import registry_option
 from shardwise.core.errors import ConfigError
-from shardwise.core.units import parse_duration, parse_size
 from shardwise.registry.references import open_registry
 from shardwise.serve.online.settings import EXTRA, ServeConfig
 
@@ -18,8 +17,6 @@ try:
     _MISSING = ""
 except ModuleNotFoundError as error:
     _MISSING = str(error)
-
-_AS_GIVEN = ("grpc_port", "api_key_file", "admin_key_file", "tls_cert", "tls_key", "traces")
 
 
 @click.command("serve")
@@ -70,24 +67,8 @@ def command(packages: tuple[str, ...], *, registry: str | None, worker: bool, **
     if _MISSING:
         what = f"serve needs a library that is not installed ({_MISSING})"
         raise ConfigError(what, hint="Run: pip install 'shardwise[serve]'.")
-    config = _config(given)
+    config = ServeConfig.from_words({**given, "alert": given["alert"] or None})
     if config.workers > 1 and not worker:
         return serve_with_workers(sys.argv[1:], config)
     serve(packages, open_registry(registry), config)
     return 0
-
-
-def _config(given: dict[str, Any]) -> ServeConfig:
-    return ServeConfig(
-        host=given["host"], port=given["port"], workers=given["workers"], queue_rows=given["queue"],
-        max_rows=given["max_rows"], max_json_bytes=parse_size(given["max_json"]),
-        max_arrow_bytes=parse_size(given["max_arrow"]), extra=given["extra"], cache=given["cache"],
-        monitor=given["monitor"], window_rows=given["window_rows"], alerts=given["alert"] or ("log",),
-        **{name: given[name] for name in _AS_GIVEN}, **_seconds(given),
-    )  # fmt: skip
-
-
-def _seconds(given: dict[str, Any]) -> dict[str, Any]:
-    """Fields of the config that are durations."""
-    times = {name: given[name] for name in ("deadline", "wait", "poll", "drain_delay", "drain", "cache_ttl", "window")}
-    return {f"{name}_s": parse_duration(time) for name, time in times.items() if time is not None}

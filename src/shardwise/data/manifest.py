@@ -45,7 +45,7 @@ class Manifest:
     """Schema, scheme and files of a dataset.
 
     by            the scheme as it was asked for, a spec for each level
-    partitioner   the fitted scheme, as `partitioner_from_json` reads it
+    partitioner   the fitted scheme, as `partitioner_from_json` reads it; empty where rows follow none, as predictions
     count         partitions, also those without rows
     key           columns that decide
     sources       `{"name", "fingerprint"}` of the files that the rows came from

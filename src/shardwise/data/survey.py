@@ -30,7 +30,8 @@ def check_health(dataset: Dataset, *, key: Sequence[str] = (), workers: int = 1)
     The key is that of the manifest unless one is named; with a key, its columns are read once. Raises `SchemaError` for
     a key that is no column.
     """
-    manifest = manifest_of(dataset.sources[0], {}) if len(dataset.sources) == 1 else None
+    found = manifest_of(dataset.sources[0], {}) if len(dataset.sources) == 1 else None
+    manifest = found if found is not None and found.partitioner else None
     key = tuple(key) or (manifest.key if manifest else ())
     check_key_columns(key, dataset.schema.names)
     hot, seen = look_at_keys(dataset, key)

@@ -1,7 +1,7 @@
 """A package on Kubernetes: what is rendered as YAML, as plain values. Pure: the same settings give the same values.
 
-Fields are those of https://kubernetes.io/docs/reference/kubernetes-api/, https://istio.io/latest/docs/reference/config/
-and https://kserve.github.io/website/docs/reference/crd-api.
+Fields are those of https://kubernetes.io/docs/reference/kubernetes-api/, https://istio.io/latest/docs/reference/config/,
+https://kserve.github.io/website/docs/reference/crd-api; those of Ray are in `manifests_ray`.
 """
 
 import math
@@ -17,9 +17,14 @@ USER = 10_001
 STABLE, CANARY = "stable", "canary"
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?")
 _SECRETS = {"SHARDWISE_API_KEYS": "api-keys", "SHARDWISE_ADMIN_KEYS": "admin-keys"}
-_SPARE_S = 5  # after the drain, until Kubernetes kills
-_MIB = 1024**2
+SPARE_S = 5  # after the drain, until Kubernetes kills
+MIB = 1024**2
 Values = dict[str, Any]
+NO_ROOT: Values = {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER,
+                   "seccompProfile": {"type": "RuntimeDefault"}}  # fmt: skip
+CONFINED: Values = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]}}  # fmt: skip
+TMP: Values = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 - the only place that can be written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,7 @@ class ManifestConfig:
     memory_bytes   of a replica, as request and as limit
     replicas       the least and the most; in between the autoscaler decides by the load of the CPUs
     deadline_s, drain_delay_s, drain_s   as of `shardwise serve`
+    ray            version of Ray, in the image and of the cluster that runs it
     canary, canary_weight   version of a second package, and percent of the requests that Istio sends to it
     """
 
@@ -44,6 +50,7 @@ class ManifestConfig:
     deadline_s: float = 10.0
     drain_delay_s: float = 5.0
     drain_s: float = 30.0
+    ray: str = "2.60.0"
     canary: str | None = None
     canary_weight: int = 0
 
@@ -56,7 +63,9 @@ class ManifestConfig:
         least, most = self.replicas
         if not 1 <= least <= most:
             raise ConfigError(f"replicas are {least} to {most}", hint="Give the least, at least 1, and the most.")
-        if self.cpu < 1 or self.memory_bytes < 64 * _MIB:
+        if not re.fullmatch(r"\d+(\.\d+){1,2}", self.ray):
+            raise ConfigError(f"{self.ray!r} is no version of Ray", hint="Give one such as 2.60.0.")
+        if self.cpu < 1 or self.memory_bytes < 64 * MIB:
             raise ConfigError("a replica needs at least one core and 64MB", hint="Look at --cpu and --memory.")
         if not 0 <= self.canary_weight <= 100 or (self.canary_weight > 0 and self.canary is None):
             raise ConfigError(f"the weight of the canary is {self.canary_weight}", hint="Give 0 to 100, and --canary.")
@@ -67,13 +76,13 @@ def kubernetes(config: ManifestConfig) -> list[Values]:
     tracks = {STABLE: config.version} | ({} if config.canary is None else {CANARY: config.canary})
     return [
         *(_deployment(config, track, version) for track, version in tracks.items()),
-        _object("v1", "Service", config.name, _labels(config), {
-            "selector": _labels(config),
+        manifest("v1", "Service", config.name, labels_of(config), {
+            "selector": labels_of(config),
             "ports": [{"name": "http", "port": 80, "targetPort": "http", "appProtocol": "http"}],
         }),
         *(_autoscaler(config, track) for track in tracks),
-        _object("policy/v1", "PodDisruptionBudget", config.name, _labels(config), {
-            "maxUnavailable": 1, "selector": {"matchLabels": _labels(config)},
+        manifest("policy/v1", "PodDisruptionBudget", config.name, labels_of(config), {
+            "maxUnavailable": 1, "selector": {"matchLabels": labels_of(config)},
         }),
     ]  # fmt: skip
 
@@ -87,10 +96,10 @@ def istio(config: ManifestConfig) -> list[Values]:
     retries = {"attempts": 2, "retryOn": "connect-failure,refused-stream,unavailable"}
     timeout = f"{config.deadline_s + 1:g}s"  # the server's own answer comes first
     return [
-        _object("networking.istio.io/v1", "VirtualService", config.name, _labels(config), {
+        manifest("networking.istio.io/v1", "VirtualService", config.name, labels_of(config), {
             "hosts": [config.name], "http": [{"route": routes, "retries": retries, "timeout": timeout}],
         }),
-        _object("networking.istio.io/v1", "DestinationRule", config.name, _labels(config), {
+        manifest("networking.istio.io/v1", "DestinationRule", config.name, labels_of(config), {
             "host": config.name,
             "subsets": [{"name": track, "labels": {"track": track}} for track in shares],
         }),
@@ -106,19 +115,26 @@ def kserve(config: ManifestConfig) -> list[Values]:
     container = pod["containers"][0]
     container["name"] = "kserve-container"  # which KServe looks for
     least, most = config.replicas
-    service = _object("serving.kserve.io/v1beta1", "InferenceService", config.name, _labels(config), {
+    service = manifest("serving.kserve.io/v1beta1", "InferenceService", config.name, labels_of(config), {
         "predictor": {"minReplicas": least, "maxReplicas": most, "timeout": math.ceil(config.deadline_s + 1), **pod},
     })  # fmt: skip
     service["metadata"]["annotations"] = {"serving.kserve.io/deploymentMode": "RawDeployment"}
     return [service]
 
 
-def _object(version: str, kind: str, name: str, labels: Mapping[str, str], spec: Values) -> Values:
+def manifest(version: str, kind: str, name: str, labels: Mapping[str, str], spec: Values) -> Values:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": dict(labels)}, "spec": spec}
 
 
-def _labels(config: ManifestConfig) -> dict[str, str]:
+def labels_of(config: ManifestConfig) -> dict[str, str]:
     return {"app.kubernetes.io/name": "shardwise", "app.kubernetes.io/instance": config.name}
+
+
+def keys_of(config: ManifestConfig) -> list[Values]:
+    """The environment that gives a server its keys, where the secret is there."""
+    secret = {"name": f"{config.name}-keys", "optional": True}
+    return [{"name": variable, "valueFrom": {"secretKeyRef": {**secret, "key": key}}}
+            for variable, key in _SECRETS.items()]  # fmt: skip
 
 
 def _track_name(config: ManifestConfig, track: str) -> str:
@@ -126,11 +142,11 @@ def _track_name(config: ManifestConfig, track: str) -> str:
 
 
 def _deployment(config: ManifestConfig, track: str, version: str) -> Values:
-    own = {**_labels(config), "track": track}
+    own = {**labels_of(config), "track": track}
     labels = {**own, "app.kubernetes.io/version": version}
     spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
               "labelSelector": {"matchLabels": own}}  # fmt: skip
-    return _object("apps/v1", "Deployment", _track_name(config, track), labels, {
+    return manifest("apps/v1", "Deployment", _track_name(config, track), labels, {
         "selector": {"matchLabels": own},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": {
@@ -143,9 +159,8 @@ def _deployment(config: ManifestConfig, track: str, version: str) -> Values:
 def _pod(config: ManifestConfig, version: str) -> Values:
     return {
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": math.ceil(config.drain_delay_s + config.drain_s) + _SPARE_S,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER,
-                            "seccompProfile": {"type": "RuntimeDefault"}},
+        "terminationGracePeriodSeconds": math.ceil(config.drain_delay_s + config.drain_s) + SPARE_S,
+        "securityContext": NO_ROOT,
         "containers": [_container(config, version)],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}],
     }  # fmt: skip
@@ -153,25 +168,21 @@ def _pod(config: ManifestConfig, version: str) -> Values:
 
 def _container(config: ManifestConfig, version: str) -> Values:
     """The server drains by itself on SIGTERM: it says at once that it is not ready, and listens on for a while."""
-    resources = {"cpu": str(config.cpu), "memory": f"{-(-config.memory_bytes // _MIB)}Mi"}
-    secret = {"name": f"{config.name}-keys", "optional": True}
-    keys = [{"name": variable, "valueFrom": {"secretKeyRef": {**secret, "key": key}}}
-            for variable, key in _SECRETS.items()]  # fmt: skip
+    resources = {"cpu": str(config.cpu), "memory": f"{-(-config.memory_bytes // MIB)}Mi"}
     ready, live = ({"httpGet": {"path": f"/v2/health/{what}", "port": "http"}} for what in ("ready", "live"))
     return {
         "name": "server",
         "image": f"{config.image}:{version}",
         "args": ["--host", "0.0.0.0", "--port", str(PORT), "--deadline", f"{config.deadline_s:g}s",  # noqa: S104
                  "--drain-delay", f"{config.drain_delay_s:g}s", "--drain", f"{config.drain_s:g}s"],
-        "env": keys,
+        "env": keys_of(config),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": {"requests": resources, "limits": resources.copy()},
         "startupProbe": {**ready, "periodSeconds": 2, "failureThreshold": 150},
         "readinessProbe": {**ready, "periodSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {**live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
-        "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
-                            "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the only place that can be written
+        "securityContext": CONFINED,
+        "volumeMounts": [TMP],
     }  # fmt: skip
 
 
@@ -182,7 +193,7 @@ def _autoscaler(config: ManifestConfig, track: str) -> Values:
         "type": "Resource",
         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
     }
-    return _object("autoscaling/v2", "HorizontalPodAutoscaler", name, _labels(config), {
+    return manifest("autoscaling/v2", "HorizontalPodAutoscaler", name, labels_of(config), {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
         "minReplicas": least, "maxReplicas": most, "metrics": [busy],
         "behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}},

@@ -11,13 +11,14 @@ import yaml
 from shardwise.core.errors import ConfigError, context
 from shardwise.deploy.costs import peak_memory
 from shardwise.deploy.manifests import PORT, USER, ManifestConfig, istio, kserve, kubernetes
+from shardwise.deploy.manifests_ray import image_of, ray
 from shardwise.registry.golden import read_golden
 from shardwise.registry.package import Package
 from shardwise.store.files import staged_folder
 
 VERSION_DIGITS = 12
 MARK = "# Rendered by shardwise."
-KINDS = {"kubernetes": kubernetes, "istio": istio, "kserve": kserve}
+KINDS = {"kubernetes": kubernetes, "istio": istio, "kserve": kserve, "ray": ray}
 _EXTRAS = {"catboost": "catboost"}
 _STEP_BYTES = 128 * 1024**2  # of memory: what is measured is rounded up, so that the same package gives the same bytes
 _REQUESTS_BYTES = 384 * 1024**2  # for the server's libraries, rows that wait, and a large request
@@ -62,7 +63,7 @@ def dockerfile(package: Package, name: str) -> str:
     libraries = dict(package.manifest.libraries)
     python = ".".join(libraries.pop("python").split(".")[:2])
     own = libraries.pop("shardwise")
-    extras = ",".join(["serve", *sorted({_EXTRAS[m.family] for m in package.members if m.family in _EXTRAS})])
+    extras = ",".join(["${EXTRAS}", *sorted({_EXTRAS[m.family] for m in package.members if m.family in _EXTRAS})])
     pins = " ".join(f"{library}=={version}" for library, version in sorted(libraries.items()))
     return f"""{MARK} The package {package.hash}
 FROM python:{python}-slim
@@ -70,8 +71,11 @@ FROM python:{python}-slim
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 # Another one: docker build --build-arg SHARDWISE=https://.../shardwise.whl[serve]
+ARG EXTRAS="serve"
 ARG SHARDWISE="shardwise[{extras}]=={own}"
-RUN pip install --no-cache-dir "${{SHARDWISE}}" {pins}
+# With a version, such as ray==2.60.0, where EXTRAS names ray-serve.
+ARG RAY=""
+RUN pip install --no-cache-dir "${{SHARDWISE}}" {pins} ${{RAY}}
 COPY package/ /model/
 USER {USER}:{USER}
 ENV HOME=/tmp PYTHONUNBUFFERED=1
@@ -85,12 +89,18 @@ CMD ["--host", "0.0.0.0", "--port", "{PORT}"]
 
 def _build(packages: Sequence[Package], config: ManifestConfig) -> str:
     images = [f"{config.image}:{version_of(package)}" for package in packages]
-    lines = [f'docker build --tag "{image}" {place} && docker push "{image}"'
-             for place, image in zip(("stable", "canary"), images, strict=False)]  # fmt: skip
-    then = (
-        "# Then: kubectl apply -f kubernetes.yaml, with Istio also -f istio.yaml; or with KServe -f kserve.yaml alone."
-    )
-    return "\n".join(["#!/bin/sh", MARK, "set -eu", 'cd "$(dirname "$0")"', *lines, then, ""])
+    lines = [_image(image, place) for place, image in zip(("stable", "canary"), images, strict=False)]
+    with_ray = _image(image_of(config), "stable", f"--build-arg EXTRAS=ray-serve --build-arg RAY=ray=={config.ray} ")
+    return "\n".join([
+        "#!/bin/sh", MARK, "# sh build.sh      then: kubectl apply -f kubernetes.yaml, with Istio also -f istio.yaml;",
+        "#                  or with KServe -f kserve.yaml alone.",
+        "# sh build.sh ray  then: kubectl apply -f ray.yaml, with the operator KubeRay.",
+        "set -eu", 'cd "$(dirname "$0")"', 'if [ "${1:-}" = ray ]; then', f"  {with_ray}", "  exit", "fi", *lines, "",
+    ])  # fmt: skip
+
+
+def _image(image: str, place: str, options: str = "") -> str:
+    return f'docker build {options}--tag "{image}" {place} && docker push "{image}"'
 
 
 def _yaml(objects: Sequence[Mapping[str, Any]]) -> str:

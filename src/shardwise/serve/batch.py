@@ -14,7 +14,9 @@ from shardwise.data.dataset import Dataset
 from shardwise.data.places import is_url
 from shardwise.serve.answering import Answering
 from shardwise.serve.forms import AnswerForm
-from shardwise.serve.parts import Parts, predict_parts, remembered
+from shardwise.serve.part_folders import PartFolder, Parts
+from shardwise.serve.part_objects import PartsAtUrl
+from shardwise.serve.parts import predict_parts, remembered
 from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
 from shardwise.serve.predictor import Predictor
 from shardwise.serve.sinks import check_form, open_output, output_suffix
@@ -37,23 +39,24 @@ def predict_files(
     Its columns are those of `keep`, then those of `form` (`forms`). `out` is a file (see `sinks.SINKS`) or a folder,
     which gets a Parquet part for each partition, by the workers of the `executor` if there is one. It appears when all
     is written; after an error or a kill there is the old one, or none, and the next call for the same folder goes on
-    with what is done (`parts`). A file may be an object at a URL; `storage` are options of its store. Raises
+    with what is done (`parts`). At a URL both are objects, and `storage` are options of their store. Raises
     `SchemaError` for columns that are missing, `ConfigError` for an `out` that cannot be written and a form that does
     not fit, `DiskFull`.
     """
+    out = str(out).removeprefix("file://")
     events, form = events or Events(), form or AnswerForm()
     suffix = output_suffix(out)
     if suffix is not None and executor is not None:
         hint = "Give a folder: --out FOLDER/, which gets a file for each partition, in their order."
-        raise ConfigError(f"several workers cannot write the one file {str(out)!r}", hint=hint)
+        raise ConfigError(f"several workers cannot write the one file {out!r}", hint=hint)
     check_form(form, suffix)
     job = Answering(predictor, form, tuple(keep), options or PredictOptions())
     with context(stage="predict"):
         if suffix is None:
-            parts = Parts(Path(out))
+            parts: PartFolder = PartsAtUrl(out, dict(storage or {})) if is_url(out) else Parts(Path(out))
             known = remembered(as_trained(dataset, predictor), parts)
             return until_types_hold(known, partial(_to_folder, job, parts, executor, events))
-        return until_types_hold(as_trained(dataset, predictor), partial(_to_file, job, str(out), storage, events))
+        return until_types_hold(as_trained(dataset, predictor), partial(_to_file, job, out, storage, events))
 
 
 @contextmanager
@@ -66,8 +69,8 @@ def workers_for(engine: str, workers: int | None, address: str | None = None) ->
         yield executor
 
 
-def _to_folder(job: Answering, parts: Parts, executor: Executor | None, events: Events, dataset: Dataset) -> int:
-    _check_not_an_input(parts.folder, dataset)
+def _to_folder(job: Answering, parts: PartFolder, executor: Executor | None, events: Events, dataset: Dataset) -> int:
+    _check_not_an_input(parts.shown, dataset)
     return predict_parts(job, dataset, parts, executor=executor, events=events)
 
 
@@ -86,10 +89,11 @@ def _to_file(
     return rows
 
 
-def _check_not_an_input(out: Path | str, dataset: Dataset) -> None:
+def _check_not_an_input(out: str, dataset: Dataset) -> None:
     """Predictions must not take the place of the data that they are made from."""
-    place = None if is_url(str(out)) else Path(out).resolve()
+    place = None if is_url(out) else Path(out).resolve()
     for partition in dataset.partitions:
         source = Path(partition.path).resolve()
-        if str(out) == partition.path or place == source or place in source.parents:
-            raise ConfigError(f"{str(out)!r} is where the data is read from", hint="Give another --out.")
+        within = place in source.parents if place else partition.path.startswith(f"{out.rstrip('/')}/")
+        if out == partition.path or place == source or within:
+            raise ConfigError(f"{out!r} is where the data is read from", hint="Give another --out.")

@@ -121,10 +121,7 @@ def output_suffix(out: str | Path) -> str | None:
     ('.csv.gz', None, None)
     """
     path, remote = Path(out), is_url(str(out))
-    if remote and (str(out).endswith("/") or not path.suffix):
-        hint = "Give a file there, such as s3://bucket/scores.parquet, or a folder of this machine, and copy it."
-        raise ConfigError(f"a folder of predictions cannot be written to the URL {str(out)!r}", hint=hint)
-    if not remote and (str(out).endswith("/") or path.is_dir()):
+    if str(out).endswith("/") or (not remote and path.is_dir()):
         return None
     known = [suffix for suffix in SINKS if path.name.lower().endswith(suffix)]
     if not known and path.suffix:

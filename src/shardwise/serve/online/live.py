@@ -213,6 +213,10 @@ class Watcher:
         self._ended.set()
         self._thread.join()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def look(self, since_s: float = 0.0) -> None:
         """One round over all slots."""
         for slot in self._models.slots:

@@ -6,42 +6,25 @@ more, answers what is under way, and ends with code 0. A second signal ends it a
 
 import asyncio
 import contextlib
-import gc
-import importlib
 import os
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any, Protocol
 
 import uvicorn
 
 from shardwise.core.errors import ConfigError
-from shardwise.monitor.alerts import open_alerts
-from shardwise.registry.package import Package
 from shardwise.registry.registry import Registry
-from shardwise.serve.cache.base import Cache
-from shardwise.serve.cache.opening import open_cache
-from shardwise.serve.cache.predictions import CachedPredictor
-from shardwise.serve.online.app import App
-from shardwise.serve.online.canary import Canaries
-from shardwise.serve.online.front import Front, Tracing
-from shardwise.serve.online.journal import Journal
-from shardwise.serve.online.keys import ADMIN_VARIABLE, Keys
-from shardwise.serve.online.live import Models, Served, Slot, Watcher, source_of
-from shardwise.serve.online.metrics import Metrics
+from shardwise.serve.online.assembly import Assembly, optional
 from shardwise.serve.online.protocol import PatientProtocol
 from shardwise.serve.online.routes import Routes
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.signals import ENDING, handled
-from shardwise.serve.online.ui.decisions import Decisions
-from shardwise.serve.online.watch import Watching
-from shardwise.serve.predictor import Predictor
 
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 _GOODBYE_S = 1.0  # for a client to answer the end of TLS
@@ -131,52 +114,18 @@ class OnlineServer(uvicorn.Server):
 def serve(texts: Sequence[str], registry: Registry, config: ServeConfig) -> None:
     """Load the models that `texts` name, and serve them until a signal ends it.
 
-    Raises `PackageError` and `ConfigError` when a model cannot be loaded, a port cannot be had, keys or certificates
-    not be read, or an extra is not installed.
+    Raises what `Assembly` raises, and `ConfigError` when a port cannot be had or certificates not be read.
     """
-    journal, metrics = Journal(), Metrics(os.environ.get(METRICS_FOLDER))
-    keys, admin = Keys.open(config.api_key_file), Keys.open(config.admin_key_file, ADMIN_VARIABLE)
-    spans = _spans(config, journal)
     check_certificate(config)
-    cache = open_cache(config.cache, ttl_s=config.cache_ttl_s) if config.cache else None
-    models = Models([Slot(source_of(text, registry), partial(_predictor, cache=cache)) for text in texts])
-    routes = Routes(models, config, metrics, cache)
-    routes.secured = keys is not None
-    routes.decisions = Decisions(models, admin, journal.tell)
+    assembly = Assembly(texts, registry, config)
     listening = listen(config.host, config.port, shared=config.workers > 1)
-    front = Front(routes, journal, keys=keys, tracing=spans)
-    scheme = "http" if config.tls_cert is None else "https"
-    server = _server(front, config, partial(_announce, journal, models, scheme, listening))
-    watcher = Watcher(
-        models, config.poll_s, swapped=partial(_swapped, routes, journal), failed=partial(_refused, routes, journal),
-        also=partial(_each_round, server, front, journal, os.getppid()),
-    )  # fmt: skip
-    if config.monitor:
-        routes.watching = Watching(models, config, metrics, open_alerts(config.alerts, journal.tell))
-    routes.canaries = Canaries(models, journal.tell)
-    metrics.show(models)
-    gc.freeze()  # what is loaded stays: it need not be looked through again and again
+    server = _server(assembly, partial(_announce, assembly, listening))
     listening.listen(_BACKLOG)
-    watcher.start()
-    if routes.watching is not None:
-        routes.watching.start()
+    assembly.start(partial(_end_with, os.getppid(), server))
     try:
         server.run(sockets=[listening])
     finally:
-        watcher.stop()
-        _close(routes, spans)
-        journal.tell("ended")
-
-
-def _close(routes: Routes, spans: Tracing | None) -> None:
-    """End the threads; what waits to be told or kept is."""
-    if routes.watching is not None:
-        routes.watching.stop()
-    routes.canaries.stop()
-    routes.close()
-    for each in (routes.cache, spans):
-        if each is not None:
-            each.close()
+        assembly.close()
 
 
 def check_certificate(config: ServeConfig) -> None:
@@ -208,14 +157,8 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return sock
 
 
-def _predictor(package: Package, cache: Cache | None) -> Predictor:
-    return Predictor(package) if cache is None else CachedPredictor(package, cache)
-
-
-def _server(
-    front: Front, config: ServeConfig, started_at: Callable[[str | None], None] = lambda _: None
-) -> OnlineServer:
-    app = App(front)
+def _server(assembly: Assembly, started_at: Callable[[str | None], None]) -> OnlineServer:
+    app, config = assembly.app, assembly.config
     settings = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", server_header=False, proxy_headers=False,
         backlog=_BACKLOG, timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=max(1, round(config.drain_s)),
@@ -225,55 +168,20 @@ def _server(
     beside: Beside | None = None
     if config.grpc_port is not None:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else each stranger's handshake is a line on standard error
-        beside = _optional("rpc", "--grpc-port", "serve-grpc").Rpc(front, config.grpc_port)
-    return OnlineServer(settings, front.routes, beside=beside, started_at=started_at)
+        beside = optional("rpc", "--grpc-port", "serve-grpc").Rpc(assembly.front, config.grpc_port)
+    return OnlineServer(settings, assembly.routes, beside=beside, started_at=started_at)
 
 
-def _spans(config: ServeConfig, journal: Journal) -> Tracing | None:
-    if config.traces is None:
-        return None
-    spans: Tracing = _optional("tracing", "--traces", "traces").Spans.to(config.traces, journal)
-    return spans
-
-
-def _optional(module: str, option: str, extra: str) -> ModuleType:
-    """A module of this room that needs an extra, imported where its option is given."""
-    try:
-        return importlib.import_module(f"shardwise.serve.online.{module}")
-    except ImportError as error:
-        what = f"{option} needs a library that is not installed ({error})"
-        raise ConfigError(what, hint=f"Run: pip install 'shardwise[serve,{extra}]'.") from error
-
-
-def _announce(journal: Journal, models: Models, scheme: str, listening: socket.socket, rpc: str | None) -> None:
+def _announce(assembly: Assembly, listening: socket.socket, rpc: str | None) -> None:
     """Tell where it serves: who hears it can connect."""
+    scheme = "http" if assembly.config.tls_cert is None else "https"
     host, port = listening.getsockname()[:2]
-    told = [f"{slot.name}@{slot.live.version}" for slot in models.slots]
     shown = f"[{host}]" if ":" in host else host
     beside = {} if rpc is None else {"grpc": rpc}
-    journal.tell("serving", url=f"{scheme}://{shown}:{port}", models=told, **beside)
+    assembly.journal.tell("serving", url=f"{scheme}://{shown}:{port}", models=assembly.told, **beside)
 
 
-def _each_round(server: OnlineServer, front: Front, journal: Journal, parent: int) -> None:
-    """Follow rollouts and keys, count traffic; a worker whose watching process has died ends, too."""
-    front.routes.canaries.look()
-    front.routes.page.history.look()
-    for keys in (front.keys, front.routes.decisions.keys):
-        try:
-            if keys is not None and keys.look():
-                journal.tell("keys_changed")
-        except ConfigError as error:
-            journal.tell("keys_refused", error=str(error))
+def _end_with(parent: int, server: OnlineServer) -> None:
+    """A worker whose watching process has died ends, too."""
     if server.is_worker and os.getppid() != parent and not server.should_exit:
         server.drain()
-
-
-def _swapped(routes: Routes, journal: Journal, new: Served) -> None:
-    routes.metrics.swapped(new.name, "live")
-    routes.metrics.show(routes.models)
-    journal.tell("swapped", model=new.name, version=new.version, package=new.predictor.package.hash)
-
-
-def _refused(routes: Routes, journal: Journal, slot: Slot, error: Exception) -> None:
-    routes.metrics.swapped(slot.name, "refused")
-    journal.tell("refused", model=slot.name, version_that_goes_on=slot.live.version, error=str(error))

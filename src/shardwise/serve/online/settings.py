@@ -1,8 +1,12 @@
 """What may be asked of a server."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
+from shardwise.core.units import parse_duration, parse_size
 
 EXTRA = ("refuse", "ignore")
 
@@ -82,3 +86,64 @@ class ServeConfig:
         for name in ("deadline_s", "poll_s", "header_s", "window_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="Give a time above 0.")
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, Any]) -> Self:
+        """From options as `shardwise serve` has them, such as `deadline: 5s`; None stands for the default.
+
+        Raises `ConfigError` for an option that there is none of, and for a value that is none.
+        """
+        given = {}
+        for raw, value in words.items():
+            word = str(raw).replace("-", "_")
+            if word not in WORDS:
+                raise ConfigError(f"there is no option {raw!r} of a server", hint=nearest(word, WORDS))
+            if value is not None:
+                name, read = WORDS[word]
+                given[name] = read(value)
+        return cls(**given)
+
+
+def names_of(value: Any) -> tuple[str, ...]:
+    """One name, or several.
+
+    >>> names_of("memory:1MB"), names_of(["log", "http://127.0.0.1/"])
+    (('memory:1MB',), ('log', 'http://127.0.0.1/'))
+    """
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ConfigError(f"{value!r} is no list of names", hint="Give a name, or a list of names.")
+    return tuple(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not str(value).strip().isdigit():
+        raise ConfigError(f"{value!r} is no whole number", hint="Give one from 0 up, such as 2000.")
+    return int(value)
+
+
+def _yes(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ConfigError(f"{value!r} is neither true nor false", hint="Give one of them.")
+    return text == "true"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{value!r} is no text", hint="Put it in quotes.")
+    return value
+
+
+WORDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {  # of options: the field, and how its value is read
+    "host": ("host", _text), "port": ("port", _whole), "grpc_port": ("grpc_port", _whole),
+    "workers": ("workers", _whole), "deadline": ("deadline_s", parse_duration), "queue": ("queue_rows", _whole),
+    "wait": ("wait_s", parse_duration), "max_rows": ("max_rows", _whole), "max_json": ("max_json_bytes", parse_size),
+    "max_arrow": ("max_arrow_bytes", parse_size), "extra": ("extra", _text), "poll": ("poll_s", parse_duration),
+    "drain_delay": ("drain_delay_s", parse_duration), "drain": ("drain_s", parse_duration),
+    "cache": ("cache", names_of), "cache_ttl": ("cache_ttl_s", parse_duration), "monitor": ("monitor", _yes),
+    "window": ("window_s", parse_duration), "window_rows": ("window_rows", _whole), "alert": ("alerts", names_of),
+    "api_key_file": ("api_key_file", _text), "admin_key_file": ("admin_key_file", _text),
+    "tls_cert": ("tls_cert", _text), "tls_key": ("tls_key", _text), "traces": ("traces", _text),
+}  # fmt: skip

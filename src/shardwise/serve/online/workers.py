@@ -16,8 +16,9 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from shardwise.serve.online.assembly import METRICS_FOLDER
 from shardwise.serve.online.journal import Journal
-from shardwise.serve.online.server import METRICS_FOLDER, listen
+from shardwise.serve.online.server import listen
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.signals import ENDING, handled
 
