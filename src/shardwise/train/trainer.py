@@ -26,6 +26,7 @@ from shardwise.models.rungs import leg_end
 from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
+from shardwise.store.files import remove_folder
 from shardwise.train.ladder import Rung
 from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
@@ -257,7 +258,7 @@ class FitTask:
         (temp / _RESULT).write_text(json.dumps(result.to_json()), encoding="utf8")
         if unit.leg is not None and unit.rounds is not None and not result.cut:
             self._checkpoint(unit).rename(temp / _REST)
-        shutil.rmtree(self.models / unit.key, ignore_errors=True)
+        remove_folder(self.models / unit.key)
         temp.rename(self.models / unit.key)
         if unit.lineage and not self._checkpoint(unit).exists():
             shutil.rmtree(self._rest(unit), ignore_errors=True)
