@@ -150,7 +150,8 @@ class FitTask:
         metric, quantile = METRICS[self.metric], self.target.quantile
         y, weight = valid.target(), valid.weight()
         value = metric.compute(y, prediction, weight, quantile=quantile)
-        anomalies = watch.anomalies(Guard.of(self.target, y, weight).start, rows[0].n_rows, self.memory_bytes)
+        start = Guard.of(self.target, y, weight, worse_rounds=None).start
+        anomalies = watch.anomalies(start, rows[0].n_rows, self.memory_bytes)
         result = FoldResult(
             trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
