@@ -241,7 +241,9 @@ def test_a_file_is_created_once_where_there_are_no_links(tmp_path: Path, monkeyp
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 
 
-def test_a_folder_is_removed_whole_whatever_a_killed_process_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_removed_whole_whatever_a_killed_process_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / ".kept"
     files.remove_folder(folder)  # it is not there
     for _ in range(2):

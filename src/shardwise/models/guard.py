@@ -73,6 +73,4 @@ class Guard:
 
     def judge(self, losses: Sequence[float], since: int = 0) -> Anomaly | None:
         """What is wrong with the last of the losses; training began again after `since` of them."""
-        return divergence(
-            losses, self.start, self.unit, error=self.error, worse_rounds=self.worse_rounds, since=since
-        )
+        return divergence(losses, self.start, self.unit, error=self.error, worse_rounds=self.worse_rounds, since=since)
