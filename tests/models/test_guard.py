@@ -153,4 +153,27 @@ def test_the_constant_is_that_of_rows_that_count() -> None:
     assert Guard.of(target, y, weight).start == pytest.approx(np.log(2))
     assert Guard.of(target, y[:LEAST_ROWS], None) == Guard(0.0, 0.0)  # too few of them have a label
     number = replace(target, task=Task.REGRESSION, classes=())
-    assert Guard.of(number, y, weight) == Guard(pytest.approx(0.5), 0.0)
+    guard = Guard.of(number, y, weight, worse_rounds=None)
+    assert guard == Guard(pytest.approx(0.5), 0.0, None)
+
+
+RELATIVE = {  # losses of usual fits by epoch, above that of the constant and in units of it
+    Task.COUNT: (-0.062, -0.069, -0.052, 0.001, -0.051, -0.014, 0.041, 0.029, 0.042),
+    Task.REGRESSION: (0.003, 0.092, 0.036, 0.113, 0.000, -0.034),
+}
+
+
+@pytest.mark.parametrize("task", RELATIVE, ids=str)
+def test_where_few_rows_carry_the_loss_some_rounds_above_the_constant_are_chance(task: Task) -> None:
+    rng = np.random.default_rng(3)
+    rare, heavy = rng.poisson(0.04, 400).astype(float), rng.lognormal(1.0, 1.5, 400)
+    target = Target(column="y", task=task)
+    guard = Guard.of(target, rare if task is Task.COUNT else heavy, None)
+    losses = [guard.start * (1 + above) for above in RELATIVE[task]]
+    steps = range(1, len(losses) + 1)
+    assert all(guard.judge(losses[:step]) is None for step in steps)
+    assert any(replace(guard, error=0.0).judge(losses[:step]) for step in steps)
+    sure = Guard.of(target, np.tile(rare if task is Task.COUNT else heavy, 1000), None)
+    assert sure.error == pytest.approx(guard.error / np.sqrt(1000))
+    assert any(sure.judge(losses[:step]) for step in steps)  # of so many rows it is none
+    assert guard.judge([guard.start * 1.5] * 3) is not None

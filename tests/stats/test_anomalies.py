@@ -57,6 +57,14 @@ def test_a_few_steps_above_the_constant_are_seen() -> None:
     assert divergence([*losses, 2.3], 1.1, worse_rounds=None) is not None
 
 
+def test_steps_within_the_error_of_the_constant_loss_are_chance() -> None:
+    losses = [0.3, 0.323, 0.319, 0.323]  # of a network on rare counts
+    assert divergence(losses, 0.31) is not None
+    assert divergence(losses, 0.31, error=0.044) is None
+    assert divergence([*losses, 0.36, 0.36, 0.36], 0.31, error=0.044) is not None
+    assert divergence([*losses, 0.63], 0.31, error=0.4) is not None  # an explosion counts at once
+
+
 def test_after_a_new_beginning_only_what_came_since_counts() -> None:
     losses = [9.0, 1.101, 1.101]
     assert divergence(losses, 1.1, since=1) is None

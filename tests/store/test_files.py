@@ -239,3 +239,24 @@ def test_a_file_is_created_once_where_there_are_no_links(tmp_path: Path, monkeyp
     with pytest.raises(DataError, match="neither link"):
         files.create_atomic(tmp_path / "b", b"1")
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+
+def test_a_folder_is_removed_whole_whatever_a_killed_process_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ".kept"
+    files.remove_folder(folder)  # it is not there
+    for _ in range(2):
+        folder.mkdir(exist_ok=True)
+        (folder / "a").write_bytes(b"1")
+        with monkeypatch.context() as killed:
+            killed.setattr(os, "unlink", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                files.remove_folder(folder)
+    assert folder.exists()  # before the second one what the first has left would have to go
+    files.remove_folder(folder)
+    assert not list(tmp_path.iterdir())
+
+
+def _killed(*_args: object, **_named: object) -> None:
+    raise KeyboardInterrupt

@@ -9,7 +9,7 @@ import numpy as np
 
 from shardwise.core.target import Target
 from shardwise.models.baseline import best_constant
-from shardwise.models.losses import task_loss
+from shardwise.models.losses import task_error, task_loss
 from shardwise.stats.anomalies import WORSE_ROUNDS, Anomaly, divergence
 
 LEAST_ROWS = 50  # of fewer validation rows the constant's loss is chance
@@ -19,11 +19,15 @@ LOWER = 0.1  # by this factor
 
 @dataclass(frozen=True)
 class Guard:
-    """What losses on some validation rows are judged by: the loss of the constant that fits these rows best."""
+    """What losses on some validation rows are judged by: the loss of the constant that fits these rows best.
+
+    `error`: the standard error of that loss; where single rounds do not count, nobody asks for it.
+    """
 
     start: float
     unit: float
     worse_rounds: int | None = WORSE_ROUNDS
+    error: float = 0.0
 
     @classmethod
     def of(
@@ -36,8 +40,10 @@ class Guard:
         y, weight = y[known], None if weight is None else weight[known]
         constant = best_constant(target, y, weight)
         shape = (len(y), len(constant)) if target.task.is_classification else (len(y),)
-        start = task_loss(target, y, np.broadcast_to(constant, shape), weight)
-        return cls(start, 1.0 if target.task.is_classification else 0.0, worse_rounds)
+        answers = np.broadcast_to(constant, shape)
+        error = 0.0 if worse_rounds is None else task_error(target, y, answers, weight)
+        unit = 1.0 if target.task.is_classification else 0.0
+        return cls(task_loss(target, y, answers, weight), unit, worse_rounds, error)
 
     def is_better(self, loss: float) -> bool:
         """Whether weights with this loss are worth going back to: a constant is worse."""
@@ -67,4 +73,4 @@ class Guard:
 
     def judge(self, losses: Sequence[float], since: int = 0) -> Anomaly | None:
         """What is wrong with the last of the losses; training began again after `since` of them."""
-        return divergence(losses, self.start, self.unit, worse_rounds=self.worse_rounds, since=since)
+        return divergence(losses, self.start, self.unit, error=self.error, worse_rounds=self.worse_rounds, since=since)

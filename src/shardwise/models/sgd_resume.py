@@ -1,6 +1,5 @@
 """Where a descent has come to after a round: weights, moments, and its place in the order of the rows."""
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from shardwise.core.errors import DataError
 from shardwise.core.state import dump_state, load_state
-from shardwise.store.files import write_atomic
+from shardwise.store.files import remove_folder, write_atomic
 
 _FILE = "descent.state"
 
@@ -55,6 +54,5 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def drop_progress(folder: Path) -> None:
-    """Remove what was written, and what a writer left that was killed meanwhile."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove what was written, and what a writer left that was killed meanwhile; in one step."""
+    remove_folder(folder)

@@ -13,7 +13,6 @@ The model in a checkpoint is LightGBM's text on codes, as it was learned, not th
 """
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from shardwise.data.rows import BinnedRows
 from shardwise.models.trees_data import PUSH_ROWS, code_floats
 from shardwise.models.trees_row import call
 from shardwise.models.trees_text import ModelText, PackedText, shifted
-from shardwise.store.files import write_atomic
+from shardwise.store.files import remove_folder, write_atomic
 
 SEGMENT_ROUNDS = 50
 KEEP_S = 20.0  # between two checkpoints, at least: a lost worker costs that, and a segment
@@ -88,9 +87,8 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def drop_progress(folder: Path) -> None:
-    """Remove what was written, and what a writer left that was killed meanwhile."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove what was written, and what a writer left that was killed meanwhile; in one step."""
+    remove_folder(folder)
 
 
 @dataclass(frozen=True)

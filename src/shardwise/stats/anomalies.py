@@ -4,7 +4,7 @@ anomaly or None out. Whoever asks decides what is done about it.
 | kind         | what is looked at                          | seen when                                               |
 |--------------|--------------------------------------------|---------------------------------------------------------|
 | not_finite   | validation losses                          | the last one is NaN or infinite                         |
-| diverged     | validation losses, the constant's loss     | far above the constant's, or a few rounds above it      |
+| diverged     | validation losses, the constant's loss     | far above the constant's, or some rounds surely above it |
 | plateau      | validation losses of a whole fit           | nothing learned, or hardly anything in the second half  |
 | slow_down    | seconds and seconds of CPU of each step    | the last steps took several times as long as before     |
 | memory_creep | memory at the end of steps                 | it grows all the while, and does not level off          |
@@ -61,9 +61,11 @@ class Anomaly:
 
 
 def divergence(
-    losses: Sequence[float], start: float, unit: float = 0.0, *, worse_rounds: int | None = WORSE_ROUNDS, since: int = 0
-) -> Anomaly | None:
-    """Judges the last of the losses (lower is better, above 0); `start` is that of the best constant.
+    losses: Sequence[float], start: float, unit: float = 0.0, *, error: float = 0.0,
+    worse_rounds: int | None = WORSE_ROUNDS, since: int = 0,
+) -> Anomaly | None:  # fmt: skip
+    """Judges the last of the losses (lower is better, above 0); `start` is that of the best constant, `error` its
+    standard error: a few rounds that are worse by less are chance, as where few rows carry the loss.
 
     Distances are counted in `start`, or in `unit` where that is more: a nat for classes, of which one may be so rare
     that the constant's loss is next to nothing. Where both are 0 nothing can be said of finite losses. Where
@@ -78,12 +80,14 @@ def divergence(
     if not scale > 0:
         return None
     above = [(loss - start) / scale for loss in losses[max(since, step - (worse_rounds or 1)) :]]
-    steady = len(above) == worse_rounds and min(above) > (NO_BETTER if since else WORSE)
+    steady = len(above) == worse_rounds and min(above) > (NO_BETTER if since else max(WORSE, error / scale))
     if above[-1] <= EXPLODED and not steady:
         return None
     best = min(losses)
     text = f"The validation loss of step {step} is {last:.4g}, that of a constant {start:.4g}."
-    evidence = {"loss": last, "constant": start, "best": best, "best_step": float(losses.index(best) + 1)}
+    evidence = {
+        "loss": last, "constant": start, "error": error, "best": best, "best_step": float(losses.index(best) + 1),
+    }  # fmt: skip
     return Anomaly(kind=DIVERGED, step=step, text=text, evidence=evidence)
 
 

@@ -129,6 +129,19 @@ def replace_folder(temp: Path, final: Path) -> None:
         shutil.rmtree(temp, ignore_errors=True)  # the old content now; a leftover if this fails
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in one step, if it is there: a kill leaves it whole, or gone.
+
+    What it held lies under `.NAME.gone` meanwhile; what a killed process left there is removed by the next one.
+    """
+    gone = folder.with_name(f".{folder.name.lstrip('.')}.gone")
+    if gone.exists():
+        shutil.rmtree(gone)
+    if folder.exists():
+        folder.rename(gone)
+        shutil.rmtree(gone)
+
+
 def standing_folder(final: Path) -> Path:
     """Where the folder `final` stands: its own path, or aside after a kill between two renames (see the module)."""
     return _aside(final) if not final.exists() and _aside(final).is_dir() else final

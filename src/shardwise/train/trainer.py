@@ -26,6 +26,7 @@ from shardwise.models.rungs import leg_end
 from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
+from shardwise.store.files import remove_folder
 from shardwise.train.ladder import Rung
 from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
@@ -149,7 +150,8 @@ class FitTask:
         metric, quantile = METRICS[self.metric], self.target.quantile
         y, weight = valid.target(), valid.weight()
         value = metric.compute(y, prediction, weight, quantile=quantile)
-        anomalies = watch.anomalies(Guard.of(self.target, y, weight).start, rows[0].n_rows, self.memory_bytes)
+        start = Guard.of(self.target, y, weight, worse_rounds=None).start
+        anomalies = watch.anomalies(start, rows[0].n_rows, self.memory_bytes)
         result = FoldResult(
             trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
@@ -258,7 +260,7 @@ class FitTask:
         (temp / _RESULT).write_text(json.dumps(result.to_json()), encoding="utf8")
         if unit.leg is not None and unit.rounds is not None and not result.cut:
             self._checkpoint(unit).rename(temp / _REST)
-        shutil.rmtree(self.models / unit.key, ignore_errors=True)
+        remove_folder(self.models / unit.key)
         temp.rename(self.models / unit.key)
         if unit.lineage and not self._checkpoint(unit).exists():
             shutil.rmtree(self._rest(unit), ignore_errors=True)

@@ -69,7 +69,8 @@ def make_study(
     }
     families = {*searched, *(candidate.family for candidate in portfolio)}
     return Study(
-        portfolio, searched, config.seed, limit, samplers=samplers, pruner=make_pruner(config.pruner),
+        portfolio, searched, config.seed, limit, samplers=samplers,
+        pruner=make_pruner(config.pruner, config.rungs),
         rungs={family: rung_count(family) for family in families}, fixed=config.params,
         lag=max(1, math.ceil(UNITS_UNDER_WAY / folds) - 1),
     )  # fmt: skip

@@ -36,6 +36,14 @@ def test_a_third_of_the_trials_on_a_rung_goes_on(many: int) -> None:
     assert going == list(range(many // 3))
 
 
+@pytest.mark.parametrize("many", [1, 2, 5, 12])
+def test_half_of_the_trials_goes_on_from_the_lowest_rung_of_partitions_and_a_third_from_the_next(many: int) -> None:
+    pruner = make_pruner("asha", "partitions")
+    for rung, eta in ((0, 2), (1, 3)):
+        trials = standing(many, rung)
+        assert [trial.number for trial in trials if not pruner.should_stop(trial, trials)] == list(range(many // eta))
+
+
 def test_hyperband_gives_low_rungs_more_trials_and_judges_brackets_apart() -> None:
     first = [HyperbandPruner().first_rung(number, 4) for number in range(1000)]
     counts = [first.count(rung) for rung in range(4)]

@@ -1,7 +1,6 @@
 """What a fit needs to go on where it was killed: weights, moments and the best so far, after each round."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from shardwise.core.errors import PackageError
 from shardwise.models.neural.shape import Weights
 from shardwise.models.neural.tensors import dump_tensors, read_tensors
-from shardwise.store.files import write_atomic
+from shardwise.store.files import remove_folder, write_atomic
 
 FILE = "round.safetensors"
 KEPT = ("weights", "best", "moments")
@@ -83,6 +82,5 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def drop_progress(folder: Path) -> None:
-    """Remove what was written, and what a writer left that was killed meanwhile."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove what was written, and what a writer left that was killed meanwhile; in one step."""
+    remove_folder(folder)

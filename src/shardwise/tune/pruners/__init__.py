@@ -1,13 +1,13 @@
 """Pruners: which trials may go on from the rung that they have reached."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.tune.pruners.base import Pruner
 from shardwise.tune.pruners.curves import CurvePruner, MedianPruner
-from shardwise.tune.pruners.halving import ASHAPruner, HyperbandPruner
+from shardwise.tune.pruners.halving import PARTITIONS_ETA, ASHAPruner, HyperbandPruner
 from shardwise.tune.trial import Trial
 
 __all__ = ["PRUNERS", "NoPruner", "Pruner", "make_pruner"]
@@ -35,8 +35,11 @@ PRUNERS: dict[str, Callable[[], Pruner]] = {
 }
 
 
-def make_pruner(name: str) -> Pruner:
-    """Raises `ConfigError` for an unknown name."""
+def make_pruner(name: str, rungs: str = "rounds") -> Pruner:
+    """For rungs of `rounds` or of `partitions`; raises `ConfigError` for an unknown name."""
     if name not in PRUNERS:
         raise ConfigError(f"there is no pruner {name!r}", hint=nearest(name, PRUNERS))
-    return PRUNERS[name]()
+    pruner = PRUNERS[name]()
+    if isinstance(pruner, ASHAPruner) and rungs == "partitions":
+        return replace(pruner, lowest_eta=PARTITIONS_ETA)
+    return pruner

@@ -1,0 +1,89 @@
+"""A trial that climbs its rungs and is killed before each change of its folders: it ends as if nothing had happened."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardwise.core.candidate import Candidate
+from shardwise.core.target import Task
+from shardwise.split.base import Fold
+from shardwise.store.files import hash_folder
+from shardwise.testing.models import FEATURES, TRAIN, VALID, on_disk, tiny_table, tiny_target
+from shardwise.train.passes import BINS, FLOATS
+from shardwise.train.trainer import FitTask, FitUnit
+
+RESTS = (7, 19, None)  # not where a fit begins its random numbers anew in any case
+PARAMS = {"n_estimators": 30, "num_leaves": 4, "subsample": 0.6, "feature_fraction": 0.6, "patience": 0.0}
+CHANGES = ("mkdir", "rename", "replace", "rmdir", "unlink")
+
+
+class Killed(BaseException):
+    """Nothing of the process happens any more."""
+
+
+@dataclass
+class Changes:
+    """Changes of folders, of which none happens from number `last` on."""
+
+    last: int
+    names: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in CHANGES:
+                patch.setattr(os, name, self._watch(name, getattr(os, name)))
+            yield
+
+    def _watch(self, name: str, change: Any) -> Any:
+        def watched(*args: Any, **named: Any) -> Any:
+            self.names.append(name)
+            if len(self.names) > self.last:
+                raise Killed
+            return change(*args, **named)
+
+        return watched
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    for reads in (BINS, FLOATS):
+        on_disk(folder / reads, tiny_table(Task.BINARY, 300), reads=reads)
+    return folder
+
+
+def climbed(rows: Path, models: Path, changes: Changes) -> dict[str, str]:
+    """Hashes of the models and predictions of all rungs; what is killed is done again."""
+    task = FitTask(
+        models=models, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
+        memory_bytes=2**32,
+    )  # fmt: skip
+    found = {}
+    for rung, rounds in enumerate(RESTS):
+        unit = FitUnit(
+            trial=3, candidate=Candidate(family="trees", params=PARAMS), number=0, key=f"rung{rung}", lineage="trial",
+            fold=Fold(train=(TRAIN,), valid=(VALID,)), rows=rows, rounds=rounds, since=RESTS[rung - 1] or 0,
+        )  # fmt: skip
+        try:
+            with changes.watched():
+                task(unit)
+        except Killed:
+            task(unit)
+        (models / unit.key / "result.json").unlink()  # it holds seconds
+        found[unit.key] = hash_folder(models / unit.key)
+    return found
+
+
+def test_a_trial_that_is_killed_at_any_instant_ends_with_the_same_bytes(rows: Path, tmp_path: Path) -> None:
+    whole = Changes(last=10**9)
+    expected = climbed(rows, tmp_path / "whole", whole)
+    assert {"rename", "rmdir", "unlink"} <= set(whole.names)
+    for last in range(len(whole.names)):
+        models = tmp_path / f"killed{last}"
+        assert climbed(rows, models, Changes(last=last)) == expected, f"before {whole.names[last]}, the {last}th"
