@@ -1,8 +1,9 @@
 """Where members of a gang come together: the caller's side of their lines, which also notices who is lost.
 
 A member is lost when its line breaks, when the engine says that its process died, or when it has been silent for
-`SILENT_S` although it beats every half second: a stopped process, a machine that hangs, a cut cable. Silence is
-measured on this process's own monotonic clock; time in which this process itself did not run does not count.
+`pulse.SILENT_S` although it beats every half second: a stopped process, a machine that hangs, a cut cable. Silence is
+measured on this process's own monotonic clock; time in which this process itself did not run does not count, nor does
+that in which the process of a member on this machine is seen to live.
 """
 
 import json
@@ -18,11 +19,11 @@ from typing import Any, Self
 
 from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, NoRoom, Watch
 from shardwise.compute.gang.lines import ANSWER, ASK, BEAT, DONE, HELLO, TABLE, Frames, frame
+from shardwise.compute.gang.pulse import Process, Pulse
 from shardwise.compute.gang.seat import Seat, sit
 from shardwise.core.errors import MemberLost, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import WorkerView
 
-SILENT_S = 8.0
 COME_S = 120.0  # for all members to come
 BLAME_S = 2.0  # after a member says that it misses another, for the one that is lost to be known
 LOOK_S = 0.1
@@ -85,7 +86,7 @@ class _Line:
     rank: int = -1
     place: str = ""
     address: tuple[str, int] = ("", 0)
-    heard_s: float = 0.0
+    pulse: Pulse = field(default_factory=lambda: Pulse(None, 0.0))
     told: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     rate: float = 0.0
     rated: tuple[float, float] = (0.0, 0.0)  # (seconds, rows) when the rate was last worked out
@@ -149,7 +150,7 @@ class Desk:
         now = time.monotonic()
         if now - self._looked_s > 1.0 + LOOK_S:  # this process did not run: it cannot know who was silent meanwhile
             for line in self._members.values():
-                line.heard_s += now - self._looked_s
+                line.pulse.forgive(now - self._looked_s)
         self._looked_s = now
         for ready in readable:
             if ready is self._door:
@@ -181,7 +182,7 @@ class Desk:
                 self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
 
     def _take(self, line: _Line, kind: bytes, body: bytes, answer: Call) -> None:
-        line.heard_s = time.monotonic()
+        line.pulse.beat(time.monotonic())
         if kind == HELLO:
             self._welcome(line, json.loads(body))
         elif line.rank < 0:
@@ -200,6 +201,8 @@ class Desk:
             raise ValueError("a stranger")
         line.rank, line.place, line.frames.trusted = int(hello["rank"]), str(hello["place"]), True
         line.address = (str(hello["host"]), int(hello["port"]))
+        process = Process(*hello["process"]) if hello["process"] else None
+        line.pulse = Pulse(process if process is not None and process.is_here() else None, time.monotonic())
         self._strangers.remove(line)
         self._members[line.rank] = line
         if len(self._members) == self.size:
@@ -239,8 +242,9 @@ class Desk:
             what = f"of {self.size} members {', '.join(map(str, missing))} did not come in {COME_S:.0f} s"
             raise NoRoom(what, hint="Give fewer --workers, or see whether the workers reach this machine.")
         for line in self._members.values():
-            if not line.done and now - line.heard_s > SILENT_S:
-                raise self._lost(line.rank, f"it has been silent for {now - line.heard_s:.0f} s")
+            why = "" if line.done else line.pulse.lost(now)
+            if why:
+                raise self._lost(line.rank, why)
 
     def _lost(self, rank: int, why: str, cause: BaseException | None = None) -> MemberLost:
         place = self._members[rank].place if rank in self._members else "a place that is not known"

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.compute.gang.lines import ASK, BEAT, DONE, HELLO, TABLE, exactly, frame, receive
 from shardwise.compute.gang.mesh import Mesh
+from shardwise.compute.gang.pulse import Process
 
 BEAT_S = 0.5
 JOIN_S = 60.0  # for a peer to answer, when all have come to the desk
@@ -49,7 +50,9 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
     host = line.getsockname()[0]
     with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
         hello = {"rank": seat.rank, "port": door.getsockname()[1], "place": f"{socket.gethostname()}:{os.getpid()}"}
-        heart.begin({**hello, "token": seat.token.hex(), "host": host})
+        process = Process.current()
+        told = {"token": seat.token.hex(), "host": host, "process": None if process is None else astuple(process)}
+        heart.begin({**hello, **told})
         with heart.ending():
             try:
                 kind, table = receive(line)
@@ -134,6 +137,8 @@ class _Heart:
         while not self._stopped.wait(BEAT_S):
             try:
                 self.beat()
+            except MemoryError:  # the worker has all that it may have, for a moment or until its own error
+                continue
             except OSError:
                 if self.mesh is not None:
                     self.mesh.hang_up()
