@@ -147,10 +147,10 @@ def hold(member: Member) -> int:
 
 
 def run_short(member: Member) -> int:
-    """The heart of one member finds no memory for some beats."""
+    """The heart of one member finds no memory for a beat."""
     if member.rank == 1:
         clock = member._mesh.clock  # type: ignore[attr-defined]
-        tell, failing = clock.told, iter([MemoryError, MemoryError])
+        tell, failing = clock.told, iter([MemoryError])
 
         def told() -> list[float]:
             for error in failing:
