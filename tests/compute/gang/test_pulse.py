@@ -17,6 +17,7 @@ from shardwise.compute.gang.base import Member
 from shardwise.compute.gang.local import process_gang
 from shardwise.compute.gang.pulse import PATIENCE_S, SILENT_S, Look, Process, Pulse, State, look
 from shardwise.core.errors import MemberLost
+from shardwise.testing.gangs import Signals
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of processes on Linux alone")
 SOMEBODY = Process("a machine", 1, 2)
@@ -140,7 +141,7 @@ def hold(member: Member) -> int:
     """One member computes for seconds without ever giving Python's lock to its heart; the other waits for it."""
     member.barrier()
     if member.rank == 1:
-        until_s = time.monotonic() + 3.0
+        until_s = time.monotonic() + 2.2
         assert not all(map(operator.lt, iter(time.monotonic, None), itertools.repeat(until_s)))
     member.barrier()
     return member.rank
@@ -158,7 +159,7 @@ def run_short(member: Member) -> int:
             return tell()  # type: ignore[no-any-return]
 
         clock.told = told
-        time.sleep(2.5)
+        time.sleep(2.0)
         assert next(failing, None) is None
     member.barrier()
     return member.rank
@@ -173,11 +174,16 @@ def hang(member: Member) -> None:
 
 
 @linux
-def test_a_busy_member_is_not_lost_and_one_that_hangs_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seen", [True, False], ids=["on this machine", "by witnesses"])
+def test_a_busy_member_is_not_lost_and_one_that_hangs_is(monkeypatch: pytest.MonkeyPatch, *, seen: bool) -> None:
+    if not seen:
+        monkeypatch.setattr(Process, "is_here", lambda _process: False)
     monkeypatch.setattr(pulses, "SILENT_S", 1.5)
     monkeypatch.setattr(pulses, "_LOOK_AFTER_S", 0.7)
     with process_gang(2, threads=1) as gang:
         assert gang.run(hold, 2) == [0, 1]
-        assert gang.run(run_short, 2) == [0, 1]
-        with pytest.raises(MemberLost, match=r"member 1 of 2 .* silent for .* its process sleeps"):
-            gang.run(hang, 2)
+        if seen:
+            assert gang.run(run_short, 2) == [0, 1]
+        lost, state = (hang, "sleeps") if seen else (Signals(1, signal.SIGSTOP), "is stopped")
+        with pytest.raises(MemberLost, match=rf"member 1 of 2 .* silent for .* its process {state}"):
+            gang.run(lost, 2)

@@ -3,7 +3,7 @@
 A member is lost when its line breaks, when the engine says that its process died, or when it has been silent for
 `pulse.SILENT_S` although it beats every half second: a stopped process, a machine that hangs, a cut cable. Silence is
 measured on this process's own monotonic clock; time in which this process itself did not run does not count, nor does
-that in which the process of a member on this machine is seen to live.
+that in which the process of a member is seen to live, by this process or, on another machine, by a witness.
 """
 
 import json
@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, NoRoom, Watch
-from shardwise.compute.gang.lines import ANSWER, ASK, BEAT, DONE, HELLO, TABLE, Frames, frame
-from shardwise.compute.gang.pulse import Process, Pulse
+from shardwise.compute.gang.lines import Frames, frame
+from shardwise.compute.gang.pulse import Look, Process, Pulse, State
 from shardwise.compute.gang.seat import Seat, sit
+from shardwise.compute.gang.wire import ANSWER, ASK, BEAT, DONE, HELLO, TABLE
 from shardwise.core.errors import MemberLost, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import WorkerView
 
@@ -79,7 +80,7 @@ class StarGang:
 
 @dataclass(eq=False)
 class _Line:
-    """The connection of one who may be a member; `rank` is known from its first frame on."""
+    """The connection of one who may be a member, or a witness of one; `rank` is known from its first frame on."""
 
     socket: socket.socket
     frames: Frames = field(default_factory=Frames)
@@ -87,6 +88,7 @@ class _Line:
     place: str = ""
     address: tuple[str, int] = ("", 0)
     pulse: Pulse = field(default_factory=lambda: Pulse(None, 0.0))
+    seen: bool = False  # whether its process can be looked at from here
     told: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     rate: float = 0.0
     rated: tuple[float, float] = (0.0, 0.0)  # (seconds, rows) when the rate was last worked out
@@ -114,6 +116,7 @@ class Desk:
         self.address: tuple[str, int] = self._door.getsockname()[:2]
         self._strangers: list[_Line] = []
         self._members: dict[int, _Line] = {}
+        self._witnesses: list[_Line] = []
         self._suspect: tuple[float, BaseException] | None = None
         self._looked_s = time.monotonic()
         self._viewed_s = 0.0
@@ -122,7 +125,7 @@ class Desk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for line in [*self._members.values(), *self._strangers]:
+        for line in self._lines():
             line.socket.close()
         self._door.close()
 
@@ -143,9 +146,12 @@ class Desk:
 
     # -- lines -------------------------------------------------------------------------------------------------------
 
+    def _lines(self) -> list[_Line]:
+        return [*self._members.values(), *self._witnesses, *self._strangers]
+
     def _listen(self, answer: Call) -> None:
         """Take what members say, waiting for it for a moment."""
-        lines = {line.socket: line for line in [*self._members.values(), *self._strangers] if not line.done}
+        lines = {line.socket: line for line in self._lines() if not line.done}
         readable, _, _ = select.select([self._door, *lines], [], [], LOOK_S)
         now = time.monotonic()
         if now - self._looked_s > 1.0 + LOOK_S:  # this process did not run: it cannot know who was silent meanwhile
@@ -177,6 +183,8 @@ class Desk:
             line.socket.close()
             if line in self._strangers:
                 self._strangers.remove(line)
+            elif line in self._witnesses:
+                self._witnesses.remove(line)
             elif not line.done:
                 line.done = True
                 self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
@@ -187,6 +195,9 @@ class Desk:
             self._welcome(line, json.loads(body))
         elif line.rank < 0:
             raise ValueError("no member")
+        elif line in self._witnesses:
+            state, ticks = json.loads(body)
+            self._members[line.rank].pulse.saw(Look(State(state), ticks), time.monotonic())
         elif kind == BEAT:
             line.told = json.loads(body)
         elif kind == DONE:
@@ -199,16 +210,24 @@ class Desk:
     def _welcome(self, line: _Line, hello: dict[str, Any]) -> None:
         if not secrets.compare_digest(str(hello.get("token")), self.token.hex()):
             raise ValueError("a stranger")
-        line.rank, line.place, line.frames.trusted = int(hello["rank"]), str(hello["place"]), True
+        line.rank = int(hello["rank"])
+        if hello["witness"]:
+            if line.rank not in self._members:
+                raise ValueError("a witness of nobody")
+            self._strangers.remove(line)
+            self._witnesses.append(line)
+            return
+        line.place, line.frames.trusted = str(hello["place"]), True
         line.address = (str(hello["host"]), int(hello["port"]))
         process = Process(*hello["process"]) if hello["process"] else None
-        line.pulse = Pulse(process if process is not None and process.is_here() else None, time.monotonic())
+        line.seen = process is not None and process.is_here()
+        line.pulse = Pulse(process if line.seen else None, time.monotonic())
         self._strangers.remove(line)
         self._members[line.rank] = line
         if len(self._members) == self.size:
-            table = json.dumps([self._members[rank].address for rank in range(self.size)]).encode()
+            peers = [self._members[rank].address for rank in range(self.size)]
             for member in self._members.values():
-                member.socket.sendall(frame(TABLE, table))
+                member.socket.sendall(frame(TABLE, json.dumps({"peers": peers, "seen": member.seen}).encode()))
 
     # -- who is lost -------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 A beat comes from a thread of the member. That cannot run while another one holds Python's lock (to load a large library
 takes seconds on a busy machine), nor while the machine has no time for the process. So a member on the caller's own
 machine is alive as well when one of its threads runs, waits for a core or for a disk, or has used time since the last
-look. One that is stopped, or about to be, and one that sleeps without a beat give no such sign.
+look. One that is stopped, or about to be, and one that sleeps without a beat give no such sign. On another machine a
+witness looks (`witness`). The standard library alone, for its sake.
 
 https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html; elsewhere than on Linux beats alone count.
 """
@@ -16,8 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Self
 
-from shardwise.compute.ceiling import ROOT
-
+ROOT = Path("/")
 SILENT_S = 8.0  # without a beat or another sign of life, until a member is lost
 PATIENCE_S = 120.0  # without a beat, whatever its process does
 _LOOK_AFTER_S = 2.0  # of silence
@@ -75,7 +75,10 @@ def look(process: Process, root: Path = ROOT) -> Look:
 
 
 class Pulse:
-    """Judges one member. `now` is the caller's monotonic clock, in seconds; `process` None where it cannot be seen."""
+    """Judges one member. `now` is the caller's monotonic clock, in seconds.
+
+    `process` is looked at where it can be seen from here; of one that is None, `saw` tells.
+    """
 
     def __init__(self, process: Process | None, now: float, look: Callable[[Process], Look] = look) -> None:
         self._process = process
@@ -97,7 +100,8 @@ class Pulse:
         """Why the member is lost; nothing while it is not."""
         silent_s = now - self._beat_s
         if self._process is not None and silent_s > _LOOK_AFTER_S and now - self._looked_s >= _LOOK_S:
-            self._look_at(self._process, now)
+            self.saw(self._look(self._process), now)
+            self._looked_s = now
         state = None if self._seen is None else self._seen.state
         dead = state is State.GONE or (state is State.STOPPED and silent_s > SILENT_S)
         if dead or now - self._sign_s > SILENT_S or silent_s > PATIENCE_S:
@@ -105,10 +109,11 @@ class Pulse:
             return f"it has been silent for {silent_s:.0f} s{process}"
         return ""
 
-    def _look_at(self, process: Process, now: float) -> None:
-        before, self._seen, self._looked_s = self._seen, self._look(process), now
-        works = before is not None and self._seen.ticks > before.ticks
-        if self._seen.state is State.RUNS or (self._seen.state is State.SLEEPS and works):
+    def saw(self, seen: Look, now: float) -> None:
+        """Somebody has looked at its process."""
+        before, self._seen = self._seen, seen
+        works = before is not None and seen.ticks > before.ticks
+        if seen.state is State.RUNS or (seen.state is State.SLEEPS and works):
             self._sign_s = now
 
 
