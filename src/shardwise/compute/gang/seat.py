@@ -61,8 +61,8 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
                 raise GangBroken("the caller of the gang has ended it") from error
             assert kind == TABLE
             told = json.loads(table)
-            alone = process is None or told["seen"]
-            with nullcontext() if alone else witnessed(seat.desk, {**hello, "witness": True}, process):
+            unseen = None if told["seen"] else process
+            with nullcontext() if unseen is None else witnessed(seat.desk, {**hello, "witness": True}, unseen):
                 links = _links(seat, door, [(host, port) for host, port in told["peers"]])
                 heart.mesh = Mesh(seat.rank, seat.size, links)
                 try:
