@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--engine", default="dask")
     args = parser.parse_args()
     results = Results("locality", args.results)
-    with tempfile.TemporaryDirectory() as place, make_executor(args.engine, WORKERS) as executor:
+    with tempfile.TemporaryDirectory() as place, closing(make_executor(args.engine, WORKERS)) as executor:
         folder = write_wide(Path(place), args.rows, files=16)
         os.sync()  # what is not written yet cannot be forgotten
         for case in chosen(args.only, CASES) * args.repeat:

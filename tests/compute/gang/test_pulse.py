@@ -15,7 +15,7 @@ import pytest
 from shardwise.compute.gang import pulse as pulses
 from shardwise.compute.gang.base import Member
 from shardwise.compute.gang.local import process_gang
-from shardwise.compute.gang.pulse import PATIENCE_S, SILENT_S, Look, Process, Pulse, State, look
+from shardwise.compute.gang.pulse import PATIENCE_S, SILENT_S, STOPPED_S, Look, Process, Pulse, State, look
 from shardwise.core.errors import MemberLost
 from shardwise.testing.gangs import Signals
 
@@ -42,7 +42,7 @@ def sleeping_and_using(*ticks: int) -> Iterator[Look]:
     ("state", "at_least_s", "at_most_s"),
     [
         (State.GONE, 2.0, 3.0),
-        (State.STOPPED, SILENT_S, SILENT_S + 1),
+        (State.STOPPED, STOPPED_S, STOPPED_S + 1),
         (State.SLEEPS, SILENT_S, SILENT_S + 1),
         (State.RUNS, PATIENCE_S, PATIENCE_S + 1),
     ],
@@ -179,6 +179,7 @@ def test_a_busy_member_is_not_lost_and_one_that_hangs_is(monkeypatch: pytest.Mon
     if not seen:
         monkeypatch.setattr(Process, "is_here", lambda _process: False)
     monkeypatch.setattr(pulses, "SILENT_S", 1.5)
+    monkeypatch.setattr(pulses, "STOPPED_S", 1.0)
     monkeypatch.setattr(pulses, "_LOOK_AFTER_S", 0.7)
     with process_gang(2, threads=1) as gang:
         assert gang.run(hold, 2) == [0, 1]

@@ -19,6 +19,7 @@ from typing import Self
 
 ROOT = Path("/")
 SILENT_S = 8.0  # without a beat or another sign of life, until a member is lost
+STOPPED_S = 5.0  # without a beat, of a process that is stopped: there is no doubt to wait for
 PATIENCE_S = 120.0  # without a beat, whatever its process does
 _LOOK_AFTER_S = 2.0  # of silence
 _LOOK_S = 0.5  # between two looks at a process
@@ -103,7 +104,7 @@ class Pulse:
             self.saw(self._look(self._process), now)
             self._looked_s = now
         state = None if self._seen is None else self._seen.state
-        dead = state is State.GONE or (state is State.STOPPED and silent_s > SILENT_S)
+        dead = state is State.GONE or (state is State.STOPPED and silent_s > STOPPED_S)
         if dead or now - self._sign_s > SILENT_S or silent_s > PATIENCE_S:
             process = "" if state is None else f", its process {state.value}"
             return f"it has been silent for {silent_s:.0f} s{process}"
