@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from common import Results, chosen, folder_bytes, make_parser, megabytes
 from generated import write_wide
 from partition_reads import Reads
+from shardwise.compute.bandwidth import disk_bandwidth
 from shardwise.compute.base import Executor, stream
 from shardwise.compute.engines import make_executor
 from shardwise.data.dataset import Dataset, open_dataset
@@ -41,8 +42,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, closing(make_executor(args.engine, WORKERS)) as executor:
         folder = write_wide(Path(place), args.rows, files=16)
         os.sync()  # what is not written yet cannot be forgotten
+        disk = megabytes(disk_bandwidth([str(file) for file in sorted(folder.iterdir())]))
         for case in chosen(args.only, CASES) * args.repeat:
-            results.add(case, measured(case, folder, executor, args.passes), rows=args.rows, engine=args.engine)
+            figures = measured(case, folder, executor, args.passes)
+            results.add(case, figures, rows=args.rows, engine=args.engine, disk_mb_s=disk)
             print(", ".join(f"{key} {value}" for key, value in results.rows[-1].items()), flush=True)
     results.print_table()
 
@@ -69,6 +72,7 @@ def measured(case: str, folder: Path, executor: Executor, passes: int) -> dict[s
         "partitions": len(dataset.partitions), "files_mb": megabytes(size),
         "known": round(known / (len(later) * len(dataset.partitions)), 3),
         "first_s": round(spent[0].seconds, 2), "later_s": round(sum(each.seconds for each in later) / len(later), 2),
+        "cpu_s": round(sum(each.cpu_s for each in later) / len(later), 2),
         "read_mb": megabytes(sum(each.read for each in later) / len(later)),
         "disk_mb": megabytes(sum(each.disk for each in later) / len(later)),
         "served_mb": megabytes(sum(each.served for each in later) / len(later)),
@@ -77,9 +81,10 @@ def measured(case: str, folder: Path, executor: Executor, passes: int) -> dict[s
 
 @dataclass
 class Pass:
-    """One pass: seconds, which worker read which partition, and bytes read, from the disk, and from the server."""
+    """One pass: seconds, those of the workers' processors, which worker read which partition, and bytes read, from the disk, and from the server."""
 
     seconds: float = 0.0
+    cpu_s: float = 0.0
     readers: dict[int, int] = field(default_factory=dict)
     read: int = 0
     disk: int = 0
@@ -93,6 +98,7 @@ def one_pass(executor: Executor, dataset: Dataset) -> Pass:
         done.readers[told["index"]] = told["worker"]
         done.read += told["read"]
         done.disk += told["disk"]
+        done.cpu_s += told["cpu_s"]
     done.seconds, done.served = time.perf_counter() - began, Served.bytes - before
     return done
 

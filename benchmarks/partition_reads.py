@@ -1,6 +1,7 @@
 """What a worker does in `bench_locality.py`: it reads a partition, and looks at what its process has read meanwhile."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,14 @@ class Reads:
 
     dataset: Dataset
 
-    def __call__(self, partition: Partition) -> dict[str, int]:
-        before = _bytes()
+    def __call__(self, partition: Partition) -> dict[str, float]:
+        before, began_s = _bytes(), time.process_time()
         rows = sum(batch.num_rows for batch in self.dataset.read(partition))
         read, disk = (now - then for now, then in zip(_bytes(), before, strict=True))
-        return {"index": partition.index, "worker": os.getpid(), "rows": rows, "read": read, "disk": disk}
+        cpu_s = time.process_time() - began_s
+        return {
+            "index": partition.index, "worker": os.getpid(), "rows": rows, "read": read, "disk": disk, "cpu_s": cpu_s,
+        }  # fmt: skip
 
 
 def _bytes() -> tuple[int, ...]:

@@ -114,6 +114,7 @@ def test_what_the_kernel_tells(sleeper: subprocess.Popen[bytes]) -> None:
     assert seen(process, State.GONE)  # though nobody has asked for its exit code yet
     sleeper.wait()
     assert look(process).state is State.GONE
+    assert not process.is_here()
 
 
 WORKS_BESIDE = """

@@ -58,8 +58,8 @@ class Process:
         return cls(machine, os.getpid(), int(_fields(root / "proc/self/stat")[19])) if machine else None
 
     def is_here(self, root: Path = ROOT) -> bool:
-        """Whether its numbers mean here what they mean there."""
-        return self.machine == _machine(root)
+        """Whether it runs on this machine, and can be seen: other users' processes may be hidden."""
+        return self.machine == _machine(root) and look(self, root).state is not State.GONE
 
 
 def look(process: Process, root: Path = ROOT) -> Look:
