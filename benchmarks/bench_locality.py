@@ -81,7 +81,7 @@ def measured(case: str, folder: Path, executor: Executor, passes: int) -> dict[s
 
 @dataclass
 class Pass:
-    """One pass: seconds, those of the workers' processors, which worker read which partition, and bytes read, from the disk, and from the server."""
+    """One pass: seconds, also of the workers' processors, who read what, bytes read, of the disk, and of the server."""
 
     seconds: float = 0.0
     cpu_s: float = 0.0
