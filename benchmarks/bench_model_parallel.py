@@ -6,7 +6,10 @@ a share of the one process's. `ceiling`: a table of categories larger than what 
 (`RLIMIT_DATA`): one worker fails, `--workers-of-ceiling` train it.
 """
 
+import resource
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from shardwise.plan.splits import parameters
 
 NUMBERS, CODES = 16, 2
 SLACK = 0.15  # of the parameters, that a worker may hold beside its part
+STACK_BYTES = 2**20  # of a thread, where memory is bounded
 CASES = {
     "tensor-2": ("tensor", 2, 2), "tensor-4": ("tensor", 4, 4), "tensor-2x2": ("tensor", 2, 4),
     "pipeline-2": ("pipeline", 2, 2), "pipeline-4": ("pipeline", 4, 4), "embedding-4": ("embedding", 4, 4),
@@ -82,16 +86,28 @@ def beyond(folder: Path, args: Any) -> dict[str, Any]:
     count = parameters(Neural(TARGET, features, **params).shape)
     cap = int(0.95 * 4 * count)
     ended = ""
-    try:
-        fitted(Fit(folder, features, params, None, cap), 1)
-    except (MemoryError, RuntimeError, ShardwiseError) as error:
-        ended = type(error).__name__
-    told = fitted(Fit(folder, features, params, Split(kind="embedding", parts=size), cap), size)
+    with small_stacks():
+        try:
+            fitted(Fit(folder, features, params, None, cap), 1)
+        except (MemoryError, RuntimeError, ShardwiseError) as error:
+            ended = type(error).__name__
+        told = fitted(Fit(folder, features, params, Split(kind="embedding", parts=size), cap), size)
     return {
         "workers": size, "parameters_mb": megabytes(4 * count), "ceiling_mb": megabytes(cap),
         "one": ended or "trained", "peak_mb": megabytes(max(each["peak"] for each in told)),
         "loss": round(told[0]["losses"][-1], 4), "seconds": round(told[0]["seconds"], 1),
     }  # fmt: skip
+
+
+@contextmanager
+def small_stacks() -> Iterator[None]:
+    """For the processes that are started meanwhile: `RLIMIT_DATA` counts the 8 MB that a thread may use as used."""
+    before = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, before)
 
 
 def fitted(fit: Fit, size: int) -> list[dict[str, Any]]:

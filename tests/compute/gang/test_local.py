@@ -8,8 +8,9 @@ import pytest
 
 from shardwise.compute.gang.base import Gang
 from shardwise.compute.gang.desk import StarGang
-from shardwise.compute.gang.lines import BEAT, HELLO, frame
+from shardwise.compute.gang.lines import frame
 from shardwise.compute.gang.local import ProcessLauncher, process_gang
+from shardwise.compute.gang.wire import BEAT, HELLO
 from shardwise.testing.gangs import GangConformance, who
 
 
@@ -29,8 +30,9 @@ class Besieged(ProcessLauncher):
         self.strangers: list[socket.socket] = []
 
     def launch(self, messages: list[tuple[Callable[[Any], Any], Any]]) -> "list[Future[Any]]":
-        hello = {"rank": 0, "port": 1, "place": "elsewhere", "token": "00" * 16, "host": "127.0.0.1"}
-        for said in (b"GET / HTTP/1.1\r\n\r\n", b"", frame(HELLO, json.dumps(hello).encode()), frame(BEAT, b"[]")):
+        hello = {"rank": 0, "port": 1, "place": "elsewhere", "token": "00" * 16, "host": "127.0.0.1", "witness": False}
+        greetings = [frame(HELLO, json.dumps({**hello, "witness": witness}).encode()) for witness in (False, True)]
+        for said in (b"GET / HTTP/1.1\r\n\r\n", b"", *greetings, frame(BEAT, b"[]")):
             self.strangers.append(socket.create_connection(messages[0][1].desk))
             self.strangers[-1].sendall(said)
         return super().launch(messages)
@@ -40,7 +42,7 @@ def test_strangers_are_not_let_in() -> None:
     launcher = Besieged()
     with StarGang(launcher) as gang:
         assert [found[:2] for found in gang.run(who, 2)] == [(0, 2), (1, 2)]
-        assert len(launcher.strangers) == 4
+        assert len(launcher.strangers) == 5
     for stranger in launcher.strangers:
         stranger.close()
 

@@ -1,8 +1,9 @@
 """Where members of a gang come together: the caller's side of their lines, which also notices who is lost.
 
 A member is lost when its line breaks, when the engine says that its process died, or when it has been silent for
-`SILENT_S` although it beats every half second: a stopped process, a machine that hangs, a cut cable. Silence is
-measured on this process's own monotonic clock; time in which this process itself did not run does not count.
+`pulse.SILENT_S` although it beats every half second: a stopped process, a machine that hangs, a cut cable. Silence is
+measured on this process's own monotonic clock; time in which this process itself did not run does not count, nor does
+that in which the process of a member is seen to live, by this process or, on another machine, by a witness.
 """
 
 import json
@@ -17,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, NoRoom, Watch
-from shardwise.compute.gang.lines import ANSWER, ASK, BEAT, DONE, HELLO, TABLE, Frames, frame
+from shardwise.compute.gang.lines import Frames, frame
+from shardwise.compute.gang.pulse import Look, Process, Pulse, State
 from shardwise.compute.gang.seat import Seat, sit
+from shardwise.compute.gang.wire import ANSWER, ASK, BEAT, DONE, HELLO, TABLE
 from shardwise.core.errors import MemberLost, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import WorkerView
 
-SILENT_S = 8.0
 COME_S = 120.0  # for all members to come
 BLAME_S = 2.0  # after a member says that it misses another, for the one that is lost to be known
 LOOK_S = 0.1
@@ -78,14 +80,15 @@ class StarGang:
 
 @dataclass(eq=False)
 class _Line:
-    """The connection of one who may be a member; `rank` is known from its first frame on."""
+    """The connection of one who may be a member, or a witness of one; `rank` is known from its first frame on."""
 
     socket: socket.socket
     frames: Frames = field(default_factory=Frames)
     rank: int = -1
     place: str = ""
     address: tuple[str, int] = ("", 0)
-    heard_s: float = 0.0
+    pulse: Pulse = field(default_factory=lambda: Pulse(None, 0.0))
+    seen: bool = False  # whether its process can be looked at from here
     told: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     rate: float = 0.0
     rated: tuple[float, float] = (0.0, 0.0)  # (seconds, rows) when the rate was last worked out
@@ -113,6 +116,7 @@ class Desk:
         self.address: tuple[str, int] = self._door.getsockname()[:2]
         self._strangers: list[_Line] = []
         self._members: dict[int, _Line] = {}
+        self._witnesses: list[_Line] = []
         self._suspect: tuple[float, BaseException] | None = None
         self._looked_s = time.monotonic()
         self._viewed_s = 0.0
@@ -121,7 +125,7 @@ class Desk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for line in [*self._members.values(), *self._strangers]:
+        for line in self._lines():
             line.socket.close()
         self._door.close()
 
@@ -142,14 +146,17 @@ class Desk:
 
     # -- lines -------------------------------------------------------------------------------------------------------
 
+    def _lines(self) -> list[_Line]:
+        return [*self._members.values(), *self._witnesses, *self._strangers]
+
     def _listen(self, answer: Call) -> None:
         """Take what members say, waiting for it for a moment."""
-        lines = {line.socket: line for line in [*self._members.values(), *self._strangers] if not line.done}
+        lines = {line.socket: line for line in self._lines() if not line.done}
         readable, _, _ = select.select([self._door, *lines], [], [], LOOK_S)
         now = time.monotonic()
         if now - self._looked_s > 1.0 + LOOK_S:  # this process did not run: it cannot know who was silent meanwhile
             for line in self._members.values():
-                line.heard_s += now - self._looked_s
+                line.pulse.forgive(now - self._looked_s)
         self._looked_s = now
         for ready in readable:
             if ready is self._door:
@@ -176,16 +183,21 @@ class Desk:
             line.socket.close()
             if line in self._strangers:
                 self._strangers.remove(line)
+            elif line in self._witnesses:
+                self._witnesses.remove(line)
             elif not line.done:
                 line.done = True
                 self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
 
     def _take(self, line: _Line, kind: bytes, body: bytes, answer: Call) -> None:
-        line.heard_s = time.monotonic()
+        line.pulse.beat(time.monotonic())
         if kind == HELLO:
             self._welcome(line, json.loads(body))
         elif line.rank < 0:
             raise ValueError("no member")
+        elif line in self._witnesses:
+            state, ticks = json.loads(body)
+            self._members[line.rank].pulse.saw(Look(State(state), ticks), time.monotonic())
         elif kind == BEAT:
             line.told = json.loads(body)
         elif kind == DONE:
@@ -198,14 +210,24 @@ class Desk:
     def _welcome(self, line: _Line, hello: dict[str, Any]) -> None:
         if not secrets.compare_digest(str(hello.get("token")), self.token.hex()):
             raise ValueError("a stranger")
-        line.rank, line.place, line.frames.trusted = int(hello["rank"]), str(hello["place"]), True
+        line.rank = int(hello["rank"])
+        if hello["witness"]:
+            if line.rank not in self._members:
+                raise ValueError("a witness of nobody")
+            self._strangers.remove(line)
+            self._witnesses.append(line)
+            return
+        line.place, line.frames.trusted = str(hello["place"]), True
         line.address = (str(hello["host"]), int(hello["port"]))
+        process = Process(*hello["process"]) if hello["process"] else None
+        line.seen = process is not None and process.is_here()
+        line.pulse = Pulse(process if line.seen else None, time.monotonic())
         self._strangers.remove(line)
         self._members[line.rank] = line
         if len(self._members) == self.size:
-            table = json.dumps([self._members[rank].address for rank in range(self.size)]).encode()
+            peers = [self._members[rank].address for rank in range(self.size)]
             for member in self._members.values():
-                member.socket.sendall(frame(TABLE, table))
+                member.socket.sendall(frame(TABLE, json.dumps({"peers": peers, "seen": member.seen}).encode()))
 
     # -- who is lost -------------------------------------------------------------------------------------------------
 
@@ -239,8 +261,9 @@ class Desk:
             what = f"of {self.size} members {', '.join(map(str, missing))} did not come in {COME_S:.0f} s"
             raise NoRoom(what, hint="Give fewer --workers, or see whether the workers reach this machine.")
         for line in self._members.values():
-            if not line.done and now - line.heard_s > SILENT_S:
-                raise self._lost(line.rank, f"it has been silent for {now - line.heard_s:.0f} s")
+            why = "" if line.done else line.pulse.lost(now)
+            if why:
+                raise self._lost(line.rank, why)
 
     def _lost(self, rank: int, why: str, cause: BaseException | None = None) -> MemberLost:
         place = self._members[rank].place if rank in self._members else "a place that is not known"

@@ -1,28 +1,26 @@
 """The line between a member and the one who called the gang: frames of a kind and a body."""
 
 import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from shardwise.compute.gang.wire import HEAD, packed
 from shardwise.core.errors import TaskFailed
 
-HELLO, TABLE, BEAT, ASK, ANSWER, DONE = b"h", b"t", b"b", b"a", b"x", b"d"
 LIMIT_BYTES = 64 * 2**20
 _GREETING_BYTES = 4096  # before a member has said who it is
-_HEAD = struct.Struct("<cI")
 
 
 def frame(kind: bytes, body: bytes) -> bytes:
     """The bytes of a frame; raises `TaskFailed` for a body that should have been a reference."""
     if len(body) > LIMIT_BYTES:
         raise TaskFailed(f"{len(body):,} bytes were said at once; at most {LIMIT_BYTES:,} are allowed")
-    return _HEAD.pack(kind, len(body)) + body
+    return packed(kind, body)
 
 
 def receive(line: socket.socket) -> tuple[bytes, bytes]:
     """The next frame of a blocking socket; raises `ConnectionError` when the other end is gone."""
-    kind, size = _HEAD.unpack(exactly(line, _HEAD.size))
+    kind, size = HEAD.unpack(exactly(line, HEAD.size))
     return kind, exactly(line, size)
 
 
@@ -47,12 +45,12 @@ class Frames:
     def feed(self, content: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The frames that are whole now; raises `ValueError` for what cannot be a frame."""
         self._rest += content
-        while len(self._rest) >= _HEAD.size:
-            kind, size = _HEAD.unpack_from(self._rest)
+        while len(self._rest) >= HEAD.size:
+            kind, size = HEAD.unpack_from(self._rest)
             if size > (LIMIT_BYTES if self.trusted else _GREETING_BYTES):
                 raise ValueError(f"a frame of {size} bytes")
-            if len(self._rest) < _HEAD.size + size:
+            if len(self._rest) < HEAD.size + size:
                 return
-            body = bytes(self._rest[_HEAD.size : _HEAD.size + size])
-            del self._rest[: _HEAD.size + size]
+            body = bytes(self._rest[HEAD.size : HEAD.size + size])
+            del self._rest[: HEAD.size + size]
             yield kind, body

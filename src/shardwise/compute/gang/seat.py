@@ -6,17 +6,19 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
 from shardwise.compute.gang.base import GangBroken, Member
-from shardwise.compute.gang.lines import ASK, BEAT, DONE, HELLO, TABLE, exactly, frame, receive
+from shardwise.compute.gang.lines import exactly, frame, receive
 from shardwise.compute.gang.mesh import Mesh
+from shardwise.compute.gang.pulse import Process
+from shardwise.compute.gang.wire import ASK, BEAT, BEAT_S, DONE, HELLO, TABLE
+from shardwise.compute.gang.witness import witnessed
 
-BEAT_S = 0.5
 JOIN_S = 60.0  # for a peer to answer, when all have come to the desk
 _TOKEN_BYTES = 16
 
@@ -48,20 +50,25 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host = line.getsockname()[0]
     with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
-        hello = {"rank": seat.rank, "port": door.getsockname()[1], "place": f"{socket.gethostname()}:{os.getpid()}"}
-        heart.begin({**hello, "token": seat.token.hex(), "host": host})
+        process, place = Process.current(), f"{socket.gethostname()}:{os.getpid()}"
+        hello = {"token": seat.token.hex(), "rank": seat.rank, "witness": False}
+        mine = {"port": door.getsockname()[1], "place": place, "host": host, "process": process and astuple(process)}
+        heart.begin({**hello, **mine})
         with heart.ending():
             try:
                 kind, table = receive(line)
             except OSError as error:
                 raise GangBroken("the caller of the gang has ended it") from error
             assert kind == TABLE
-            links = _links(seat, door, [(host, port) for host, port in json.loads(table)])
-            heart.mesh = Mesh(seat.rank, seat.size, links)
-            try:
-                yield SeatedMember(heart.mesh, heart, host)
-            finally:
-                heart.mesh.close()
+            told = json.loads(table)
+            unseen = None if told["seen"] else process
+            with nullcontext() if unseen is None else witnessed(seat.desk, {**hello, "witness": True}, unseen):
+                links = _links(seat, door, [(host, port) for host, port in told["peers"]])
+                heart.mesh = Mesh(seat.rank, seat.size, links)
+                try:
+                    yield SeatedMember(heart.mesh, heart, host)
+                finally:
+                    heart.mesh.close()
 
 
 def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dict[int, socket.socket]:
@@ -134,6 +141,8 @@ class _Heart:
         while not self._stopped.wait(BEAT_S):
             try:
                 self.beat()
+            except MemoryError:  # the worker has all that it may have, for a moment or until its own error
+                continue
             except OSError:
                 if self.mesh is not None:
                     self.mesh.hang_up()

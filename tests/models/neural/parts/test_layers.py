@@ -1,12 +1,18 @@
 """Networks in parts on real processes (gloo) against the whole network in this one: scores, gradients, memory."""
 
+import math
+import resource
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+
+from shardwise.compute.ceiling import give_back
 
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
@@ -35,6 +41,7 @@ CASES = {
     "wide 2": ("tensor", 2, 2, WIDE), "wide 4": ("tensor", 4, 4, WIDE), "pipeline 2": ("pipeline", 2, 2, EVEN),
     "pipeline 4": ("pipeline", 4, 4, EVEN), "data x pipeline": ("pipeline", 2, 4, EVEN),
     "embedding 2": ("embedding", 2, 2, TABLE), "embedding 4": ("embedding", 4, 4, TABLE),
+    "embedding, a worker without rows": ("embedding", 4, 4, Shape(**{**vars(BASE), "slots": 5})),
 }  # fmt: skip
 
 
@@ -132,3 +139,35 @@ def test_parts_compute_what_the_whole_does(gang: Gang, case: str) -> None:
         assert found["gradients"].keys() == pieces.keys()
         for name, piece in pieces.items():
             np.testing.assert_allclose(found["gradients"][name], expected["gradients"][name][piece], atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """In a member: gradients twice, the second time with room for half of the table beside what there is."""
+
+    shape: Shape
+
+    def __call__(self, member: Member) -> tuple[int, ...]:
+        torch.set_num_threads(1)
+        cuts = Cuts(self.shape, Split(kind="embedding", parts=member.size), member.size)
+        weights = weights_of(self.shape, cuts.pieces(member.rank))
+        tensors = {name: torch.tensor(weights.pop(name), requires_grad=cuts.learns(name)) for name in list(weights)}
+        limits = resource.getrlimit(resource.RLIMIT_DATA)
+        with placed(member, cuts) as place:
+            network = CutLayers(place, tensors, loss_for(self.shape), 0.0, SMOOTHING)
+            for bounded in (False, True):
+                for tensor in tensors.values():
+                    tensor.grad = None
+                give_back()
+                if bounded:
+                    room = psutil.Process().memory_info().data + 2 * math.prod(cuts.tensors["categories"])
+                    resource.setrlimit(resource.RLIMIT_DATA, (room, limits[1]))
+                network.gradients(batch_of(self.shape))
+            resource.setrlimit(resource.RLIMIT_DATA, limits)
+        return tuple(tensors["categories"].grad.shape)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bounds what a process may have by RLIMIT_DATA")
+def test_no_worker_ever_has_the_gradient_of_the_whole_table(gang: Gang) -> None:
+    shape = Shape(**{**vars(BASE), "slots": 2**20, "code_embedding": 8})
+    assert gang.run(Bounded(shape), 4) == [(2**18, 8)] * 4

@@ -129,12 +129,20 @@ class CutLayers:
         return _distributed(values.contiguous(), self._parts, Shard(2), whole).redistribute(placements=[Replicate()])
 
     def _looked_up(self, batch: Batch) -> torch.Tensor:
-        """This share's rows out of a table of which each worker has some rows: each looks up for all what it has."""
-        table = _distributed(self.tensors["categories"], self._shares, Shard(0), self.cuts.tensors["categories"])
-        slots = _distributed(batch.slots, self._shares, Replicate(), tuple(batch.slots.shape))
-        found = functional.embedding(slots, table)
-        assert isinstance(found, DTensor)
-        own: torch.Tensor = found.redistribute(placements=[Shard(0)]).to_local()
+        """This share's rows out of a table of which each worker has some rows: each looks up for all what it has.
+
+        DTensor's own lookup gives each worker a gradient of the size of the whole table before it is cut.
+        """
+        table, whole = self.tensors["categories"], self.cuts.tensors["categories"]
+        mine = chunk(whole[0], self.cuts.shares, self.place.share)
+        if len(table):
+            here = (batch.slots >= mine.start) & (batch.slots < mine.stop)
+            place = (batch.slots - mine.start).clamp(0, len(table) - 1)
+            found = functional.embedding(place, table) * here.unsqueeze(2)
+        else:
+            found = table.sum() + table.new_zeros(*batch.slots.shape, whole[1])  # it takes part in the sums nonetheless
+        spread = _distributed(found, self._shares, Partial(), (*batch.slots.shape, whole[1]))
+        own: torch.Tensor = spread.redistribute(placements=[Shard(0)]).to_local()
         return own
 
 

@@ -1,0 +1,58 @@
+"""A process beside a member, which tells the caller on another machine what the kernel says of the member.
+
+It shares no lock of Python's with it, and goes on when the member is stopped. The standard library alone, so that it
+is small and starts at once.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple
+from typing import Any
+
+from shardwise.compute.gang.pulse import Process, State, look
+from shardwise.compute.gang.wire import BEAT_S, HELLO, SIGN, packed
+
+CONNECT_S = 60.0
+_COMMAND = """
+import json, sys
+told = json.load(sys.stdin)
+sys.path[:] = told.pop("path")
+from shardwise.compute.gang.witness import testify
+testify(**told)
+"""
+
+
+@contextmanager
+def witnessed(desk: tuple[str, int], hello: Mapping[str, Any], process: Process) -> Iterator[None]:
+    """Start a witness of this process, which greets the desk with `hello`; end it."""
+    told = {"desk": desk, "hello": dict(hello), "process": astuple(process), "path": [*map(str, sys.path)]}
+    command = [sys.executable, "-c", _COMMAND]  # whose words all users of the machine may see, but not what it reads
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as witness:  # noqa: S603 - our own interpreter and program
+        assert witness.stdin is not None
+        try:
+            witness.stdin.write(json.dumps(told).encode())
+            witness.stdin.close()
+            yield
+        finally:
+            witness.kill()
+
+
+def testify(desk: tuple[str, int], hello: Mapping[str, Any], process: tuple[str, int, int]) -> None:
+    """Tell what the process does, twice a second, until it is gone or the desk is."""
+    watched = Process(*process)
+    try:
+        with socket.create_connection((desk[0], desk[1]), CONNECT_S) as line:
+            line.sendall(packed(HELLO, json.dumps(hello).encode()))
+            state = State.RUNS
+            while state is not State.GONE:
+                seen = look(watched)
+                state = seen.state
+                line.sendall(packed(SIGN, json.dumps([state.value, seen.ticks]).encode()))
+                time.sleep(BEAT_S)
+    except OSError:  # the desk has closed: nobody asks any more
+        return
