@@ -28,6 +28,7 @@ from shardwise.core.errors import ConfigError, DataError
 from shardwise.data.manifest import MANIFEST_NAME, Manifest, PartFile, parse_manifest
 from shardwise.data.places import filesystem, open_file, reading
 from shardwise.serve.part_folders import SOMETHING_ELSE, Part, key_of, noted, write_part
+from shardwise.serve.sinks import COMPRESSION
 
 PARTS = "_parts"
 NOTE = "_shardwise_predicting.json"
@@ -134,7 +135,9 @@ class PartsAtUrl:
             PartFile(partition=place, label="", path=f"{PARTS}/{part.name}", rows=part.rows, size_bytes=part.size_bytes)
             for place, part in enumerate(parts)
         )
-        manifest = Manifest(schema=schema, by=(), partitioner={}, count=len(files), key=(), files=files)
+        manifest = Manifest(
+            schema=schema, by=(), partitioner={}, count=len(files), key=(), files=files, compression=COMPRESSION
+        )
         self._put(MANIFEST_NAME, json.dumps({**manifest.to_json(), ASKED: told}, ensure_ascii=False).encode())
 
     def end(self) -> None:
