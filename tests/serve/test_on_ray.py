@@ -168,7 +168,7 @@ def test_threads_live_as_long_as_the_replica(packages):
         ({}, "no package is named"),
         ({"packages": "m", "port": 80}, "port is Ray Serve's own to say"),
         ({"packages": "m", "dedline": "5s"}, "Did you mean 'deadline'"),
-        ({"packages": "m", "queue": "many"}, "'many' is no whole number"),
+        ({"packages": "m", "queue": "many"}, r"'many' is no whole number \(option queue\)"),
         ({"packages": 3}, "3 is no list of names"),
     ],
 )

@@ -125,6 +125,22 @@ def test_after_a_kill_nothing_is_read_and_the_same_command_goes_on(predictor, pa
     assert NOTE not in store.objects()
 
 
+def test_what_another_run_left_that_was_killed_goes_when_the_same_command_comes_again(predictor, data, store):
+    predict(predictor, data, store)
+    there = store.objects()
+    for name in (f"{PARTS}/part-00000-0123456789ab.parquet", NOTE):  # as after a manifest that nobody cleaned up behind
+        store.system.pipe_file(f"{store.url}/{name}", b"{}")
+    assert predict(predictor, data, store) == (ROWS, [f"{store.url}/ holds these predictions already."])
+    assert store.objects() == there
+
+
+def test_an_empty_object_that_stands_for_the_folder_is_no_other_content(predictor, data, store):
+    bucket, _, key = store.url.removeprefix("s3://").partition("/")
+    store.system.call_s3("put_object", Bucket=bucket, Key=f"{key}/", Body=b"")
+    assert predict(predictor, data, store)[0] == ROWS
+    assert store.read().num_rows == ROWS
+
+
 class Stop(Exception):
     pass
 
@@ -200,6 +216,11 @@ def test_any_kind_of_store_will_do_and_its_health_can_be_asked(predictor, data, 
     dataset = open_dataset([url])
     assert dataset.rows == ROWS
     assert check_health(dataset).partitions == 4
+
+
+def test_a_server_of_files_is_no_place_for_a_folder(predictor, data):
+    with pytest.raises(ConfigError, match=r"cannot be written to .*models.*object store"):
+        predict_files(predictor, open_dataset([str(data)]), "https://models.example/scores/")
 
 
 def test_a_bucket_that_is_not_there_is_told(predictor, data, s3):

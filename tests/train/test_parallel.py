@@ -14,6 +14,7 @@ from shardwise.compute.gang import desk
 from shardwise.compute.gang.base import Gang, Member
 from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.gang.local import ProcessLauncher
+from shardwise.core.candidate import Candidate
 from shardwise.core.errors import Pruned
 from shardwise.core.target import Task
 from shardwise.data.rows import BinnedRows, DiskRows
@@ -23,9 +24,11 @@ from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
 from shardwise.plan.gangs import SLICES, Choice, choose_parallel
+from shardwise.split.base import Fold
 from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
 from shardwise.train.parallel import Job, SharedFits
+from shardwise.train.trainer import FitTask, FitUnit
 
 PARAMS: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 3, "batch_rows": 500},
@@ -226,6 +229,20 @@ def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
     assert shared.size_for("trees", {"extra_trees": True}, number, 100_000) == 1
     assert shared.size_for("linear", {}, quantile, 100) == 4
     assert shared.size_for("baseline", {}, number, 100) == 1
+
+
+def test_members_share_the_memory_and_what_trees_may_take_of_it(folder: Path) -> None:
+    shared = SharedFits(lambda: None, Choice(size=3, families=frozenset({"trees"}), text=""), 3)  # type: ignore[arg-type,return-value]
+    task = FitTask(
+        models=folder, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
+        memory_bytes=300, shared=shared,
+    )  # fmt: skip
+    unit = FitUnit(
+        trial=1, candidate=Candidate(family="trees", params={}), number=0, key="unit", rows=folder,
+        fold=Fold(train=(0,), valid=(1,)),
+    )  # fmt: skip
+    found = task._job(unit, {}, rows_of(folder, Task.BINARY, "bins"), FitRun(seed=1, model_bytes=30))
+    assert (found.memory_bytes, found.model_bytes) == (100, 10)
 
 
 @pytest.mark.parametrize(

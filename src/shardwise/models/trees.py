@@ -182,7 +182,7 @@ class Trees:
                 most = most_rounds(run.model_bytes, booster.num_model_per_iteration(), self.params.num_leaves)
                 boosting.run(min(most, self.params.n_estimators), SEGMENT_ROUNDS, begin)
                 if booster.current_iteration() == most < self.params.n_estimators:
-                    run.note(f"Boosting ended after {most} rounds: more trees do not fit in memory.")
+                    run.note(f"Boosting ended after {most} rounds: memory has no room for more. Give more --memory.")
         finally:
             self.rounds = boosting.best_round
         if stopped and run.rests_at is not None and booster.current_iteration() >= run.rests_at:

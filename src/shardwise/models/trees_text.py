@@ -120,14 +120,16 @@ class ModelText:
         rounds = booster.current_iteration() if rounds is None else rounds
         first = cls.parse(booster.model_to_string(num_iteration=1))
         trees = list(first.trees)
-        step = max(1, PART_BYTES // max(1, sum(map(len, trees))))
 
         def all_trees() -> Iterator[str]:
             yield from trees
-            for start in range(1, rounds, step):
-                text = booster.model_to_string(start_iteration=start, num_iteration=min(step, rounds - start))
-                for number, tree in enumerate(cls.parse(text).trees, start * len(trees)):
+            start, step, size = 1, 1, sum(map(len, trees))  # the first rounds may be stumps: slowly up to a part
+            while start < rounds:
+                step = min(max(1, PART_BYTES // max(1, size)), 2 * step, rounds - start)
+                found = list(cls.parse(booster.model_to_string(start_iteration=start, num_iteration=step)).trees)
+                for number, tree in enumerate(found, start * len(trees)):
                     yield "\n".join([f"{_TREE}{number}", tree.split("\n", 1)[1]])
+                start, size = start + step, max(size, sum(map(len, found)) // step)
 
         return cls(first.head, all_trees(), _IMPORTANCES.sub("", _PARAMETERS.sub("\n", first.tail)))
 

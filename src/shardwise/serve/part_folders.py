@@ -80,11 +80,11 @@ class PartFolder(Protocol):
         ...
 
     def commit(self, schema: pa.Schema, parts: Sequence[Part], told: Mapping[str, Any]) -> None:
-        """From here on these parts, in this order, are the output; what else there was goes."""
+        """From here on these parts, in this order, are the output."""
         ...
 
     def end(self) -> None:
-        """Remove what was needed until now."""
+        """Remove what is not the output: what was needed until now, and parts of runs before."""
         ...
 
 

@@ -25,9 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shardwise.core.errors import ConfigError, DataError
-from shardwise.data.manifest import MANIFEST_NAME, Manifest, PartFile
+from shardwise.data.manifest import MANIFEST_NAME, Manifest, PartFile, parse_manifest
 from shardwise.data.places import filesystem, open_file, reading
 from shardwise.serve.part_folders import SOMETHING_ELSE, Part, key_of, noted, write_part
+from shardwise.serve.sinks import COMPRESSION
 
 PARTS = "_parts"
 NOTE = "_shardwise_predicting.json"
@@ -42,6 +43,11 @@ class PartsAtUrl:
 
     url: str
     storage: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.url.lower().startswith(("http://", "https://")):
+            hint = "Give an object store, such as s3://bucket/scores/, or a folder of this machine."
+            raise ConfigError(f"a folder of predictions cannot be written to {self.url!r}", hint=hint)
 
     @property
     def shown(self) -> str:
@@ -111,7 +117,13 @@ class PartsAtUrl:
         return part
 
     def size_of(self, name: str) -> int | None:
-        return self._sizes().get(name)
+        system, inside = self._system()
+        with reading(f"{self._root}/{PARTS}/{name}"):
+            system.invalidate_cache()
+            try:
+                return int(system.info(f"{inside}/{PARTS}/{name}")["size"])
+            except FileNotFoundError:
+                return None
 
     def commit(self, schema: pa.Schema, parts: Sequence[Part], told: Mapping[str, Any]) -> None:
         there = self._sizes()
@@ -123,12 +135,18 @@ class PartsAtUrl:
             PartFile(partition=place, label="", path=f"{PARTS}/{part.name}", rows=part.rows, size_bytes=part.size_bytes)
             for place, part in enumerate(parts)
         )
-        manifest = Manifest(schema=schema, by=(), partitioner={}, count=len(files), key=(), files=files)
+        manifest = Manifest(
+            schema=schema, by=(), partitioner={}, count=len(files), key=(), files=files, compression=COMPRESSION
+        )
         self._put(MANIFEST_NAME, json.dumps({**manifest.to_json(), ASKED: told}, ensure_ascii=False).encode())
-        named = {part.name for part in parts}
-        self._remove([f"{PARTS}/{name}" for name in there if name not in named])
 
     def end(self) -> None:
+        """Here and not in `commit`, so that what a run left that was killed goes when the same command comes again."""
+        content = self._read(MANIFEST_NAME)
+        if content:
+            named = {file.path for file in parse_manifest(content, f"{self._root}/{MANIFEST_NAME}").files}
+            paths = [f"{PARTS}/{name}" for name in self._sizes()]
+            self._remove([path for path in paths if path not in named])
         self._remove([NOTE])
 
     # -- objects -------------------------------------------------------------------------------------------------------
@@ -174,7 +192,9 @@ class PartsAtUrl:
                 entries = system.ls(f"{inside}{folder}", detail=True)
             except FileNotFoundError:
                 return {}
-        return {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
+        here = f"{inside}{folder}".strip("/")  # consoles make an empty object of this name, for the folder to be seen
+        return {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries
+                if entry.get("size") or entry["name"].strip("/") != here}  # fmt: skip
 
     def _names(self) -> set[str]:
         return set(self._listed(""))

@@ -16,6 +16,7 @@ from shardwise.serve.forms import AnswerForm
 from shardwise.serve.json_lines import to_json_lines
 from shardwise.store.files import remove_leftovers, staged_file
 
+COMPRESSION = "snappy"  # of Parquet files
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_CELLS = 1 << 24  # of wide outputs a row group has fewer rows
 
@@ -40,7 +41,7 @@ class ParquetSink:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         texts = [field.name for field in schema if not pa.types.is_floating(field.type)]
-        self._writer = pq.ParquetWriter(path, schema, use_dictionary=texts, compression="snappy")
+        self._writer = pq.ParquetWriter(path, schema, use_dictionary=texts, compression=COMPRESSION)
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
         self._group_rows = max(1, min(ROW_GROUP_ROWS, ROW_GROUP_CELLS // max(1, len(schema))))

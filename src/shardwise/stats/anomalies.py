@@ -4,7 +4,7 @@ anomaly or None out. Whoever asks decides what is done about it.
 | kind         | what is looked at                          | seen when                                               |
 |--------------|--------------------------------------------|---------------------------------------------------------|
 | not_finite   | validation losses                          | the last one is NaN or infinite                         |
-| diverged     | validation losses, the constant's loss     | far above the constant's, or some rounds surely above it |
+| diverged     | validation losses, the constant's loss     | far above the constant's, or a few rounds surely above  |
 | plateau      | validation losses of a whole fit           | nothing learned, or hardly anything in the second half  |
 | slow_down    | seconds and seconds of CPU of each step    | the last steps took several times as long as before     |
 | memory_creep | memory at the end of steps                 | it grows all the while, and does not level off          |

@@ -232,7 +232,7 @@ class FitTask:
         return Job(
             family=family, params=params, target=self.target, features=self.features, train=rows[0], valid=rows[1],
             seed=run.seed, threads=max(1, self.shared.cpus // size), memory_bytes=self.memory_bytes // size,
-            model_bytes=run.model_bytes,
+            model_bytes=run.model_bytes // size,  # each member has all trees
             slices=self.slices, checkpoint=run.checkpoint, rests_at=run.rests_at, device=self.device,
             out=self.models / f".{unit.key}.gang", split=self.shared.choice.split if size > 1 else None,
         )  # fmt: skip

@@ -11,14 +11,10 @@ from tests.serve.online.servers import PATIENCE_S, make_certificate
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
-from shardwise.serve.online.front import Front
-from shardwise.serve.online.journal import Journal
-from shardwise.serve.online.live import FolderSource, Models, Slot
-from shardwise.serve.online.metrics import Metrics
-from shardwise.serve.online.routes import Routes
-from shardwise.serve.online.server import _optional, _server, check_certificate, listen
+from shardwise.registry.references import open_registry
+from shardwise.serve.online.assembly import Assembly, optional
+from shardwise.serve.online.server import _server, check_certificate, listen
 from shardwise.serve.online.settings import ServeConfig
-from shardwise.serve.predictor import Predictor
 
 httpx = pytest.importorskip("httpx")
 
@@ -26,10 +22,8 @@ httpx = pytest.importorskip("httpx")
 @contextmanager
 def patient(package, **config):
     """Host and port of a server in this process that waits a quarter of a second for the head of a request."""
-    models = Models([Slot(FolderSource("m", package), Predictor)])
-    config = ServeConfig(header_s=0.25, **config)
-    routes = Routes(models, config, Metrics())
-    server, sock = _server(Front(routes, Journal()), config), listen("127.0.0.1", 0)
+    assembly = Assembly([f"m={package}"], open_registry("nowhere"), ServeConfig(header_s=0.25, **config))
+    server, sock = _server(assembly, lambda _: None), listen("127.0.0.1", 0)
     sock.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     host, port = sock.getsockname()
@@ -38,7 +32,7 @@ def patient(package, **config):
     server.drain()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
-    routes.close()
+    assembly.close()
     sock.close()
 
 
@@ -90,5 +84,5 @@ def test_an_extra_that_is_missing_is_named(monkeypatch, module, library):
     monkeypatch.delitem(sys.modules, f"shardwise.serve.online.{module}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ConfigError, match="--this") as raised:
-        _optional(module, "--this", "that")
+        optional(module, "--this", "that")
     assert "shardwise[serve,that]" in raised.value.hint

@@ -84,8 +84,8 @@ class Gang(Protocol):
         """Run `worker(member)` in `size` members at once; what they return, by rank.
 
         The worker is picklable, by reference to its module. `answer(rank, question)` is called in this thread for what
-        members ask. A member that dies, or is silent for `pulse.SILENT_S`, ends all: `MemberLost`, which names it. An
-        error of a worker ends all too, and is raised. Raises `NoRoom` where there is none for so many.
+        members ask. A member that dies, or gives no sign of life for `pulse.SILENT_S`, ends all: `MemberLost`, which
+        names it. An error of a worker ends all too, and is raised. Raises `NoRoom` where there is none for so many.
         """
         ...
 

@@ -66,11 +66,12 @@ def look(process: Process, root: Path = ROOT) -> Look:
     """What a process of this machine does now."""
     folder = root / f"proc/{process.pid}"
     fields = _fields(folder / "stat")
+    ends = _pending(folder / "status") & _ENDS  # before the states: a signal that is taken meanwhile is seen in these
     states = {words[0] for stat in folder.glob("task/*/stat") if (words := _fields(stat))}
     if not fields or int(fields[19]) != process.started or states <= {"Z", "X"}:
         return Look(State.GONE)
     ticks = int(fields[11]) + int(fields[12])
-    if _pending(folder / "status") & _ENDS or states & {"T", "t"}:
+    if ends or states & {"T", "t"}:
         return Look(State.STOPPED, ticks)
     return Look(State.RUNS if states & {"R", "D"} else State.SLEEPS, ticks)
 

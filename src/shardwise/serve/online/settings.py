@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, context
 from shardwise.core.names import nearest
 from shardwise.core.units import parse_duration, parse_size
 
@@ -100,7 +100,8 @@ class ServeConfig:
                 raise ConfigError(f"there is no option {raw!r} of a server", hint=nearest(word, WORDS))
             if value is not None:
                 name, read = WORDS[word]
-                given[name] = read(value)
+                with context(option=word):
+                    given[name] = read(value)
         return cls(**given)
 
 
@@ -118,7 +119,7 @@ def names_of(value: Any) -> tuple[str, ...]:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not str(value).strip().isdigit():
+    if isinstance(value, bool) or not str(value).strip().isdecimal():
         raise ConfigError(f"{value!r} is no whole number", hint="Give one from 0 up, such as 2000.")
     return int(value)
 

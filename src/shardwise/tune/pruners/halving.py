@@ -13,17 +13,17 @@ PARTITIONS_ETA = 2  # on the lowest rung of partitions: what is best on a ninth 
 @dataclass(frozen=True)
 class ASHAPruner:
     """Asynchronous successive halving (Li et al. 2020): a trial goes on as soon as it is among the best 1 / eta of
-    those that have reached its rung so far; on the lowest rung of the best 1 / lowest_eta."""
+    those that have reached its rung so far; on the lowest rung, where it is given, the best 1 / lowest_eta."""
 
     prunes: bool = True
     eta: int = ETA
-    lowest_eta: int = ETA
+    lowest_eta: int | None = None
 
     def should_stop(self, trial: Trial, trials: Sequence[Trial]) -> bool:
         if trial.done or trial.failed:
             return True
         losses = on_rung(trial, trials)
-        eta = self.lowest_eta if trial.rung == 0 else self.eta
+        eta = self.lowest_eta if self.lowest_eta is not None and trial.rung == 0 else self.eta
         return sum(loss < trial.loss for loss in losses) >= len(losses) // eta
 
     def first_rung(self, number: int, rungs: int) -> int:  # noqa: ARG002 - the plug point
@@ -43,8 +43,7 @@ class HyperbandPruner:
 
     def should_stop(self, trial: Trial, trials: Sequence[Trial]) -> bool:
         mine = self._bracket(trial)
-        judge = ASHAPruner(eta=self.eta, lowest_eta=self.eta)
-        return judge.should_stop(trial, [other for other in trials if self._bracket(other) == mine])
+        return ASHAPruner(eta=self.eta).should_stop(trial, [other for other in trials if self._bracket(other) == mine])
 
     @staticmethod
     def _bracket(trial: Trial) -> int:
