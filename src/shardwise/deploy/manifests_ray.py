@@ -77,7 +77,7 @@ def image_of(config: ManifestConfig) -> str:
 
 
 def _head(config: ManifestConfig) -> Values:
-    ports = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": SERVE_PORT}
+    ports = {"gcs-server": 6379, "dashboard": 8265, "serve": SERVE_PORT}
     alive = _asks(52365, "/api/local_raylet_healthz")
     container = _container(config, "ray-head", 1, _HEAD_BYTES, ports)
     container |= {"startupProbe": {**alive, "periodSeconds": 5, "failureThreshold": 60},

@@ -23,9 +23,10 @@ from shardwise.models.design import Block
 from shardwise.models.guard import LOWER, LOWERED, Guard
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
-from shardwise.models.sgd_resume import Progress, drop_progress, read_progress, write_progress
+from shardwise.models.sgd_resume import Progress, read_progress, write_progress
 from shardwise.models.slices import Slices
 from shardwise.stats.anomalies import Anomaly
+from shardwise.store.files import remove_folder
 
 ROUND_ROWS = 2**20  # rows between two looks at the validation rows, at most
 SCORED_ROWS = 2**18  # validation rows that are looked at, at most
@@ -151,7 +152,7 @@ class Descent:
             self._guard = Guard(0.0, 0.0) if score is None else score.guard()
             self._run(train, score, run)
         if run.checkpoint is not None and run.leads:
-            drop_progress(run.checkpoint)
+            remove_folder(run.checkpoint)
 
     def _run(self, train: Rows, score: "Scorer | None", run: FitRun) -> None:
         progress = self._resumed(run)

@@ -8,7 +8,7 @@ import numpy as np
 
 from shardwise.core.errors import DataError
 from shardwise.core.state import dump_state, load_state
-from shardwise.store.files import remove_folder, write_atomic
+from shardwise.store.files import write_atomic
 
 _FILE = "descent.state"
 
@@ -51,8 +51,3 @@ def read_progress(folder: Path) -> Progress | None:
         return Progress(**load_state((folder / _FILE).read_bytes()))
     except DataError:
         return None  # of a disk that lost power: the fit begins anew
-
-
-def drop_progress(folder: Path) -> None:
-    """Remove what was written, and what a writer left that was killed meanwhile; in one step."""
-    remove_folder(folder)

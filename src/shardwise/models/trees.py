@@ -7,6 +7,7 @@ parameters is left out of the saved text. Regression targets are
 standardised in float64 before LightGBM sees them as float32, so that huge or tiny numbers lose nothing.
 """
 
+import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -128,7 +129,11 @@ class Trees:
                 guard = (
                     None if valid is None else Guard.of(self.target, valid.target(), valid.weight(), worse_rounds=None)
                 )
-                self._boost(booster, metrics, run, keeper, before, update=update, guard=guard)
+                leaves = self._most_leaves(train.n_rows)
+                self._boost(booster, metrics, run, keeper, before, update=update, guard=guard, leaves=leaves)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # in which the booster would live on
+                raise
             finally:
                 if self.rounds:
                     text = keeper.text(booster, self.rounds)
@@ -152,7 +157,7 @@ class Trees:
 
     def _boost(
         self, booster: lgb.Booster, metrics: Look | None, run: FitRun, keeper: Keeper, before: Progress | None,
-        *, update: Update, guard: Guard | None,
+        *, update: Update, guard: Guard | None, leaves: int,
     ) -> None:  # fmt: skip
         curve: Stop = Curve(self.params.early_stopping_rounds, self.params.patience)
         if self.loss is not None and self.loss.keeps_all:
@@ -179,7 +184,7 @@ class Trees:
             if before is not None:
                 reseed(booster, sampling, before.rounds)
             if going:
-                most = most_rounds(run.model_bytes, booster.num_model_per_iteration(), self.params.num_leaves)
+                most = most_rounds(run.model_bytes, booster.num_model_per_iteration(), leaves)
                 boosting.run(min(most, self.params.n_estimators), SEGMENT_ROUNDS, begin)
                 if booster.current_iteration() == most < self.params.n_estimators:
                     run.note(f"Boosting ended after {most} rounds: memory has no room for more. Give more --memory.")
@@ -189,6 +194,12 @@ class Trees:
             keeper.rest(booster, boosting.points)
         elif not stopped:  # where the time was up, what is there serves who goes on
             keeper.end()
+
+    def _most_leaves(self, rows: int) -> int:
+        """That a tree of so many rows can have."""
+        params = self.params
+        bounds = [params.num_leaves, rows // max(1, params.min_child_samples)]
+        return max(1, min([*bounds, 2**params.max_depth] if params.max_depth > 0 else bounds))
 
     def _sampling(self, own: BinnedRows, run: FitRun) -> Sampling:
         params = self.params

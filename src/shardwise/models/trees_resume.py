@@ -86,11 +86,6 @@ def read_progress(folder: Path) -> Progress | None:
         return None  # of a disk that lost power: the fit begins anew
 
 
-def drop_progress(folder: Path) -> None:
-    """Remove what was written, and what a writer left that was killed meanwhile; in one step."""
-    remove_folder(folder)
-
-
 @dataclass(frozen=True)
 class Sampling:
     """What of a fit is left to chance."""
@@ -226,4 +221,4 @@ class Keeper:
     def end(self) -> None:
         """The fit is at its end: remove what was written."""
         if self.folder is not None and self._leads:
-            drop_progress(self.folder)
+            remove_folder(self.folder)

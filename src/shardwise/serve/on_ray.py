@@ -9,7 +9,8 @@
 `args` are the options of `shardwise serve`, by the same names; paths have to be the same on all machines. Each replica
 runs the very application that `shardwise serve` runs, behind Ray's HTTP proxy, and follows aliases and rollouts through
 the registry as each worker of a server does. Ports, TLS and the number of processes are Ray's own. Keys may also come
-from SHARDWISE_API_KEYS and SHARDWISE_ADMIN_KEYS in `runtime_env: {env_vars: ..}`, the registry from SHARDWISE_REGISTRY.
+from SHARDWISE_API_KEYS and SHARDWISE_ADMIN_KEYS in the environment of the workers, as of a secret; not in a
+`runtime_env`, which Ray's dashboard shows. SHARDWISE_REGISTRY names the registry.
 
 The interface: https://docs.ray.io/en/latest/serve/http-guide.html and ASGI's lifespan,
 https://asgi.readthedocs.io/en/latest/specs/lifespan.html

@@ -85,9 +85,8 @@ def divergence(
         return None
     best = min(losses)
     text = f"The validation loss of step {step} is {last:.4g}, that of a constant {start:.4g}."
-    evidence = {
-        "loss": last, "constant": start, "error": error, "best": best, "best_step": float(losses.index(best) + 1),
-    }  # fmt: skip
+    evidence = {"loss": last, "constant": start, "best": best, "best_step": float(losses.index(best) + 1)}
+    evidence |= {"error": error} if error else {}
     return Anomaly(kind=DIVERGED, step=step, text=text, evidence=evidence)
 
 

@@ -139,7 +139,7 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(gone)
     if folder.exists():
         folder.rename(gone)
-        shutil.rmtree(gone)
+        shutil.rmtree(gone, ignore_errors=True)  # what a file system keeps for who has it open goes with the next one
 
 
 def standing_folder(final: Path) -> Path:

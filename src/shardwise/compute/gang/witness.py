@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple
 from typing import Any
 
@@ -29,17 +29,20 @@ testify(**told)
 
 @contextmanager
 def witnessed(desk: tuple[str, int], hello: Mapping[str, Any], process: Process) -> Iterator[None]:
-    """Start a witness of this process, which greets the desk with `hello`; end it."""
+    """Start a witness of this process, which greets the desk with `hello`; end it.
+
+    Where none can be started the member goes on: its own beats tell that it lives.
+    """
     told = {"desk": desk, "hello": dict(hello), "process": astuple(process), "path": [*map(str, sys.path)]}
     command = [sys.executable, "-c", _COMMAND]  # whose words all users of the machine may see, but not what it reads
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as witness:  # noqa: S603 - our own interpreter and program
-        assert witness.stdin is not None
-        try:
+    with ExitStack() as stack:
+        with suppress(OSError):
+            witness = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE))  # noqa: S603 - our own
+            stack.callback(witness.kill)
+            assert witness.stdin is not None
             witness.stdin.write(json.dumps(told).encode())
             witness.stdin.close()
-            yield
-        finally:
-            witness.kill()
+        yield
 
 
 def testify(desk: tuple[str, int], hello: Mapping[str, Any], process: tuple[str, int, int]) -> None:

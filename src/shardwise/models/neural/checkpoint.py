@@ -11,7 +11,7 @@ import numpy as np
 from shardwise.core.errors import PackageError
 from shardwise.models.neural.shape import Weights
 from shardwise.models.neural.tensors import dump_tensors, read_tensors
-from shardwise.store.files import remove_folder, write_atomic
+from shardwise.store.files import write_atomic
 
 FILE = "round.safetensors"
 KEPT = ("weights", "best", "moments")
@@ -79,8 +79,3 @@ def read_progress(folder: Path) -> Progress | None:
     except PackageError:
         return None  # of a disk that lost power: the fit begins anew
     return Progress.of(arrays, metadata["state"])
-
-
-def drop_progress(folder: Path) -> None:
-    """Remove what was written, and what a writer left that was killed meanwhile; in one step."""
-    remove_folder(folder)

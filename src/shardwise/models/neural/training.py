@@ -20,7 +20,7 @@ from shardwise.models.design import Block, Design
 from shardwise.models.guard import LOWER, LOWERED, Guard
 from shardwise.models.links import link
 from shardwise.models.losses import task_loss
-from shardwise.models.neural.checkpoint import Progress, drop_progress, read_progress, write_progress
+from shardwise.models.neural.checkpoint import Progress, read_progress, write_progress
 from shardwise.models.neural.device import autocast, find_device, settled
 from shardwise.models.neural.losses import Loss, loss_of
 from shardwise.models.neural.network import Tensors, forward, on_device, to_numpy
@@ -30,6 +30,7 @@ from shardwise.models.neural.steps import Batch, NotFinite, Steps
 from shardwise.models.scaling import TargetScale
 from shardwise.models.slices import Slices
 from shardwise.stats.anomalies import NOT_FINITE, Anomaly
+from shardwise.store.files import remove_folder
 
 SCORED_ROWS = 2**18  # validation rows that are looked at, at most
 SCORE_ROWS = 2048  # at once
@@ -89,7 +90,7 @@ class Training:
             self._steps = self._made_steps()
             self._rounds(None if valid is None else Scorer(self, valid, self._slices))
         if run.checkpoint is not None and run.leads and run.rests_at is None:
-            drop_progress(run.checkpoint)
+            remove_folder(run.checkpoint)
 
     # -- what is otherwise where the network lies in parts: `parts.training` ------------------------------------------
 
