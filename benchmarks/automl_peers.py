@@ -108,7 +108,7 @@ def h2o(job: Job) -> Answers:
         names = [name for name in answers.columns if name != "predict"]
         return _all_classes(answers[names].to_numpy(), [int(name.lstrip("p")) for name in names], job.classes)
 
-    return predict, lambda: Path(model.leader.download_mojo(str(job.folder))).stat().st_size
+    return predict, lambda: Path(server.save_model(model.leader, path=str(job.folder), force=True)).stat().st_size
 
 
 def lightgbm(job: Job) -> Answers:

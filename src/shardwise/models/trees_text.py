@@ -163,7 +163,8 @@ def _parts(trees: Iterable[str], sizes: list[str]) -> Iterator[bytes]:
         if held_bytes >= PART_BYTES:
             yield b"".join(held)
             held, held_bytes = [], 0
-    yield b"".join(held)
+    if held:
+        yield b"".join(held)
 
 
 def _compressed(content: bytes) -> bytes:
