@@ -181,7 +181,8 @@ def _peer(args: Any, peer: str, job: Mapping[str, Any], budget_s: float) -> tupl
     limit_s = int(MOST_TIMES * budget_s + 60)
     command = ["timeout", "-k", "5", str(limit_s), str(python), str(HERE / "automl_peers.py"), peer, asked]
     cost = run_measured(command, Path(job["folder"]), PEER_ENVIRONMENT)
-    return cost, json.loads(cost.output.strip().splitlines()[-1]) if cost.code == 0 else {}
+    said = [line for line in cost.output.splitlines() if line.startswith("{")]  # H2O says good-bye after that
+    return cost, json.loads(said[-1]) if cost.code == 0 else {}
 
 
 def environment_of(peer: str, environments: Path) -> Path:
