@@ -103,6 +103,13 @@ def test_the_share_takes_what_the_ceiling_leaves() -> None:
     assert needed == pytest.approx(cost.SAFETY * 10**9, rel=0.001)
 
 
+def test_few_rounds_leave_more_to_the_rows() -> None:
+    large = sizes(rows=20_000_000, train_rows=18_000_000, features=30)
+    budget = Budget(trials=2, cpus=2, memory_bytes=10**9, confined=True)
+    few = replace(budget, held={"trees": {"n_estimators": 100}})
+    assert row_share(large, few) > 1.1 * row_share(large, budget)
+
+
 def test_the_least_memory_is_enough_and_a_little_less_is_not() -> None:
     large = sizes(rows=20_000_000, train_rows=18_000_000, features=30)
     budget = Budget(trials=2, cpus=2, confined=True)

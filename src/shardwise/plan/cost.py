@@ -15,7 +15,7 @@ from shardwise.core.target import Task
 from shardwise.core.units import format_size
 from shardwise.plan import gangs, stages, training
 from shardwise.plan.learn import Law
-from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, growing_bytes, trees_bytes
+from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, growing_bytes, held_rounds, trees_bytes
 from shardwise.plan.sizes import Sizes
 
 SURE = 1.645  # standard deviations: nine of ten lie within
@@ -339,7 +339,8 @@ def row_share(sizes: Sizes, budget: Budget) -> float:
     room = (SAFETY * budget.memory_bytes - MAIN_BYTES - placed.processes * PROCESS_BYTES) / placed.slots
     fixed = trees_bytes(0, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     per_row = trees_bytes(1, sizes.seen, sizes.outputs) - trees_bytes(0, sizes.seen, sizes.outputs)
-    share = min(1.0, (room - growing_bytes(room, sizes.outputs) - fixed) / max(1, sizes.train_rows * per_row))
+    room -= growing_bytes(room, sizes.outputs, held_rounds(budget.held))
+    share = min(1.0, (room - fixed) / max(1, sizes.train_rows * per_row))
     return share if share * sizes.train_rows >= min(sizes.train_rows, LEAST_ROWS) else 0.0
 
 
@@ -349,7 +350,7 @@ def least_memory_bytes(sizes: Sizes, budget: Budget) -> int:
     placed, _ = placement(sizes, one)
     rows = min(sizes.train_rows, LEAST_ROWS)
     fixed = trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
-    fits = fixed + growing_bytes(5 / 4 * fixed, sizes.outputs)
+    fits = fixed + growing_bytes(5 / 4 * fixed, sizes.outputs, held_rounds(budget.held))
     return round((MAIN_BYTES + placed.processes * PROCESS_BYTES + placed.slots * fits) / SAFETY)
 
 

@@ -12,6 +12,9 @@ Trees that grow take more the longer it lasts: `GROWN_LEAF_BYTES` for each leaf.
 rounds may need, but a fifth of what it has in all; where that is not enough, fewer rounds are boosted.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from shardwise.models.trees_data import GROWN_LEAF_BYTES
 from shardwise.models.trees_params import TreesParams
 
@@ -40,6 +43,12 @@ def trees_bytes(rows: int, features: int, outputs: int = 1, *, valid_rows: int =
 def histogram_bytes(features: int, leaves: int) -> int:
     """Histograms of all leaves of a tree."""
     return _HISTOGRAM * features * (leaves + 1)
+
+
+def held_rounds(params: Mapping[str, Mapping[str, Any]]) -> int:
+    """The most rounds of trees, by the params that are held down for all candidates of a family."""
+    rounds: int = params.get("trees", {}).get("n_estimators", MOST_ROUNDS)
+    return rounds
 
 
 def growing_bytes(room_bytes: float, outputs: int, rounds: int = MOST_ROUNDS) -> float:

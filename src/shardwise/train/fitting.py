@@ -17,7 +17,7 @@ from shardwise.data.rows import BinnedRows
 from shardwise.models.neural.model import Neural
 from shardwise.models.neural.shape import Shape
 from shardwise.plan.gangs import CUT, SLICES, Choice, Networks, choose_parallel
-from shardwise.plan.memory import MAIN_BYTES, MOST_ROUNDS, PASS_BYTES, trees_bytes
+from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, held_rounds, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
 from shardwise.stats.anomalies import PLATEAU, STRAGGLER
@@ -180,9 +180,8 @@ class Fitting:
         if self.slots == 1:
             self._run.executor.retire()  # workers that the passes have left idle
         workers = 0 if self.executor is self._run.inline else self.slots
-        rounds = self._run.config.params.get("trees", {}).get("n_estimators", MOST_ROUNDS)
         return make_ladder(
             self._run.memory_bytes, sizes.rows, sizes.features, sizes.outputs, valid_rows=sizes.valid_rows,
             at_once=self.slots, workers=workers if self.shared is None else self.shared.choice.size,
-            rounds=rounds,
+            rounds=held_rounds(self._run.config.params),
         )  # fmt: skip
