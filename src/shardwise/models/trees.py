@@ -112,8 +112,10 @@ class Trees:
             if own_valid is not None and valid_set is not None:
                 self._label(valid_set, own_valid)
             before = keeper.found()
-            with started(before, keeper.start, (train_set, own), (valid_set, own_valid), threads=run.threads):
-                booster = make_booster(params | shared, train_set, before)
+            pairs = (train_set, own), (valid_set, own_valid)
+            with started(before, keeper.start, *pairs, threads=run.threads) as trees:
+                booster = make_booster(params | shared, train_set, trees)
+                del trees  # it has copies of them
                 if valid_set is not None:
                     booster.add_valid(valid_set, "valid")
             metrics: Look | None = None
@@ -340,7 +342,6 @@ class Trees:
             raise not_fitted(family)
         if self._text is not None:
             self._text.write(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         extra = {
             "rounds": self.rounds,
             "scale": self._scale.to_json(),

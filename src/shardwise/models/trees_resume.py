@@ -139,11 +139,10 @@ def _scored(booster: lgb.Booster, rows: BinnedRows, threads: int) -> Iterator[np
         rows.release(number)
 
 
-def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, progress: Progress | None) -> lgb.Booster:
-    """A booster for rounds after those of `progress`, which it holds; the train set needs `started` scores."""
+def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, before: lgb.Booster | None) -> lgb.Booster:
+    """A booster for rounds after those of `before`, which it holds; the train set needs `started` scores."""
     booster = lgb.Booster(dict(params), train_set)
-    if progress is not None:
-        before = progress.model.booster()
+    if before is not None:
         call("LGBM_BoosterMerge", booster._handle, before._handle)
     return booster
 
@@ -152,8 +151,8 @@ def make_booster(params: Mapping[str, Any], train_set: lgb.Dataset, progress: Pr
 def started(
     progress: Progress | None, start: np.ndarray | None, *pairs: tuple[lgb.Dataset | None, BinnedRows | None],
     threads: int = 0,
-) -> Iterator[None]:  # fmt: skip
-    """Datasets whose rows begin with the scores of `progress`, until boosters have been made from them.
+) -> Iterator[lgb.Booster | None]:  # fmt: skip
+    """Datasets whose rows begin with the scores of `progress`, until boosters have been made from them; its trees.
 
     Without progress they begin with `start` `(scores,)`, or with what LightGBM finds by itself.
     """
@@ -165,7 +164,7 @@ def started(
         elif start is not None:
             dataset.set_field("init_score", np.repeat(start, rows.n_rows))
     try:
-        yield
+        yield before
     finally:
         for dataset, _ in there:
             dataset.set_field("init_score", None)

@@ -90,9 +90,10 @@ def make_ladder(
     per_row = trees_bytes(1, features, outputs) - histogram_bytes(features, LARGE_LEAVES)
     least = min(rows, LEAST_ROWS)
     needed = fixed + least * per_row
-    if room - growing_bytes(room, outputs, rounds) < needed:
+    spare = room - growing_bytes(room, outputs, rounds)
+    if spare < needed:
         _refuse(memory_bytes, processes + at_once * (needed + growing_bytes(5 / 4 * needed, outputs, rounds)))
-    share = min(1.0, (room - growing_bytes(room, outputs, rounds) - fixed) / max(1, rows * per_row))
+    share = min(1.0, (spare - fixed) / max(1, rows * per_row))
     share = 1.0 if share >= 1.0 else max(least / rows, int(share * 1000) / 1000)
     make = partial(_rung, room - fixed, rows * per_row)
     return Ladder(
