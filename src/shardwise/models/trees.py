@@ -26,7 +26,7 @@ from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
-from shardwise.models.boosting import Boosting, Curve, Look, Metrics, Plateau, Stop
+from shardwise.models.boosting import Boosting, Curve, Joint, Look, Metrics, Plateau, Stop
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.guard import Guard
 from shardwise.models.links import LINKS, constant_terms, link
@@ -118,14 +118,8 @@ class Trees:
                 del trees  # it has copies of them
                 if valid_set is not None:
                     booster.add_valid(valid_set, "valid")
-            metrics: Look | None = None
-            if own_valid is not None and self.loss is not None:
-                metrics = OwnMetrics(self.target, self._scale, own_valid, self.loss)
-            elif own_valid is not None:
-                joint = partial(joined, None if own_valid is valid else member)
-                metrics = Metrics(
-                    self.target, self._scale, own_valid, self.params.stop_metric, joint, linked=self._is_linked(own)
-                )
+            joint = partial(joined, None if own_valid is valid else member)
+            metrics = None if own_valid is None else self._metrics(own, own_valid, joint)
             try:
                 update = update_for(own, self.target.task) if self.loss is None else own_update(self.loss)
                 guard = (
@@ -143,6 +137,12 @@ class Trees:
                     packed = on_raw_values(text, train.binner, self.features).packed()
                     del booster, text  # what it learned with makes room for what it learned
                     self._use(packed)
+
+    def _metrics(self, own: BinnedRows, valid: BinnedRows, joint: Joint) -> Look:
+        if self.loss is not None:
+            return OwnMetrics(self.target, self._scale, valid, self.loss)
+        linked = self._is_linked(own)
+        return Metrics(self.target, self._scale, valid, self.params.stop_metric, joint, linked=linked)
 
     def _own_valid(self, valid: BinnedRows, member: Member | None) -> BinnedRows:
         """The validation rows that this member scores: all of them where a share does not tell, or is nothing."""
