@@ -2,9 +2,9 @@
 
 Each data set is cut once into 80 % and 20 %, at random from a fixed seed; all get the same two files, the labels of a
 classification as codes. Scored by one function: 1 - roc_auc, log_loss, rmse or mean Poisson deviance, lower is better.
-LightGBM, XGBoost and scikit-learn's boosting stop early and have no time limit. Each peer runs in a virtual environment
-of its own, made on first use below `--environments`. Recorded beside the loss: seconds of the whole process against the
-budget, memory of the process tree, bytes of the model, rows a second of prediction, and failures as such.
+LightGBM and XGBoost stop early, or when the time is up; scikit-learn's boosting stops early. Each peer has a virtual
+environment of its own, made on first use below `--environments`. Recorded beside the loss: seconds of the whole process
+against the budget, memory of the process tree, bytes of the model, rows a second of prediction, and failures as such.
 
 The tables of ranks and the critical-difference plots are drawn by `automl_report.py` from the recorded lines.
 """
