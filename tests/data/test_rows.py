@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shardwise.core.errors import DataError, DiskFull, OverBudget
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data import rows as rows_module
+from shardwise.data import rows_order
 from shardwise.data import rows_writer
 from shardwise.data.bins import Binner
 from shardwise.data.rows import BinnedRows, Chunk, DiskRows, RowsWriter, keep_binner
@@ -91,13 +92,15 @@ def test_shuffled_batches_are_a_permutation(shared: Path, batch_rows: int, seed:
     rows = DiskRows(shared, FEATURES, [0, 1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "SHUFFLE_ROWS", buffer)
-        patch.setattr(rows_module, "_PIECE_ROWS", piece)
+        patch.setattr(rows_order, "_PIECE_ROWS", piece)
         first = [np.array(chunk.y) for chunk in rows.batches(batch_rows, seed)]
         again = [np.array(chunk.y) for chunk in rows.batches(batch_rows, seed)]
         numbers(rows.batches(batch_rows, seed))
+        places = list(rows.places(batch_rows, seed))
     assert [part.tolist() for part in first] == [part.tolist() for part in again]
     assert all(len(part) == batch_rows for part in first[:-1])
     np.testing.assert_array_equal(np.sort(np.concatenate(first)), np.sort(rows.target()))
+    assert [part.tolist() for part in first] == [rows.target()[part].tolist() for part in places]
 
 
 def test_another_seed_gives_another_order(folder: Path) -> None:

@@ -10,6 +10,7 @@ from sklearn.preprocessing import OneHotEncoder
 from shardwise.core.errors import PackageError, TargetError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Task
+from shardwise.data import rows as rows_module
 from shardwise.models import sgd
 from shardwise.models.base import FitRun
 from shardwise.models.design import Design
@@ -84,14 +85,17 @@ def test_many_values_are_left_out(tmp_path: Path) -> None:
     assert importance["size"] > 0
 
 
-def test_streamed_and_in_memory_rows_give_nearly_the_same(tmp_path: Path) -> None:
-    train, valid = on_disk(tmp_path, tiny_table(Task.BINARY))
+@pytest.mark.parametrize("slices", [1, 8])
+def test_memory_does_not_change_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slices: int) -> None:
+    monkeypatch.setattr(rows_module, "SHUFFLE_ROWS", 512)
+    monkeypatch.setattr(sgd, "STREAM_ROWS", 300)
+    train, valid = on_disk(tmp_path, tiny_table(Task.BINARY, 3000))
     answers = []
     for memory_bytes in (1, 2**40):
-        model = Linear(tiny_target(Task.BINARY), FEATURES, epochs=60, patience=60)
-        model.fit(train, valid, FitRun(seed=1, memory_bytes=memory_bytes))
+        model = Linear(tiny_target(Task.BINARY), FEATURES, epochs=3, batch_rows=64)
+        model.fit(train, valid, FitRun(seed=1, memory_bytes=memory_bytes, slices=slices))
         answers.append(model.predict(tiny_table(Task.BINARY, seed=2).X))
-    assert np.abs(answers[0] - answers[1]).mean() < 0.01
+    np.testing.assert_array_equal(*answers)
 
 
 def test_a_shifted_and_scaled_target_shifts_and_scales_the_prediction(tmp_path: Path) -> None:
@@ -142,12 +146,13 @@ class Killed(BaseException):
 def test_a_killed_fit_goes_on_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int, slices: int
 ) -> None:
+    """The one that goes on has all rows in memory, whatever the one before had."""
     monkeypatch.setattr(sgd, "ROUND_ROWS", 500)  # in the middle of an epoch
     monkeypatch.setattr(sgd, "KEEP_S", 0.0)
     rows = on_disk(tmp_path / "rows", tiny_table(Task.BINARY, 3000))
     table = tiny_table(Task.BINARY, 100, seed=5)
 
-    def fit_until(last: int, folder: str) -> tuple[Linear, list[tuple[int, float]]]:
+    def fit_until(last: int, folder: str, memory_bytes: int) -> tuple[Linear, list[tuple[int, float]]]:
         curve: list[tuple[int, float]] = []
 
         def report(step: int, loss: float) -> bool:
@@ -161,11 +166,11 @@ def test_a_killed_fit_goes_on_to_the_same_bytes(
         model.fit(*rows, FitRun(seed=1, **settings))  # type: ignore[arg-type]
         return model, curve
 
-    whole, curve = fit_until(0, "a")
+    whole, curve = fit_until(0, "a", memory_bytes)
     for last in (4, 9):
         with pytest.raises(Killed):
-            fit_until(last, "b")
-    again, curve_again = fit_until(0, "b")
+            fit_until(last, "b", memory_bytes)
+    again, curve_again = fit_until(0, "b", 2**40)
     assert curve_again == curve
     np.testing.assert_array_equal(again.predict(table.X), whole.predict(table.X))
     assert not (tmp_path / "b").exists()

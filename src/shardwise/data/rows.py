@@ -21,6 +21,7 @@ from shardwise.core.schema import Feature
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.units import format_size
 from shardwise.data.bins import Binner
+from shardwise.data.rows_order import Piece, Shuffle, places
 from shardwise.data.rows_writer import FORMAT, MANIFEST, PREFIX, PartitionWriter, RowsWriter
 from shardwise.stats.hashes import mix
 from shardwise.store.files import write_atomic
@@ -30,7 +31,6 @@ __all__ = ["BINNER", "BinnedRows", "Chunk", "DiskRows", "PartitionWriter", "Rows
 BINNER = "binner.state"  # in a folder of codes: what they mean
 SHUFFLE_ROWS = 65_536  # rows that a shuffled reader holds at most ...
 SHUFFLE_BYTES = 64 * 2**20  # ... and their size
-_PIECE_ROWS = 1024  # what a shuffled reader draws at once from one place
 _SHARE_SEED = 7
 LEAST_PARTITIONS = 9  # from which a share of them is drawn, and not of the rows
 
@@ -63,6 +63,10 @@ class Rows(Protocol):
 
     def batches(self, batch_rows: int, seed: int | None = None) -> Iterator[Chunk]:
         """Bounded batches in row order, or shuffled as a pure function of `seed`."""
+        ...
+
+    def places(self, batch_rows: int, seed: int) -> Iterator[np.ndarray]:
+        """Of the shuffled batches of this seed the places of the rows, int64, in the order of the chunks."""
         ...
 
     def in_memory(self, limit_bytes: int) -> Chunk:
@@ -234,34 +238,25 @@ class DiskRows:
                 for start in range(0, len(chunk.y), batch_rows):
                     yield _slice(chunk, start, start + batch_rows)
             return
-        rng = np.random.default_rng(seed)
-        rest: Chunk | None = None
-        for pieces in self._piles(rng, batch_rows):
-            pile = _join(pieces if rest is None else [rest, *pieces])
-            order, rest = rng.permutation(len(pile.y)), None
-            whole = len(order) // batch_rows * batch_rows
-            for start in range(0, whole, batch_rows):
-                yield _take(pile, order[start : start + batch_rows])
-            rest = _take(pile, order[whole:]) if whole < len(order) else None
-        if rest is not None:
-            yield rest
+        shuffle = Shuffle(
+            pile_rows=self._pile_rows, batch_rows=batch_rows, read=self._piece, join=_join, take=_take
+        )
+        yield from shuffle.batches(self.block_rows(), seed)
 
-    def _piles(self, rng: np.random.Generator, batch_rows: int) -> Iterator[list[Chunk]]:
-        """Pieces in random order, piled up to the size of the shuffle buffer."""
-        limit = max(batch_rows, min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * len(self.features) + 12)))
-        pieces = [(block, start) for block in self._blocks for start in range(0, block.stop - block.start, _PIECE_ROWS)]
-        pile: list[Chunk] = []
-        rows = 0
-        for number in rng.permutation(len(pieces)):
-            block, start = pieces[number]
-            piece = _slice(self._chunk(block), start, start + _PIECE_ROWS)
-            if pile and rows + len(piece.y) > limit:
-                yield pile
-                pile, rows = [], 0
-            pile.append(piece)
-            rows += len(piece.y)
-        if pile:
-            yield pile
+    def places(self, batch_rows: int, seed: int) -> Iterator[np.ndarray]:
+        """Of the shuffled `batches` of this seed the places of the rows, int64, in the order of the chunks."""
+        return places(self.block_rows(), seed, pile_rows=self._pile_rows, batch_rows=batch_rows)
+
+    def block_rows(self) -> list[int]:
+        """Rows of each block, which is a chunk."""
+        return [block.stop - block.start for block in self._blocks]
+
+    @property
+    def _pile_rows(self) -> int:
+        return min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * len(self.features) + 12))
+
+    def _piece(self, piece: Piece) -> Chunk:
+        return _slice(self._chunk(self._blocks[piece.block]), piece.start, piece.stop)
 
 
 class BinnedRows(DiskRows):
@@ -329,10 +324,8 @@ class BinnedRows(DiskRows):
         return sum(self.block_rows())
 
     def block_rows(self) -> list[int]:
-        """Rows of each block."""
-        sizes = [block.stop - block.start for block in self._blocks]
         if self.share >= 1.0:
-            return sizes
+            return super().block_rows()
         return [len(_drawn(block, self.share)) for block in self._blocks]
 
     def pieces(self) -> list[tuple[int, int, np.ndarray | None]]:

@@ -236,7 +236,10 @@ class Descent:
                     average[:], rows, steps = 0, 0, 0
 
     def _blocks(self, train: Rows, run: FitRun, epochs: range) -> "Iterator[tuple[int, _Take]]":
-        """Rows of epochs, shuffled in each by a seed of its own: (how many, how to take some of them, prepared)."""
+        """Rows of epochs, shuffled in each by a seed of its own: (how many, how to take some of them, prepared).
+
+        The order is that of the streamed rows also where all are kept prepared: memory has no say in it.
+        """
         fits = train.n_rows * self._design.row_bytes <= min(run.memory_bytes // MEMORY_SHARE, MEMORY_BYTES)
         whole = _join(list(self._prepared(train, None))) if fits else None
         for epoch in epochs:
@@ -245,9 +248,7 @@ class Descent:
                 for block in self._prepared(train, seed):
                     yield len(block), block.take
                 continue
-            order = np.random.default_rng(seed).permutation(len(whole))
-            for start in range(0, len(order), STREAM_ROWS):
-                drawn = order[start : start + STREAM_ROWS]
+            for drawn in train.places(STREAM_ROWS, seed):
                 yield len(drawn), partial(_taken, whole, drawn)
 
     def _prepared(self, rows: Rows, seed: int | None) -> Iterator[Block]:
