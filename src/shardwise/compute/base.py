@@ -38,14 +38,20 @@ class Outcome(Generic[R]):
 
 
 class Executor(Protocol):
-    """Runs tasks; at most `slots` at a time. Tasks and items are small and picklable: references, never tables."""
+    """Runs tasks; at most `slots` at a time, each of which may use `threads`. Tasks and items are small and picklable:
+    references, never tables."""
 
     slots: int
+    threads: int
 
     def submit(self, task: Callable[[T], R], item: T) -> Future[R]: ...
 
     def shed(self, used_bytes: int, limit_bytes: int) -> None:
         """Memory is above the ceiling: end the largest worker, whose task becomes an `OverBudget`; may do nothing."""
+        ...
+
+    def worker_bytes(self) -> int | None:
+        """Memory that a worker of a cluster has for itself; None where nobody tells, or workers share this machine's."""
         ...
 
     def retire(self) -> None:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self, TypeVar
 
 from shardwise.compute import worker
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.compute.limits import RESERVED_SHARE, MemoryGroup
 from shardwise.compute.messages import RESULT_LIMIT_BYTES, THREAD_VARIABLES, Caller
 from shardwise.compute.slots import Slot, SlotExecutor, over_budget, threads_per_worker
@@ -30,6 +31,9 @@ class InlineExecutor:
 
     slots = 1
 
+    def __init__(self) -> None:
+        self.threads = cpu_quota()
+
     def submit(self, task: Callable[[T], R], item: T) -> Future[R]:
         """Run the task; the future that comes back is done."""
         future: Future[R] = Future()
@@ -41,6 +45,10 @@ class InlineExecutor:
 
     def shed(self, used_bytes: int, limit_bytes: int) -> None:
         """There is nobody to end but the caller."""
+
+    def worker_bytes(self) -> int | None:
+        """None: tasks share the memory of this process."""
+        return None
 
     def retire(self) -> None:
         """There is nobody idle."""
@@ -63,6 +71,7 @@ class ThreadExecutor(InlineExecutor):
 
     def __init__(self, threads: int) -> None:
         self.slots = threads
+        self.threads = threads_per_worker(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="thread")
 
     def submit(self, task: Callable[[T], R], item: T) -> Future[R]:

@@ -10,9 +10,12 @@ unpickled, and a worker with other versions says so.
 import json
 import os
 import pickle
+import socket
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +24,7 @@ from typing import Any, Self
 import pyarrow as pa
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.errors import ConfigError, ShardwiseError, TaskFailed
 from shardwise.core.units import format_size
 
@@ -35,38 +39,44 @@ THREAD_VARIABLES = (
 )
 
 
+_LIBRARIES = ("shardwise", "lightgbm", "numpy", "pyarrow")
+_EXTRAS = ("catboost", "torch")  # that matter where the caller has them
+_MISSING = "not installed"
+_alone = threading.Lock()  # what libraries keep for a whole process (random numbers, threads) is of one task at a time
+
+
 @cache
 def versions() -> Mapping[str, str]:
-    """What has to be the same on a worker for the same answer: Python, shardwise, and the library that grows trees."""
-    return {
-        "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "shardwise": _version("shardwise"),
-        "lightgbm": _version("lightgbm"),
-    }
+    """What has to be the same on a worker for the same answer: Python, shardwise, and the libraries that learn."""
+    found = {name: _version(name) for name in (*_LIBRARIES, *_EXTRAS)}
+    there = {name: known for name, known in found.items() if name in _LIBRARIES or known != _MISSING}
+    return {"Python": f"{sys.version_info.major}.{sys.version_info.minor}", **there}
 
 
 def _version(package: str) -> str:
+    """Without what tells builds of a version apart: PyTorch's for a processor and for an accelerator are one here."""
     try:
-        return version(package)
+        return version(package).partition("+")[0]
     except PackageNotFoundError:
-        return "not installed"
+        return _MISSING
 
 
 @dataclass(frozen=True)
 class Caller:
     """Who sends messages. `places`: workers look up modules and relative paths where the caller does; False where they
     were started there. `threads` is how many a worker may use; None where it was started with that. `quiet`: the
-    workers have this process's standard output, and must print elsewhere."""
+    workers have this process's standard output, and must print elsewhere. `guest`: their processes are somebody else's,
+    and are left as they were after each message."""
 
     limit_bytes: int = RESULT_LIMIT_BYTES
     places: bool = True
     threads: int | None = None
     quiet: bool = False
+    guest: bool = False
 
     def head(self) -> bytes:
         content: dict[str, Any] = {"versions": dict(versions()), "limit_bytes": self.limit_bytes}
-        if self.quiet:
-            content["quiet"] = True
+        content |= {name: True for name in ("quiet", "guest") if getattr(self, name)}
         if self.threads is not None:
             content["threads"] = self.threads
         if self.places:
@@ -95,6 +105,7 @@ class _Head:
     folder: str | None = None
     threads: int | None = None
     quiet: bool = False
+    guest: bool = False
 
     @classmethod
     def read(cls, line: bytes) -> Self:
@@ -103,25 +114,59 @@ class _Head:
     def check(self) -> None:
         """Raises `ConfigError` where this worker's versions are not the caller's."""
         mine = versions()
-        unequal = [
-            f"{name} {mine.get(name, 'unknown')} on the worker, {theirs} here"
-            for name, theirs in self.versions.items()
-            if mine.get(name) != theirs
-        ]
+        unequal = {name: theirs for name, theirs in self.versions.items() if mine.get(name, _MISSING) != theirs}
         if unequal:
-            hint = "Install the same versions on the workers and here: other ones may give other answers."
-            raise ConfigError(f"a worker has other versions: {'; '.join(unequal)}", hint=hint)
+            where = f"the worker on {socket.gethostname()} (process {os.getpid()})"
+            told = "; ".join(
+                f"{name} {mine.get(name, _MISSING)} on the worker, {theirs} here" for name, theirs in unequal.items()
+            )
+            raise ConfigError(f"{where} has other versions: {told}", hint=_remedy(unequal))
 
-    def enter(self) -> None:
+    @contextmanager
+    def entered(self) -> Iterator[None]:
         """Look up modules and relative paths where the caller does, as far as these places are there; limit threads."""
-        known = set(sys.path)
-        sys.path += [place for place in self.path if place not in known]
-        if self.folder is not None and self.folder != os.getcwd() and os.path.isdir(self.folder):
-            os.chdir(self.folder)
-        if self.quiet:
-            _print_to_stderr()
-        if self.threads is not None:
-            _limit_threads(self.threads)
+        with ExitStack() as stack:
+            if self.guest:
+                stack.enter_context(_left_as_it_was())
+            known = set(sys.path)
+            sys.path += [place for place in self.path if place not in known]
+            if self.folder is not None and self.folder != os.getcwd() and os.path.isdir(self.folder):
+                os.chdir(self.folder)
+            if self.quiet:
+                _print_to_stderr()
+            if self.threads is not None:
+                threads = min(self.threads, cpu_quota())
+                if self.guest:
+                    pa.set_cpu_count(threads)
+                    stack.enter_context(threadpool_limits(threads))
+                else:
+                    _limit_threads(threads)
+            yield
+
+
+def _remedy(unequal: Mapping[str, str]) -> str:
+    """What to do about versions of the worker that are not these."""
+    packages = [f"'{name}=={theirs}'" for name, theirs in unequal.items() if name != "Python" and theirs != _MISSING]
+    todo = [f"run it with Python {unequal['Python']}"] if "Python" in unequal else []
+    todo += [f"run: pip install {' '.join(packages)}"] if packages else []
+    todo += [f"uninstall {name}" for name, theirs in unequal.items() if theirs == _MISSING]
+    return f"On that worker, {'; '.join(todo)}. Or install the worker's versions here: other ones give other answers."
+
+
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """The place and the path of this process, and the threads of Arrow.
+
+    Environment variables are not set at all: what a library reads when it is loaded it would keep.
+    """
+    folder, path, threads = os.getcwd(), [*sys.path], pa.cpu_count()
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):  # removed by now
+            os.chdir(folder)
+        sys.path[:] = path
+        pa.set_cpu_count(threads)
 
 
 @cache
@@ -139,31 +184,34 @@ def _limit_threads(threads: int) -> None:
 
 
 def answer(message: bytes) -> bytes:
-    """Run the task of a message, on the worker; never raises."""
+    """Run the task of a message, on the worker; never raises. In a process of several threads tasks wait for their
+    turn."""
     try:
-        task, item, limit_bytes = load(message)
+        with _alone, loaded(message) as (task, item, limit_bytes):
+            return _run(task, item, limit_bytes)
     except ShardwiseError as error:
         return error_answer(error, error.__cause__)
-    return _run(task, item, limit_bytes)
 
 
-def load(message: bytes) -> tuple[Callable[..., Any], Any, int]:
-    """The task, its item, and how large a result may be, on the worker; makes the process what the caller needs.
+@contextmanager
+def loaded(message: bytes) -> Iterator[tuple[Callable[..., Any], Any, int]]:
+    """The task, its item, and how large a result may be, on the worker; the process is what the caller needs.
 
     Raises `ConfigError` for other versions than the caller's, `TaskFailed` for code that is not there.
     """
     end = message.index(b"\n")
-    try:
-        head = _Head.read(message[:end])
-        head.check()
-        head.enter()
-        task, item = pickle.loads(memoryview(message)[end + 1 :])  # noqa: S301 - from the caller
-    except ShardwiseError:
-        raise
-    except Exception as error:
-        hint = "Tasks and items must be importable on the workers: define them in a module, not in a script."
-        raise TaskFailed(f"the task cannot be loaded: {_describe(error)}", hint=hint) from error
-    return task, item, head.limit_bytes
+    with ExitStack() as stack:
+        try:
+            head = _Head.read(message[:end])
+            head.check()
+            stack.enter_context(head.entered())
+            task, item = pickle.loads(memoryview(message)[end + 1 :])  # noqa: S301 - from the caller
+        except ShardwiseError:
+            raise
+        except Exception as error:
+            hint = "Tasks and items must be importable on the workers: define them in a module, not in a script."
+            raise TaskFailed(f"the task cannot be loaded: {_describe(error)}", hint=hint) from error
+        yield task, item, head.limit_bytes
 
 
 def _run(task: Callable[[Any], Any], item: object, limit_bytes: int) -> bytes:

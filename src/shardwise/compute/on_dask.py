@@ -3,7 +3,6 @@
 import contextlib
 import threading
 import time
-from collections import Counter
 from types import ModuleType
 from typing import Any
 
@@ -24,11 +23,13 @@ class DaskExecutor(ClusterExecutor):
 
     `address` names a scheduler; without one Dask's own setting (DASK_SCHEDULER_ADDRESS) counts, and without that a
     cluster is started on this machine and ends with the executor; a script that starts one needs an
-    `if __name__ == "__main__"` guard. `workers` None: one for each thread of the cluster.
+    `if __name__ == "__main__"` guard. `workers` None: one for each worker of the cluster.
 
-    A task is bound to a worker with a free thread, so that a worker that dies takes nothing with it that only waited
-    there; its nanny restarts it. A task that runs on a cluster that is not ours goes on after `close`: Dask does not
-    end it. Nothing here bounds the memory of a worker; Dask's own settings do.
+    A worker of Dask's, a process, has one task at a time, which has all its threads: what libraries keep for a process,
+    such as random numbers, no other task changes meanwhile. A task is bound to a worker that is free, so that one that
+    dies takes nothing with it that only waited there; its nanny restarts it. Workers of others are left as they were
+    after each task. A task that runs on a cluster that is not ours goes on after `close`: Dask does not end it. Nothing
+    here bounds the memory of a worker; Dask's own settings do.
     """
 
     def __init__(
@@ -38,12 +39,19 @@ class DaskExecutor(ClusterExecutor):
         address = address or dask.config.get("scheduler-address", None)
         self._cluster = None if address else _local_cluster(dask, distributed, workers or cpu_quota())
         self._client = _connect(distributed, self._cluster, address)
-        count = workers or max(1, sum(self._client.nthreads().values()))
-        self.threads = threads_per_worker(count) if self._cluster else 1
+        threads = self._client.nthreads()
+        count = workers or max(1, len(threads))
+        self.threads = threads_per_worker(count) if self._cluster else min(threads.values(), default=1)
         closed = threading.Event()
         leases = _Leases(self._client, closed)
         slots = [_FutureSlot(distributed, leases, closed) for _ in range(count)]
-        super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads, quiet=self._cluster is not None))
+        ours = self._cluster is not None
+        super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads, quiet=ours, guest=not ours))
+
+    def worker_bytes(self) -> int | None:
+        """The limit of the worker that has least; None without any."""
+        workers = self._client.scheduler_info()["workers"].values()
+        return min((int(worker["memory_limit"]) for worker in workers if worker["memory_limit"]), default=None)
 
     def leave(self) -> None:
         """Let go of the cluster, and end it if it is ours."""
@@ -78,24 +86,23 @@ def _connect(distributed: ModuleType, cluster: Any, address: str | None) -> Any:
 
 
 class _Leases:
-    """Which worker each slot uses: no more tasks on one than it has threads."""
+    """Which worker each slot uses: one task on each."""
 
     def __init__(self, client: Any, closed: threading.Event) -> None:
         self.client = client
         self.closed = closed
         self.lock = threading.Lock()
-        self.taken: Counter[str] = Counter()
+        self.taken: set[str] = set()
 
     def take(self) -> str:
-        """The address of the worker with most threads free; waits for one. Raises `TaskFailed` where none comes."""
+        """The address of a worker that is free; waits for one. Raises `TaskFailed` where none comes."""
         until_s = time.monotonic() + _NO_WORKER_S
         while not self.closed.is_set():
-            workers = self.threads()
+            workers = self.workers()
             with self.lock:
-                free = {address: threads - self.taken[address] for address, threads in workers.items()}
-                address = max(sorted(free), key=free.__getitem__, default="")
-                if address and free[address] > 0:
-                    self.taken[address] += 1
+                address = min(workers - self.taken, default="")
+                if address:
+                    self.taken.add(address)
                     return address
             if workers:
                 until_s = time.monotonic() + _NO_WORKER_S
@@ -105,12 +112,12 @@ class _Leases:
             self.closed.wait(_LOOK_S)
         raise TaskFailed("the executor was closed")
 
-    def threads(self) -> dict[str, int]:
-        return dict(self.client.nthreads())
+    def workers(self) -> set[str]:
+        return set(self.client.nthreads())
 
     def give(self, address: str) -> None:
         with self.lock:
-            self.taken[address] -= 1
+            self.taken.discard(address)
 
 
 class _FutureSlot(Slot):
@@ -147,7 +154,7 @@ class _FutureSlot(Slot):
             try:
                 return future.result(timeout=_POLL_S)
             except TimeoutError:
-                if address not in self.leases.threads() and not future.done():
+                if address not in self.leases.workers() and not future.done():
                     future.cancel()
                     raise WorkerLost(f"the worker died ({address})") from None
 

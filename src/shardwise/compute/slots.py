@@ -113,6 +113,8 @@ class SlotExecutor:
     an item above the caller's limit, is a `TaskFailed`.
     """
 
+    threads: int
+
     def __init__(self, slots: Sequence[Slot], closed: threading.Event, caller: Caller) -> None:
         self.slots = len(slots)
         self._slots = slots
@@ -155,6 +157,10 @@ class SlotExecutor:
         pids = [slot.pid() for slot in self._slots if slot.busy]
         return [pid for pid in pids if pid is not None]
 
+    def worker_bytes(self) -> int | None:
+        """None: workers of this machine share its memory."""
+        return None
+
     def retire(self) -> None:
         """End the workers that are idle, to free their memory; they are started again when they are needed."""
         for slot in self._slots:
@@ -182,6 +188,10 @@ class ClusterExecutor(SlotExecutor, ABC):
 
     def retire(self) -> None:
         """Does nothing: idle workers are the cluster's."""
+
+    @abstractmethod
+    def worker_bytes(self) -> int | None:
+        """What a worker may use, as the cluster tells it; None where it does not."""
 
     def close(self) -> None:
         """Give up what runs, and end the cluster if it is ours; tasks that had not ended fail with `TaskFailed`."""

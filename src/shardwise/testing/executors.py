@@ -253,12 +253,25 @@ class WorkerConformance:
 
     def test_a_worker_with_other_versions_is_named(self, executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
         mine = messages.versions()
-        monkeypatch.setattr(messages, "versions", lambda: {**mine, "Python": "4.2", "shardwise": "99.0"})
+        other = {"Python": "4.2", "shardwise": "99.0", "numpy": "99.1", "pyarrow": "99.2", "no-such-library": "1.5"}
+        monkeypatch.setattr(messages, "versions", lambda: {**mine, **other})
+        (outcome,) = stream(executor, double, [1])
+        with pytest.raises(ConfigError, match=r"the worker on .* \(process \d+\) has other versions") as caught:
+            outcome.unwrap()
+        for name, here in other.items():
+            assert f"{name} {mine.get(name, 'not installed')} on the worker, {here} here" in caught.value.message
+        assert "run it with Python 4.2; run: pip install 'shardwise==99.0' 'numpy==99.1'" in caught.value.hint
+
+    def test_libraries_that_learn_have_the_same_versions(
+        self, executor: Executor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mine = messages.versions()
+        monkeypatch.setattr(messages, "versions", lambda: {**mine, "torch": "0.1", "catboost": "0.2"})
         (outcome,) = stream(executor, double, [1])
         with pytest.raises(ConfigError) as caught:
             outcome.unwrap()
-        for name, here in (("Python", "4.2"), ("shardwise", "99.0")):
-            assert f"{name} {mine[name]} on the worker, {here} here" in str(caught.value)
+        for name, here in (("torch", "0.1"), ("catboost", "0.2")):
+            assert f"{name} {mine.get(name, 'not installed')} on the worker, {here} here" in caught.value.message
 
     def test_workers_look_where_the_caller_does(
         self, closable: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
