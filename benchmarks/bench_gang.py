@@ -32,7 +32,7 @@ from shardwise.data.rows import BinnedRows, DiskRows, RowsWriter, keep_binner
 from shardwise.models.base import FitRun
 from shardwise.models.families import FAMILIES
 from shardwise.plan.gangs import SLICES, Choice
-from shardwise.train.parallel import Job, SharedFits
+from shardwise.train.parallel import Job, Room, SharedFits
 
 TARGET = Target(column="y", task=Task.BINARY, classes=("no", "yes"))
 NUMBERS = 20
@@ -175,7 +175,7 @@ def fitted(family: str, folder: Path, params: dict[str, Any], shape: tuple[int, 
 
     with process_gang(processes, threads=threads) as gang:
         choice = Choice(size=processes, families=frozenset(FAMILIES), text="")
-        shared = SharedFits(lambda: gang, choice, threads)
+        shared = SharedFits(lambda: gang, choice, Room(threads=threads, memory_bytes=2**62, shared=True))
         job = Job(
             family=family, params=params, target=TARGET, features=FEATURES, train=train, valid=valid, seed=1,
             threads=threads, memory_bytes=2**62, slices=SLICES, checkpoint=None, device="cpu", out=folder / "out",

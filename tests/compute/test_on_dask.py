@@ -94,16 +94,20 @@ def test_a_worker_has_one_task_at_a_time_with_all_its_threads(cluster: Any, tmp_
 def state() -> tuple[object, ...]:
     from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-    return os.getcwd(), [*sys.path], dict(os.environ), pa.cpu_count(), [pool["num_threads"] for pool in threadpool_info()]
+    return (
+        os.getcwd(),
+        [*sys.path],
+        dict(os.environ),
+        pa.cpu_count(),
+        [pool["num_threads"] for pool in threadpool_info()],
+    )
 
 
 def state_of(_item: int) -> tuple[object, ...]:
     return state()
 
 
-def test_workers_of_others_are_left_as_they_were(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_of_others_are_left_as_they_were(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = distributed.Client(cluster, set_as_default=False)
     with DaskExecutor(address=cluster.scheduler_address) as executor:
         executor.submit(state_of, 0).result()  # loads all that a task loads

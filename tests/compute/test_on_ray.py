@@ -11,23 +11,28 @@ import pytest
 from tests.serve.same_parts import assert_same_predictions
 
 from shardwise.compute.base import Executor, stream
-from shardwise.core.errors import OverBudget, WorkerLost
+from shardwise.core.errors import ConfigError, OverBudget, WorkerLost
 from shardwise.testing.exchanges import assert_same_files
 from shardwise.testing.executors import ExecutorConformance, WorkerConformance, beat, double
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 from shardwise.compute.engines import worker_memory_bytes  # noqa: E402
-from shardwise.compute.on_ray import RayExecutor, cpu_memory_bytes  # noqa: E402
+from shardwise.compute.gang.on_ray import RayLauncher  # noqa: E402
+from shardwise.compute.on_ray import RayExecutor  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
-    """A session of Ray in this process; executors use it and leave it open."""
-    with RayExecutor(3):
-        yield
+    """A session of Ray in this process, which says that it has a GPU; executors use it and leave it open."""
+    ray.init(
+        address="local", num_cpus=3, num_gpus=1, include_dashboard=False, object_store_memory=2**27,
+        _node_ip_address="127.0.0.1", log_to_driver=False, logging_level="ERROR",
+    )  # fmt: skip
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +86,40 @@ def test_predictions_have_the_bytes_of_one_process(executor: Executor, tmp_path:
 
 
 def test_the_memory_of_a_cpu(session: None) -> None:
-    found = worker_memory_bytes("ray", "127.0.0.1:1")  # the session that is open is asked
-    assert found == cpu_memory_bytes("127.0.0.1:1") > 10**8
+    assert (worker_memory_bytes("ray", ray.get_runtime_context().gcs_address) or 0) > 10**8
     assert worker_memory_bytes("ray", None) is None
     assert worker_memory_bytes("spark", "local[2]") is None
+
+
+def test_the_address_of_another_cluster_is_refused(session: None) -> None:
+    its = ray.get_runtime_context().gcs_address
+    port = its.rpartition(":")[2]
+    for same in (its, f"localhost:{port}", "auto", "ray://127.0.0.1:10001"):
+        RayExecutor(1, address=same).close()
+    for other in ("127.0.0.1:1", f"192.0.2.1:{port}"):
+        with pytest.raises(ConfigError, match=f"--address {other} was given, but .* connected to Ray at {its} already"):
+            RayExecutor(1, address=other)
+
+
+def seen_gpus(_item: int) -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_workers_ask_for_the_gpu_that_they_see(session: None) -> None:
+    with RayExecutor(gpu=True) as executor:
+        assert executor.slots == 1  # of three CPUs
+        assert executor.submit(seen_gpus, 0).result() == "0"
+    launcher = RayLauncher(gpu=True)
+    assert launcher.room() == 1
+    (future,) = launcher.launch([(seen_gpus, 0)])
+    assert future.result() == "0"
+    launcher.close()
+
+
+def test_a_cluster_without_gpus_is_told(session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
+    with pytest.raises(ConfigError, match="--device cuda needs a GPU, and the cluster of Ray has none"):
+        RayExecutor(1, gpu=True)
 
 
 def test_a_worker_killed_from_outside_is_replaced(session: None, tmp_path: Path) -> None:

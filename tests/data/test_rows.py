@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from shardwise.core.errors import DataError, DiskFull, OverBudget
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data import rows as rows_module
-from shardwise.data import rows_order
-from shardwise.data import rows_writer
+from shardwise.data import rows_order, rows_writer
 from shardwise.data.bins import Binner
 from shardwise.data.rows import BinnedRows, Chunk, DiskRows, RowsWriter, keep_binner
 

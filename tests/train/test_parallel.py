@@ -27,7 +27,7 @@ from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.split.base import Fold
 from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
-from shardwise.train.parallel import Job, SharedFits
+from shardwise.train.parallel import Job, Room, SharedFits, take_gpu
 from shardwise.train.trainer import FitTask, FitUnit
 
 PARAMS: dict[str, dict[str, Any]] = {
@@ -35,6 +35,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "neural": {"epochs": 3, "width": 16, "members": 2, "batch_rows": 512, "knots": 4},
     "trees": {"n_estimators": 24, "num_leaves": 7, "learning_rate": 0.2},
 }
+ROOM = Room(threads=2, memory_bytes=2**62, shared=True)
 ROWS = {"bins": 45_000, "floats": 9000}
 
 
@@ -96,7 +97,7 @@ def job(folder: Path, family: str, task: Task, **params: Any) -> Job:
 
 def together(gang: Gang, size: int, job: Job, run: FitRun | None = None) -> tuple[Model, bool]:
     choice = Choice(size=size, families=frozenset(FAMILIES), text="")
-    return SharedFits(lambda: gang, choice, size).fit(job, run or FitRun(seed=3))
+    return SharedFits(lambda: gang, choice, ROOM).fit(job, run or FitRun(seed=3))
 
 
 def alone(job: Job) -> Model:
@@ -181,7 +182,7 @@ def test_a_worker_that_stands_still_is_named_while_it_does(
         os.kill(stopped[0], signal.SIGCONT)
 
     choice = Choice(size=2, families=frozenset(FAMILIES), text="")
-    shared = SharedFits(lambda: gang, choice, 2, tell=tell)
+    shared = SharedFits(lambda: gang, choice, ROOM, tell=tell)
     model, _ = shared.fit(wanted, FitRun(seed=3, report=report, notice=noticed.append))
     assert [anomaly.kind for anomaly in told] == [anomalies.STRAGGLER]
     assert f":{stopped[0]})" in told[0].text
@@ -220,7 +221,7 @@ def test_time_that_is_up_ends_all_members(gang: Gang, folder: Path) -> None:
 
 
 def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
-    shared = SharedFits(lambda: None, Choice(size=4, families=frozenset({"trees", "linear"}), text=""), 4)  # type: ignore[arg-type,return-value]
+    shared = SharedFits(lambda: None, Choice(size=4, families=frozenset({"trees", "linear"}), text=""), ROOM)  # type: ignore[arg-type,return-value]
     number, quantile = tiny_target(Task.REGRESSION), tiny_target(Task.QUANTILE)
     assert shared.size_for("trees", {}, number, 100_000) == 4
     assert shared.size_for("trees", {}, number, 3000) == 2
@@ -231,18 +232,52 @@ def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
     assert shared.size_for("baseline", {}, number, 100) == 1
 
 
-def test_members_share_the_memory_and_what_trees_may_take_of_it(folder: Path) -> None:
-    shared = SharedFits(lambda: None, Choice(size=3, families=frozenset({"trees"}), text=""), 3)  # type: ignore[arg-type,return-value]
+@pytest.mark.parametrize(
+    ("shared", "threads", "memory_bytes"), [(True, 2, 100), (False, 6, 300)], ids=["a machine", "a cluster"]
+)
+def test_members_share_a_machine_and_have_their_own_of_a_cluster(
+    folder: Path, shared: bool, threads: int, memory_bytes: int
+) -> None:
+    room = Room(threads=6, memory_bytes=300, shared=shared)
+    fits = SharedFits(lambda: None, Choice(size=3, families=frozenset({"trees"}), text=""), room)  # type: ignore[arg-type,return-value]
     task = FitTask(
-        models=folder, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
-        memory_bytes=300, shared=shared,
+        models=folder, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=64,
+        memory_bytes=2**40, shared=fits,
     )  # fmt: skip
     unit = FitUnit(
         trial=1, candidate=Candidate(family="trees", params={}), number=0, key="unit", rows=folder,
         fold=Fold(train=(0,), valid=(1,)),
     )  # fmt: skip
     found = task._job(unit, {}, rows_of(folder, Task.BINARY, "bins"), FitRun(seed=1, model_bytes=30))
-    assert (found.memory_bytes, found.model_bytes) == (100, 10)
+    assert (found.threads, found.memory_bytes, found.model_bytes) == (threads, memory_bytes, 10)
+
+
+class Placed:
+    """A member that knows who is where."""
+
+    def __init__(self, rank: int, hosts: list[str]) -> None:
+        self.rank = rank
+        self._hosts = hosts
+
+    def address(self) -> str:
+        return self._hosts[self.rank]
+
+    def gather(self, content: bytes) -> list[bytes]:
+        assert content.decode() == self._hosts[self.rank]
+        return [host.encode() for host in self._hosts]
+
+
+def test_members_of_a_machine_take_its_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("neural")
+    import torch
+
+    taken = list[int]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for rank in range(5):
+        take_gpu(Placed(rank, ["a", "a", "b", "a", "b"]))  # type: ignore[arg-type]
+    assert taken == [0, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Executor(Protocol):
         ...
 
     def worker_bytes(self) -> int | None:
-        """Memory that a worker of a cluster has for itself; None where nobody tells, or workers share this machine's."""
+        """Memory that a worker of a cluster has for itself; None where nobody tells, or workers share a machine's."""
         ...
 
     def retire(self) -> None:

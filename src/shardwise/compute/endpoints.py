@@ -9,6 +9,12 @@ from shardwise.core.errors import ConfigError
 
 CONNECT_S = 3.0
 _SETTINGS = b"\x04"  # the type of a frame, its fourth byte
+# Spark's frames (TransportFrameDecoder, Message.Type): a length of 8 bytes that counts itself, a type, a body
+_STREAM = b"shardwise/hello"
+_ASKED = b"\x06" + len(_STREAM).to_bytes(4, "big") + _STREAM  # a stream that is not there
+_STREAM_REQUEST = (8 + len(_ASKED)).to_bytes(8, "big") + _ASKED
+_FAILURES = (b"\x05", b"\x08")  # types of answers: of a call, of a stream
+_TLS_ALERT = b"\x15"  # the first byte where Spark's own calls are encrypted, as ours is not
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" + b"\0\0\0\0"
 
 
@@ -29,6 +35,24 @@ def check_port(engine: str, address: str) -> None:
 def check_grpc(engine: str, address: str) -> None:
     """The same, unless what listens there speaks HTTP/2, as gRPC does: it sends its settings first (RFC 9113, 3.4)."""
     _check_first_words(engine, address, _PREFACE, lambda words: words[3:4] == _SETTINGS)
+
+
+def check_spark(addresses: str) -> None:
+    """Raises `ConfigError` unless one of `host:port,host:port` is Spark's: of several masters one leads, and others
+    wait."""
+    refused: list[ConfigError] = []
+    for address in addresses.split(","):
+        try:
+            _check_first_words("spark", address, _STREAM_REQUEST, _is_spark)
+        except ConfigError as error:
+            refused.append(error)
+        else:
+            return
+    raise ConfigError("; ".join(error.message for error in refused), hint=refused[0].hint)
+
+
+def _is_spark(words: bytes) -> bool:
+    return words[8:9] in _FAILURES or words[:1] == _TLS_ALERT
 
 
 def check_greeting(engine: str, address: str) -> None:

@@ -17,11 +17,13 @@ class Asked:
     workers   how many; None: as many as it has CPUs
     address   where it listens; None: the engine's own default, else a cluster on this machine that ends with the run
     memory_bytes  what the workers may use together
+    gpu       each worker needs one, where the engine gives them away
     """
 
     workers: int | None = None
     address: str | None = None
     memory_bytes: int | None = None
+    gpu: bool = False
 
 
 def _local(asked: Asked) -> Executor:
@@ -33,7 +35,7 @@ def _local(asked: Asked) -> Executor:
 def _ray(asked: Asked) -> Executor:
     from shardwise.compute.on_ray import RayExecutor
 
-    return RayExecutor(asked.workers, address=asked.address)
+    return RayExecutor(asked.workers, address=asked.address, gpu=asked.gpu)
 
 
 def _dask(asked: Asked) -> Executor:
@@ -67,21 +69,24 @@ def worker_memory_bytes(engine: str, address: str | None) -> int | None:
 
     Raises `ConfigError` as `make_executor` does.
     """
-    if engine != "ray" or address is None:
+    if address is None or engine == "local" or address.startswith("local"):
         return None
-    check_engine(engine, address)
-    from shardwise.compute.on_ray import cpu_memory_bytes
-
-    return cpu_memory_bytes(address)
+    executor = make_executor(engine, 1, address=address)
+    try:
+        return executor.worker_bytes()
+    finally:
+        executor.close()
 
 
 def make_executor(
-    engine: str = "local", workers: int | None = None, *, memory_bytes: int | None = None, address: str | None = None
-) -> Executor:
+    engine: str = "local", workers: int | None = None, *, memory_bytes: int | None = None, address: str | None = None,
+    gpu: bool = False,
+) -> Executor:  # fmt: skip
     """The executor of an engine; `workers` defaults to the CPUs that this process, or the cluster, has for it.
 
-    `memory_bytes` bounds what the workers use together, where the engine can. Raises `ConfigError` for an engine that
-    is not known or not installed, an address where it does not answer, or less than one worker.
+    `memory_bytes` bounds what the workers use together, where the engine can. With `gpu` each worker asks for one,
+    where the engine gives them away. Raises `ConfigError` for an engine that is not known or not installed, an address
+    where it does not answer or that is not the one of the session that this process has, or less than one worker.
 
     >>> make_executor("local", 1).slots
     1
@@ -89,4 +94,4 @@ def make_executor(
     check_engine(engine, address)
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers were asked for", hint="Give at least 1.")
-    return ENGINES[engine](Asked(workers=workers, address=address, memory_bytes=memory_bytes))
+    return ENGINES[engine](Asked(workers=workers, address=address, memory_bytes=memory_bytes, gpu=gpu))

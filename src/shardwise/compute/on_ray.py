@@ -27,26 +27,36 @@ _LOOK_S = 0.02  # between two looks for a free actor
 class RayExecutor(ClusterExecutor):
     """Runs tasks on `workers` actors of Ray, of `threads` CPUs each: on our own cluster their share, elsewhere one.
 
-    A session of Ray that this process has already is used and left open. Else `address`, or the environment's
-    RAY_ADDRESS, names a cluster; without one a small cluster is started on this machine (loopback, no dashboard) and
-    ends with the executor. `workers` None: one for each CPU of the cluster.
+    A session of Ray that this process has already is used and left open; an `address` has to be its own then. Else
+    `address`, or the environment's RAY_ADDRESS, names a cluster; without one a small cluster is started on this machine
+    (loopback, no dashboard) and ends with the executor. `workers` None: one for each CPU of the cluster. With `gpu`
+    each actor asks for a GPU too, and sees no other one.
 
     What tasks print goes to Ray's own logs. `shed` reaches actors of this machine alone; elsewhere nothing bounds an
     actor's memory but Ray's own monitor, which ends the largest task on a machine that is nearly full.
     """
 
     def __init__(
-        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES
-    ) -> None:
+        self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES,
+        gpu: bool = False,
+    ) -> None:  # fmt: skip
         self._ray = library("ray", "ray")
         self._owned = not self._ray.is_initialized()
+        if not self._owned and address is not None:
+            _check_same(address, self._ray.get_runtime_context().gcs_address)
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         if self._owned:
             _connect(self._ray, address, workers or cpu_quota())
-        count = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        room = self._ray.cluster_resources()
+        if gpu and not room.get("GPU"):
+            self.leave_session()
+            what = "--device cuda needs a GPU, and the cluster of Ray has none"
+            raise ConfigError(what, hint="Start a node of Ray with --num-gpus, or give another --device.")
+        count = workers or max(1, int(min(room.get(kind, 1) for kind in ("CPU", *["GPU"] * gpu))))
         self.threads = threads_per_worker(count) if self._owned and address == "local" else 1
         closed = threading.Event()
-        self._actors = _Actors(self._ray, count, self.threads, closed)
+        self.resources = {"CPU": float(self.threads), **({"GPU": 1.0} if gpu else {})}  # of an actor
+        self._actors = _Actors(self._ray, count, self.resources, closed)
         slots = [_ActorSlot(self._ray, self._actors, closed) for _ in range(count)]
         super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads))
 
@@ -57,16 +67,51 @@ class RayExecutor(ClusterExecutor):
     def leave(self) -> None:
         """End the actors, and the session if it is ours."""
         self._actors.retire()
+        self.leave_session()
+
+    def leave_session(self) -> None:
+        """End it, if it is ours."""
         if self._owned:
             self._ray.shutdown()
 
+    def worker_bytes(self) -> int | None:
+        """The share of an actor's CPUs in the memory of the machine that has least for each."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        shares = [node["memory"] / node["CPU"] for node in nodes if node.get("CPU") and node.get("memory")]
+        return int(self.threads * min(shares)) if shares else None
 
-def cpu_memory_bytes(address: str) -> int:
-    """Memory for each CPU of the cluster at `address`, on its machine that has least; a session is used or opened."""
-    with RayExecutor(1, address=address):
-        nodes = [node["Resources"] for node in library("ray", "ray").nodes() if node["Alive"]]
-        shares = [node.get("memory", 0.0) / node["CPU"] for node in nodes if node.get("CPU")]
-        return int(min(shares, default=0.0))
+
+def _check_same(address: str, session: str) -> None:
+    """Raises `ConfigError` where an address was given that is not the session's. Of a client's (`ray://`) the port is
+    another one than the cluster tells, and names may be this machine's."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    its_host, _, its_port = session.rpartition(":")
+    same_port = port == its_port or address.startswith("ray://")
+    if address in ("auto", "local") or (same_port and _numbers_of(host) & _numbers_of(its_host)):
+        return
+    raise ConfigError(
+        f"--address {address} was given, but this process is connected to Ray at {session} already",
+        hint="Disconnect before (ray.shutdown()), or leave --address away to use that session.",
+    )
+
+
+def _numbers_of(host: str) -> set[str]:
+    """The addresses of a host; all of this machine are one."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
+    except OSError:
+        return {host}
+    return found | {"this machine"} if any(map(_is_here, found)) else found
+
+
+def _is_here(number: str) -> bool:
+    family = socket.AF_INET6 if ":" in number else socket.AF_INET
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((number, 0))  # which only an address of this machine allows
+        except OSError:
+            return False
+    return True
 
 
 def _connect(ray: ModuleType, address: str, workers: int) -> None:
@@ -117,10 +162,10 @@ class _Actors:
     One that Ray has no room for, as a machine was lost, keeps nobody waiting: its task takes the next that is free.
     """
 
-    def __init__(self, ray: ModuleType, count: int, threads: int, closed: threading.Event) -> None:
+    def __init__(self, ray: ModuleType, count: int, resources: dict[str, float], closed: threading.Event) -> None:
         self._ray = ray
         self._count = count
-        self._threads = threads
+        self._resources = resources
         self._closed = closed
         self._lock = threading.Lock()  # guards the lists
         self._starting: list[_Actor] = []
@@ -170,7 +215,7 @@ class _Actors:
             self._ray.kill(actor.handle)
 
     def _start(self) -> _Actor:
-        handle = self._ray.remote(Answerer).options(num_cpus=self._threads, max_restarts=0).remote()
+        handle = self._ray.remote(Answerer).options(**asking(self._resources), max_restarts=0).remote()
         return _Actor(handle, handle.where.remote())
 
     def _look(self) -> None:
@@ -189,8 +234,7 @@ class _Actors:
             self._idle.append(actor)
 
     def _no_room(self) -> TaskFailed:
-        free = self._ray.available_resources().get("CPU", 0)
-        what = f"Ray has not started a worker of {self._threads} CPU(s) in {_START_S:.0f} s; {free:.0f} CPU(s) are free"
+        what = f"Ray has not started a worker in {_START_S:.0f} s; {free_room(self._ray, self._resources)}"
         return TaskFailed(what, hint="Give fewer --workers, or a larger cluster.")
 
 
@@ -228,6 +272,19 @@ class _ActorSlot(Slot):
         actor = self.actor
         if actor is not None:
             self.actors.kill(actor)
+
+
+def asking(resources: dict[str, float]) -> dict[str, float]:
+    """How an actor asks Ray for them."""
+    return {f"num_{kind.lower()}s": number for kind, number in resources.items()}
+
+
+def free_room(ray: ModuleType, resources: dict[str, float]) -> str:
+    """What an actor needs, and what is free of it, for an error."""
+    free = ray.available_resources()
+    return ", ".join(
+        f"it needs {number:.0f} {kind}(s) and {free.get(kind, 0):.0f} are free" for kind, number in resources.items()
+    )
 
 
 def losses(ray: ModuleType) -> tuple[type[Exception], ...]:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.compute.endpoints import check_port, library
+from shardwise.compute.endpoints import check_spark, library
 from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
 from shardwise.compute.slots import ClusterExecutor, Slot, threads_per_worker
 from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
 
 _LOST = ("Python worker exited unexpectedly", "ExecutorLostFailure", "Python worker failed to connect back")
+_STOPPED = "stopped SparkContext"
 _VERSION = "PYTHON_VERSION_MISMATCH"
 _numbers = itertools.count()
 
@@ -23,9 +24,10 @@ _numbers = itertools.count()
 class SparkExecutor(ClusterExecutor):
     """Runs up to `workers` tasks at a time on the executors of Spark.
 
-    A session that this process has is used and left open. Else `address`, or the environment's MASTER, is the URL of a
-    master (`spark://HOST:PORT`, `yarn`, `local[2]`); without one Spark runs on this machine alone. `workers` None:
-    Spark's default parallelism.
+    A session that this process has is used and left open; an `address` has to be its own then. Else `address`, or the
+    environment's MASTER, is the URL of a master (`spark://HOST:PORT`, or several after a comma, `yarn`, `local[2]`);
+    without one Spark runs on this machine alone. `workers` None: as many tasks as Spark runs at a time. A task has
+    `threads` threads: as many as `spark.task.cpus` says.
 
     A Python worker that dies takes its task with it. A session of our own tries a task `tries` times by itself; one
     that is given does as its `spark.task.maxFailures` says. Nothing here bounds the memory of a worker;
@@ -39,14 +41,37 @@ class SparkExecutor(ClusterExecutor):
         session_class = library("spark", "pyspark.sql").SparkSession
         session = session_class.getActiveSession()
         self._owned = session is None
+        if session is not None and address is not None:
+            _check_same(address, str(session.sparkContext.master))
         master = address or os.environ.get("MASTER")
         self._session = session or _start(session_class, master, workers or cpu_quota(), tries=tries)
         self.context = context = self._session.sparkContext
-        count = workers or max(1, context.defaultParallelism)
-        self.threads = threads_per_worker(count) if str(context.master).startswith("local") else 1
+        self._task_cpus = int(context.getConf().get("spark.task.cpus", "1"))
+        count = workers or self.at_once()
+        self._local = str(context.master).startswith("local")
+        self.threads = threads_per_worker(count) if self._local else self._task_cpus
+        self._limit_bytes = limit_bytes
         closed = threading.Event()
         slots = [_JobSlot(context, closed) for _ in range(count)]
-        super().__init__(slots, closed, Caller(limit_bytes, threads=self.threads))
+        super().__init__(slots, closed, self.caller())
+
+    def at_once(self) -> int:
+        """Tasks that Spark runs at the same time, as far as it knows."""
+        return max(1, int(self.context.defaultParallelism) // self._task_cpus)
+
+    def caller(self) -> Caller:
+        """Who sends messages to the workers of this session."""
+        return Caller(self._limit_bytes, threads=self.threads, guest=not self._owned)
+
+    def worker_bytes(self) -> int | None:
+        """What Spark lets a Python worker have; None where no setting tells, or all is on this machine."""
+        conf = self.context.getConf()
+        room = conf.get("spark.executor.pyspark.memory")  # of all Python workers of an executor
+        if self._local or room is None:
+            return None
+        mb = int(self.context._jvm.org.apache.spark.network.util.JavaUtils.byteStringAsMb(room))  # "2g", "512m", "512"
+        tasks = int(conf.get("spark.executor.cores", "1")) // self._task_cpus
+        return mb * 2**20 // max(1, tasks)
 
     def leave(self) -> None:
         """End the session, if it is ours; the jobs have been cancelled."""
@@ -54,11 +79,20 @@ class SparkExecutor(ClusterExecutor):
             self._session.stop()
 
 
+def _check_same(address: str, master: str) -> None:
+    """Raises `ConfigError` where an address was given that is not the session's."""
+    if set(address.removeprefix("spark://").split(",")) != set(master.removeprefix("spark://").split(",")):
+        raise ConfigError(
+            f"--address {address} was given, but this process has a session of Spark with the master {master} already",
+            hint="Stop that session first, or leave --address away to use it.",
+        )
+
+
 def _start(session_class: Any, master: str | None, workers: int, *, tries: int = 1) -> Any:
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         raise ConfigError("--engine spark needs Java, which was not found", hint="Install Java 17, or set JAVA_HOME.")
     if master is not None and master.startswith("spark://"):
-        check_port("spark", master.removeprefix("spark://").partition(",")[0])
+        check_spark(master.removeprefix("spark://"))  # Spark itself tries for a minute
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
     settings["spark.task.maxFailures"] = str(tries)
@@ -71,7 +105,10 @@ def _start(session_class: Any, master: str | None, workers: int, *, tries: int =
             return builder.config(map=settings).getOrCreate()
         except Exception as error:
             hint = "Give a master like spark://10.0.0.1:7077, yarn or local[2]."
-            raise ConfigError(f"Spark does not start: {_first_line(error)}", hint=hint) from error
+            why = _first_line(error)
+            if _STOPPED in why:  # what Spark says after its master has not answered
+                why = f"the master {master} does not take the application; is it the port of a worker or of a web page?"
+            raise ConfigError(f"Spark does not start: {why}", hint=hint) from error
 
 
 @contextlib.contextmanager

@@ -238,9 +238,7 @@ class DiskRows:
                 for start in range(0, len(chunk.y), batch_rows):
                     yield _slice(chunk, start, start + batch_rows)
             return
-        shuffle = Shuffle(
-            pile_rows=self._pile_rows, batch_rows=batch_rows, read=self._piece, join=_join, take=_take
-        )
+        shuffle = Shuffle(pile_rows=self._pile_rows, batch_rows=batch_rows, read=self._piece, join=_join, take=_take)
         yield from shuffle.batches(self.block_rows(), seed)
 
     def places(self, batch_rows: int, seed: int) -> Iterator[np.ndarray]:

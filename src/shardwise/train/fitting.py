@@ -22,7 +22,7 @@ from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
 from shardwise.stats.anomalies import PLATEAU, STRAGGLER
 from shardwise.train.ladder import Ladder, make_ladder
-from shardwise.train.parallel import SharedFits
+from shardwise.train.parallel import Room, SharedFits
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
@@ -82,8 +82,8 @@ class Fitting:
         self._rung = max((record["rung"] for record in run.records("rung")), default=0)
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
-            seed=run.config.seed, threads=fit_threads(sizes.cells, cpu_quota() // self.slots),
-            memory_bytes=run.memory_bytes, test_rows=prepared.fold_rows.get(TEST, 0),
+            seed=run.config.seed, threads=fit_threads(sizes.cells, self.executor.threads),
+            memory_bytes=run.worker_bytes(), test_rows=prepared.fold_rows.get(TEST, 0),
             stop=run.stop_file, device=run.config.device,
             slices=SLICES if run.config.parallel == "data" or sizes.rows >= LARGE_ROWS else 1, shared=self.shared,
         )  # fmt: skip
@@ -146,7 +146,7 @@ class Fitting:
         config = self._run.config
         local = config.engine == "local"
         workers = config.workers or (cpu_quota() if local else self._run.executor.slots)
-        each = self._run.memory_bytes // (workers if local else 1)
+        each = self._run.worker_bytes() // (workers if local else 1)
         networks = Networks(shapes=_shapes(prepared, config.families, config.params), worker_bytes=each)
         choice = choose_parallel(
             config.parallel, engine=config.engine, workers=workers, rows=sizes.rows, families=config.families,
@@ -161,11 +161,15 @@ class Fitting:
         asked = Asked(
             workers=choice.size, address=run.config.address,
             memory_bytes=None if ceiling is None else max(PASS_BYTES, ceiling - MAIN_BYTES),
+            gpu=run.config.device == "cuda",
         )  # fmt: skip
         run.executor.retire()  # workers that the passes have left idle
-        cpus = cpu_quota() if run.config.engine == "local" else choice.size
+        if run.config.engine == "local":
+            room = Room(threads=cpu_quota(), memory_bytes=run.memory_bytes, shared=True)
+        else:
+            room = Room(threads=run.executor.threads, memory_bytes=run.worker_bytes(), shared=False)
         return SharedFits(
-            partial(make_gang, run.config.engine, asked), choice, cpus,
+            partial(make_gang, run.config.engine, asked), choice, room,
             show=lambda workers: run.events.emit(Working(workers=tuple(workers))),
             ended=lambda workers: run.note("workers", workers=[asdict(worker) for worker in workers]),
             tell=lambda anomaly: run.say(str(anomaly), level="warning"),

@@ -17,7 +17,7 @@ from shardwise.core.parallel import Split
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Model, Rows
-from shardwise.models.families import build, load_model, save_model
+from shardwise.models.families import NETWORKS, build, load_model, save_model
 from shardwise.plan.gangs import Choice
 from shardwise.stats.anomalies import Anomaly
 from shardwise.train.watch import Workers
@@ -50,6 +50,8 @@ class Job:
     def __call__(self, member: Member) -> dict[str, Any]:
         """In a member: fit; the first one saves the model. `notes` for the user, the anomalies that were `noticed`, and
         whether the trial was `pruned`."""
+        if self.family in NETWORKS and self.device in ("auto", "cuda"):
+            take_gpu(member)
         model = build(self.family, self.target, self.features, self.params)
         notes: list[str] = []
         noticed: list[Anomaly] = []
@@ -70,6 +72,16 @@ class Job:
             save_model(self.family, model, self.out)
         member.barrier()
         return {"notes": notes, "noticed": noticed, "pruned": pruned}
+
+
+def take_gpu(member: Member) -> None:
+    """The members of one machine take its GPUs in turn; where each sees one alone (as Ray has it), that one."""
+    import torch
+
+    hosts = member.gather(member.address().encode())
+    if torch.cuda.is_available():
+        before = hosts[: member.rank].count(hosts[member.rank])
+        torch.cuda.set_device(before % torch.cuda.device_count())
 
 
 def _report(member: Member, step: int, score: float) -> bool:
@@ -118,13 +130,34 @@ class _Answers:
         return self.last if step == self.last_step else _GO
 
 
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Threads and memory: of a machine, where members have shares of them, or of each member of a cluster's own."""
+
+    threads: int
+    memory_bytes: int
+    shared: bool
+
+    def of_each(self, members: int) -> tuple[int, int]:
+        """(threads, bytes) of one of so many.
+
+        >>> Room(threads=4, memory_bytes=8, shared=True).of_each(2)
+        (2, 4)
+        >>> Room(threads=4, memory_bytes=8, shared=False).of_each(2)
+        (4, 8)
+        """
+        if not self.shared:
+            return self.threads, self.memory_bytes
+        return max(1, self.threads // members), self.memory_bytes // members
+
+
 @dataclass
 class SharedFits:
     """Fits models in members of a gang: those of the chosen families by all, others by one."""
 
     make: Callable[[], Gang]
     choice: Choice
-    cpus: int
+    room: Room
     show: Callable[[list[WorkerView]], None] = ignore
     ended: Callable[[list[WorkerView]], None] = ignore  # told what the workers of a fit did in all
     tell: Callable[[Anomaly], None] = field(default=lambda _anomaly: None)  # at once

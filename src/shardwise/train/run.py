@@ -68,7 +68,12 @@ class Run:
 
     @property
     def memory_bytes(self) -> int:
+        """Of this process and what runs below it."""
         return min(self.config.memory_bytes or 2**62, memory_limit_bytes())
+
+    def worker_bytes(self) -> int:
+        """What workers have: on this machine all of them together, on a cluster each, as far as its engine tells."""
+        return self.executor.worker_bytes() or self.memory_bytes
 
     def executor_for(self, *, side_by_side: bool, needed_bytes: int = 0) -> Executor:
         """The workers where it pays to start them, else this process; what was asked for with --workers stands.
@@ -183,7 +188,8 @@ def _executors(config: RunConfig) -> tuple[Executor, ProcessExecutor]:
 
 
 def _workers(config: RunConfig, count: int | None, memory_bytes: int | None = None) -> Executor:
-    return make_executor(config.engine, count, memory_bytes=memory_bytes, address=config.address)
+    gpu = config.device == "cuda"
+    return make_executor(config.engine, count, memory_bytes=memory_bytes, address=config.address, gpu=gpu)
 
 
 def sees(path: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import BadInput, Pruned, ShardwiseError, TaskFailed, context
 from shardwise.core.schema import Feature
@@ -167,7 +168,7 @@ class FitTask:
 
     def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
         return FitRun(
-            seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=self.threads,
+            seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=min(self.threads, cpu_quota()),
             memory_bytes=self.memory_bytes, model_bytes=unit.rung.model_bytes, report=watch.report, go_on=watch.go_on,
             note=notes.append, notice=watch.noticed.append, checkpoint=self._checkpoint(unit), device=self.device,
             rests_at=unit.rounds, slices=self.slices,
@@ -229,9 +230,10 @@ class FitTask:
         assert self.shared is not None
         family = unit.candidate.family
         size = self.shared.size_for(family, params, self.target, rows[0].n_rows)
+        threads, memory_bytes = self.shared.room.of_each(size)
         return Job(
             family=family, params=params, target=self.target, features=self.features, train=rows[0], valid=rows[1],
-            seed=run.seed, threads=max(1, self.shared.cpus // size), memory_bytes=self.memory_bytes // size,
+            seed=run.seed, threads=threads, memory_bytes=memory_bytes,
             model_bytes=run.model_bytes // size,  # each member has all trees
             slices=self.slices, checkpoint=run.checkpoint, rests_at=run.rests_at, device=self.device,
             out=self.models / f".{unit.key}.gang", split=self.shared.choice.split if size > 1 else None,

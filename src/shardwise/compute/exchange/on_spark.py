@@ -12,7 +12,7 @@ from typing import Any
 
 from shardwise.compute.engines import Asked
 from shardwise.compute.exchange.base import ExchangeJob, error_in, errors_as_text
-from shardwise.compute.messages import Caller, load
+from shardwise.compute.messages import loaded
 from shardwise.compute.on_spark import SparkExecutor, told
 
 TRIES = 4  # of a task, by Spark itself: it makes again what was lost with an executor
@@ -24,7 +24,7 @@ def spark_exchange(job: ExchangeJob[Any], asked: Asked) -> list[Any]:
     """Run the exchange as one job of Spark; what is collected are the results of the keys."""
     with SparkExecutor(asked.workers, address=asked.address, tries=TRIES) as session:
         context = session.context
-        caller = Caller(threads=session.threads)
+        caller = session.caller()
         messages = [caller.message(job.spread, item) for item in job.items]
         pairs = context.parallelize(messages, len(messages)).mapPartitions(_spread)
         sorted_pairs = pairs.repartitionAndSortWithinPartitions(job.keys, partitionFunc=_key)
@@ -44,9 +44,9 @@ def _key(pair: tuple[int, int]) -> int:
 def _spread(messages: Iterable[bytes]) -> Iterator[_Pair]:
     with errors_as_text():
         for message in messages:
-            spread, item, _ = load(message)
-            for parcel in spread(item):
-                yield (parcel.key, parcel.order), parcel.content
+            with loaded(message) as (spread, item, _):
+                for parcel in spread(item):
+                    yield (parcel.key, parcel.order), parcel.content
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ class _Gathered:
     message: bytes
 
     def __call__(self, pairs: Iterable[_Pair]) -> Iterator[Any]:
-        with errors_as_text():
-            gather = load(self.message)[0]
+        with errors_as_text(), loaded(self.message) as (gather, _, _):
             for key, group in groupby(pairs, key=lambda pair: pair[0][0]):
                 yield gather(key, map(itemgetter(1), group))

@@ -16,7 +16,7 @@ def _local(asked: Asked) -> Gang:
 def _ray(asked: Asked) -> Gang:
     from shardwise.compute.gang.on_ray import ray_gang
 
-    return ray_gang(asked.workers, address=asked.address)
+    return ray_gang(asked.workers, address=asked.address, gpu=asked.gpu)
 
 
 def _spark(asked: Asked) -> Gang:

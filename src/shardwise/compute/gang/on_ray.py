@@ -10,7 +10,7 @@ from shardwise.compute.endpoints import library
 from shardwise.compute.gang.base import NoRoom
 from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.messages import Caller, read_answer
-from shardwise.compute.on_ray import Answerer, RayExecutor, losses
+from shardwise.compute.on_ray import Answerer, RayExecutor, asking, free_room, losses
 from shardwise.core.errors import TaskFailed, WorkerLost
 
 _PLACE_S = 60.0  # for Ray to find room for all members
@@ -18,28 +18,30 @@ _LOOK_S = 1.0
 
 
 class RayLauncher:
-    """Starts members as actors of one CPU each, anew for each run; `RayExecutor` has the session and the address."""
+    """Starts members as actors, anew for each run; `RayExecutor` has the session, and says what an actor asks for."""
 
-    def __init__(self, workers: int | None = None, *, address: str | None = None) -> None:
+    def __init__(self, workers: int | None = None, *, address: str | None = None, gpu: bool = False) -> None:
         self._ray = library("ray", "ray")
         self._groups = library("ray", "ray.util.placement_group")
-        self._session = RayExecutor(workers, address=address)  # opens Ray; its actors are started when they are asked
-        self._caller = Caller(threads=1)
+        self._session = RayExecutor(workers, address=address, gpu=gpu)  # opens Ray; its actors are started when asked
+        self._caller = Caller(threads=self._session.threads)
         self._workers = self._session.slots
         self._actors: list[Any] = []
         self._group: Any = None
         self.host: str = self._ray.util.get_node_ip_address()
 
     def room(self) -> int:
-        """As many as were asked for, and not more than the cluster has CPUs now: machines may be lost."""
-        return min(self._workers, int(self._ray.cluster_resources().get("CPU", 0)))
+        """As many as were asked for, and not more than the cluster has room for now: machines may be lost."""
+        there = self._ray.cluster_resources()
+        return min(self._workers, *(int(there.get(kind, 0) // n) for kind, n in self._session.resources.items()))
 
     def launch(self, messages: list[tuple[Callable[[Any], Any], Any]]) -> "list[Future[Any]]":
         self.end()
-        self._group = self._groups.placement_group([{"CPU": 1}] * len(messages), strategy="SPREAD")
+        self._group = self._groups.placement_group([self._session.resources] * len(messages), strategy="SPREAD")
         self._wait_for_room(len(messages))
         strategy = self._ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(self._group)
-        kind = self._ray.remote(Answerer).options(num_cpus=1, max_restarts=0, scheduling_strategy=strategy)
+        asked = asking(self._session.resources)
+        kind = self._ray.remote(Answerer).options(**asked, max_restarts=0, scheduling_strategy=strategy)
         self._actors = [kind.remote() for _ in messages]
         return [
             self._future(actor.answer.remote(self._caller.message(task, item)))
@@ -53,8 +55,8 @@ class RayLauncher:
             waited_s = time.monotonic() - begun_s
             if self.room() < size or waited_s > _PLACE_S:
                 self.end()
-                free = self._ray.available_resources().get("CPU", 0)
-                what = f"Ray has found no room for {size} members in {waited_s:.0f} s; {free:.0f} CPU(s) are free"
+                free = free_room(self._ray, self._session.resources)
+                what = f"Ray has found no room for {size} members in {waited_s:.0f} s; for each {free}"
                 raise NoRoom(what, hint="Give fewer --workers, or a larger cluster.")
 
     def _future(self, reference: Any) -> "Future[Any]":
@@ -87,6 +89,6 @@ class RayLauncher:
         self._session.close()
 
 
-def ray_gang(workers: int | None = None, *, address: str | None = None) -> StarGang:
-    """Gangs of up to `workers` actors (default: a CPU of the cluster for each)."""
-    return StarGang(RayLauncher(workers, address=address))
+def ray_gang(workers: int | None = None, *, address: str | None = None, gpu: bool = False) -> StarGang:
+    """Gangs of up to `workers` actors (default: a CPU of the cluster for each), with `gpu` each with a GPU."""
+    return StarGang(RayLauncher(workers, address=address, gpu=gpu))

@@ -12,7 +12,7 @@ from typing import Any
 
 from shardwise.compute.gang.base import GangBroken
 from shardwise.compute.gang.desk import StarGang
-from shardwise.compute.messages import Caller, answer, read_answer
+from shardwise.compute.messages import answer, read_answer
 from shardwise.compute.on_spark import SparkExecutor, told
 from shardwise.core.errors import WorkerLost
 
@@ -28,14 +28,14 @@ class SparkLauncher:
     def __init__(self, workers: int | None = None, *, address: str | None = None) -> None:
         self._session = SparkExecutor(workers, address=address)
         self._context = self._session.context
-        self._caller = Caller(threads=1)
+        self._caller = self._session.caller()
         self._job: threading.Thread | None = None
         self._group = ""
         self.host: str = self._context.getConf().get("spark.driver.host", "127.0.0.1")
 
     def room(self) -> int:
         """Tasks that run at the same time: Spark refuses a barrier stage of more."""
-        return min(self._session.slots, int(self._context.defaultParallelism))
+        return min(self._session.slots, self._session.at_once())
 
     def launch(self, messages: list[tuple[Callable[[Any], Any], Any]]) -> "list[Future[Any]]":
         self.end()

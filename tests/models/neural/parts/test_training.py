@@ -24,7 +24,7 @@ from shardwise.models.neural.parts.training import PartedTraining
 from shardwise.models.scaling import TargetScale
 from shardwise.plan.gangs import Choice
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
-from shardwise.train.parallel import Job, SharedFits
+from shardwise.train.parallel import Job, Room, SharedFits
 
 PARAMS: dict[str, Any] = {
     "epochs": 3, "width": 16, "members": 2, "batch_rows": 96, "knots": 4, "embedding": 4, "dropout": 0.0,
@@ -51,7 +51,7 @@ def fit(launcher: ProcessLauncher, rows: Pair, split: Split, out: Path, **run: A
         out=out / "model", split=split,
     )  # fmt: skip
     choice = Choice(size=2, families=frozenset({"neural"}), text="", split=split)
-    shared = SharedFits(lambda: StarGang(launcher), choice, 2)
+    shared = SharedFits(lambda: StarGang(launcher), choice, Room(threads=2, memory_bytes=2**62, shared=True))
     model, _ = shared.fit(job, FitRun(seed=3, **run))
     assert isinstance(model, Neural)
     return model
