@@ -1,0 +1,63 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shardwise.compute.local import InlineExecutor
+from shardwise.core.target import Task
+from shardwise.testing.models import tiny_target
+from shardwise.train import fitting
+from shardwise.train.fitting import Fitting, Sizes
+from shardwise.train.parallel import Room
+
+
+class Elsewhere(InlineExecutor):
+    """Two workers of a cluster, of three threads and a gibibyte each."""
+
+    slots = 2
+
+    def __init__(self) -> None:
+        self.threads = 3
+
+    def worker_bytes(self) -> int:
+        return 2**30
+
+
+def made(monkeypatch: pytest.MonkeyPatch, engine: str, parallel: str) -> Fitting:
+    """On a machine of 64 CPUs."""
+    monkeypatch.setattr(fitting, "cpu_quota", lambda: 64)
+    sizes = Sizes(rows=2_000_000, valid_rows=1000, features=30, outputs=1)
+    monkeypatch.setattr(fitting, "sizes_of", lambda _: sizes)
+    executor = Elsewhere()
+    config: Any = SimpleNamespace(
+        engine=engine, workers=2, parallel=parallel, families=(), params={}, seed=1, device="cpu", memory_bytes=None,
+        address=None,
+    )  # fmt: skip
+    run: Any = SimpleNamespace(
+        config=config, executor=executor, inline=InlineExecutor(), memory_bytes=2**40, worker_bytes=lambda: 2**30,
+        folder=Path(), stop_file=Path("stop"), records=lambda _: [], say=lambda *_, **__: None,
+        executor_for=lambda **_: executor, events=None,
+    )  # fmt: skip
+    prepared: Any = SimpleNamespace(recipe=SimpleNamespace(features=()), target=tiny_target(Task.BINARY), fold_rows={})
+    return Fitting(run, prepared, "log_loss")
+
+
+def test_threads_and_memory_of_a_fit_are_those_of_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made(monkeypatch, "ray", "none")._task
+    assert (task.threads, task.memory_bytes) == (3, 2**30)
+
+
+@pytest.mark.parametrize(
+    ("engine", "room"),
+    [
+        ("ray", Room(threads=3, memory_bytes=2**30, shared=False)),
+        ("local", Room(threads=64, memory_bytes=2**40, shared=True)),
+    ],
+)
+def test_members_of_a_gang_have_what_their_workers_have(
+    monkeypatch: pytest.MonkeyPatch, engine: str, room: Room
+) -> None:
+    shared = made(monkeypatch, engine, "data").shared
+    assert shared is not None
+    assert shared.room == room
