@@ -6,7 +6,7 @@ import pytest
 from tests.plan.shapes import sizes
 
 from shardwise.plan import cost, stages
-from shardwise.plan.cost import Budget, Range, forecast, least_memory_bytes, row_share, under_ceiling
+from shardwise.plan.cost import Budget, Range, forecast, least_memory_bytes, placement, row_share, under_ceiling
 from shardwise.plan.knowledge import defaults
 from shardwise.plan.memory import growing_bytes, trees_bytes
 from shardwise.plan.training import Rounds
@@ -134,3 +134,11 @@ def test_a_range_holds_nine_of_ten() -> None:
     found = Range.around(10.0, 0.1)
     assert found.high / found.value == pytest.approx(found.value / found.low)
     assert Range.around(10.0, 0.0) == Range(10.0, 10.0, 10.0)
+
+
+def test_a_worker_of_a_cluster_has_its_own_threads() -> None:
+    """Not those of the machine that plans."""
+    large = sizes(rows=2_000_000, train_rows=1_600_000)
+    for engine, threads in (("ray", 1), ("local", 32)):
+        placed, _ = placement(large, Budget(trials=2, cpus=64, workers=2, engine=engine))
+        assert (placed.slots, placed.threads) == (2, threads)

@@ -4,12 +4,17 @@ from typing import Any
 
 import pytest
 
+from shardwise.compute.ceiling import cpu_quota
 from shardwise.compute.local import InlineExecutor
+from shardwise.core.candidate import Candidate
 from shardwise.core.target import Task
+from shardwise.split.base import Fold
 from shardwise.testing.models import tiny_target
 from shardwise.train import fitting
 from shardwise.train.fitting import Fitting, Sizes
 from shardwise.train.parallel import Room
+from shardwise.train.trainer import FitTask, FitUnit
+from shardwise.train.watch import Watch
 
 
 class Elsewhere(InlineExecutor):
@@ -61,3 +66,16 @@ def test_members_of_a_gang_have_what_their_workers_have(
     shared = made(monkeypatch, engine, "data").shared
     assert shared is not None
     assert shared.room == room
+
+
+def test_a_fit_has_no_more_threads_than_its_machine(tmp_path: Path) -> None:
+    """Who sends it may have more."""
+    task = FitTask(
+        models=tmp_path, features=(), target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=10_000,
+        memory_bytes=2**32,
+    )  # fmt: skip
+    unit = FitUnit(
+        trial=1, candidate=Candidate(family="trees", params={}), number=0, key="unit", rows=tmp_path,
+        fold=Fold(train=(0,), valid=(1,)),
+    )  # fmt: skip
+    assert task._run(unit, Watch(deadline=float("inf"), stop=None), []).threads == cpu_quota()
