@@ -41,7 +41,7 @@ FEATURES = tuple(
     Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER, low=-5.0, high=5.0) for i in range(NUMBERS)
 )
 CHUNK_ROWS = 500_000
-SEEN_ROWS, EPOCHS = 10_000, 4
+SEEN_ROWS, EPOCHS = 20_000, 6
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def campaigns(folder: Path, first: int, count: int) -> dict[str, Any]:
     began = time.perf_counter()
     launcher = ProcessLauncher(2, threads=1)
     try:
-        calm_s = calm(launcher, folder)
+        calm_s = {size: calm(launcher, folder, size) for size in (1, 2)}
         for number in range(first, first + count):
             counts, killed = campaign(launcher, folder, calm_s, random.Random(number))
             right += bool((counts == EPOCHS).all())
@@ -94,24 +94,24 @@ def campaigns(folder: Path, first: int, count: int) -> dict[str, Any]:
             "limit": verdict(count - right, 0)}  # fmt: skip
 
 
-def calm(launcher: ProcessLauncher, folder: Path) -> float:
-    """Seconds of the work by two members that nobody kills."""
+def calm(launcher: ProcessLauncher, folder: Path, size: int) -> float:
+    """Seconds of the work by so many members, of which nobody is killed."""
     work = Count(folder / "rows", folder / "calm", EPOCHS)
-    StarGang(launcher).run(work, 2)  # which loads the libraries
+    StarGang(launcher).run(work, size)  # which loads the libraries
     began = time.perf_counter()
-    StarGang(launcher).run(work, 2)
+    StarGang(launcher).run(work, size)
     return time.perf_counter() - began
 
 
 def campaign(
-    launcher: ProcessLauncher, folder: Path, calm_s: float, chance: random.Random
+    launcher: ProcessLauncher, folder: Path, calm_s: dict[int, float], chance: random.Random
 ) -> tuple[np.ndarray, list[float]]:
     """1 > 2 > 1 members; the counts, and what share was done when each was killed."""
     checkpoint = folder / "kept"
     shutil.rmtree(checkpoint, ignore_errors=True)
     gang, work, shares = StarGang(launcher), Count(folder / "rows", checkpoint, EPOCHS), list[float]()
     for size in (1, 2):
-        with _Killer(launcher, work, calm_s, chance):
+        with _Killer(launcher, work, calm_s[size], chance):
             try:
                 return gang.run(work, size)[0], shares
             except MemberLost:
