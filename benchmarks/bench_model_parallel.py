@@ -41,7 +41,7 @@ ALONE: dict[str, dict[str, Any]] = {}  # what was fitted by one process, for the
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--rows", type=int, default=8192)
+    parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--categories", type=int, default=2_000_000, help="of the case ceiling")
     parser.add_argument("--workers-of-ceiling", type=int, default=12)
