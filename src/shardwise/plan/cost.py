@@ -370,8 +370,8 @@ def row_share(sizes: Sizes, budget: Budget) -> float:
 
 def least_memory_bytes(sizes: Sizes, budget: Budget) -> int:
     """The least ceiling under which something can be trained, one model at a time."""
-    alone = {} if Parallel.parse(budget.parallel).splits else {"workers": 1}
-    placed, _ = placement(sizes, replace(budget, memory_bytes=1, confined=True, **alone))
+    workers = budget.workers if Parallel.parse(budget.parallel).splits else 1
+    placed, _ = placement(sizes, replace(budget, workers=workers, memory_bytes=1, confined=True))
     rows = min(sizes.train_rows, LEAST_ROWS)
     fixed = trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     fits = fixed + growing_bytes(5 / 4 * fixed, sizes.outputs, held_rounds(budget.held))
