@@ -94,6 +94,12 @@ def test_threads_and_memory_are_those_that_settings_give_a_task(
         assert (elsewhere.slots, elsewhere.threads, elsewhere.worker_bytes()) == (4, 2, 3 * 2**29)
 
 
+def test_what_is_no_master_is_said() -> None:
+    with pytest.raises(ConfigError, match="'nowhere' is no master of Spark") as caught:
+        connect("nowhere")
+    assert "spark://10.0.0.1:7077" in caught.value.hint
+
+
 def connect(master: str) -> None:
     from pyspark.sql import SparkSession
 

@@ -1,9 +1,8 @@
 """Where and how models are fitted: side by side or one at a time, in this process or a confined one, on which rung."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 from shardwise.compute.base import Executor, NotYet
 from shardwise.compute.ceiling import cpu_quota
@@ -14,9 +13,7 @@ from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
-from shardwise.models.neural.model import Neural
-from shardwise.models.neural.shape import Shape
-from shardwise.plan.gangs import CUT, SLICES, Choice, Networks, choose_parallel
+from shardwise.plan.gangs import SLICES, Choice, Networks, choose_parallel, network_shapes
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, held_rounds, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
@@ -60,13 +57,6 @@ def sizes_of(prepared: Prepared) -> Sizes:
 
 def _rows(prepared: Prepared, folds: tuple[int, ...]) -> int:
     return sum(prepared.fold_rows.get(fold, 0) for fold in folds)
-
-
-def _shapes(prepared: Prepared, families: Sequence[str], held: Mapping[str, Mapping[str, Any]]) -> list[Shape]:
-    """Of the network that can lie in parts, as it is tried first."""
-    if CUT not in families:
-        return []
-    return [Neural(prepared.target, prepared.recipe.features, **held.get(CUT, {})).shape]
 
 
 class Fitting:
@@ -147,7 +137,8 @@ class Fitting:
         local = config.engine == "local"
         workers = config.workers or (cpu_quota() if local else self._run.executor.slots)
         each = self._run.worker_bytes() // (workers if local else 1)
-        networks = Networks(shapes=_shapes(prepared, config.families, config.params), worker_bytes=each)
+        shapes = network_shapes(prepared.target, prepared.recipe.features, config.families, config.params)
+        networks = Networks(shapes=shapes, worker_bytes=each)
         choice = choose_parallel(
             config.parallel, engine=config.engine, workers=workers, rows=sizes.rows, families=config.families,
             networks=networks,
