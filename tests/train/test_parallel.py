@@ -27,7 +27,7 @@ from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.split.base import Fold
 from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
-from shardwise.train.parallel import Job, Room, SharedFits, take_gpu
+from shardwise.train.parallel import Job, Room, SharedFits
 from shardwise.train.trainer import FitTask, FitUnit
 
 PARAMS: dict[str, dict[str, Any]] = {
@@ -282,34 +282,6 @@ def test_members_share_a_machine_and_have_their_own_of_a_cluster(
     )  # fmt: skip
     found = task._job(unit, {}, rows_of(folder, Task.BINARY, "bins"), FitRun(seed=1, model_bytes=30))
     assert (found.threads, found.memory_bytes, found.model_bytes) == (threads, memory_bytes, 10)
-
-
-class Placed:
-    """A member that knows who is where."""
-
-    def __init__(self, rank: int, hosts: list[str]) -> None:
-        self.rank = rank
-        self._hosts = hosts
-
-    def address(self) -> str:
-        return self._hosts[self.rank]
-
-    def gather(self, content: bytes) -> list[bytes]:
-        assert content.decode() == self._hosts[self.rank]
-        return [host.encode() for host in self._hosts]
-
-
-def test_members_of_a_machine_take_its_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    needs("neural")
-    import torch
-
-    taken = list[int]()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    for rank in range(5):
-        take_gpu(Placed(rank, ["a", "a", "b", "a", "b"]))  # type: ignore[arg-type]
-    assert taken == [0, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize(

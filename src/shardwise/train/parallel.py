@@ -18,6 +18,7 @@ from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import NETWORKS, build, load_model, save_model
+from shardwise.models.neural.model import has_torch
 from shardwise.plan.gangs import Choice
 from shardwise.stats.anomalies import Anomaly
 from shardwise.train.watch import Workers
@@ -51,7 +52,9 @@ class Job:
     def __call__(self, member: Member) -> dict[str, Any]:
         """In a member: fit; the first one saves the model. The anomalies that were `noticed`, and whether the trial was
         `pruned`."""
-        if self.family in NETWORKS and self.device in ("auto", "cuda"):
+        if self.family in NETWORKS and self.device in ("auto", "cuda") and has_torch():
+            from shardwise.models.neural.turns import take_gpu
+
             take_gpu(member)
         model = build(self.family, self.target, self.features, self.params)
         noticed: list[Anomaly] = []
@@ -77,16 +80,6 @@ class Job:
 def _note(member: Member, text: str) -> None:
     """Of any member: one alone may lack memory, say."""
     member.call((_NOTE, text))
-
-
-def take_gpu(member: Member) -> None:
-    """The members of one machine take its GPUs in turn; where each sees one alone (as Ray has it), that one."""
-    import torch
-
-    hosts = member.gather(member.address().encode())
-    if torch.cuda.is_available():
-        before = hosts[: member.rank].count(hosts[member.rank])
-        torch.cuda.set_device(before % torch.cuda.device_count())
 
 
 def _report(member: Member, step: int, score: float) -> bool:
