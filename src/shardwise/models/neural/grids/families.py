@@ -26,6 +26,9 @@ class CnnParams(NeuralParams):
 
     members: int = 4
     depth: int = 1
+    activation: str = "relu"
+    learning_rate: float = 3e-3
+    beta2: float = 0.999
     filters: int = 16
     kernel: int = 3
     blocks: int | None = None
@@ -60,6 +63,9 @@ class RnnParams(NeuralParams):
 
     members: int = 4
     depth: int = 1
+    activation: str = "relu"
+    learning_rate: float = 3e-3
+    beta2: float = 0.999
     dropout: float = 0.3
     epochs: int | None = 12
     hidden: int = 64
