@@ -65,7 +65,7 @@ class NeuralParams:
     warm_up: float = 0.03
     epochs: int | None = None
     batch_rows: int | None = None
-    patience: int = 8
+    patience: int = 16
     mixed: bool = True
 
     def __post_init__(self) -> None:

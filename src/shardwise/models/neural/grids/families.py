@@ -29,6 +29,7 @@ class CnnParams(NeuralParams):
     activation: str = "relu"
     learning_rate: float = 3e-3
     beta2: float = 0.999
+    patience: int = 8
     filters: int = 16
     kernel: int = 3
     blocks: int | None = None
@@ -66,6 +67,7 @@ class RnnParams(NeuralParams):
     activation: str = "relu"
     learning_rate: float = 3e-3
     beta2: float = 0.999
+    patience: int = 8
     dropout: float = 0.3
     epochs: int | None = 12
     hidden: int = 64
