@@ -1,7 +1,7 @@
 """CatBoost, or a network, beside LightGBM: whether one more member of another family earns its seconds.
 
 As in decision 0026: of each data set so many rows, three fifths of them to learn from, one to stop by and to learn
-greedy weights from, one to score. The first four candidates of trees of the portfolio, and one of CatBoost (`--family`) at the
+greedy weights from, one to score. The first four candidates of trees of the portfolio, and one of `--family` at the
 family's defaults, one thread each. Losses (log loss, rmse, Poisson deviance) on the last fifth: of the best single
 model of the four, of the one more, of the blend of the four, and of the blend with it; the latter over the one before,
 and CPU seconds of the one more over those of the four together.

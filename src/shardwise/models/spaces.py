@@ -12,7 +12,7 @@ from shardwise.core.schema import FeatureKind
 from shardwise.core.space import Choice, Float, Int, Space
 
 _NETWORK: Space = {
-    "learning_rate": Float(5e-4, 2e-2, log=True, default=6e-3),
+    "learning_rate": Float(1e-3, 3e-2, log=True, default=1e-2),
     "weight_decay": Float(1e-3, 0.3, log=True, default=1e-2),
     "dropout": Float(0.0, 0.5, default=0.1),
 }

@@ -58,7 +58,7 @@ class NeuralParams:
     activation: str = "silu"
     dropout: float = 0.1
     label_smoothing: float = 0.0
-    learning_rate: float = 6e-3
+    learning_rate: float = 1e-2
     weight_decay: float = 1e-2
     beta2: float = 0.95
     gradient_clip: float = 1.0
