@@ -70,7 +70,7 @@ def compare(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """Losses of both on the rows that neither has seen, their seconds, and the ratios."""
     asked = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in args.param)}
     given = {"name": name, "path": str(args.data / f"{name}.parquet"), "seed": seed, "rows": args.rows}
-    mine, _ = in_fresh_process(ours, **given, threads=args.threads, params=asked)
+    mine, _ = in_fresh_process(ours, given=given, threads=args.threads, params=asked)
     figures = {"peer": args.peer, "metric": mine["metric"], "ours": mine["loss"], "theirs": None, "ratio": None,
                "ours_s": round(mine["cpu_s"], 1), "theirs_s": None, "time": None, "verdict": ""}  # fmt: skip
     if args.peer == "none":
@@ -83,9 +83,9 @@ def compare(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
                       "time": round(seconds, 3), "verdict": judged}  # fmt: skip
 
 
-def ours(name: str, path: str, seed: int, rows: int | None, threads: int, params: dict[str, Any]) -> dict[str, Any]:
-    """One fit of the family: its loss and what it took."""
-    data, part = _cut(name, path, seed, rows)
+def ours(given: dict[str, Any], threads: int, params: dict[str, Any]) -> dict[str, Any]:
+    """One fit of the family: its loss and what it took; `given` says what is cut how."""
+    data, part = _cut(**given)
     X, target = data.codes(), _target(data)
     known = part != ANSWER
     folds = np.where(part[known] == FIT, TRAIN, VALID).astype(np.int8)
@@ -94,7 +94,7 @@ def ours(name: str, path: str, seed: int, rows: int | None, threads: int, params
         pair = on_disk(Path(folder), Table(X[known], data.y[known], None, folds), features)
         model = build("neural", target, features, params)
         began, began_cpu = time.perf_counter(), time.process_time()
-        model.fit(*pair, FitRun(seed=1 + seed, threads=threads, device="cpu"))
+        model.fit(*pair, FitRun(seed=1 + given["seed"], threads=threads, device="cpu"))
         cost = {"cpu_s": time.process_time() - began_cpu, "fit_s": time.perf_counter() - began}
     metric = "log_loss" if data.task.is_classification else "rmse"
     return {"loss": task_loss(target, data.y[~known], model.predict(X[~known])), "metric": metric, **cost}
@@ -112,7 +112,7 @@ def _target(data: Data) -> Target:
 
 
 def _truth(given: dict[str, Any]) -> tuple[Target, np.ndarray]:
-    data, part = _cut(given["name"], given["path"], given["seed"], given["rows"])
+    data, part = _cut(**given)
     return _target(data), data.y[part == ANSWER]
 
 

@@ -81,7 +81,8 @@ def portfolio(
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
     """
-    check_families([*families, *(held or {})])
+    held = held or {}
+    check_families([*families, *held])
     kinds = {feature.kind for feature in features}
     logs = positive and target.task is Task.REGRESSION
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
@@ -93,16 +94,21 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
-    for family, rule in JOINING.items():
-        named = family in families and family not in ASKED
-        if named or (not families and family in extras and rule.holds(target, n_rows)):
-            place = len(ordered) if rule.after is None else rule.after + 1
-            ordered.insert(place, Candidate(family=family))
+    for family in JOINING:
+        if (family in families and family not in ASKED) or (not families and family in extras):
+            _join(ordered, family, target, n_rows, named=family in families)
     ordered += _asked(target, families)
-    ordered = [with_held(candidate, held or {}) for candidate in ordered]
+    ordered = [with_held(candidate, held) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     return [Candidate(family="baseline"), *wanted]
+
+
+def _join(ordered: list[Candidate], family: str, target: Target, n_rows: int, *, named: bool) -> None:
+    """Put the family's candidate into its place, where it is `named` or its rule holds."""
+    rule = JOINING[family]
+    if named or rule.holds(target, n_rows):
+        ordered.insert(len(ordered) if rule.after is None else rule.after + 1, Candidate(family=family))
 
 
 def joining(memory_bytes: int = 2**62) -> list[str]:
