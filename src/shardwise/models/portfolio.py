@@ -81,8 +81,7 @@ def portfolio(
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
     """
-    held = held or {}
-    check_families([*families, *held])
+    check_families([*families, *(held or {})])
     kinds = {feature.kind for feature in features}
     logs = positive and target.task is Task.REGRESSION
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
@@ -94,11 +93,10 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
-    for family in JOINING:
-        if (family in families and family not in ASKED) or (not families and family in extras):
-            _join(ordered, family, target, n_rows, named=family in families)
+    for family in [name for name in JOINING if name in (families or extras) and (name not in ASKED or not families)]:
+        _join(ordered, family, target, n_rows, named=bool(families))
     ordered += _asked(target, families)
-    ordered = [with_held(candidate, held) for candidate in ordered]
+    ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     return [Candidate(family="baseline"), *wanted]
