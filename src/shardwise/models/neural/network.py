@@ -56,8 +56,9 @@ def one_layer(shape: Shape, tensors: Tensors, layer: int, hidden: torch.Tensor, 
 
 
 def head(tensors: Tensors, hidden: torch.Tensor) -> torch.Tensor:
-    """Raw scores float32 `(rows, members, scores)` of hidden `(members, rows, width)`."""
-    return torch.baddbmm(tensors["bias"].unsqueeze(1), hidden, tensors["head"]).transpose(0, 1).float()
+    """Raw scores `(rows, members, scores)` of hidden `(members, rows, width)`, as exact as the tensors are."""
+    scores = torch.baddbmm(tensors["bias"].unsqueeze(1), hidden, tensors["head"])
+    return scores.transpose(0, 1).to(tensors["bias"].dtype)
 
 
 def mask(rows: int, width: int, dropout: float, device: torch.device) -> torch.Tensor:
