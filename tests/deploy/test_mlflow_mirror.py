@@ -241,9 +241,9 @@ def test_places_that_are_none_are_told_at_once(registry, tmp_path, capsys, silen
         ("http://127.0.0.1:9", "MLflow says"),
         ("http://user:secret@127.0.0.1:9", "127.0.0.1:9"),
         ("postgresql://127.0.0.1:9/x", "refused"),
-        (f"sqlite:///{tmp_path}/text.db", "no database of SQLite"),
-        (f"sqlite:///{tmp_path}/text.db/deeper/x.db", "cannot be written"),
-        ("sqlite:////proc/x.db", "cannot be written"),
+        (f"sqlite:///{tmp_path}/text.db", "not a database"),
+        (f"sqlite:///{tmp_path}/text.db/deeper/x.db", "a folder is needed"),
+        ("sqlite:////proc/x.db", "unable to open database file"),
         ("elsewhere://x", "MLflow says"),
     ):
         assert run(["models", "mirror", "delays", "--to", place]) == 2, place
@@ -261,6 +261,6 @@ def test_files_that_cannot_be_written(registry, mirror, client, tmp_path):
 
 def test_without_the_extra(registry, capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "shardwise.deploy.mlflow_mirror", raising=False)
-    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", None)
     assert run(["models", "mirror", "delays", "--to", "x"]) == 2
     assert "pip install 'shardwise[mlflow]'" in capsys.readouterr().err

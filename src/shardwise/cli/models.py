@@ -220,7 +220,12 @@ def _mirrored(done: Any) -> list[str]:
             + ("is deleted now" if done.pruned else "stays: --prune deletes it")
             for number, place in sorted(done.gone.items())]  # fmt: skip
     foreign = [f"version {place} there is none of these, and was left as it is" for place in done.foreign]
-    return [*_table(["here", "there", "", "aliases"], rows), *gone, *foreign, *(f"not there: {w}" for w in done.left_out)]
+    return [
+        *_table(["here", "there", "", "aliases"], rows),
+        *gone,
+        *foreign,
+        *(f"not there: {w}" for w in done.left_out),
+    ]
 
 
 def _pointing(registry: Registry, version: Version) -> dict[str, Any]:

@@ -12,12 +12,12 @@ MLflow moves one alias at a time, so that for an instant champion and previous c
 """
 
 import json
-import os
 import socket
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +40,6 @@ from shardwise.registry.versions import NameState, Version
 
 FOLDER = "model"  # of a run's artifacts
 _WAIT_S = 5.0  # to be let in, and for the first answer
-_SQLITE = b"SQLite format 3\0"
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _MISSING, _STANDS, _INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
 
@@ -293,28 +292,34 @@ def _reach(uri: str) -> None:
 
 
 def _check_sqlite(path: Path) -> None:
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(_SQLITE)) not in (_SQLITE, b""):
-                raise ConfigError("the file is no database of SQLite", hint="Give another --to.")
-    standing = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if path.is_dir() or not os.access(standing, os.W_OK):
-        raise ConfigError(f"{standing} cannot be written", hint="Give another --to.")
+    """Raises where it cannot be written; folders that are not there yet are made by MLflow."""
+    if not path.absolute().parent.is_dir():
+        return
+    try:
+        with closing(sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"the database of SQLite says: {error}", hint="Look at the file, or give another --to."
+        ) from None
 
 
 @contextmanager
 def _told(uri: str) -> Iterator[None]:
-    """Errors of MLflow, and of the network, as ours, with the URI (without what logs in)."""
+    """Errors of MLflow, and of the network, as ours; none of them tells what the URI logs in with."""
     parts = urlsplit(uri)
-    place = uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if parts.netloc else uri
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    place = uri.replace(login, "", 1)
     with context(mlflow=place):
         try:
             yield
         except MlflowException as error:
-            needs_more = urlsplit(uri).scheme.partition("+")[0] in ("sqlite", *_PORTS) and not find_spec("sqlalchemy")
+            text = _first_line(error).replace(login, "") if login else _first_line(error)
+            needs_more = parts.scheme.partition("+")[0] in ("sqlite", *_PORTS) and not find_spec("sqlalchemy")
             hint = "For databases run: pip install mlflow." if needs_more else (
                 "Give --to a tracking URI of MLflow, such as http://host:5000 or sqlite:////srv/mlflow.db.")  # fmt: skip
-            raise ConfigError(f"MLflow says: {_first_line(error)}", hint=hint) from error
+            raise ConfigError(f"MLflow says: {text}", hint=hint) from error
 
 
 def _first_line(error: Exception) -> str:
