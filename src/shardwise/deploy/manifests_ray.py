@@ -55,8 +55,8 @@ def ray(config: ManifestConfig) -> list[Values]:
 
 
 def _fence(config: ManifestConfig) -> Values:
-    """Requests come from anywhere; to all other ports only pods of the same cluster, and KubeRay's operator, wherever it
-    runs, to those by which it gives the application and asks how it is."""
+    """Requests come from anywhere; to all other ports only pods of the same cluster, and KubeRay's operator, wherever
+    it runs, to those by which it gives the application and asks how it is."""
     ours = {"matchLabels": labels_of(config)}
     operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": _OPERATOR}}
     told = [{"port": port, "protocol": "TCP"} for port in (_DASHBOARD_PORT, _AGENT_PORT)]

@@ -3,7 +3,7 @@
 The registry stays the truth; the mirror is for those whose tools read MLflow's. Doing it again adds what is missing,
 changes what is different, and touches nothing else. Of each version there is
 
-    a run           in the experiment `shardwise/NAME`: params, metrics, and under `model` what `deploy.mlflow_model` writes
+    a run           in the experiment `shardwise/NAME`: params, metrics, and in `model` what `deploy.mlflow_model` writes
     a version       of the registered model, whose source is that folder; MLflow numbers it, a tag tells our number
 
 A copy is taken for ours where number and hash of the package are those here, and what lies at its source names the same
