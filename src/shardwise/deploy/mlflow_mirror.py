@@ -300,9 +300,7 @@ def _check_sqlite(path: Path) -> None:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise ConfigError(
-            f"the database of SQLite says: {error}", hint="Look at the file, or give another --to."
-        ) from None
+        raise ConfigError(f"SQLite says: {error}", hint="Look at the file, or give another --to.") from None
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class PyfuncModel:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
-    """MLflow's entry point; `path` is the package. Raises `PackageError` where `MLmodel` beside it names another one."""
+    """MLflow's entry point; `path` is the package. Raises `PackageError` where `MLmodel` beside it names another."""
     predictor = Predictor.load(path)
     told = yaml.safe_load((Path(path).parent / MODEL).read_text(encoding="utf8"))["metadata"]["package"]
     if told != predictor.package.hash:

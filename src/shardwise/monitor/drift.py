@@ -16,8 +16,8 @@ A test gives the chance of so much difference where nothing has changed:
     new            values that training did not have, against the chance of such a value (Good 1953: values seen once)
     outside        numbers beyond the extremes of training, against 2 in rows + 1; exact for numbers without ties
 
-The last two chances are themselves estimates from the training rows, and count as such: as a beta distribution, so that
-the rows are beta-binomial. As if they were known they would alarm too often where a window is not small beside training.
+The last two chances are themselves estimates from the training rows, and count as such: beta distributed, so that the
+rows are beta-binomial. As if they were known they would alarm too often where a window is not small beside training.
 
 Times go on, so that of times only missing cells are compared; of texts whose values hardly repeat, only missing cells
 too.
