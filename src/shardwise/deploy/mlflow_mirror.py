@@ -3,7 +3,7 @@
 The registry stays the truth; the mirror is for those whose tools read MLflow's. Doing it again adds what is missing,
 changes what is different, and touches nothing else. Of each version there is
 
-    a run           in the experiment `shardwise/NAME`: params, metrics, and in `model` what `deploy.mlflow_model` writes
+    a run           in the experiment `shardwise/NAME`: params, metrics; in `model` what `deploy.mlflow_model` writes
     a version       of the registered model, whose source is that folder; MLflow numbers it, a tag tells our number
 
 A copy is taken for ours where number and hash of the package are those here, and what lies at its source names the same
@@ -316,7 +316,7 @@ def _told(uri: str) -> Iterator[None]:
             text = _first_line(error).replace(login, "") if login else _first_line(error)
             needs_more = parts.scheme.partition("+")[0] in ("sqlite", *_PORTS) and not find_spec("sqlalchemy")
             hint = "For databases run: pip install mlflow." if needs_more else (
-                "Give --to a tracking URI of MLflow, such as http://host:5000 or sqlite:////srv/mlflow.db.")  # fmt: skip
+                "Give --to a tracking URI of MLflow, such as http://host:5000 or sqlite:////srv/m.db.")  # fmt: skip
             raise ConfigError(f"MLflow says: {text}", hint=hint) from error
 
 
