@@ -110,6 +110,15 @@ def test_fisher_is_that_of_scipy():
         assert fisher((a, n), (b, m)) == pytest.approx(min(1.0, 2 * min(one_sided)))
 
 
+def test_many_equally_frequent_values_are_no_drift():
+    """The hundred that are most frequent in training are so by chance, and less so in new rows."""
+    rng = np.random.default_rng(6)
+    words = np.array([f"v{k:03d}" for k in range(170)])
+    found = [drift(*(rng.choice(words, 3000) for _ in range(2))) for _ in range(40)]
+    assert {each.kind for each in found} == {"category"}
+    assert min(each.p_values["distribution"] for each in found) > 1e-4
+
+
 def test_rows_beyond_the_extremes_of_training_have_their_exact_chance():
     for hits, rows, training in ((1, 5, 3), (4, 1000, 20_000), (9, 16_000, 20_000), (200, 500, 50)):
         law = stats.hypergeom(training + rows, training, hits + 1)  # at most one of the first hits + 1 is of training
@@ -123,7 +132,7 @@ def test_chances_that_are_estimates_keep_their_rate_in_windows_as_large_as_train
     for _ in range(1500):
         old, new = rng.normal(size=400), rng.normal(size=300)
         found["outside"].append(at_least(int((new > old.max()).sum() + (new < old.min()).sum()), 300, 2.0, 399.0))
-        old, new = (np.bincount(rng.choice(3000, rows, p=share / share.sum()), minlength=3000) for rows in (400, 300))
+        old, new = (rng.multinomial(rows, share / share.sum()) for rows in (400, 300))
         a, b = unseen_share(int((old == 1).sum()), int((old == 2).sum()), 400)
         found["new"].append(at_least(int(new[old == 0].sum()), 300, a, b))
     for name, p_values in found.items():

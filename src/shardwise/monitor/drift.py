@@ -170,7 +170,8 @@ def _categories(
     before: ColumnProfile, after: ColumnProfile, tests: dict[str, float], facts: dict[str, Any]
 ) -> dict[str, float]:
     old, new = dict(before.top), dict(after.top)
-    tests["distribution"] = homogeneity(*_cells(before, old, new, before.present, after.present))
+    cells = _cells(before, after)
+    tests["distribution"] = homogeneity(*cells)
     unseen = [value for value in new if value not in old]
     if before.top_exact:
         rows = sum(new[value] for value in unseen)
@@ -181,17 +182,21 @@ def _categories(
     facts["vanished_values"] = [
         value for value, rows in expected.items() if rows >= LEAST_EXPECTED and value not in new
     ][:_SHOWN]
-    return sizes_of(*_cells(before, old, new, before.present, after.present))
+    return sizes_of(*cells)
 
 
-def _cells(
-    column: ColumnProfile, old: Mapping[str, int], new: Mapping[str, int], before: int, after: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of each frequent value of training, and of all others in the last cell; both `(cells,)`."""
-    least = 20 * column.top_error
-    kept = [value for value, count in column.top[:MOST_CATEGORIES] if count > least]
-    counts = [np.array([side.get(value, 0) for value in kept], np.float64) for side in (old, new)]
-    return tuple(np.append(each, rows - each.sum()) for each, rows in zip(counts, (before, after), strict=True))  # type: ignore[return-value]
+def _cells(before: ColumnProfile, after: ColumnProfile) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of each frequent value, and of all others in the last cell; both `(cells,)`.
+
+    Frequent in both together: those that are frequent in training are so in part by chance, and less so elsewhere.
+    """
+    sides = [{value: count + each.top_error for value, count in each.top} for each in (before, after)]
+    total = {value: sides[0].get(value, 0) + sides[1].get(value, 0) for value in {**sides[0], **sides[1]}}
+    least = 20 * (before.top_error + after.top_error)
+    kept = sorted((value for value in total if total[value] > least), key=lambda value: (-total[value], value))
+    counts = [np.array([side.get(value, 0) for value in kept[:MOST_CATEGORIES]], np.float64) for side in sides]
+    rest = [max(0.0, each.present - count.sum()) for each, count in zip((before, after), counts, strict=True)]
+    return np.append(counts[0], rest[0]), np.append(counts[1], rest[1])
 
 
 def homogeneity(before: np.ndarray, after: np.ndarray) -> float:
