@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -20,6 +21,10 @@ from shardwise.registry.versions import CHAMPION, Version
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Row = Sequence[str]
 _ELLIPSIS = 60  # characters of a value in a table
+_MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}  # fmt: skip
 
 
 class _Verbs(click.Group):
@@ -181,12 +186,14 @@ def mirror(registry: Registry, reference: str, **where: Any) -> Any:
     This registry stays the truth. The same command again brings what is new or has changed; what others have put there
     stays. Load one with mlflow.pyfunc.load_model("models:/NAME@champion"), where shardwise is installed.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for setting, value in _MLFLOW.items():
+        os.environ.setdefault(setting, value)
     try:
         module = importlib.import_module("shardwise.deploy.mlflow_mirror")
     except ModuleNotFoundError as error:
         what = f"a mirror needs a library that is not installed ({error})"
         raise ConfigError(what, hint="Run: pip install 'shardwise[mlflow]'.") from error
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     with chatter_to_stderr():
         done = module.mirror(registry, reference, module.MirrorConfig(uri=where.pop("uri"), **where))
     return done.to_json(), _mirrored(done)
