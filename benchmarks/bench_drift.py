@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=8, help="how often each change is waited for")
     args = parser.parse_args()
     results = Results("drift", args.results)
-    nulls = {NULL: lambda: made_rows, **{f"{NULL}, {name}": drawing(args.data, name) for name in SETS}}
-    missing = {f"{NULL}, {name}" for name in set(SETS) - set(available(SETS, args.data))}
+    nulls = {NULL: lambda: made_rows, **{f"{NULL}: {name}": drawing(args.data, name) for name in SETS}}
+    missing = {f"{NULL}: {name}" for name in set(SETS) - set(available(SETS, args.data))}
     for name in chosen(args.only, [*nulls, *CHANGES]):
         if name in nulls and name not in missing:
             training = TRAINING_ROWS if name == NULL else DRAWN_ROWS
