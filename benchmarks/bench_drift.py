@@ -10,6 +10,7 @@ is drawn anew several times, since all windows share what is odd in it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -150,16 +151,17 @@ PEERS: Mapping[str, Peer] = {
 }
 
 
-def judged(reference: Reference, batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, bool]]:
-    """Who alarms, window after window."""
+def judged(reference: Reference, batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
+    """Who alarms, window after window; of ours what is told."""
     monitor = DriftMonitor(reference)
     for batch in batches:
         window = window_of(batch)
         drifts = [drift for _, drift in reference.compared(window)]
         found = monitor.close(window)
-        for finding in found:
-            print("   ", finding.text, {key: finding.evidence[key] for key in ("windows", "p_value")})
-        yield {"ours": bool(found), **{name: peer(drifts) for name, peer in PEERS.items()}}
+        yield {
+            "ours": [f"{finding.text}, {finding.evidence['windows']} windows" for finding in found],
+            **{name: peer(drifts) for name, peer in PEERS.items()},
+        }
 
 
 def false_alarms(draw: Draw, training: int, rows: int, windows: int) -> dict[str, float]:
@@ -167,8 +169,9 @@ def false_alarms(draw: Draw, training: int, rows: int, windows: int) -> dict[str
     for number, seeds in enumerate(np.array_split(np.arange(1, windows + 1), REFERENCES)):
         reference = reference_of(draw(training, 1_000_000 + number))
         for alarms in judged(reference, (draw(rows, int(seed)) for seed in seeds)):
+            print(*(f"    {text}" for text in alarms["ours"]), sep="\n", end="\n" if alarms["ours"] else "")
             for name, alarm in alarms.items():
-                counted[name] += alarm
+                counted[name] += bool(alarm)
     return {name: round(1000 * count / windows, 2) for name, count in counted.items()}
 
 
