@@ -237,10 +237,10 @@ def test_places_that_are_none_are_told_at_once(registry, tmp_path, capsys, silen
     monkeypatch.setattr("shardwise.deploy.mlflow_mirror._WAIT_S", 0.2)
     (tmp_path / "text.db").write_text("no database at all")
     for place, message in (
-        (silent, "MLflow says"),
-        ("http://127.0.0.1:9", "MLflow says"),
-        ("http://user:secret@127.0.0.1:9", "127.0.0.1:9"),
-        ("postgresql://127.0.0.1:9/x", "refused"),
+        (silent, "nobody answers there: Read timed out"),
+        ("http://127.0.0.1:9", "nobody answers there: [Errno 111] Connection refused"),
+        ("http://user:secret@127.0.0.1:9", "(mlflow http://127.0.0.1:9)"),
+        ("postgresql://127.0.0.1:9/x", "nobody answers there: [Errno 111] Connection refused"),
         (f"sqlite:///{tmp_path}/text.db", "not a database"),
         (f"sqlite:///{tmp_path}/text.db/deeper/x.db", "a folder is needed"),
         ("sqlite:////proc/x.db", "unable to open database file"),

@@ -41,7 +41,7 @@ from shardwise.registry.versions import NameState, Version
 FOLDER = "model"  # of a run's artifacts
 _WAIT_S = 5.0  # to be let in, and for the first answer
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_MISSING, _STANDS, _INVALID = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
+_MISSING, _INVALID = "RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,16 +279,26 @@ def _reach(uri: str) -> None:
     """Raises within some seconds where nobody answers: MLflow's own client tries for minutes."""
     parts = urlsplit(uri)
     database = parts.scheme.partition("+")[0]
-    if parts.scheme in ("http", "https"):
-        answer = http_request(get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=_WAIT_S,
-                              raise_on_status=False)  # fmt: skip
-        if answer.status_code >= 500:
-            raise ConfigError(f"the server answers {answer.status_code}", hint="Look at its log.")
-    elif database == "sqlite":
+    if database == "sqlite":
         _check_sqlite(Path(uri.partition(":///")[2].partition("?")[0]))
-    elif database in _PORTS:
-        with socket.create_connection((parts.hostname or "localhost", parts.port or _PORTS[database]), _WAIT_S):
-            return
+    try:
+        if database in _PORTS:
+            place = (parts.hostname or "localhost", parts.port or _PORTS[database])
+            socket.create_connection(place, _WAIT_S).close()
+        elif database in ("http", "https"):
+            _ask_health(uri)
+    except (MlflowException, OSError) as error:
+        reason = str(error).strip().rpartition(": ")[2].rstrip("'\")")
+        hint = "Is it running, and is --to its address?"
+        raise ConfigError(f"nobody answers there: {reason}", hint=hint) from error
+
+
+def _ask_health(uri: str) -> None:
+    answer = http_request(
+        get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=_WAIT_S, raise_on_status=False
+    )
+    if answer.status_code >= 500:
+        raise ConfigError(f"the server answers {answer.status_code}", hint="Look at its log.")
 
 
 def _check_sqlite(path: Path) -> None:
