@@ -7,6 +7,7 @@ Both sides are profiles, so that any number of rows, windows and replicas is com
 | psi | bins or categories | population stability index: sum (b - a) ln(b / a), half a row added to each cell |
 | js  | the same | Jensen-Shannon distance, base 2: 0 = equal, 1 = nothing in common (Lin 1991) |
 | ks  | numbers | greatest distance of the distribution functions |
+| largest_change | categories | of the share of a value |
 
 A test gives the chance of so much difference where nothing has changed:
 
@@ -182,6 +183,7 @@ def _categories(
     facts["vanished_values"] = [
         value for value, rows in expected.items() if rows >= LEAST_EXPECTED and value not in new
     ][:_SHOWN]
+    facts["largest_change"] = float(np.abs(cells[0] / cells[0].sum() - cells[1] / cells[1].sum()).max())
     return sizes_of(*cells)
 
 

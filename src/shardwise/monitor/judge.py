@@ -26,7 +26,7 @@ class DriftConfig:
 
     false_alarms: float = 0.001
     least_psi: float = 0.02
-    least_ks: float = 0.03
+    least_ks: float = 0.03  # of numbers; of categories the change of the share of one
     least_share: float = 0.002  # of missing, new or outside rows
     least_rows: int = 100  # of a window
 
@@ -52,7 +52,8 @@ def find_drift(
 
 def _matters(drift: ColumnDrift, test: str, config: DriftConfig) -> bool:
     if test == "distribution":
-        return (drift.psi or 0.0) >= config.least_psi or (drift.ks or 0.0) >= config.least_ks
+        moved = drift.facts.get("largest_change", 0.0) if drift.ks is None else drift.ks
+        return (drift.psi or 0.0) >= config.least_psi or moved >= config.least_ks
     return _share(drift, test) >= config.least_share
 
 
