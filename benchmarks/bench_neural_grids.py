@@ -97,7 +97,7 @@ def accelerometer(args: argparse.Namespace, folder: Path) -> dict[str, dict[str,
     cases: dict[str, dict[str, Any]] = {}
     for name, (data, own) in asked.items():
         trained, seconds, peak = train(folder, name.replace(" ", "-"), data, {**common, **own})
-        metrics = json.loads((folder / trained["package"] / "manifest.json").read_text())["metrics"]
+        metrics = json.loads((folder / trained["package"] / "manifest.json").read_text())["metrics"]["test"]
         loss, accuracy = metrics["log_loss"]["value"], metrics["accuracy"]
         cases[name] = {
             "log_loss": round(loss, 4), "accuracy": round(accuracy["value"], 4), "low": round(accuracy["low"], 4),

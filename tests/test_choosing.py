@@ -100,7 +100,7 @@ def test_members_are_trained_anew_on_all_rows(data: Path, tmp_path: Path, target
     taken = next(way for way in result.ensemble["judged"] if way["kind"] == result.ensemble["kind"])
     manifest = shardwise.load(result.package).package.manifest
     families = [member.family for member in manifest.members]
-    assert result.ensemble["refitted"]
+    assert result.ensemble["refitted_trials"]
     assert len(set(families)) <= len(families) <= len(taken["trials"]) + 3  # a linear member keeps its four
     assert families.count("trees") <= len(taken["trials"])
     assert run(data, tmp_path, run="two", workers=2, **asked).package_hash == result.package_hash

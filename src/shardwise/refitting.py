@@ -43,22 +43,33 @@ def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
 
 
 def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensemble, left_s: float) -> Ensemble:
-    """The ensemble with one model on all rows for each member of `REFITTED`; as it is where that takes too long.
+    """The ensemble with one model on all rows for each member of `REFITTED` for which there is time.
 
-    Other families keep their models of the folds.
+    The others, and those of other families, keep their models of the folds.
     """
     trials = [trial for trial in _trials(ensemble) if trial.candidate.family in REFITTED and trial.complete]
     if not trials or not can_refit(run, prepared):
         return ensemble
     with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
-        if left_s < refit_s(trials, fitting.slots):  # what takes longer is cut, and nothing is lost but time
-            return ensemble
-        deadline = time.monotonic() + left_s / -(-len(trials) // fitting.slots)
+        trials = affordable(trials, fitting.slots, left_s)
+        deadline = time.monotonic() + left_s / max(1, -(-len(trials) // fitting.slots))
         units = [_unit(prepared, trial, deadline) for trial in trials]
         results = {unit.trial: result for unit, result in fitting.results(iter(units))}
-    if any(result.cut or not result.folder or result.share < 1.0 for result in results.values()):
-        return ensemble
-    return _with(ensemble, results)
+    whole = {
+        number: result
+        for number, result in results.items()
+        if result.folder and not result.cut and result.share == 1.0
+    }
+    return _with(ensemble, whole) if whole else ensemble
+
+
+def affordable(trials: Sequence[TrialResult], slots: int, left_s: float) -> list[TrialResult]:
+    """Those of `trials` that can be trained anew in `left_s`, in their order; first those that answer slowest."""
+    chosen: list[TrialResult] = []
+    for trial in sorted(trials, key=lambda trial: trial.predict_row_s, reverse=True):
+        if refit_s([*chosen, trial], slots) <= left_s:
+            chosen.append(trial)
+    return [trial for trial in trials if trial in chosen]
 
 
 def _trials(ensemble: Ensemble) -> list[TrialResult]:
@@ -79,7 +90,7 @@ def _with(ensemble: Ensemble, results: dict[int, FoldResult]) -> Ensemble:
         members += own
         groups += [place] * len(own)
     stack = ensemble.stack and replace(ensemble.stack, groups=tuple(groups))
-    told = {**ensemble.told, "models": len(members), "refitted": True}
+    told = {**ensemble.told, "models": len(members), "refitted_trials": sorted(results)}
     return replace(ensemble, members=tuple(members), stack=stack, told=told)
 
 

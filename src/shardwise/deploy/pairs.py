@@ -7,14 +7,13 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from shardwise.compute.threads import in_order
 from shardwise.core.errors import DataError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.core.target import Target
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
 from shardwise.serve.evaluate import columns_needed, encode_labels, read_weights
-from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold, working_on
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import Metric, Pairs, decided
@@ -122,9 +121,8 @@ class _Job:
         first, second = (Evaluation(each.target, limit_bytes=LIMIT_BYTES) for each in self.predictors)
         kept = dict.fromkeys([*self.slices, *([] if self.group is None else [self.group])])
         pieces = read_pieces(dataset, columns, self.options.batch_rows)
-        threads = self.options.threads
-        with self.predictors[0].sharing_cores(threads), self.predictors[1].sharing_cores(threads):
-            for scored in in_order(self._score, pieces, threads):
+        with working_on(pieces, self._score, self.options.threads, self.predictors) as all_scored:
+            for scored in all_scored:
                 cut = {name: scored.batch.column(name) for name in kept}
                 for evaluation, prediction in zip((first, second), scored.predictions, strict=True):
                     evaluation.update(scored.y, prediction, scored.weight, cut)

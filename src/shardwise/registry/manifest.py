@@ -49,7 +49,7 @@ class Manifest:
     """The content of `manifest.json`.
 
     inputs     columns that a batch must have, with the types of the training data
-    metrics    `{name: {"value", "low", "high"}}` on the sealed test
+    metrics    `test`: `{name: {"value", "low", "high"}}` on the sealed test; `valid`: `{name: value}` out of fold
     lineage    hashes of what the package was made from
     stack      how the members' answers become one (`ensemble.stack.Stack`); None: their weighted mean
     libraries  versions with which it was made

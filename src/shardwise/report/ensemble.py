@@ -20,14 +20,16 @@ def ensemble(told: Record) -> list[tuple[str, str]]:
 
 
 def what_answers(told: Record) -> str:
-    """Such as `weighted mean of trials 1, 4: 10 models`."""
+    """Such as `weighted mean of trials 1, 4: 6 models, those of 4 on all rows`."""
     kind = told["kind"]
     if kind == "distilled":
         return f"{NAMES[kind]}, one model"
     way = next(way for way in told["judged"] if way["kind"] == kind)
     trials = ", ".join(map(str, way["trials"]))
     of = f", {trials}" if len(way["trials"]) == 1 else f" of trials {trials}"
-    how = ", on all rows" if told.get("refitted") else ""
+    anew = told.get("refitted_trials", ())
+    those = "" if set(way["trials"]) <= set(anew) else f"those of {', '.join(map(str, anew))} "
+    how = f", {those}on all rows" if anew else ""
     return f"{NAMES[kind]}{of}: {plural(told['models'], 'model')}{how}"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from shardwise.compute.base import Executor
 from shardwise.compute.engines import make_executor
-from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.data.dataset import Dataset
@@ -17,7 +16,7 @@ from shardwise.serve.forms import AnswerForm
 from shardwise.serve.part_folders import PartFolder, Parts
 from shardwise.serve.part_objects import PartsAtUrl
 from shardwise.serve.parts import predict_parts, remembered
-from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold, working_on
 from shardwise.serve.predictor import Predictor
 from shardwise.serve.sinks import check_form, open_output, output_suffix
 
@@ -80,9 +79,12 @@ def _to_file(
     schema, columns = job.schema(dataset.schema), job.columns(dataset.schema)
     _check_not_an_input(out, dataset)
     pieces = read_pieces(dataset, columns, job.batch_rows)
-    rows, threads = 0, job.options.threads
-    with open_output(out, schema, storage) as write, job.predictor.sharing_cores(threads):
-        for batch in in_order(partial(job.answer, schema), pieces, threads):
+    rows, answer = 0, partial(job.answer, schema)
+    with (
+        open_output(out, schema, storage) as write,
+        working_on(pieces, answer, job.options.threads, [job.predictor]) as answers,
+    ):
+        for batch in answers:
             write(batch)
             rows += batch.num_rows
             events.emit(Advanced(stage="predict", rows=batch.num_rows))

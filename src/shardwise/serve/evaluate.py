@@ -9,13 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shardwise.compute.threads import in_order
 from shardwise.core.errors import DataError, SchemaError, TargetError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.core.names import nearest_column
 from shardwise.core.target import Target, canonical
 from shardwise.data.dataset import Dataset
-from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold, working_on
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.store.looks import Looks
@@ -112,9 +111,8 @@ class _Job:
         columns = columns_needed(self.predictor, dataset.schema, more)
         gathered, tally = Evaluation(self.predictor.target), _Tally()
         pieces = read_pieces(dataset, columns, self.options.batch_rows)
-        threads = self.options.threads
-        with self.predictor.sharing_cores(threads):
-            for scored in in_order(self._score, pieces, threads):
+        with working_on(pieces, self._score, self.options.threads, [self.predictor]) as all_scored:
+            for scored in all_scored:
                 gathered.update(scored.y, scored.prediction, scored.weight, scored.slices)
                 tally.add(scored)
                 self.events.emit(Advanced(stage="evaluate", rows=len(scored.y)))

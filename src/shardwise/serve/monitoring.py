@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, PackageError, context
 from shardwise.core.events import Advanced, Events
 from shardwise.core.findings import Finding
@@ -17,7 +17,7 @@ from shardwise.monitor.drift import compare_profiles
 from shardwise.monitor.judge import DriftConfig, DriftMonitor, suggested
 from shardwise.monitor.windows import Reference, Window, shown_answers
 from shardwise.serve.evaluate import encode_labels
-from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold
+from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold, working_on
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import default_metric, metric_named
@@ -94,14 +94,14 @@ class _Job:
         watched = _Watched(self)
         places = {partition.index: partition.path for partition in dataset.partitions}
         pieces = read_pieces(dataset, columns, min(self.options.batch_rows, self.config.window_rows))
-        threads = self.options.threads
-        with self.predictor.sharing_cores(threads):
-            for seen in in_order(lambda piece: self._seen(piece, places, labelled), pieces, threads):
+        see = partial(self._seen, places, labelled)
+        with working_on(pieces, see, self.options.threads, [self.predictor]) as all_seen:
+            for seen in all_seen:
                 watched.add(seen)
                 self.events.emit(Advanced(stage="monitor", rows=seen.inputs.num_rows))
         return watched.result()
 
-    def _seen(self, piece: tuple[int, pa.RecordBatch], places: dict[int, str], labelled: bool) -> _Seen:
+    def _seen(self, places: dict[int, str], labelled: bool, piece: tuple[int, pa.RecordBatch]) -> _Seen:
         index, batch = piece
         target = self.predictor.target
         y = encode_labels(target, batch.column(target.column)) if labelled else None

@@ -22,14 +22,13 @@ import pyarrow as pa
 
 from shardwise.compute.base import Executor, stream
 from shardwise.compute.local import InlineExecutor
-from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, DataError, PackageError, context
 from shardwise.core.events import Advanced, Events, Said, StageStarted
 from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, open_dataset
 from shardwise.serve.answering import Answering
 from shardwise.serve.part_folders import FORMAT, Part, PartFolder, key_of
-from shardwise.serve.pieces import read_pieces
+from shardwise.serve.pieces import read_pieces, working_on
 from shardwise.serve.predictor import Predictor
 from shardwise.store.ledger import unit_key
 
@@ -181,11 +180,11 @@ class PartWriter:
         alone = replace(self.dataset, partitions=(item.partition,))
         pieces = read_pieces(alone, job.columns(self.dataset.schema), job.batch_rows)
         threads = min(job.options.threads, cores or job.options.threads)
+        answer = partial(job.answer, self.schema)
         with (
             context(partition=item.partition.index, path=item.partition.path),
-            job.predictor.sharing_cores(threads, cores),
+            working_on(pieces, answer, threads, [job.predictor], cores) as answers,
         ):
-            answers = in_order(partial(job.answer, self.schema), pieces, threads)
             return self.place.write(item.name, self.schema, answers)
 
 

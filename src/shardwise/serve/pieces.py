@@ -1,16 +1,20 @@
-"""Reading a dataset in bounded pieces, in the types of the training."""
+"""Reading a dataset in bounded pieces, in the types of the training, and working on several of them at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TypeVar
 
 import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
+from shardwise.compute.threads import in_order
 from shardwise.core.errors import ConfigError, context
 from shardwise.data.dataset import Dataset, TypeConflict, open_dataset
 from shardwise.serve.predictor import BATCH_ROWS, Predictor
 
+P = TypeVar("P")
 R = TypeVar("R")
 _TEXT_FORMATS = ("csv", "jsonl")
 MOST_THREADS = 4
@@ -21,8 +25,8 @@ SCORE_CELLS = 1 << 22  # of rows x classes that a batch is scored to
 class PredictOptions:
     """`threads` batches of `batch_rows` rows are worked on at the same time: memory grows with their product.
 
-    By default as many as there are cores, up to `MOST_THREADS`; the models share the cores out among them, so that one
-    batch is encoded, by one thread, while trees predict another.
+    By default as many as there are cores, up to `MOST_THREADS`, and never more than there are batches; the models share
+    the cores out among them, so that one batch is encoded, by one thread, while trees predict another.
     """
 
     batch_rows: int = BATCH_ROWS
@@ -71,3 +75,19 @@ def read_pieces(dataset: Dataset, columns: Sequence[str], batch_rows: int) -> It
         with context(partition=partition.index, path=partition.path):
             for batch in dataset.read(partition, columns, batch_rows):
                 yield partition.index, batch
+
+
+@contextmanager
+def working_on(
+    pieces: Iterator[P], work: Callable[[P], R], threads: int, predictors: Sequence[Predictor], cores: int | None = None
+) -> Iterator[Iterable[R]]:
+    """`work(piece)` for each piece, in order, by at most `threads` threads, which share the `cores` (None: all) out.
+
+    A few pieces get fewer threads, so that the models of a lone one have all cores to themselves.
+    """
+    first = list(islice(pieces, threads))
+    threads = max(1, len(first))
+    with ExitStack() as stack:
+        for predictor in predictors:
+            stack.enter_context(predictor.sharing_cores(threads, cores))
+        yield stack.enter_context(closing(in_order(work, chain(first, pieces), threads)))

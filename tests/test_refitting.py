@@ -1,0 +1,42 @@
+"""Which members are trained anew on all rows."""
+
+import pytest
+
+from shardwise.core.candidate import Candidate
+from shardwise.refitting import affordable
+from shardwise.report.ensemble import what_answers
+from shardwise.train.result import FoldResult, TrialResult
+
+
+def trial(number, seconds, predict_s):
+    folds = tuple(
+        FoldResult(
+            trial=number,
+            fold=fold,
+            folder=f"{number}-{fold}",
+            loss=1.0,
+            seconds=seconds,
+            predict_s=predict_s,
+            valid_rows=100,
+        )
+        for fold in range(5)
+    )
+    return TrialResult(number=number, candidate=Candidate(family="trees"), folds=folds, complete=True)
+
+
+@pytest.mark.parametrize(
+    ("slots", "left_s", "numbers"),
+    [(1, 0.9, []), (1, 1.0, [3]), (1, 3.0, [2, 3]), (1, 3.9, [2, 3]), (1, 4.0, [1, 2, 3]), (2, 2.0, [1, 2, 3]),
+     (1, float("inf"), [1, 2, 3])],
+)  # fmt: skip
+def test_what_answers_slowest_is_trained_anew_first_as_long_as_there_is_time(slots, left_s, numbers):
+    trials = [trial(1, 1.0, 0.1), trial(2, 2.0, 0.2), trial(3, 1.0, 0.3)]
+    assert [each.number for each in affordable(trials, slots, left_s)] == numbers
+
+
+@pytest.mark.parametrize(("anew", "words"), [((), ""), ((4, 7), ", on all rows"), ((7,), ", those of 7 on all rows")])
+def test_who_answers_with_models_of_all_rows_is_told(anew, words):
+    told = {
+        "kind": "blend", "models": 6, "judged": [{"kind": "blend", "trials": [4, 7]}], "refitted_trials": list(anew)
+    }  # fmt: skip
+    assert what_answers(told) == f"weighted mean of trials 4, 7: 6 models{words}"
