@@ -160,8 +160,10 @@ class _Mirror:
             if not token:
                 return
 
-    def _is_whole(self, run_id: str, version: Version) -> bool:
+    def _is_whole(self, run_id: str | None, version: Version) -> bool:
         """Whether the files of a run are there, and say that they are this package."""
+        if run_id is None:
+            return False
         try:
             names = [item.path for item in self.client.list_artifacts(run_id, FOLDER)]
             if f"{FOLDER}/{MODEL}" not in names:
@@ -252,7 +254,8 @@ class _Mirror:
     def _tell_gone(self, copy: ModelVersion, place: int) -> None:
         if self.config.prune:
             self.client.delete_model_version(self.model, str(place))
-            self.client.delete_run(copy.run_id)
+            if copy.run_id is not None:
+                self.client.delete_run(copy.run_id)
             self.done.pruned = True
         elif words.DELETED not in copy.tags:
             self.client.set_model_version_tag(self.model, str(place), words.DELETED, "true")
