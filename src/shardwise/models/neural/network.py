@@ -50,9 +50,9 @@ def one_layer(tensors: Tensors, layer: int, hidden: torch.Tensor, dropout: float
 
 
 def head(tensors: Tensors, hidden: torch.Tensor) -> torch.Tensor:
-    """Raw scores float32 `(rows, members, scores)`."""
+    """Raw scores `(rows, members, scores)`, as exact as the tensors are."""
     scores = torch.baddbmm(tensors["bias"].unsqueeze(1), hidden.transpose(0, 1), tensors["head"])
-    return scores.transpose(0, 1).float()
+    return scores.transpose(0, 1).to(tensors["bias"].dtype)
 
 
 def mask(rows: int, width: int, dropout: float, device: torch.device) -> torch.Tensor:
