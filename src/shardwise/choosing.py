@@ -23,7 +23,7 @@ from shardwise.models.families import load_model
 from shardwise.models.pace import batch_s, encode_s
 from shardwise.serve.predictor import Predictor
 from shardwise.split.temporal import TemporalSplitter
-from shardwise.stats.metrics import Metric, loss_of
+from shardwise.stats.metrics import Metric, loss_of, perfect_loss
 from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import FLOATS
@@ -36,7 +36,7 @@ from shardwise.train.sealed import Team
 CONTENDERS = 8  # trials from which members are chosen, the best ones
 ROWS = 20_000  # by which weights are chosen
 USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
-PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share
+PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share of what is above a perfect one
 CORES = 2  # of the machine for which a throughput is promised
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
@@ -107,10 +107,12 @@ class Choosing:
             return self.single(ranked[0])
         contenders = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:CONTENDERS]
         pool, limits = self._pool(contenders), self.limits()
-        choice = Selection(pool, self.loss, self._prepared.target, limits).choose()
+        perfect = perfect_loss(self.metric.name)
+        choice = Selection(pool, self.loss, self._prepared.target, limits, perfect=perfect).choose()
         if self._run.config.min_throughput is None:  # speed is given up where it costs too much
-            free = Selection(pool, self.loss, self._prepared.target, replace(limits, batch_s=math.inf)).choose()
-            if not choice.fits or choice.way.loss - free.way.loss > PRICE * abs(choice.way.loss):
+            without = replace(limits, batch_s=math.inf)
+            free = Selection(pool, self.loss, self._prepared.target, without, perfect=perfect).choose()
+            if not choice.fits or choice.way.loss - free.way.loss > PRICE * (choice.way.loss - perfect):
                 choice = free
         return self._ensemble(choice, contenders, limits)
 

@@ -104,3 +104,17 @@ def test_parts_are_folds_or_blocks() -> None:
     two = parts(np.repeat([0, 1], 50))
     assert len(np.unique(two)) == 6
     assert set(two[:50]).isdisjoint(two[50:])
+
+
+@pytest.mark.parametrize("other", [0.5, 0.8, 0.98])
+def test_what_is_little_is_measured_from_perfect_answers(other: float) -> None:
+    """Whether perfect answers have a loss of 0 or of -1, as those of an AUC, the same members are taken."""
+    two = pool([0.5, other], shared=0.3)
+
+    def high(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
+        return 0.01 * rmse(y, prediction, weight) - 1.0
+
+    plain = Selection(two, rmse, TARGET).choose()
+    below = Selection(two, high, TARGET, perfect=-1.0).choose()
+    assert (below.way.kind, below.way.members) == (plain.way.kind, plain.way.members)
+    assert plain.way.kind != "single"

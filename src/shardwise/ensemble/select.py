@@ -26,7 +26,7 @@ from shardwise.ensemble.stacking import STACKED, StackCombiner
 LossOf = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]  # labels, predictions, weights of rows
 ROUNDS = 12
 MEMBERS = 4  # at most: each one costs time
-TOLERANCE = 0.0005  # of the loss: less is worth no member
+TOLERANCE = 0.0005  # of the loss above that of perfect answers: less is worth no member
 ERRORS = {"blend": 0.0, "stack": 1.0}  # standard errors by which a way has to be better than a simpler one
 _LIMITED = ("bytes", "batch_s", "alone_s")
 
@@ -109,16 +109,19 @@ class Choice:
 
 
 class Selection:
-    """Chooses among the contenders of a pool. `loss`: lower is better; `limits` leave out what encoding a row takes."""
+    """Chooses among the contenders of a pool. `loss`: lower is better, `perfect` is that of perfect answers; `limits`
+    leave out what encoding a row takes."""
 
     def __init__(
-        self, pool: Pool, loss: LossOf, target: Target, limits: Limits = NONE, *, members: int = MEMBERS
-    ) -> None:
+        self, pool: Pool, loss: LossOf, target: Target, limits: Limits = NONE, *, members: int = MEMBERS,
+        perfect: float = 0.0,
+    ) -> None:  # fmt: skip
         self._pool = pool
         self._loss = loss
         self._target = target
         self._limits = limits
         self._most = members
+        self._perfect = perfect
 
     def choose(self) -> Choice:
         """The way with the lowest loss, a simpler one where it is as good."""
@@ -137,7 +140,7 @@ class Selection:
             way = self._judge(kind, crossed, single)
             judged.append(way)
             gains = self._gains(crossed, reference)
-            needed = max(TOLERANCE * abs(taken.loss), ERRORS[kind] * _error(gains))
+            needed = max(TOLERANCE * (taken.loss - self._perfect), ERRORS[kind] * _error(gains))
             if taken.loss - way.loss > needed:
                 taken, reference = way, crossed
         return Choice(way=taken, judged=tuple(judged))
@@ -178,7 +181,7 @@ class Selection:
         for count in range(1, len(order) + 1):
             few = np.where(np.isin(np.arange(len(weights)), order[:count]), weights, 0.0)
             losses.append(self._pool.loss(self._loss, MeanCombiner(few.tolist()).combine(self._pool.predictions)))
-        limit = min(losses) + TOLERANCE * abs(min(losses))
+        limit = min(losses) + TOLERANCE * (min(losses) - self._perfect)
         return 1 + next((place for place, loss in enumerate(losses) if loss <= limit), 0)
 
     def _greedy(self, pool: Pool, members: int) -> GreedyCombiner:

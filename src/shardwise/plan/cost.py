@@ -159,7 +159,7 @@ class _Fits:
 
     def __init__(self, sizes: Sizes, budget: Budget, known: Knowledge) -> None:
         self.sizes, self.budget, self.known = sizes, budget, known
-        self.chosen = training.candidates(sizes, budget.trials, budget.families, budget.held)
+        self.chosen = training.candidates(sizes, budget.trials, budget.families, budget.held, budget.memory_bytes)
         self.workers = budget.workers or budget.cpus
         self.placed, self.choice = placement(sizes, budget)
         near = placement(replace(sizes, train_rows=round(NEAR * sizes.train_rows)), budget)[0]

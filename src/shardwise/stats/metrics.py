@@ -370,3 +370,12 @@ def loss_of(name: str, value: float, quantile: float = 0.5) -> float:
     if name == "coverage":
         return abs(value - quantile)
     return -value if METRICS[name].greater_is_better else value
+
+
+def perfect_loss(name: str) -> float:
+    """The loss of perfect answers: what lies above it is what shares of a loss are taken of.
+
+    >>> perfect_loss("roc_auc"), perfect_loss("rmse")
+    (-1.0, 0.0)
+    """
+    return -1.0 if METRICS[name].greater_is_better and name != "coverage" else 0.0
