@@ -92,6 +92,7 @@ class _Line:
     told: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     rate: float = 0.0
     rated: tuple[float, float] = (0.0, 0.0)  # (seconds, rows) when the rate was last worked out
+    questions: list[bytes] = field(default_factory=list)  # that wait for an answer
     done: bool = False
 
     def view(self, now: float) -> WorkerView:
@@ -178,18 +179,32 @@ class Desk:
             if not content:
                 raise ConnectionError("it hung up")
             for kind, body in line.frames.feed(content):
-                self._take(line, kind, body, answer)
+                self._take(line, kind, body)
         except (OSError, ValueError) as error:
-            line.socket.close()
-            if line in self._strangers:
-                self._strangers.remove(line)
-            elif line in self._witnesses:
-                self._witnesses.remove(line)
-            elif not line.done:
-                line.done = True
-                self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
+            self._drop(line, error)
+        while line.questions:
+            question = pickle.loads(line.questions.pop(0))  # noqa: S301 - from our own member, which has the token
+            reply = pickle.dumps(answer(line.rank, question), pickle.HIGHEST_PROTOCOL)
+            self._send(line, frame(ANSWER, reply))
 
-    def _take(self, line: _Line, kind: bytes, body: bytes, answer: Call) -> None:
+    def _send(self, line: _Line, content: bytes) -> None:
+        try:
+            line.socket.sendall(content)
+        except OSError as error:
+            self._drop(line, error)
+
+    def _drop(self, line: _Line, error: Exception) -> None:
+        """Nothing is said on this line any more."""
+        line.socket.close()
+        if line in self._strangers:
+            self._strangers.remove(line)
+        elif line in self._witnesses:
+            self._witnesses.remove(line)
+        elif not line.done:
+            line.done = True
+            self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
+
+    def _take(self, line: _Line, kind: bytes, body: bytes) -> None:
         line.pulse.beat(time.monotonic())
         if kind == HELLO:
             self._welcome(line, json.loads(body))
@@ -203,9 +218,7 @@ class Desk:
         elif kind == DONE:
             line.done = True
         elif kind == ASK:
-            question = pickle.loads(body)  # noqa: S301 - from our own member, which has the token
-            reply = pickle.dumps(answer(line.rank, question), pickle.HIGHEST_PROTOCOL)
-            line.socket.sendall(frame(ANSWER, reply))
+            line.questions.append(body)
 
     def _welcome(self, line: _Line, hello: dict[str, Any]) -> None:
         if not secrets.compare_digest(str(hello.get("token")), self.token.hex()):
@@ -227,7 +240,7 @@ class Desk:
         if len(self._members) == self.size:
             peers = [self._members[rank].address for rank in range(self.size)]
             for member in self._members.values():
-                member.socket.sendall(frame(TABLE, json.dumps({"peers": peers, "seen": member.seen}).encode()))
+                self._send(member, frame(TABLE, json.dumps({"peers": peers, "seen": member.seen}).encode()))
 
     # -- who is lost -------------------------------------------------------------------------------------------------
 
