@@ -8,6 +8,7 @@ import pytest
 from shardwise.compute.gang.base import Member, NoRoom
 from shardwise.compute.gang.elastic import Elastic
 from shardwise.core.errors import MemberLost, SchemaError
+from shardwise.core.parallel import Split
 
 
 class Fragile:
@@ -51,6 +52,30 @@ def test_sizes_after_losses(losses: int, rooms: list[int], sizes: list[int]) -> 
     assert Elastic(gang, told.append).run(done, 4) == "done"
     assert gang.sizes == sizes
     assert len(told) == losses
+
+
+@pytest.mark.parametrize(
+    ("losses", "rooms", "sizes"),
+    [
+        (0, [3], [2]),
+        (2, [4], [4, 4, 2]),
+        (3, [4], [4, 4, 2, 1]),
+        (1, [4, 3], [4, 2]),  # a machine is gone
+        (1, [4, 1], [4, 1]),
+    ],
+)
+def test_sizes_are_those_that_can_do_the_work(losses: int, rooms: list[int], sizes: list[int]) -> None:
+    gang, told = Fragile(losses, rooms), list[str]()
+    assert Elastic(gang, told.append, Split(kind="tensor", parts=2).fitting).run(done, 4) == "done"
+    assert gang.sizes == sizes
+    assert [text.rpartition("with ")[2] for text in told] == [f"{size}." for size in sizes[1:]]
+
+
+def test_room_that_is_not_there_is_less_by_what_can_do_the_work() -> None:
+    gang = Fragile(1, [4])
+    gang.most = 1
+    assert Elastic(gang, print, Split(kind="tensor", parts=2).fitting).run(done, 4) == "done"
+    assert gang.sizes == [4, 4, 2, 1]
 
 
 def test_a_step_forward_forgets_losses() -> None:
