@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from shardwise.compute.gang.base import Member, NoRoom
+from shardwise.compute.gang.base import GangBroken, Member, NoRoom
 from shardwise.compute.gang.elastic import Elastic
-from shardwise.core.errors import MemberLost, SchemaError
+from shardwise.core.errors import MemberLost, SchemaError, TaskFailed
 from shardwise.core.parallel import Split
 
 
@@ -16,6 +16,7 @@ class Fragile:
 
     def __init__(self, losses: int, rooms: list[int]) -> None:
         self.losses, self.rooms, self.sizes = losses, rooms, list[int]()
+        self.loss: Exception = MemberLost("member 0 is lost")
         self.most = 100  # for which there turns out to be room
 
     def room(self) -> int:
@@ -24,7 +25,7 @@ class Fragile:
     def run(self, worker: Callable[[Member], Any], size: int, **_: Any) -> list[Any]:
         self.sizes.append(size)
         if len(self.sizes) <= self.losses:
-            raise MemberLost("member 0 is lost")
+            raise self.loss
         if size > self.most:
             raise NoRoom("there is no room")
         return [worker(None)] * size  # type: ignore[arg-type]
@@ -86,9 +87,11 @@ def test_a_step_forward_forgets_losses() -> None:
     assert elastic.losses == 3
 
 
-def test_a_single_member_that_is_lost_twice_is_given_up() -> None:
+@pytest.mark.parametrize("kind", [MemberLost, GangBroken])
+def test_a_single_member_that_is_lost_twice_is_given_up(kind: type[TaskFailed]) -> None:
     gang = Fragile(100, [2])
-    with pytest.raises(MemberLost):
+    gang.loss = kind("it is lost")
+    with pytest.raises(kind, match="it is lost"):
         Elastic(gang, print).run(done, 2)
     assert gang.sizes == [2, 2, 1]
 

@@ -265,7 +265,10 @@ class Desk:
                 raise error
             self._blame(error)
         if self._suspect is not None and time.monotonic() - self._suspect[0] > BLAME_S:
-            raise self._suspect[1]
+            found = self._suspect[1]
+            if isinstance(found, GangBroken) and not found.hint:
+                found.hint = "No member is lost: look at the network between the workers, and at their firewalls."
+            raise found
 
     def _check_silence(self, begun_s: float) -> None:
         now = time.monotonic()

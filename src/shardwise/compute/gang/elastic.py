@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardwise.compute.gang.base import Call, Gang, Member, NoRoom, Watch
+from shardwise.compute.gang.base import Call, Gang, GangBroken, Member, NoRoom, Watch
 from shardwise.compute.gang.desk import ignore, refuse
-from shardwise.core.errors import MemberLost, WorkerLost
+from shardwise.core.errors import MemberLost, TaskFailed
 
 TRIES = 2  # with the same number of members; then one fewer each time
 
@@ -20,10 +20,11 @@ def any_number(most: int) -> int:
 class Elastic:
     """Runs a worker that keeps checkpoints until it has ended.
 
-    A lost member ends the gang; it is begun again with as many members if there is room for them, and one fewer each
-    time that there turns out to be none, or that it was lost `TRIES` times in a row without a step forward (`stepped`).
-    `tell(text)` says what is done. Raises `MemberLost` when a single member is lost again and again, `NoRoom` when
-    there is none at all, and what a worker raises.
+    A lost member ends the gang, and so does a connection that breaks between two that live; it is begun again with as
+    many members if there is room for them, and one fewer each time that there turns out to be none, or that it was lost
+    `TRIES` times in a row without a step forward (`stepped`). `tell(text)` says what is done. Raises `MemberLost` or
+    `GangBroken` when a single member is lost again and again, `NoRoom` when there is none at all, and what a worker
+    raises.
 
     `fitting(most)` says how many of at most so many members can do the work; at least one can.
     """
@@ -44,7 +45,7 @@ class Elastic:
         while True:
             try:
                 return self.gang.run(worker, size, answer=answer, watch=watch)[0]
-            except MemberLost as error:
+            except (MemberLost, GangBroken) as error:
                 size = self._next_size(size, error)
             except NoRoom as error:  # a machine that was lost may be counted for a while
                 if not self.losses or size == 1:
@@ -52,7 +53,7 @@ class Elastic:
                 size = self._within(size - 1)
                 self.tell(f"{error.message[0].upper()}{error.message[1:]}. Going on with {size}.")
 
-    def _next_size(self, size: int, error: WorkerLost) -> int:
+    def _next_size(self, size: int, error: TaskFailed) -> int:
         self.losses += 1
         self._in_a_row += 1
         if self._in_a_row >= TRIES and size == 1:
