@@ -1,20 +1,13 @@
-import json
-import socket
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shardwise.compute.gang import desk
 from shardwise.compute.gang.base import Gang, GangBroken, Member
-from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.gang.elastic import Elastic
-from shardwise.compute.gang.lines import frame
-from shardwise.compute.gang.local import ProcessLauncher, process_gang
-from shardwise.compute.gang.wire import BEAT, HELLO
+from shardwise.compute.gang.local import process_gang
 from shardwise.testing.gangs import GangConformance, who
 
 
@@ -24,31 +17,6 @@ class TestProcesses(GangConformance):
     def gang(cls) -> Iterator[Gang]:
         with process_gang(3) as gang:
             yield gang
-
-
-class Besieged(ProcessLauncher):
-    """Strangers talk to the desk before the members do."""
-
-    def __init__(self) -> None:
-        super().__init__(2, threads=1)
-        self.strangers: list[socket.socket] = []
-
-    def launch(self, messages: list[tuple[Callable[[Any], Any], Any]]) -> "list[Future[Any]]":
-        hello = {"rank": 0, "port": 1, "place": "elsewhere", "token": "00" * 16, "host": "127.0.0.1", "witness": False}
-        greetings = [frame(HELLO, json.dumps({**hello, "witness": witness}).encode()) for witness in (False, True)]
-        for said in (b"GET / HTTP/1.1\r\n\r\n", b"", *greetings, frame(BEAT, b"[]")):
-            self.strangers.append(socket.create_connection(messages[0][1].desk))
-            self.strangers[-1].sendall(said)
-        return super().launch(messages)
-
-
-def test_strangers_are_not_let_in() -> None:
-    launcher = Besieged()
-    with StarGang(launcher) as gang:
-        assert [found[:2] for found in gang.run(who, 2)] == [(0, 2), (1, 2)]
-        assert len(launcher.strangers) == 5
-    for stranger in launcher.strangers:
-        stranger.close()
 
 
 def test_the_process_of_a_member_lives_from_run_to_run() -> None:

@@ -1,5 +1,6 @@
 """What runs in a member: join the others, run the worker, beat all the while."""
 
+import hmac
 import json
 import os
 import pickle
@@ -16,11 +17,11 @@ from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.compute.gang.lines import exactly, frame, receive
 from shardwise.compute.gang.mesh import Mesh
 from shardwise.compute.gang.pulse import Process
-from shardwise.compute.gang.wire import ASK, BEAT, BEAT_S, DONE, HELLO, TABLE
+from shardwise.compute.gang.wire import ASK, BEAT, BEAT_S, DONE, HELLO, TABLE, TOKEN_BYTES
 from shardwise.compute.gang.witness import witnessed
 
 JOIN_S = 60.0  # for a peer to answer, when all have come to the desk
-_TOKEN_BYTES = 16
+GREET_S = 10.0  # for who has called to say who it is
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,28 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
     host = line.getsockname()[0]
     with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
         process, place = Process.current(), f"{socket.gethostname()}:{os.getpid()}"
-        hello = {"token": seat.token.hex(), "rank": seat.rank, "witness": False}
         mine = {"port": door.getsockname()[1], "place": place, "host": host, "process": process and astuple(process)}
-        heart.begin({**hello, **mine})
         with heart.ending():
             try:
+                heart.begin(_greeting(seat, mine))
                 kind, table = receive(line)
             except OSError as error:
                 raise GangBroken("the caller of the gang has ended it") from error
             assert kind == TABLE
             told = json.loads(table)
             unseen = None if told["seen"] else process
-            with nullcontext() if unseen is None else witnessed(seat.desk, {**hello, "witness": True}, unseen):
+            with nullcontext() if unseen is None else witnessed(seat.desk, _greeting(seat), unseen):
                 links = _links(seat, door, [(host, port) for host, port in told["peers"]])
                 heart.mesh = Mesh(seat.rank, seat.size, links)
                 try:
                     yield SeatedMember(heart.mesh, heart, host)
                 finally:
                     heart.mesh.close()
+
+
+def _greeting(seat: Seat, mine: Mapping[str, Any] | None = None) -> bytes:
+    """A HELLO: the token, then what the caller needs to know of a member; of a witness (None) its member's rank."""
+    return seat.token + json.dumps({"rank": seat.rank, "witness": mine is None, **(mine or {})}).encode()
 
 
 def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dict[int, socket.socket]:
@@ -82,11 +87,11 @@ def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dic
         door.settimeout(JOIN_S)
         while len(links) < seat.size - 1:
             link, _ = door.accept()
-            link.settimeout(JOIN_S)
+            link.settimeout(GREET_S)
             with suppress(OSError):  # a stranger hung up
                 said = exactly(link, len(greeting))
-                if said[:_TOKEN_BYTES] == seat.token:
-                    links[int.from_bytes(said[_TOKEN_BYTES:], "little")] = link
+                if hmac.compare_digest(said[:TOKEN_BYTES], seat.token):
+                    links[int.from_bytes(said[TOKEN_BYTES:], "little")] = link
                     continue
             link.close()
     except OSError as error:
@@ -106,8 +111,8 @@ class _Heart:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def begin(self, hello: Mapping[str, Any]) -> None:
-        self.say(HELLO, json.dumps(hello).encode())
+    def begin(self, hello: bytes) -> None:
+        self.say(HELLO, hello)
         self._thread.start()
 
     def __enter__(self) -> "_Heart":
