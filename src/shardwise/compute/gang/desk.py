@@ -306,7 +306,7 @@ class Desk:
             raise found
 
     def _check_coming(self) -> None:
-        """Raises the error of who does not come: lost where its process is, or others have come, else there is no room."""
+        """Raises the error of who does not come: it is lost if its process is or others came, else there is no room."""
         now = time.monotonic()
         missing = [rank for rank in range(self.size) if rank not in self._members]
         for rank in missing:
