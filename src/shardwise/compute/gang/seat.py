@@ -4,6 +4,7 @@ import hmac
 import json
 import os
 import pickle
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,9 @@ from shardwise.compute.gang.wire import ASK, BEAT, BEAT_S, DONE, HELLO, TABLE, T
 from shardwise.compute.gang.witness import witnessed
 
 JOIN_S = 60.0  # for a peer to answer, when all have come to the desk
-GREET_S = 10.0  # for who has called to say who it is
+GREET_S = 5.0  # for who has begun to say who it is to have said it
+_RANK_BYTES = 4
+_CALLERS = 1024  # at once, strangers included
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
     line.settimeout(None)
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host = line.getsockname()[0]
-    with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
+    with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=_CALLERS) as door:
         process, place = Process.current(), f"{socket.gethostname()}:{os.getpid()}"
         mine = {"port": door.getsockname()[1], "place": place, "host": host, "process": process and astuple(process)}
         with heart.ending():
@@ -79,26 +82,56 @@ def _greeting(seat: Seat, mine: Mapping[str, Any] | None = None) -> bytes:
 def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dict[int, socket.socket]:
     """Connected sockets by rank: each member calls those of lower ranks, and is called by those of higher ones."""
     links: dict[int, socket.socket] = {}
-    greeting = seat.token + seat.rank.to_bytes(4, "little")
+    greeting = seat.token + seat.rank.to_bytes(_RANK_BYTES, "little")
     try:
         for rank in range(seat.rank):
             links[rank] = socket.create_connection(table[rank], JOIN_S)
             links[rank].sendall(greeting)
-        door.settimeout(JOIN_S)
-        while len(links) < seat.size - 1:
-            link, _ = door.accept()
-            link.settimeout(GREET_S)
-            with suppress(OSError):  # a stranger hung up
-                said = exactly(link, len(greeting))
-                if hmac.compare_digest(said[:TOKEN_BYTES], seat.token):
-                    links[int.from_bytes(said[TOKEN_BYTES:], "little")] = link
-                    continue
-            link.close()
+        _answer_door(seat, door, links)
     except OSError as error:
         for link in links.values():
             link.close()
         raise GangBroken(f"member {seat.rank} cannot reach the others: {error}") from error
     return links
+
+
+def _answer_door(seat: Seat, door: socket.socket, links: dict[int, socket.socket]) -> None:
+    """Let in the members that call. All who call are heard at once: strangers may call too, and say nothing."""
+    door.settimeout(GREET_S)
+    unknown: set[socket.socket] = set()
+    with selectors.DefaultSelector() as heard:
+        heard.register(door, selectors.EVENT_READ, door)
+        try:
+            while len(links) < seat.size - 1:
+                ready = [key.data for key, _ in heard.select(JOIN_S)]
+                if not ready:
+                    raise TimeoutError(f"others did not call in {JOIN_S:.0f} s")
+                for link in unknown.intersection(ready):
+                    heard.unregister(link)
+                    unknown.remove(link)
+                    rank = _rank_of(seat, link)
+                    if rank is None:
+                        link.close()
+                    else:
+                        links[rank] = link
+                if door in ready:
+                    link, _ = door.accept()
+                    heard.register(link, selectors.EVENT_READ, link)
+                    unknown.add(link)
+        finally:
+            for link in unknown:
+                link.close()
+
+
+def _rank_of(seat: Seat, link: socket.socket) -> int | None:
+    """Which member this is that has begun to say so; None for a stranger."""
+    link.settimeout(GREET_S)
+    try:
+        said = exactly(link, TOKEN_BYTES + _RANK_BYTES)
+    except OSError:
+        return None
+    mine = hmac.compare_digest(said[:TOKEN_BYTES], seat.token)
+    return int.from_bytes(said[TOKEN_BYTES:], "little") if mine else None
 
 
 class _Heart:
