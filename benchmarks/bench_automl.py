@@ -12,8 +12,6 @@ The tables of ranks and the critical-difference plots are drawn by `automl_repor
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -30,12 +28,12 @@ from common import (
     DATA_SETS,
     HERE,
     PEER_ENVIRONMENT,
-    ROOT,
     DataSet,
     Measured,
     Results,
     available,
     chosen,
+    environment_of,
     folder_bytes,
     in_fresh_process,
     make_parser,
@@ -188,25 +186,13 @@ def answering(package: str, rows: str) -> float:
 
 
 def _peer(args: Any, peer: str, job: Mapping[str, Any], budget_s: float) -> tuple[Measured, dict[str, Any]]:
-    python = environment_of(peer, args.environments)
+    python = environment_of(peer, REQUIREMENTS[peer], args.environments)
     asked = json.dumps({**job, "time_s": budget_s, "threads": args.threads})
     limit_s = int(MOST_TIMES * budget_s + 60)
     command = ["timeout", "-k", "5", str(limit_s), str(python), str(HERE / "automl_peers.py"), peer, asked]
     cost = run_measured(command, Path(job["folder"]), PEER_ENVIRONMENT)
     said = [line for line in cost.output.splitlines() if line.startswith("{")]  # H2O says good-bye after that
     return cost, json.loads(said[-1]) if cost.code == 0 else {}
-
-
-def environment_of(peer: str, environments: Path) -> Path:
-    """The interpreter of a peer's own virtual environment, which is made where there is none."""
-    folder = environments / peer
-    if not (folder / "ready").exists():
-        print(f"{peer}: installing into {folder.name}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        words = [str(folder / "bin" / "pip"), "install", "--quiet", "--constraint", str(ROOT / ".ci/constraints.txt")]
-        subprocess.run([*words, *REQUIREMENTS[peer], "pandas", "pyarrow"], check=True)
-        (folder / "ready").touch()
-    return folder / "bin" / "python"
 
 
 def _recorded(path: Path) -> set[tuple[str, str, str, int]]:

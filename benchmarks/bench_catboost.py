@@ -1,10 +1,10 @@
-"""CatBoost beside LightGBM: whether one more member of another library earns its seconds.
+"""CatBoost, or a network, beside LightGBM: whether one more member of another family earns its seconds.
 
 As in decision 0026: of each data set so many rows, three fifths of them to learn from, one to stop by and to learn
-greedy weights from, one to score. The first four candidates of trees of the portfolio, and one of CatBoost at the
+greedy weights from, one to score. The first four candidates of trees of the portfolio, and one of `--family` at the
 family's defaults, one thread each. Losses (log loss, rmse, Poisson deviance) on the last fifth: of the best single
-model of the four, of CatBoost, of the blend of the four, and of the blend with CatBoost; the latter over the one
-before, and CPU seconds of CatBoost over those of the four together.
+model of the four, of the one more, of the blend of the four, and of the blend with it; the latter over the one before,
+and CPU seconds of the one more over those of the four together.
 """
 
 import argparse
@@ -43,21 +43,28 @@ def main() -> None:
         for seed in range(args.repeat):
             figures = compare(args, name, seed)
             found.append(figures)
-            results.add(name, figures, rows=args.rows, seed=seed, params=args.param)
+            results.add(name, figures, family=args.family, rows=args.rows, seed=seed, params=args.param)
             print(f"{name}: {figures}", flush=True)
     middle: dict[str, Any] = {
         key: round(statistics.median(each[key] for each in found), 4) for key in ("ratio", "single", "seconds")
     }
-    blank = dict.fromkeys(("trees", "catboost", "blend", "with"))
+    blank = dict.fromkeys(("trees", "added", "blend", "with"))
     middle = {**blank, **middle, "took_s": None}
-    results.add("median", {**middle, "verdict": verdict(middle["ratio"], LIMIT)}, rows=args.rows, data_sets=len(found))
+    results.add(
+        "median",
+        {**middle, "verdict": verdict(middle["ratio"], LIMIT)},
+        family=args.family,
+        rows=args.rows,
+        data_sets=len(found),
+    )
     results.print_table()
 
 
 def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--rows", type=int, default=5000, help="of each data set")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a param of CatBoost")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a param of the one more")
+    parser.add_argument("--family", default="catboost", choices=("catboost", "neural"), help="of the one more")
     return parser.parse_args()
 
 
@@ -70,7 +77,7 @@ def compare(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     part = np.where(np.arange(len(data.y)) % 4 == 3, VALID, TRAIN).astype(np.int8)
     table = Table(X[data.train], data.y[data.train], None, part[data.train])
     trees = [c for c in portfolio(target, features, args.rows) if c.family == "trees"][:MEMBERS]
-    wanted = [("trees", dict(candidate.params)) for candidate in trees] + [("catboost", asked)]
+    wanted = [("trees", dict(candidate.params)) for candidate in trees] + [(args.family, asked)]
     known, fresh, seconds = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         rows: dict[str, Pair] = {k: on_disk(Path(folder) / k, table, features, k) for k in ("floats", "bins")}
@@ -89,7 +96,7 @@ def compare(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         combiner.fit(known[:count], y_known)
         blends.append(task_loss(target, y, combiner.combine(fresh[:count])))
     return {
-        "trees": min(losses[:MEMBERS]), "catboost": losses[-1], "blend": blends[0], "with": blends[1],
+        "trees": min(losses[:MEMBERS]), "added": losses[-1], "blend": blends[0], "with": blends[1],
         "ratio": round(blends[1] / blends[0], 4), "single": round(losses[-1] / min(losses[:MEMBERS]), 4),
         "seconds": round(seconds[-1] / sum(seconds[:-1]), 2), "took_s": round(seconds[-1], 1), "verdict": "",
     }  # fmt: skip

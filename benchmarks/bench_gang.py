@@ -31,6 +31,7 @@ from shardwise.data.bins import Binner
 from shardwise.data.rows import BinnedRows, DiskRows, RowsWriter, keep_binner
 from shardwise.models.base import FitRun
 from shardwise.models.families import FAMILIES
+from shardwise.models.sgd_resume import read_progress
 from shardwise.plan.gangs import SLICES, Choice
 from shardwise.train.parallel import Job, SharedFits
 
@@ -41,12 +42,14 @@ FEATURES = tuple(
 )
 CHUNK_ROWS = 500_000
 SEEN_ROWS, EPOCHS = 20_000, 6
-LAST_KILL_S = 0.8  # a member is killed at most so long after its gang began
 
 
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--campaigns", type=int, default=50)
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first campaign, from which its kills follow"
+    )
     parser.add_argument("--rows", type=int, default=5_000_000, help="of trees; of networks a twenty-fifth")
     parser.add_argument("--rounds", type=int, default=20, help="of boosting")
     args = parser.parse_args()
@@ -54,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         for case in chosen(args.only, ("once", "trees", "neural")):
             if case == "once":
-                results.add(case, campaigns(Path(place) / case, args.campaigns))
+                results.add(case, campaigns(Path(place) / case, args.first, args.campaigns))
                 continue
             rows = args.rows if case == "trees" else args.rows // 25
             speed = speeds(case, Path(place) / case, rows, args)
@@ -66,47 +69,66 @@ def main() -> None:
 # -- exactly once -----------------------------------------------------------------------------------------------------
 
 
-def campaigns(folder: Path, count: int) -> dict[str, Any]:
-    """How many campaigns saw each row exactly once an epoch, and how many members were killed."""
+def campaigns(folder: Path, first: int, count: int) -> dict[str, Any]:
+    """How many campaigns saw each row exactly once an epoch, how many members were killed, and how far the work was.
+
+    `killed_at` are the least, the median and the largest share of the work that a kill left in the checkpoint.
+    """
     write_rows(folder / "rows", SEEN_ROWS)
-    right = kills = 0
+    right, shares = 0, list[float]()
     began = time.perf_counter()
     launcher = ProcessLauncher(2, threads=1)
     try:
-        for number in range(count):
-            counts, killed = campaign(launcher, folder, random.Random(number))
+        calm_s = {size: calm(launcher, folder, size) for size in (1, 2)}
+        for number in range(first, first + count):
+            counts, killed = campaign(launcher, folder, calm_s, random.Random(number))
             right += bool((counts == EPOCHS).all())
-            kills += killed
+            shares += killed
     finally:
         launcher.close()
     seconds = (time.perf_counter() - began) / max(1, count)
-    return {"campaigns": count, "exactly_once": right, "kills": kills, "rows": SEEN_ROWS, "epochs": EPOCHS,
-            "seconds_each": round(seconds, 2), "limit": verdict(count - right, 0)}  # fmt: skip
+    told = [round(each, 3) for each in (min(shares), statistics.median(shares), max(shares))] if shares else []
+    midway = sum(share * EPOCHS % 1 > 0 for share in shares)
+    return {"campaigns": count, "first": first, "exactly_once": right, "kills": len(shares), "killed_at": told,
+            "midway_of_an_epoch": midway, "rows": SEEN_ROWS, "epochs": EPOCHS, "seconds_each": round(seconds, 2),
+            "limit": verdict(count - right, 0)}  # fmt: skip
 
 
-def campaign(launcher: ProcessLauncher, folder: Path, chance: random.Random) -> tuple[np.ndarray, int]:
-    """1 > 2 > 1 members; the counts, and how many were killed before all was done."""
+def calm(launcher: ProcessLauncher, folder: Path, size: int) -> float:
+    """Seconds of the work, from where it has begun, by so many members of which nobody is killed."""
+    work = Count(folder / "rows", folder / "calm", EPOCHS)
+    for _ in range(2):  # the first loads the libraries
+        StarGang(launcher).run(work, size)
+    return time.time() - work.begun.stat().st_mtime
+
+
+def campaign(
+    launcher: ProcessLauncher, folder: Path, calm_s: dict[int, float], chance: random.Random
+) -> tuple[np.ndarray, list[float]]:
+    """1 > 2 > 1 members; the counts, and what share was done when each was killed."""
     checkpoint = folder / "kept"
     shutil.rmtree(checkpoint, ignore_errors=True)
-    gang, work = StarGang(launcher), Count(folder / "rows", checkpoint, EPOCHS)
-    for killed, size in enumerate((1, 2)):
-        with _Killer(launcher, chance):
+    gang, work, shares = StarGang(launcher), Count(folder / "rows", checkpoint, EPOCHS), list[float]()
+    for size in (1, 2):
+        with _Killer(launcher, work, calm_s[size], chance):
             try:
-                return gang.run(work, size)[0], killed
+                return gang.run(work, size)[0], shares
             except MemberLost:
-                continue
-    return gang.run(work, 1)[0], 2
+                kept = read_progress(checkpoint)
+                shares.append(0.0 if kept is None else kept.seen / (EPOCHS * SEEN_ROWS))
+    return gang.run(work, 1)[0], shares
 
 
 class _Killer:
-    """Kills a member at a random instant after all have begun, unless the work has ended before."""
+    """Kills a member at a random instant after the first has begun its work, unless the work has ended before."""
 
-    def __init__(self, launcher: ProcessLauncher, chance: random.Random) -> None:
-        self._launcher, self._chance = launcher, chance
+    def __init__(self, launcher: ProcessLauncher, work: Count, calm_s: float, chance: random.Random) -> None:
+        self._launcher, self._work, self._calm_s, self._chance = launcher, work, calm_s, chance
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._kill, daemon=True)
 
     def __enter__(self) -> None:
+        self._work.begun.unlink(missing_ok=True)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -114,11 +136,11 @@ class _Killer:
         self._thread.join()
 
     def _kill(self) -> None:
-        while not (pids := self._launcher.pids()):
-            if self._ended.wait(0.01):
+        while not self._work.begun.exists():
+            if self._ended.wait(0.005):
                 return
-        if not self._ended.wait(self._chance.uniform(0.1, LAST_KILL_S)) and pids:
-            os.kill(self._chance.choice(self._launcher.pids() or pids), signal.SIGKILL)
+        if not self._ended.wait(self._chance.uniform(0.0, self._calm_s)) and (pids := self._launcher.pids()):
+            os.kill(self._chance.choice(pids), signal.SIGKILL)
 
 
 # -- speed ------------------------------------------------------------------------------------------------------------

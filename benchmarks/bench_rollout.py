@@ -102,9 +102,17 @@ def see(tally: Tally, case: Case, rng: np.random.Generator, champion: int, candi
     for arm, rows, change in ((tally.champion, champion, Case()), (tally.candidate, candidate, case)):
         failed = int(rng.binomial(rows, FAILS + change.fails))
         arm.requests.merge(Rate(rows, failed))
-        arm.log_s.add(rng.normal(change.slower, SPREAD, rows - failed))
+        arm.log_s.merge(_normals(rng, change.slower, rows - failed))
         arm.loss.merge(_shares(rng.binomial(rows, 1 - RIGHT + change.worse), rows))
     tally.paired.merge(_paired(rng, champion + candidate, case.worse))
+
+
+def _normals(rng: np.random.Generator, centre: float, rows: int) -> Mean:
+    """What `rows` normal numbers add up to, drawn as such: their mean, and the chi-square of their spread."""
+    if not rows:
+        return Mean()
+    squares = SPREAD**2 * rng.chisquare(rows - 1) if rows > 1 else 0.0
+    return Mean(float(rows), float(rng.normal(centre, SPREAD / np.sqrt(rows))), float(squares))
 
 
 def _shares(hits: int, rows: int) -> Mean:

@@ -192,6 +192,18 @@ def run_measured(
         )  # fmt: skip
 
 
+def environment_of(peer: str, requirements: Sequence[str], environments: Path) -> Path:
+    """The interpreter of a peer's own virtual environment, which is made where there is none."""
+    folder = environments / peer
+    if not (folder / "ready").exists():
+        print(f"{peer}: installing into {folder.name}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        words = [str(folder / "bin" / "pip"), "install", "--quiet", "--constraint", str(ROOT / ".ci/constraints.txt")]
+        subprocess.run([*words, *requirements, "pandas", "pyarrow"], check=True)
+        (folder / "ready").touch()
+    return folder / "bin" / "python"
+
+
 def shardwise_command(*words: str) -> list[str]:
     """The command line of shardwise, in this interpreter's environment."""
     return [sys.executable, "-m", "shardwise", *words]

@@ -59,7 +59,9 @@ class _Counter(sgd.Descent):
 
     def __init__(self, settings: LinearParams, rows: int) -> None:
         loss = LINKS[TARGET.task](TARGET, np.zeros(1))
-        super().__init__(settings, Design(FEATURES, 0), loss, TargetScale(), 1.0)
+        super().__init__(
+            settings, Design(FEATURES, 0), loss, TargetScale(), 1.0, answers=lambda scores, _y, _weight: scores
+        )
         self._adam: Any = _Adder(rows)
 
     def _of_rows(self, rows: Block, batch_rows: int) -> np.ndarray:  # noqa: ARG002 - as what it stands for
@@ -80,7 +82,13 @@ class Count:
     checkpoint: Path
     epochs: int
 
+    @property
+    def begun(self) -> Path:
+        """A file that is there once a member has begun."""
+        return self.folder.parent / "begun"
+
     def __call__(self, member: Member) -> np.ndarray:
+        self.begun.touch()
         sgd.ROUND_ROWS, sgd.KEEP_S = ROUND_ROWS, 0.0
         rows = DiskRows(self.folder, FEATURES, (0,))
         counter = _Counter(LinearParams(epochs=self.epochs, batch_rows=256), rows.n_rows)

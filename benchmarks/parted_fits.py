@@ -3,7 +3,9 @@
 import resource
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,19 @@ TARGET = Target(column="y", task=Task.BINARY, classes=("no", "yes"))
 
 @dataclass(frozen=True)
 class Fit:
-    """In a member: a fit, with at most `cap` bytes beside what the process has."""
+    """In a member: a fit, with at most `cap` bytes beside what the process has.
+
+    `exact`: in float64, where sums in another order differ by 1e-16. `slices`: gradients of so many pieces of a batch
+    are added up.
+    """
 
     folder: Path
     features: tuple[Feature, ...]
     params: dict[str, Any]
     split: Split | None
     cap: int | None = None
+    exact: bool = False
+    slices: int = 1
 
     def __call__(self, member: Member) -> dict[str, Any]:
         import torch.distributed.tensor  # noqa: F401 - what it takes is no part of the model
@@ -36,11 +44,11 @@ class Fit:
         losses: list[float] = []
         train, valid = (DiskRows(self.folder, self.features, (fold,)) for fold in (0, 1))
         run = FitRun(
-            seed=1, device="cpu", member=member if member.size > 1 else None, split=self.split,
+            seed=1, device="cpu", member=member if member.size > 1 else None, split=self.split, slices=self.slices,
             report=lambda _step, loss: losses.append(loss) or True,
         )  # fmt: skip
         limits = resource.getrlimit(resource.RLIMIT_DATA)
-        with _Peak() as peak:
+        with _Peak() as peak, _doubles() if self.exact else nullcontext():
             if self.cap is not None:
                 resource.setrlimit(resource.RLIMIT_DATA, (_bytes("VmData") + self.cap, limits[1]))
             try:
@@ -50,6 +58,33 @@ class Fit:
             finally:
                 resource.setrlimit(resource.RLIMIT_DATA, limits)
         return {"losses": losses, "seconds": seconds, "peak": peak.bytes}
+
+
+@contextmanager
+def _doubles() -> Iterator[None]:
+    """Networks learn in float64 meanwhile."""
+    import torch
+
+    from shardwise.models.neural.parts.training import PartedTraining
+    from shardwise.models.neural.training import Training
+
+    def placed(of: Callable[[Any], dict[str, torch.Tensor]]) -> Callable[[Any], dict[str, torch.Tensor]]:
+        return lambda self: {name: each.detach().double().requires_grad_(each.requires_grad)
+                             for name, each in of(self).items()}  # fmt: skip
+
+    def to_device(self: Any, block: Any) -> Any:
+        rows = kept[2](self, block)
+        return replace(rows, numbers=rows.numbers.double(), y=rows.y.double())
+
+    kept: tuple[Any, ...] = Training._placed, PartedTraining._placed, Training.to_device
+    changed: tuple[Any, ...] = placed(kept[0]), placed(kept[1]), to_device
+    try:
+        torch.set_default_dtype(torch.float64)
+        Training._placed, PartedTraining._placed, Training.to_device = changed
+        yield
+    finally:
+        Training._placed, PartedTraining._placed, Training.to_device = kept
+        torch.set_default_dtype(torch.float32)
 
 
 class _Peak:

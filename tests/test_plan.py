@@ -68,6 +68,20 @@ def test_workers_that_fit_a_model_together_are_told(place: Path, capsys: pytest.
     assert [each["members"] for each in found["on_workers"]] == [1, 2, 4, 8, 8]
 
 
+def test_networks_in_parts_are_told_with_what_each_worker_needs(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = ["--parallel", "tensor:2", "--families", "neural"]
+    assert plan("--workers", "2", *parts) == 0
+    shown = capsys.readouterr().out
+    assert "lie in 2 parts on 2 workers (tensor), as asked" in shown
+    assert "each worker" in shown
+    assert plan("--workers", "3", *parts) == 2
+    assert "of 3 worker(s)" in capsys.readouterr().err
+    assert plan("--workers", "2", "--memory", "1GB", *parts) == 1
+    assert "memory of the workers: each of 2 needs" in capsys.readouterr().out
+
+
 def test_too_little_disk_does_not_fit(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan("--disk", "10KB") == 1
     assert capsys.readouterr().out.startswith("does not fit: disk")

@@ -56,9 +56,7 @@ def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensembl
         units = [_unit(prepared, trial, deadline) for trial in trials]
         results = {unit.trial: result for unit, result in fitting.results(iter(units))}
     whole = {
-        number: result
-        for number, result in results.items()
-        if result.folder and not result.cut and result.share == 1.0
+        number: result for number, result in results.items() if result.folder and not result.cut and result.share == 1.0
     }
     return _with(ensemble, whole) if whole else ensemble
 

@@ -92,7 +92,7 @@ class Tuning:
     def _extras(self) -> list[str]:
         """Families that join because their extra was installed when the run began: a run that goes on keeps them."""
         if not self._run.records("extras"):
-            self._run.note("extras", families=joining())
+            self._run.note("extras", families=joining(self._run.memory_bytes))
         return list(self._run.records("extras")[0]["families"])
 
     def key(self, step: Step, fold: int) -> str:

@@ -36,7 +36,7 @@ from shardwise.stats.metrics import Metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
 from shardwise.train.gaps import member_scores, nested_findings
-from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess
+from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess, unseen
 from shardwise.train.prepare import Prepared, prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
@@ -340,7 +340,9 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
         chosen = refitted(run, prepared, choosing, chosen, left_s)
     _tell(run, search, chosen.findings)
     seen = out_of_fold(run, prepared, chosen.joint)
-    after = postprocess(prepared.splitter, prepared.target, search.metric, seen)
+    left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
+    apart = unseen(run, prepared, chosen.joint, left_s) if len(seen.y) else None
+    after = postprocess(prepared.splitter, prepared.target, search.metric, seen, apart)
     return replace(chosen, loss=chosen.loss - after.gain), after
 
 

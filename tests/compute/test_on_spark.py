@@ -43,6 +43,12 @@ def test_where_nobody_listens_is_said() -> None:
             connect(f"spark://127.0.0.1:{free.getsockname()[1]}")
 
 
+def test_what_is_no_master_is_said() -> None:
+    with pytest.raises(ConfigError, match="'nowhere' is no master of Spark") as caught:
+        connect("nowhere")
+    assert "spark://10.0.0.1:7077" in caught.value.hint
+
+
 def connect(master: str) -> None:
     from pyspark.sql import SparkSession
 

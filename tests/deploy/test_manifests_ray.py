@@ -36,7 +36,7 @@ def test_the_pods_are_valid():
 
 
 def test_other_fields_are_those_documented():
-    (service,) = ray(config(replicas=(2, 5), ray="2.59.1"))
+    service, _ = ray(config(replicas=(2, 5), ray="2.59.1"))
     assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
     assert set(service["spec"]) == {"serveConfigV2", "rayClusterConfig"}
     told = service["spec"]["rayClusterConfig"]
@@ -92,6 +92,21 @@ def test_nothing_runs_as_root_or_writes_to_the_image_and_keys_are_for_workers():
     assert {VARIABLE, ADMIN_VARIABLE} <= {each["name"] for each in worker["containers"][0]["env"]}
     assert not worker["automountServiceAccountToken"]
     assert "automountServiceAccountToken" not in head  # its autoscaler needs the token
+
+
+def test_the_fence_is_valid_and_lets_in_requests_the_cluster_and_the_operator():
+    found = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    _, fence = ray(config())
+    found.validate(fence, found.latest_version(), strict=True)
+    labels = cluster()["headGroupSpec"]["template"]["metadata"]["labels"]
+    assert labels == cluster()["workerGroupSpecs"][0]["template"]["metadata"]["labels"]
+    assert fence["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    anybody, cluster_itself, operator = fence["spec"]["ingress"]
+    assert anybody == {"ports": [{"port": SERVE_PORT, "protocol": "TCP"}]}
+    assert cluster_itself == {"from": [{"podSelector": fence["spec"]["podSelector"]}]}
+    head = {each["name"]: each["containerPort"] for each in pods()[0]["containers"][0]["ports"]}
+    assert head["dashboard"] in {each["port"] for each in operator["ports"]}
+    assert SERVE_PORT not in {each["port"] for each in operator["ports"]}
 
 
 def test_a_version_that_is_none_is_refused():

@@ -94,7 +94,7 @@ def test_the_image_with_ray_is_another_one_from_the_same_dockerfile(packages, tm
     text = (tmp_path / "out" / "stable" / "Dockerfile").read_text()
     assert 'ARG EXTRAS="serve"' in text
     assert "shardwise[${EXTRAS}]==" in text
-    (service,) = yaml.safe_load_all((tmp_path / "out" / "ray.yaml").read_text())
+    service, _ = yaml.safe_load_all((tmp_path / "out" / "ray.yaml").read_text())
     assert service["spec"]["rayClusterConfig"]["rayVersion"] == "2.59.1"
 
 

@@ -10,7 +10,7 @@ from shardwise.core.target import Target, Task
 from shardwise.models import catboost
 from shardwise.models.families import build
 from shardwise.models.neural import model
-from shardwise.models.portfolio import ASKED, CATBOOST_ROWS, LARGE_ROWS, portfolio
+from shardwise.models.portfolio import ASKED, CATBOOST_ROWS, LARGE_ROWS, NETWORK_ROWS, joining, portfolio
 
 FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
 REGRESSION = Target(column="y", task=Task.REGRESSION)
@@ -76,6 +76,24 @@ def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match="CatBoost") as caught:
         places(1000, families=["catboost"])
     assert "shardwise[catboost]" in caught.value.hint
+
+
+def test_a_network_joins_few_rows_where_pytorch_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def families(rows: int, target: Target = REGRESSION, **asked: Any) -> list[str]:
+        return [candidate.family for candidate in portfolio(target, FEATURES, rows, **asked)]
+
+    least, most = NETWORK_ROWS
+    for rows in (least, most):
+        plain, joined = families(rows), families(rows, extras=["neural"])
+        assert joined == [*plain[:6], "neural", *plain[6:]]  # after the baseline, a linear model and four of trees
+        assert families(rows, extras=["neural", "catboost"]) == [*joined, "catboost"]
+        assert families(rows, families=["trees", "linear"], extras=["neural"]) == plain
+    monkeypatch.setattr(model, "has_torch", lambda: True)
+    assert families(least, families=["trees", "neural"], extras=["neural"]).count("neural") == 1
+    for rows in (least - 1, most + 1):
+        assert "neural" not in families(rows, extras=["neural"])
+    assert "neural" not in families(least, Target(column="y", task=Task.COUNT), extras=["neural"])
+    assert "neural" not in joining(10**9)  # PyTorch takes a share of a small memory that trees need
 
 
 def test_networks_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,5 +55,6 @@ def test_a_port_that_is_taken_meanwhile_breaks_the_gang_and_the_next_one_begins(
     with pytest.raises(GangBroken, match="Binding port"), network(member, 1):
         pytest.fail("nobody can listen there")
     taken[0].close()
-    booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(np.arange(100.0)[:, None], np.arange(100.0)), 2)
+    x = np.arange(100.0)
+    booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(x[:, None], x), 2)
     assert booster.num_trees() == 2

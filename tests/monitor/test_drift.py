@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from shardwise.data.profile import Profile
-from shardwise.monitor.drift import compare_profiles, fisher, homogeneity, kind_of, sizes_of
+from shardwise.monitor.drift import at_least, compare_profiles, fisher, homogeneity, kind_of, sizes_of, unseen_share
 
 
 def profile(columns) -> Profile:
@@ -50,7 +50,8 @@ def test_categories_are_compared_by_chi_square():
     found = drift(a, b)
     table = np.array([[np.sum(side == letter) for letter in "abc"] for side in (a, b)])
     assert found.kind == "category"
-    assert found.p_values["distribution"] == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue)
+    both = [stats.chi2_contingency(table, correction=False, lambda_=power).pvalue for power in (1, 0)]
+    assert found.p_values["distribution"] == pytest.approx(max(both))
 
 
 def test_new_and_vanished_values_are_named():
@@ -107,6 +108,35 @@ def test_fisher_is_that_of_scipy():
         a, n, b, m = table
         one_sided = [stats.fisher_exact([[a, n - a], [b, m - b]], side).pvalue for side in ("less", "greater")]
         assert fisher((a, n), (b, m)) == pytest.approx(min(1.0, 2 * min(one_sided)))
+
+
+def test_many_equally_frequent_values_are_no_drift():
+    """The hundred that are most frequent in training are so by chance, and less so in new rows."""
+    rng = np.random.default_rng(6)
+    words = np.array([f"v{k:03d}" for k in range(170)])
+    found = [drift(*(rng.choice(words, 3000) for _ in range(2))) for _ in range(40)]
+    assert {each.kind for each in found} == {"category"}
+    assert min(each.p_values["distribution"] for each in found) > 1e-4
+
+
+def test_rows_beyond_the_extremes_of_training_have_their_exact_chance():
+    for hits, rows, training in ((1, 5, 3), (4, 1000, 20_000), (9, 16_000, 20_000), (200, 500, 50)):
+        law = stats.hypergeom(training + rows, training, hits + 1)  # at most one of the first hits + 1 is of training
+        assert at_least(hits, rows, 2.0, training - 1.0) == pytest.approx(law.cdf(1), rel=1e-6)
+
+
+def test_chances_that_are_estimates_keep_their_rate_in_windows_as_large_as_training():
+    rng, level = np.random.default_rng(5), 0.002
+    share = 1.0 / np.arange(1, 3001)
+    found = {"outside": [], "new": []}
+    for _ in range(1500):
+        old, new = rng.normal(size=400), rng.normal(size=300)
+        found["outside"].append(at_least(int((new > old.max()).sum() + (new < old.min()).sum()), 300, 2.0, 399.0))
+        old, new = (rng.multinomial(rows, share / share.sum()) for rows in (400, 300))
+        a, b = unseen_share(int((old == 1).sum()), int((old == 2).sum()), 400)
+        found["new"].append(at_least(int(new[old == 0].sum()), 300, a, b))
+    for name, p_values in found.items():
+        assert np.mean(np.array(p_values) < level) <= level + 3 * np.sqrt(level / 1500), name
 
 
 def test_few_rows_make_no_cell_of_their_own():

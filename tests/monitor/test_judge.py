@@ -70,9 +70,22 @@ def test_a_slow_drift_shows_in_merged_windows_alone(reference):
     assert min(spans) > 1
 
 
-def test_chances_of_all_spans_are_the_rate_per_window(reference):
+def test_a_category_that_has_become_more_frequent_is_found_though_its_psi_is_small():
+    rng, shares = np.random.default_rng(7), np.array([0.55, 0.27, 0.18])
+    rows = [pa.record_batch({"c": rng.choice(["x", "y", "z"], 20_000, p=p)})
+            for p in (shares, shares * 0.9 + np.array([0.1, 0, 0]))]  # fmt: skip
+    made = [Profile(batch.schema) for batch in rows]
+    for profile, batch in zip(made, rows, strict=True):
+        profile.update(batch)
+    empty = Profile(pa.schema([]))
+    (finding,) = find_drift(Reference(inputs=made[0], answers=None), Window(made[1], empty))
+    assert finding.evidence["psi"] < 0.02
+    assert finding.evidence["largest_change"] == pytest.approx(0.045, abs=0.01)
+
+
+def test_chances_of_all_spans_are_half_of_the_rate_per_window(reference):
     monitor = DriftMonitor(reference, DriftConfig(false_alarms=0.003))
-    assert sum(monitor.chance(span) / span for span in SPANS) == pytest.approx(0.003)
+    assert sum(monitor.chance(span) / span for span in SPANS) == pytest.approx(0.0015)
 
 
 def test_small_windows_and_small_differences_say_nothing(reference):

@@ -5,17 +5,26 @@ from dataclasses import replace
 import pytest
 from tests.plan.shapes import past_run, sizes
 
+from shardwise.core.errors import ConfigError
+from shardwise.core.parallel import Split
+from shardwise.models.neural.parts.cuts import Cuts
+from shardwise.models.neural.shape import Shape
 from shardwise.plan.answer import answer, render
 from shardwise.plan.cost import Budget, Forecast, forecast
 from shardwise.plan.gangs import GAIN, member_bytes, shared_terms, starting_s
 from shardwise.plan.knowledge import defaults, observed_time
 from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES
 from shardwise.plan.past import PastRun
+from shardwise.plan.splits import TORCH_BYTES, parameters, part_bytes, training_bytes
 from shardwise.plan.training import Rounds
 
 LARGE = sizes(rows=4_000_000, train_rows=3_000_000, valid_rows=500_000, memory_bytes=10**9, size_bytes=4 * 10**8)
 TREES = ("trees",)
 TOGETHER = Budget(trials=3, workers=4, cpus=4, families=TREES, parallel="data")
+NETWORK = Shape(
+    numbers=20, codes=0, slots=0, scores=1, members=4, width=8192, depth=3, knots=8, embedding=8, code_embedding=8
+)
+NETWORKS = Budget(trials=2, workers=4, cpus=4, families=("neural",), shapes=(NETWORK,))
 KNOWN = replace(defaults(), rounds=Rounds(300.0, 100_000, 0.2), rounds_spread=0.2)
 
 
@@ -74,6 +83,44 @@ def test_workers_of_a_cluster_with_too_little_memory_do_not_fit() -> None:
     found = answer(LARGE, replace(budget, worker_bytes=needed - 1), KNOWN)
     assert found.reasons[0].startswith("memory of the workers: each of 4 needs")
     assert answer(LARGE, replace(budget, worker_bytes=1, parallel="none"), KNOWN).fits
+
+
+def test_networks_in_parts_are_planned_on_as_many_workers_as_have_a_part() -> None:
+    plan = answer(LARGE, replace(NETWORKS, parallel="tensor:2"), KNOWN)
+    assert plan.fits
+    assert [each.workers for each in plan.workers] == [2, 4, 8, 32]
+    lies = [Cuts(NETWORK, Split(kind="tensor", parts=2), each.workers) for each in plan.workers]
+    for each, cuts in zip(plan.workers, lies, strict=True):
+        assert each.member_bytes > TORCH_BYTES + part_bytes(cuts)
+    assert plan.whole.memory_bytes.value > 4 * plan.whole.member_bytes
+    assert "lie in 2 parts and the rows in 2 shares on 4 workers (tensor), as asked" in plan.whole.told[0]
+    assert [line.split()[-1] for line in render(plan).splitlines() if line.startswith("workers")] == ["worker"]
+    with pytest.raises(ConfigError, match="of 3 worker"):
+        answer(LARGE, replace(NETWORKS, parallel="tensor:2", workers=3), KNOWN)
+
+
+def test_parts_make_a_network_fit_and_shares_make_it_faster() -> None:
+    kinds = ("data", "tensor:2", "tensor", "pipeline", "none")
+    found = [forecast(LARGE, replace(NETWORKS, parallel=kind), KNOWN) for kind in kinds]
+    data, both, tensor, pipeline, one = (train_s(each) for each in found)
+    assert data < both < tensor == pipeline
+    assert one < tensor  # nothing is gained, and members have to start
+    needed = {kind: each.member_bytes for kind, each in zip(kinds, found, strict=True)}
+    assert needed["data"] > TORCH_BYTES + training_bytes(parameters(NETWORK))
+    assert needed["tensor"] < needed["tensor:2"] < needed["data"]
+
+
+def test_a_network_too_large_for_a_worker_is_planned_in_parts_and_what_lacks_is_said() -> None:
+    whole, few = training_bytes(parameters(NETWORK)), replace(LARGE, train_rows=100_000)
+    roomy, small, tiny = (
+        answer(few, replace(NETWORKS, parallel="auto", memory_bytes=4 * TORCH_BYTES + round(share * whole)), KNOWN)
+        for share in (4.4, 2.4, 0.5)
+    )
+    assert roomy.whole.members == 1
+    assert "lie in 2 parts" in small.whole.told[0]
+    assert not tiny.fits
+    assert any(reason.startswith("memory of the workers: each of 4 needs") for reason in tiny.reasons)
+    assert tiny.least_memory_bytes > 0
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,38 @@ def test_what_members_notice_is_told(gang: Gang, folder: Path) -> None:
     assert noticed == noticed_alone
 
 
+@dataclass(frozen=True, kw_only=True)
+class CrampedJob(Job):
+    """The second member has no memory for more than 40 rows at once."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        import torch
+
+        from shardwise.models.neural.training import Training
+
+        learn = Training._sum
+
+        def cramped(self: Training, batch: Any) -> torch.Tensor:
+            if len(batch) > 40:
+                raise torch.OutOfMemoryError("out of memory")
+            return learn(self, batch)
+
+        with pytest.MonkeyPatch.context() as patch:
+            if member.rank == 1:
+                patch.setattr(Training, "_sum", cramped)
+            return super().__call__(member)
+
+
+def test_a_member_short_of_memory_says_so_and_learns_the_same(gang: Gang, folder: Path) -> None:
+    needs("neural")
+    plain = job(folder, "neural", Task.BINARY, dropout=0.0, epochs=1)
+    notes: list[str] = []
+    model, _ = together(gang, 2, CrampedJob(**vars(plain)), FitRun(seed=3, note=notes.append))
+    assert [note for note in notes if "ran out of memory with 64 rows at once" in note] == notes
+    assert len(notes) == 1
+    np.testing.assert_allclose(answer(model, Task.BINARY), answer(alone(plain), Task.BINARY), atol=5e-3)
+
+
 @pytest.mark.parametrize("family", ["linear", "trees"])
 def test_a_pruned_trial_keeps_what_it_has(gang: Gang, folder: Path, family: str) -> None:
     def report(step: int, _loss: float) -> bool:

@@ -1,12 +1,15 @@
-"""shardwise models list|show|register|diff|promote|rollback|delete"""
+"""shardwise models list|show|register|diff|promote|rollback|delete|mirror"""
 
 import functools
+import importlib
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from shardwise.cli import print_json
+from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.options import json_option, pairs, registry_option, words
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
@@ -18,6 +21,10 @@ from shardwise.registry.versions import CHAMPION, Version
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Row = Sequence[str]
 _ELLIPSIS = 60  # characters of a value in a table
+_MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}  # fmt: skip
 
 
 class _Verbs(click.Group):
@@ -165,6 +172,33 @@ def delete(registry: Registry, reference: str, alias: str | None) -> Any:
     return {"deleted": version.reference}, [f"{version.reference} is deleted"]
 
 
+@command.command("mirror")
+@click.argument("reference", metavar="NAME | REF")
+@click.option("--to", "uri", required=True, metavar="URI", help="MLflow: http://host:5000, sqlite:////srv/mlflow.db.")
+@click.option("--as", "model", metavar="NAME", help="The registered model there; else the same name.")
+@click.option("--experiment", help="That holds the files' runs; else shardwise/NAME.")
+@click.option("--artifacts", metavar="URI", help="Where a new experiment keeps files; else as MLflow has it.")
+@click.option("--prune", is_flag=True, help="Delete there what was deleted here.")
+@_on_registry
+def mirror(registry: Registry, reference: str, **where: Any) -> Any:
+    """Bring all versions of NAME, or that of a REF, to MLflow's registry, with aliases, tags, note and scores.
+
+    This registry stays the truth. The same command again brings what is new or has changed; what others have put there
+    stays. Load one with mlflow.pyfunc.load_model("models:/NAME@champion"), where shardwise is installed.
+    """
+    for setting, value in _MLFLOW.items():
+        os.environ.setdefault(setting, value)
+    try:
+        module = importlib.import_module("shardwise.deploy.mlflow_mirror")
+    except ModuleNotFoundError as error:
+        what = f"a mirror needs a library that is not installed ({error})"
+        raise ConfigError(what, hint="Run: pip install 'shardwise[mlflow]'.") from error
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    with chatter_to_stderr():
+        done = module.mirror(registry, reference, module.MirrorConfig(uri=where.pop("uri"), **where))
+    return done.to_json(), _mirrored(done)
+
+
 # -- how it is shown -------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +215,24 @@ def _list_versions(registry: Registry, name: str) -> Any:
         for version in found
     ]  # fmt: skip
     return content, _table(["version", "aliases", "created", "task", "score", "size", "note"], rows)
+
+
+def _mirrored(done: Any) -> list[str]:
+    """`done` is a `deploy.mlflow_mirror.Mirrored`."""
+    rows = [[f"{done.name}@{number}", f"{done.model} version {place}",
+             "new" if number in done.added else "changed" if number in done.changed else "as it was",
+             ", ".join(sorted(alias for alias, target in done.aliases.items() if target == place))]
+            for number, place in sorted(done.versions.items())]  # fmt: skip
+    gone = [f"{done.name}@{number} was deleted here; version {place} there "
+            + ("is deleted now" if done.pruned else "stays: --prune deletes it")
+            for number, place in sorted(done.gone.items())]  # fmt: skip
+    foreign = [f"version {place} there is none of these, and was left as it is" for place in done.foreign]
+    return [
+        *_table(["here", "there", "", "aliases"], rows),
+        *gone,
+        *foreign,
+        *(f"not there: {w}" for w in done.left_out),
+    ]
 
 
 def _pointing(registry: Registry, version: Version) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import sys
 import threading
@@ -17,6 +18,8 @@ from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
 
 _LOST = ("Python worker exited unexpectedly", "ExecutorLostFailure", "Python worker failed to connect back")
 _VERSION = "PYTHON_VERSION_MISMATCH"
+_MASTER = re.compile(r"local(\[.*\])?|local-cluster\[.*\]|yarn|[a-z0-9+.-]+://.+")
+_MASTER_HINT = "Give a master like spark://10.0.0.1:7077, yarn or local[2]."
 _numbers = itertools.count()
 
 
@@ -57,6 +60,8 @@ class SparkExecutor(ClusterExecutor):
 def _start(session_class: Any, master: str | None, workers: int, *, tries: int = 1) -> Any:
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         raise ConfigError("--engine spark needs Java, which was not found", hint="Install Java 17, or set JAVA_HOME.")
+    if master is not None and not _MASTER.fullmatch(master):
+        raise ConfigError(f"{master!r} is no master of Spark", hint=_MASTER_HINT)
     if master is not None and master.startswith("spark://"):
         check_port("spark", master.removeprefix("spark://").partition(",")[0])
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -70,8 +75,7 @@ def _start(session_class: Any, master: str | None, workers: int, *, tries: int =
         try:
             return builder.config(map=settings).getOrCreate()
         except Exception as error:
-            hint = "Give a master like spark://10.0.0.1:7077, yarn or local[2]."
-            raise ConfigError(f"Spark does not start: {_first_line(error)}", hint=hint) from error
+            raise ConfigError(f"Spark does not start: {_first_line(error)}", hint=_MASTER_HINT) from error
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from shardwise.deploy.manifests import (
 APPLICATION = "shardwise.serve.on_ray:app"
 DEPLOYMENT = "shardwise"
 SERVE_PORT = 8000
+_DASHBOARD_PORT, _AGENT_PORT = 8265, 52365
+_OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}  # as KubeRay's chart labels its pods
 _HEAD_BYTES = 3072 * MIB  # for the cluster's state, its dashboard and Serve's controller
 _RAY_BYTES = 1024 * MIB  # beside a replica: Ray's own processes and Serve's proxy
 _OBJECTS_BYTES = 128 * MIB  # of shared memory: requests and answers go through it where they are large
@@ -31,7 +33,8 @@ _ONGOING = 8  # requests under way for each replica, which the autoscaler aims a
 
 
 def ray(config: ManifestConfig) -> list[Values]:
-    """RayService: a head without replicas, and as many workers as replicas, which Ray's autoscaler asks for."""
+    """RayService: a head without replicas, and as many workers as replicas, which Ray's autoscaler asks for; and a
+    NetworkPolicy, since Ray's own ports ask nobody who he is."""
     least, most = config.replicas
     worker = {
         "groupName": "replicas", "replicas": least, "minReplicas": least, "maxReplicas": most,
@@ -48,7 +51,23 @@ def ray(config: ManifestConfig) -> list[Values]:
             "rayVersion": config.ray, "enableInTreeAutoscaling": True,
             "headGroupSpec": head, "workerGroupSpecs": [worker],
         },
-    })]  # fmt: skip
+    }), _fence(config)]  # fmt: skip
+
+
+def _fence(config: ManifestConfig) -> Values:
+    """Requests come from anywhere; to all other ports only pods of the same cluster, and KubeRay's operator, wherever
+    it runs, to those by which it gives the application and asks how it is."""
+    ours = {"matchLabels": labels_of(config)}
+    operator = {"namespaceSelector": {}, "podSelector": {"matchLabels": _OPERATOR}}
+    told = [{"port": port, "protocol": "TCP"} for port in (_DASHBOARD_PORT, _AGENT_PORT)]
+    return manifest("networking.k8s.io/v1", "NetworkPolicy", config.name, labels_of(config), {
+        "podSelector": ours, "policyTypes": ["Ingress"],
+        "ingress": [
+            {"ports": [{"port": SERVE_PORT, "protocol": "TCP"}]},
+            {"from": [{"podSelector": ours}]},
+            {"from": [operator], "ports": told},
+        ],
+    })  # fmt: skip
 
 
 def serve_config(config: ManifestConfig) -> Values:
@@ -77,17 +96,17 @@ def image_of(config: ManifestConfig) -> str:
 
 
 def _head(config: ManifestConfig) -> Values:
-    ports = {"gcs-server": 6379, "dashboard": 8265, "serve": SERVE_PORT}
-    alive = _asks(52365, "/api/local_raylet_healthz")
+    ports = {"gcs-server": 6379, "dashboard": _DASHBOARD_PORT, "serve": SERVE_PORT}
+    alive = _asks(_AGENT_PORT, "/api/local_raylet_healthz")
     container = _container(config, "ray-head", 1, _HEAD_BYTES, ports)
     container |= {"startupProbe": {**alive, "periodSeconds": 5, "failureThreshold": 60},
-                  "readinessProbe": {**_asks(8265, "/api/gcs_healthz"), "periodSeconds": 10},
+                  "readinessProbe": {**_asks(_DASHBOARD_PORT, "/api/gcs_healthz"), "periodSeconds": 10},
                   "livenessProbe": {**alive, "periodSeconds": 10, "failureThreshold": 6}}  # fmt: skip
     return _pod(config, container)  # its autoscaler talks to Kubernetes: with a token
 
 
 def _worker(config: ManifestConfig) -> Values:
-    alive = _asks(52365, "/api/local_raylet_healthz")
+    alive = _asks(_AGENT_PORT, "/api/local_raylet_healthz")
     container = _container(
         config, "ray-worker", config.cpu, config.memory_bytes + _RAY_BYTES + _OBJECTS_BYTES, {"serve": SERVE_PORT}
     )

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, PackageError
 from shardwise.data.convert import conform
 from shardwise.data.dataset import ReadOptions
 from shardwise.data.schemas import schema_of, typed_layout
@@ -48,8 +48,12 @@ class PyfuncModel:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
-    """MLflow's entry point; `path` is the package."""
-    return PyfuncModel(Predictor.load(path))
+    """MLflow's entry point; `path` is the package. Raises `PackageError` where `MLmodel` beside it names another."""
+    predictor = Predictor.load(path)
+    told = yaml.safe_load((Path(path).parent / MODEL).read_text(encoding="utf8"))["metadata"]["package"]
+    if told != predictor.package.hash:
+        raise PackageError("the package is not the one that the model was made of", hint="Export it again.", path=path)
+    return PyfuncModel(predictor)
 
 
 def write_mlflow(package: Package, out: Path) -> None:

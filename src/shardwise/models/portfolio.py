@@ -6,7 +6,7 @@ that err differently make the better ensemble.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shardwise.core.candidate import Candidate
@@ -16,14 +16,41 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.models.catboost import has_catboost, require_catboost
 from shardwise.models.families import FAMILIES, NETWORKS
-from shardwise.models.neural.model import require_torch
+from shardwise.models.neural.model import has_torch, require_torch
 
 LARGE_ROWS = 100_000
 CATBOOST_ROWS = 30_000
+NETWORK_ROWS = 3_000, 20_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
-# Families of an extra that join others where it is installed, and up to how many training rows they pay
-JOINING: Mapping[str, tuple[Callable[[], bool], int]] = {"catboost": (has_catboost, CATBOOST_ROWS)}
+
+@dataclass(frozen=True, kw_only=True)
+class Joining:
+    """Where a family of an extra joins the others, without being named, because the extra is `installed`.
+
+    On `least_rows` to `most_rows` training rows and for these `tasks`; `after` so many candidates of trees, None: after
+    all. `memory_bytes`: only with so much memory for the run.
+    """
+
+    installed: Callable[[], bool]
+    most_rows: int
+    least_rows: int = 0
+    tasks: frozenset[Task] = frozenset(Task)
+    after: int | None = None
+    memory_bytes: int = 0
+
+    def holds(self, target: Target, n_rows: int) -> bool:
+        """Whether it is tried for such a target and so many training rows."""
+        return target.task in self.tasks and self.least_rows <= n_rows <= self.most_rows
+
+
+JOINING: Mapping[str, Joining] = {
+    "catboost": Joining(installed=has_catboost, most_rows=CATBOOST_ROWS),
+    "neural": Joining(
+        installed=has_torch, least_rows=NETWORK_ROWS[0], most_rows=NETWORK_ROWS[1], after=4, memory_bytes=4 * 10**9,
+        tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
+    ),
+}  # fmt: skip
 
 # Families that come only when they are asked for, after the others: their default candidates
 ASKED: Mapping[str, tuple[Mapping[str, object], ...]] = {
@@ -47,9 +74,9 @@ def portfolio(
     """Candidates for `n_rows` training rows; `families` restricts them (the baseline is always there).
 
     The families of `ASKED` come only when they are asked for (docs/decisions/0012-neural.md and
-    0024-forests-adaboost-svm.md). Raises `ConfigError` for families that are not known, whose extra is not installed,
-    or that do not learn such targets. Families of `JOINING` come after trees and linear models where they are named,
-    or, where none is, where they are in `extras` and rows are few (docs/decisions/0028-watching-training.md).
+    0024-forests-adaboost-svm.md), but for those of `JOINING`. Raises `ConfigError` for families that are not known,
+    whose extra is not installed, or that do not learn such targets. Families of `JOINING` come where they are named,
+    or, where none is, where they are in `extras` and rows are few (0012 and docs/decisions/0028-watching-training.md).
 
     `positive` says that no target is below 0, so that logarithms may be learned; `held` gives params of a family that
     all its candidates get.
@@ -66,8 +93,8 @@ def portfolio(
         trees = [_without(params, "use_encoded") for params in trees]
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
-    joining = [family for family in JOINING if family in families or _joins(family, families, extras, n_rows)]
-    ordered += [Candidate(family=family) for family in joining]
+    for family in [name for name in JOINING if name in (families or extras) and (name not in ASKED or not families)]:
+        _join(ordered, family, target, n_rows, named=bool(families))
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
@@ -75,13 +102,16 @@ def portfolio(
     return [Candidate(family="baseline"), *wanted]
 
 
-def joining() -> list[str]:
-    """The families of `JOINING` whose extra is installed."""
-    return [family for family, (installed, _) in JOINING.items() if installed()]
+def _join(ordered: list[Candidate], family: str, target: Target, n_rows: int, *, named: bool) -> None:
+    """Put the family's candidate into its place, where it is `named` or its rule holds."""
+    rule = JOINING[family]
+    if named or rule.holds(target, n_rows):
+        ordered.insert(len(ordered) if rule.after is None else rule.after + 1, Candidate(family=family))
 
 
-def _joins(family: str, families: Collection[str], extras: Collection[str], n_rows: int) -> bool:
-    return not families and family in extras and n_rows <= JOINING[family][1]
+def joining(memory_bytes: int = 2**62) -> list[str]:
+    """The families of `JOINING` whose extra is installed, and for which a run's memory suffices."""
+    return [family for family, rule in JOINING.items() if rule.memory_bytes <= memory_bytes and rule.installed()]
 
 
 def _asked(target: Target, families: Collection[str]) -> list[Candidate]:

@@ -12,10 +12,11 @@ from shardwise.core.schema import FeatureKind
 from shardwise.core.space import Choice, Float, Int, Space
 
 _NETWORK: Space = {
-    "learning_rate": Float(5e-4, 1e-2, log=True, default=3e-3),
+    "learning_rate": Float(1e-3, 3e-2, log=True, default=1e-2),
     "weight_decay": Float(1e-3, 0.3, log=True, default=1e-2),
     "dropout": Float(0.0, 0.5, default=0.1),
 }
+_BEHIND_TRUNK: Space = {"learning_rate": Float(5e-4, 1e-2, log=True, default=3e-3)}
 SPACES: dict[str, Space] = {
     "trees": {
         "learning_rate": Float(0.02, 0.15, log=True, default=0.05, cost=-0.8),
@@ -66,8 +67,8 @@ SPACES: dict[str, Space] = {
         "l2": Float(1e-7, 1e-1, log=True, default=1e-5),
     },
     "neural": _NETWORK,
-    "cnn": _NETWORK,
-    "rnn": {**_NETWORK, "dropout": Float(0.0, 0.5, default=0.3)},
+    "cnn": {**_NETWORK, **_BEHIND_TRUNK},
+    "rnn": {**_NETWORK, **_BEHIND_TRUNK, "dropout": Float(0.0, 0.5, default=0.3)},
 }
 _NEEDS = {
     "categorical": FeatureKind.CODE, "cat_smooth": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED,

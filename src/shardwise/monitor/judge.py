@@ -17,15 +17,16 @@ from shardwise.monitor.windows import Reference, Window
 from shardwise.stats.paired import holm
 
 SPANS = (1, 4, 16)  # windows that are judged together
+_SPENT = 0.5  # of the rate: the rest is for tests that are not exact far out, and for a training that is odd by chance
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftConfig:
-    """`false_alarms` per window where nothing has changed; sizes below which a difference does not matter."""
+    """`false_alarms`, at most, per window where nothing has changed; sizes below which a difference does not matter."""
 
     false_alarms: float = 0.001
     least_psi: float = 0.02
-    least_ks: float = 0.03
+    least_ks: float = 0.03  # of numbers; of categories the change of the share of one
     least_share: float = 0.002  # of missing, new or outside rows
     least_rows: int = 100  # of a window
 
@@ -43,7 +44,7 @@ def find_drift(
         return []
     tests = [(what, drift, test, p) for what, drift in reference.compared(window) for test, p in drift.p_values.items()]
     adjusted = holm(np.array([p for *_, p in tests]))
-    limit = config.false_alarms if chance is None else chance
+    limit = _SPENT * config.false_alarms if chance is None else chance
     found = [_finding(what, drift, test, float(p)) for (what, drift, test, _), p in zip(tests, adjusted, strict=True)
              if p < limit and _matters(drift, test, config)]  # fmt: skip
     return sorted(found, key=lambda finding: -float(finding.evidence["psi"] or 0.0))
@@ -51,7 +52,8 @@ def find_drift(
 
 def _matters(drift: ColumnDrift, test: str, config: DriftConfig) -> bool:
     if test == "distribution":
-        return (drift.psi or 0.0) >= config.least_psi or (drift.ks or 0.0) >= config.least_ks
+        moved = drift.facts.get("largest_change", 0.0) if drift.ks is None else drift.ks
+        return (drift.psi or 0.0) >= config.least_psi or moved >= config.least_ks
     return _share(drift, test) >= config.least_share
 
 
@@ -104,8 +106,8 @@ class DriftMonitor:
         return list(found.values())
 
     def chance(self, span: int) -> float:
-        """Of a false alarm of a test of so many windows: each span has an equal part of the rate per window."""
-        return self.config.false_alarms * span / len(SPANS)
+        """Of a false alarm of a test of so many windows: each span has an equal part of what is spent per window."""
+        return _SPENT * self.config.false_alarms * span / len(SPANS)
 
     def _ended(self, window: Window) -> Iterator[tuple[int, Window]]:
         for span in SPANS:

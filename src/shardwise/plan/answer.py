@@ -1,9 +1,10 @@
 """The answer of `plan`: does it fit, what takes how much, what limits; as JSON values and as a table for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from shardwise.core.errors import ConfigError
 from shardwise.core.units import format_duration, format_size
 from shardwise.plan.calibrate import Calibration
 from shardwise.plan.cost import (
@@ -16,6 +17,7 @@ from shardwise.plan.cost import (
     least_memory_bytes,
     under_ceiling,
 )
+from shardwise.plan.memory import MAIN_BYTES
 from shardwise.plan.sizes import Sizes
 
 
@@ -78,8 +80,17 @@ def answer(sizes: Sizes, budget: Budget, known: Knowledge) -> Plan:
     return Plan(
         fits=not reasons, reasons=tuple(reasons), sizes=sizes, budget=budget, whole=whole, expected=expected,
         row_share=share, least_memory_bytes=least_memory_bytes(sizes, budget),
-        workers=tuple(forecast(sizes, replace(budget, workers=count), known) for count in WORKERS),
+        workers=tuple(_on_workers(sizes, budget, known)),
     )  # fmt: skip
+
+
+def _on_workers(sizes: Sizes, budget: Budget, known: Knowledge) -> Iterator[Forecast]:
+    """Of those numbers of workers on which a network can lie as it was asked for."""
+    for count in sorted({*WORKERS, budget.workers or 1}):
+        try:
+            yield forecast(sizes, replace(budget, workers=count), known)
+        except ConfigError:
+            continue
 
 
 def _memory_reasons(whole: Forecast, budget: Budget, share: float) -> list[str]:
@@ -90,11 +101,16 @@ def _memory_reasons(whole: Forecast, budget: Budget, share: float) -> list[str]:
 
 
 def _member_reasons(whole: Forecast, budget: Budget) -> list[str]:
-    """Where workers of a cluster fit a model together, and have too little for their share."""
-    if budget.worker_bytes is None or whole.member_bytes <= budget.worker_bytes:
+    """Where workers fit a model together, and have too little for their share: on a cluster, or all of them here."""
+    if whole.members < 2:
         return []
-    needed, has = format_size(whole.member_bytes), format_size(budget.worker_bytes)
-    return [f"memory of the workers: each of {whole.members} needs {needed}, a CPU of the cluster has {has}"]
+    here = budget.engine == "local"
+    has = (budget.memory_bytes - MAIN_BYTES) // whole.members if here else budget.worker_bytes
+    if has is None or whole.member_bytes <= has:
+        return []
+    needed, told = format_size(whole.member_bytes), format_size(max(0, has))
+    there = f"{told} are left for it" if here else f"a CPU of the cluster has {told}"
+    return [f"memory of the workers: each of {whole.members} needs {needed}, {there}"]
 
 
 def _disk_reasons(whole: Forecast, budget: Budget) -> list[str]:
@@ -160,11 +176,14 @@ def _value_first(found: Range) -> tuple[float, float, float]:
 
 
 def _worker_lines(plan: Plan) -> list[str]:
-    rows: list[tuple[str, ...]] = [("workers", "time", "low", "high", "memory", "disk")]
+    """A line for each number of workers; where they fit a model together, with what each of them needs."""
+    each_told = any(each.member_bytes for each in plan.workers)
+    rows: list[tuple[str, ...]] = [("workers", "time", "low", "high", "memory", "disk", *["each worker"][:each_told])]
     rows += [
         (
             str(each.workers), *(format_duration(part) for part in _value_first(each.time_s)),
             format_size(each.memory_bytes.value), format_size(each.disk_bytes),
+            *[format_size(each.member_bytes) if each.member_bytes else "-"][:each_told],
         )
         for each in plan.workers
     ]  # fmt: skip

@@ -29,6 +29,8 @@ from shardwise.data.rows import RowsWriter, keep_binner
 from shardwise.data.source import Losses, scan
 from shardwise.features.base import FOLD, TARGET
 from shardwise.features.recipe import Recipe, RecipeConfig
+from shardwise.models.neural.shape import Shape
+from shardwise.plan.gangs import network_shapes
 from shardwise.plan.probe import Coded, Fitted, probe
 from shardwise.plan.sizes import Folding, Sizes, is_positive, largest_share, split_rows
 from shardwise.plan.training import Held, candidates
@@ -70,7 +72,7 @@ class Question:
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What was measured. `passes_s` are seconds of the slice's `rows` rows by stage, `fits` those of the candidate
-    `trees`."""
+    `trees`; `shapes` are those of networks that may lie in parts."""
 
     sizes: Sizes
     rows: int
@@ -80,6 +82,7 @@ class Calibration:
     write_bytes_s: float
     base_bytes: int
     seconds: float
+    shapes: tuple[Shape, ...] = ()
 
 
 def calibrate(dataset: Dataset, question: Question, folder: Path, limit_s: float) -> Calibration:
@@ -105,6 +108,7 @@ def calibrate(dataset: Dataset, question: Question, folder: Path, limit_s: float
     return Calibration(
         sizes=sizes, rows=found.table.num_rows, passes_s=passes_s, trees=trees[0] if trees else None, fits=fits,
         write_bytes_s=write_bytes_s, base_bytes=base_bytes, seconds=time.perf_counter() - started,
+        shapes=network_shapes(encoded.target, encoded.recipe.features, question.families, question.held),
     )  # fmt: skip
 
 

@@ -11,8 +11,11 @@ from statistics import mean
 from typing import Any
 
 from shardwise.core.candidate import Candidate
+from shardwise.core.parallel import Parallel
 from shardwise.core.target import Task
 from shardwise.core.units import format_size
+from shardwise.models.families import NETWORKS
+from shardwise.models.neural.shape import Shape
 from shardwise.plan import gangs, stages, training
 from shardwise.plan.learn import Law
 from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES, growing_bytes, held_rounds, trees_bytes
@@ -57,7 +60,7 @@ class Budget:
 
     `confined` says that the ceiling on memory was asked for, and is enforced; `held` are params of all candidates.
     `parallel` and `engine` say whether several workers fit one model, as in `plan.gangs`; `worker_bytes` is the memory
-    of a worker of a cluster, where that is known.
+    of a worker of a cluster, where that is known; `shapes` are those of networks that may lie in parts.
     """
 
     trials: int | None = None
@@ -73,6 +76,7 @@ class Budget:
     parallel: str = "none"
     engine: str = "local"
     worker_bytes: int | None = None
+    shapes: tuple[Shape, ...] = ()
 
     @property
     def ceiling_bytes(self) -> int | None:
@@ -155,7 +159,7 @@ class _Fits:
 
     def __init__(self, sizes: Sizes, budget: Budget, known: Knowledge) -> None:
         self.sizes, self.budget, self.known = sizes, budget, known
-        self.chosen = training.candidates(sizes, budget.trials, budget.families, budget.held)
+        self.chosen = training.candidates(sizes, budget.trials, budget.families, budget.held, budget.memory_bytes)
         self.workers = budget.workers or budget.cpus
         self.placed, self.choice = placement(sizes, budget)
         near = placement(replace(sizes, train_rows=round(NEAR * sizes.train_rows)), budget)[0]
@@ -177,7 +181,7 @@ class _Fits:
         best = self.best_round(candidate) if candidate.family in training.GROWN else 0.0
         members = self.members(candidate)
         law, terms = training.unit_terms(candidate, self.sizes, best, threads=self.placed.threads)
-        return law, gangs.shared_terms(terms, members)
+        return law, gangs.shared_terms(terms, members, self.choice.split)
 
     def members(self, candidate: Candidate) -> int:
         """How many workers fit it together."""
@@ -187,8 +191,22 @@ class _Fits:
     @property
     def member_bytes(self) -> int:
         """Of each member of a gang; 0 where there is none."""
-        families = frozenset(c.family for c in self.chosen if self.members(c) > 1)
-        return gangs.member_bytes(self.sizes, self.most_members, families) if families else 0
+        if not self.together:
+            return 0
+        return gangs.member_bytes(
+            self.sizes, self.most_members, self.together, shapes=self.budget.shapes, split=self.choice.split
+        )
+
+    @property
+    def together(self) -> frozenset[str]:
+        """Families whose models several workers fit together."""
+        return frozenset(c.family for c in self.chosen if self.members(c) > 1)
+
+    @property
+    def networks_bytes(self) -> int:
+        """Memory of the processes of this machine that fit networks together; laws know of trees alone."""
+        here = self.budget.engine == "local" and bool(self.together & set(NETWORKS))
+        return self.most_members * self.member_bytes if here else 0
 
     @property
     def most_members(self) -> int:
@@ -255,6 +273,7 @@ def _stage(name: str, fits: _Fits) -> Stage:
     megabytes = memory(fits.memory_terms(name))
     peak = 1e6 * megabytes * math.exp(MEMORY_SURE * memory.spread)
     if name == "train":
+        peak = max(peak, 1e6 * stages.PROCESS_MB + fits.networks_bytes)
         time_s = Range.around(fits.train_s(), fits.train_spread())
     else:
         law = known.time[name]
@@ -290,10 +309,15 @@ def _told_gang(fits: _Fits) -> list[str]:
 
 
 def placement(sizes: Sizes, budget: Budget) -> tuple[training.Placement, gangs.Choice]:
-    """Where models are fitted, and by how many workers each: one model at a time where several fit it."""
+    """Where models are fitted, and by how many workers each: one model at a time where several fit it.
+
+    Raises `ConfigError` where a network cannot lie in parts on so many workers.
+    """
+    workers = budget.workers or budget.cpus
+    each = budget.memory_bytes // workers if budget.engine == "local" else budget.worker_bytes or budget.memory_bytes
     choice = gangs.choose_parallel(
-        budget.parallel, engine=budget.engine, workers=budget.workers or budget.cpus, rows=sizes.train_rows,
-        families=budget.families,
+        budget.parallel, engine=budget.engine, workers=workers, rows=sizes.train_rows, families=budget.families,
+        networks=gangs.Networks(shapes=budget.shapes, worker_bytes=each),
     )  # fmt: skip
     if choice.size > 1:
         threads = max(1, budget.cpus // choice.size) if budget.engine == "local" else 1
@@ -346,8 +370,8 @@ def row_share(sizes: Sizes, budget: Budget) -> float:
 
 def least_memory_bytes(sizes: Sizes, budget: Budget) -> int:
     """The least ceiling under which something can be trained, one model at a time."""
-    one = replace(budget, workers=1, memory_bytes=1, confined=True)
-    placed, _ = placement(sizes, one)
+    workers = budget.workers if Parallel.parse(budget.parallel).splits else 1
+    placed, _ = placement(sizes, replace(budget, workers=workers, memory_bytes=1, confined=True))
     rows = min(sizes.train_rows, LEAST_ROWS)
     fixed = trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
     fits = fixed + growing_bytes(5 / 4 * fixed, sizes.outputs, held_rounds(budget.held))

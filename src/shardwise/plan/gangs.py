@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardwise.core.parallel import Parallel, Split
+from shardwise.core.schema import Feature
+from shardwise.core.target import Target
 from shardwise.models.families import FAMILIES, NETWORKS
+from shardwise.models.neural.model import Neural
+from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import Shape
 from shardwise.models.sgd import SCORED_ROWS
 from shardwise.models.trees_gang import most_members
 from shardwise.plan.memory import PROCESS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
-from shardwise.plan.splits import choose_split
+from shardwise.plan.splits import TORCH_BYTES, choose_split, parameters, part_bytes, training_bytes
 from shardwise.plan.training import LARGE_ROWS
 
 SLICES = 8  # of a minibatch: at most so many members share a network or a linear model
@@ -64,6 +68,15 @@ class Networks:
 NO_NETWORKS = Networks()
 
 
+def network_shapes(
+    target: Target, features: Sequence[Feature], families: Sequence[str], held: Mapping[str, Mapping[str, Any]]
+) -> tuple[Shape, ...]:
+    """Of the network that can lie in parts, as it is tried first, where its family is named."""
+    if CUT not in families:
+        return ()
+    return (Neural(target, features, **held.get(CUT, {})).shape,)
+
+
 def choose_parallel(
     asked: str, *, engine: str, workers: int, rows: int, families: Sequence[str], networks: Networks = NO_NETWORKS
 ) -> Choice:
@@ -106,9 +119,13 @@ def choose_parallel(
     return Choice(size=1, text=text)
 
 
-def shared_terms(terms: Mapping[str, float], members: int) -> dict[str, float]:
-    """Terms of the seconds of a fit by one, as several share them: all but what does not depend on the data."""
-    gain = members**GAIN
+def shared_terms(terms: Mapping[str, float], members: int, split: Split | None = None) -> dict[str, float]:
+    """Terms of the seconds of a fit by one, as several share them: all but what does not depend on the data.
+
+    Members that have parts of a network gain as many times as they share the rows: parts make it fit, not faster.
+    """
+    sharing = members if split is None or split.kind == "embedding" else max(1, members // split.parts)
+    gain = sharing**GAIN
     return {name: value if name == "one" else value / gain for name, value in terms.items()}
 
 
@@ -117,8 +134,12 @@ def starting_s(engine: str, fits: int) -> float:
     return START_S.get(engine, 0.0) * (1 if engine == "local" else fits)
 
 
-def member_bytes(sizes: Sizes, members: int, families: frozenset[str]) -> int:
+def member_bytes(
+    sizes: Sizes, members: int, families: frozenset[str], *, shapes: Sequence[Shape] = (), split: Split | None = None
+) -> int:
     """Memory of one of the members of a gang, its process included: of the family that needs most.
+
+    `shapes` are those of the networks, which lie in parts where there is a `split`; None: each member has a whole one.
 
     >>> sizes = Sizes(rows=10**7, columns={"number": 30}, features=30, train_rows=10**7)
     >>> member_bytes(sizes, 2, frozenset({"trees"})) < 0.6 * member_bytes(sizes, 1, frozenset({"trees"}))
@@ -127,8 +148,18 @@ def member_bytes(sizes: Sizes, members: int, families: frozenset[str]) -> int:
     needed = 0
     if "trees" in families:
         parts = -(-sizes.train_rows // members), -(-sizes.valid_rows // members)
-        needed = trees_bytes(parts[0], sizes.seen, sizes.outputs, valid_rows=parts[1])
-    if families - {"trees"}:
-        scored = min(sizes.valid_rows, SCORED_ROWS) * 4 * sizes.features
-        needed = max(needed, sizes.train_rows * _ORDER_ROW + scored)
-    return PROCESS_BYTES + needed
+        needed = PROCESS_BYTES + trees_bytes(parts[0], sizes.seen, sizes.outputs, valid_rows=parts[1])
+    read = sizes.train_rows * _ORDER_ROW + min(sizes.valid_rows, SCORED_ROWS) * 4 * sizes.features
+    if families - {"trees", *NETWORKS}:
+        needed = max(needed, PROCESS_BYTES + read)
+    if families & set(NETWORKS):
+        learned = max((_network_bytes(shape, members, split) for shape in shapes), default=0)
+        needed = max(needed, TORCH_BYTES + read + learned)
+    return needed
+
+
+def _network_bytes(shape: Shape, members: int, split: Split | None) -> int:
+    """What training takes in a member, beside its process and the rows."""
+    if split is None:
+        return training_bytes(parameters(shape))
+    return part_bytes(Cuts(shape, split.on(members), members))

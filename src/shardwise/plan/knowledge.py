@@ -171,7 +171,7 @@ def _unit_times(run: PastRun) -> Iterator[tuple[str, Terms, float]]:
                 candidate, part, fold["rounds"], threads=placed.threads, steps=fold["steps"]
             )
             members = choice.members(candidate.family, candidate.params, quantile=quantile, rows=part.train_rows)
-            yield law, shared_terms(terms, members), fold["seconds"]
+            yield law, shared_terms(terms, members, choice.split), fold["seconds"]
 
 
 def learned(known: Knowledge, runs: Sequence[PastRun]) -> Knowledge:

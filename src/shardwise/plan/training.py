@@ -58,20 +58,20 @@ class Rounds:
 
 
 def candidates(
-    sizes: Sizes, trials: int | None, families: Sequence[str] = (), held: Held | None = None
+    sizes: Sizes, trials: int | None, families: Sequence[str] = (), held: Held | None = None, memory_bytes: int = 2**62
 ) -> list[Candidate]:
     """Those of the portfolio in its order, then average ones in the place of what a search will draw."""
-    known = _portfolio(sizes, families, held or {})
+    known = _portfolio(sizes, families, held or {}, memory_bytes)
     if trials is None or trials <= len(known):
         return known[:trials]
     drawn = Candidate(family="trees", params=DRAWN) if not families or "trees" in families else known[-1]
     return [*known, *[with_held(drawn, held or {})] * (trials - len(known))]
 
 
-def _portfolio(sizes: Sizes, families: Sequence[str], held: Held) -> list[Candidate]:
+def _portfolio(sizes: Sizes, families: Sequence[str], held: Held, memory_bytes: int) -> list[Candidate]:
     target = Target(column="", task=Task(sizes.task))
     return portfolio(target, _KINDS, sizes.rows - sizes.test_rows, families, positive=sizes.positive, held=held,
-        extras=joining(),
+        extras=joining(memory_bytes),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def compare(before: Manifest, old: Path, after: Manifest, new: Path) -> dict[str
         "features": _sets(_features(first), _features(second)),
         "models": _changed(_counts(before), _counts(after)),
         "params": _changed(_params(first), _params(second)),
-        "metrics": _metrics(_values(before.metrics), _values(after.metrics)),
+        "metrics": _metrics(values_of(before.metrics), values_of(after.metrics)),
         "lineage": _changed(_some(before.lineage), _some(after.lineage)),
         "libraries": _changed(before.libraries, after.libraries),
     }
@@ -72,14 +72,14 @@ def _some(lineage: Mapping[str, Any]) -> dict[str, Any]:
     return {key: lineage.get(key) for key in _LINEAGE}
 
 
-def _values(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+def values_of(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
     """`value` of each metric, with the path to it as its name."""
     found: dict[str, float | None] = {}
     for name, part in metrics.items():
         if isinstance(part, Mapping) and "value" in part:
             found[prefix + name] = part["value"]
         elif isinstance(part, Mapping):
-            found |= _values(part, f"{prefix}{name}.")
+            found |= values_of(part, f"{prefix}{name}.")
         elif part is None or isinstance(part, int | float):
             found[prefix + name] = part
     return found

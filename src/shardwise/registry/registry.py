@@ -94,6 +94,11 @@ class Registry:
         first = 1 if last is None else max(1, end - last + 1)
         return [{key: log.entry(number)[key] for key in keep} for number in range(first, end + 1)]
 
+    def origin(self, name: str) -> str:
+        """Tells this name from one that is spelled alike in another registry: the seal of its first entry."""
+        self.state(name)
+        return str(self._log(name).entry(1)["seal"])
+
     def folder(self, reference: str | Version) -> Path:
         """A folder with the package of a version, fetched where it lies in an object store.
 

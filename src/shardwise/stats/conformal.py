@@ -15,10 +15,10 @@ world"; Lei et al. 2018, "Distribution-free predictive inference for regression"
 
 The chance is over rows, of all classes and groups together. With a hold-out the scores are those of the model that
 predicts, and the bound is exact. With folds they are those of the fold models, and their mean predicts, or a model of
-all rows (cross-conformal prediction, "base" in MAPIE's words): no bound is proven, and as what predicts errs less than
-the fold models do, it holds the truth more often than asked, the more so the fewer the rows, as counted by
-`benchmarks/bench_conformal.py`. Where rows are no longer exchangeable (time, new groups) no bound holds: `held_by_part`
-tells how far it is off.
+all rows (cross-conformal prediction, "base" in MAPIE's words): no bound is proven. As what predicts errs less than the
+fold models do, it would hold the truth more often than asked; `of_mean` takes that away (`stats.apart`), and
+`benchmarks/bench_conformal.py` counts what is left. Where rows are no longer exchangeable (time, new groups) no bound
+holds: `held_by_part` tells how far it is off.
 
 | symbol | meaning                                  |
 |--------|------------------------------------------|
@@ -36,6 +36,7 @@ import numpy as np
 from shardwise.core.errors import ConfigError
 from shardwise.core.state import State
 from shardwise.core.target import Target, Task
+from shardwise.stats.apart import Apart, shift_of_classes, shift_of_numbers
 
 LEAST_ROWS = 20
 MOST_SCORES = 2_000  # that are kept: the tails whole, of the rest every k-th
@@ -57,6 +58,7 @@ class Conformal:
         self, target: Target, rows: int, ranks: np.ndarray, scores: np.ndarray,
         scale: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:  # fmt: skip
+        self._target = target
         self._is_sets = target.task.is_classification
         self._floor = 0.0 if target.task is Task.COUNT else -np.inf
         self.rows = rows
@@ -88,6 +90,28 @@ class Conformal:
                 return cls(target, len(y), *_kept(scores), scale)
         return cls(target, len(y), *_kept(away))
 
+    def of_mean(self, apart: Apart) -> "Conformal":
+        """For the mean of the models whose scores these are, from what they answer to rows that none has seen.
+
+        Scores of counts stay: they lie on steps of 1, where what is first order is not small.
+        """
+        if self._target.task is Task.COUNT:
+            return self
+        if self._is_sets:
+            shift = shift_of_classes(float(self._quantiles((np.arange(self.rows) + 0.5) / self.rows).mean()), apart)
+            scores = np.clip(shift(self._scores), 0.0, 1.0)
+        else:
+            gaps = (apart.together - apart.each) / self._scale_at(apart.together)
+            scores = shift_of_numbers(self._quantiles, gaps)(self._scores)
+        scale = (self._knots, self._heights) if len(self._knots) else None
+        return Conformal(self._target, self.rows, self._ranks, scores, scale)
+
+    def _quantiles(self, shares: np.ndarray) -> np.ndarray:
+        return np.asarray(np.interp(shares * (self.rows + 1), self._ranks, self._scores))
+
+    def _scale_at(self, prediction: np.ndarray) -> np.ndarray | float:
+        return np.interp(prediction, self._knots, self._heights) if len(self._knots) else 1.0
+
     def check(self, level: float) -> None:
         """Raise `ConfigError` for a level that is none, or that takes more rows than were scored."""
         if not 0.0 < level < 1.0:
@@ -111,7 +135,7 @@ class Conformal:
         half = (1.0 - level) / 2
         low = self._at_most(math.floor((self.rows + 1) * half + 1e-9))
         high = self._at_least(math.ceil((self.rows + 1) * (1.0 - half) - 1e-9))
-        scale = np.interp(prediction, self._knots, self._heights) if len(self._knots) else 1.0
+        scale = self._scale_at(prediction)
         return np.maximum(prediction + scale * low, self._floor), np.maximum(prediction + scale * high, self._floor)
 
     def sets(self, probabilities: np.ndarray, level: float) -> np.ndarray:

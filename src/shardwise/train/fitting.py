@@ -1,22 +1,19 @@
 """Where and how models are fitted: side by side or one at a time, in this process or a confined one, on which rung."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 from shardwise.compute.base import Executor, NotYet
 from shardwise.compute.ceiling import cpu_quota
-from shardwise.compute.engines import Asked
+from shardwise.compute.engines import Asked, worker_memory_bytes
 from shardwise.compute.gang.engines import make_gang
 from shardwise.core.errors import OverBudget
 from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
-from shardwise.models.neural.model import Neural
-from shardwise.models.neural.shape import Shape
-from shardwise.plan.gangs import CUT, SLICES, Choice, Networks, choose_parallel
+from shardwise.plan.gangs import SLICES, Choice, Networks, choose_parallel, network_shapes
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, held_rounds, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
@@ -60,13 +57,6 @@ def sizes_of(prepared: Prepared) -> Sizes:
 
 def _rows(prepared: Prepared, folds: tuple[int, ...]) -> int:
     return sum(prepared.fold_rows.get(fold, 0) for fold in folds)
-
-
-def _shapes(prepared: Prepared, families: Sequence[str], held: Mapping[str, Mapping[str, Any]]) -> list[Shape]:
-    """Of the network that can lie in parts, as it is tried first."""
-    if CUT not in families:
-        return []
-    return [Neural(prepared.target, prepared.recipe.features, **held.get(CUT, {})).shape]
 
 
 class Fitting:
@@ -144,10 +134,9 @@ class Fitting:
     def _choose_parallel(self, sizes: Sizes, prepared: Prepared) -> Choice:
         """By how many workers each model is fitted; said, where there was something to choose."""
         config = self._run.config
-        local = config.engine == "local"
-        workers = config.workers or (cpu_quota() if local else self._run.executor.slots)
-        each = self._run.memory_bytes // (workers if local else 1)
-        networks = Networks(shapes=_shapes(prepared, config.families, config.params), worker_bytes=each)
+        workers = config.workers or (cpu_quota() if config.engine == "local" else self._run.executor.slots)
+        shapes = network_shapes(prepared.target, prepared.recipe.features, config.families, config.params)
+        networks = Networks(shapes=shapes, worker_bytes=self._worker_bytes(workers))
         choice = choose_parallel(
             config.parallel, engine=config.engine, workers=workers, rows=sizes.rows, families=config.families,
             networks=networks,
@@ -155,6 +144,14 @@ class Fitting:
         if config.parallel == "data" or choice.size > 1:
             self._run.say(choice.text)
         return choice
+
+    def _worker_bytes(self, workers: int) -> int:
+        """Memory of each of the workers; where their engine does not tell, as much as there is here."""
+        config, here = self._run.config, self._run.memory_bytes
+        if config.engine == "local":
+            return here // workers
+        asked = config.parallel != "none"
+        return (worker_memory_bytes(config.engine, config.address) if asked else None) or here
 
     def _shared(self, choice: Choice) -> SharedFits:
         run, ceiling = self._run, self._run.config.memory_bytes

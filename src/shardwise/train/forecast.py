@@ -53,6 +53,7 @@ def plan_run(config: RunConfig, dataset: Dataset) -> Plan:
     with context(stage="plan"):
         dataset, measured = _calibrate(config, dataset, limit_s)
     known = calibrated(known, measured)
+    budget = replace(budget, shapes=measured.shapes)
     if config.parallel != "none":
         budget = replace(budget, worker_bytes=worker_memory_bytes(config.engine, config.address))
     found = answer(measured.sizes, budget, known)

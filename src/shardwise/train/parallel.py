@@ -24,6 +24,7 @@ from shardwise.train.watch import Workers
 
 GO_ON_S = 0.25  # between two questions whether there is time
 _GO, _STOP, _PRUNED = "go", "stop", "pruned"
+_NOTE = "note"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +49,13 @@ class Job:
     split: Split | None = None
 
     def __call__(self, member: Member) -> dict[str, Any]:
-        """In a member: fit; the first one saves the model. `notes` for the user, the anomalies that were `noticed`, and
-        whether the trial was `pruned`."""
+        """In a member: fit; the first one saves the model. The anomalies that were `noticed`, and whether the trial was
+        `pruned`."""
         model = build(self.family, self.target, self.features, self.params)
-        notes: list[str] = []
         noticed: list[Anomaly] = []
         run = FitRun(
             seed=self.seed, threads=self.threads, memory_bytes=self.memory_bytes, report=partial(_report, member),
-            go_on=_GoOn(member), note=notes.append, notice=noticed.append, checkpoint=self.checkpoint,
+            go_on=_GoOn(member), note=partial(_note, member), notice=noticed.append, checkpoint=self.checkpoint,
             rests_at=self.rests_at, device=self.device, member=member, slices=self.slices, split=self.split,
             model_bytes=self.model_bytes,
         )  # fmt: skip
@@ -69,7 +69,12 @@ class Job:
             self.out.mkdir(parents=True)
             save_model(self.family, model, self.out)
         member.barrier()
-        return {"notes": notes, "noticed": noticed, "pruned": pruned}
+        return {"noticed": noticed, "pruned": pruned}
+
+
+def _note(member: Member, text: str) -> None:
+    """Of any member: one alone may lack memory, say."""
+    member.call((_NOTE, text))
 
 
 def _report(member: Member, step: int, score: float) -> bool:
@@ -96,14 +101,22 @@ class _GoOn:
 
 @dataclass
 class _Answers:
-    """What the caller tells members; steps that are gone through again after a loss are not reported again."""
+    """What the caller tells members; steps that are gone through again after a loss are not reported again, and what
+    several note is noted once."""
 
     run: FitRun
     stepped: Callable[[], None]
     last_step: int = 0
     last: str = _GO
+    noted: set[str] = field(default_factory=set)
 
     def __call__(self, _rank: int, question: tuple[Any, ...]) -> str:
+        if question[0] == _NOTE:
+            text = question[1]
+            if text not in self.noted:
+                self.noted.add(text)
+                self.run.note(text)
+            return _GO
         if question[0] == "go on":
             return _GO if self.run.go_on() else _STOP
         _, step, score = question
@@ -149,8 +162,6 @@ class SharedFits:
 
         told = elastic.run(job, size, answer=answers, watch=watch)
         self.ended(last)
-        for text in told["notes"]:
-            run.note(text)
         for anomaly in told["noticed"]:
             run.notice(anomaly)
         model = load_model(job.out)

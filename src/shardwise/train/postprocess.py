@@ -1,7 +1,8 @@
 """What is made of the models' mean before it is an answer: calibration, decision, intervals and sets.
 
-All of it is learned from out-of-fold predictions of the chosen ensemble. The sealed test is not touched: it only
-counts, once it is opened, how often intervals and sets hold the truth.
+All of it is learned from out-of-fold predictions of the chosen ensemble. Of the sealed test no label is touched: some
+of its rows tell how far fold models are from their mean, and once it is opened it counts how often intervals and sets
+hold the truth.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +14,11 @@ import numpy as np
 from shardwise.core.findings import Finding
 from shardwise.core.target import Target, canonical_label
 from shardwise.data.rows import DiskRows
-from shardwise.split.base import Splitter
+from shardwise.models.families import load_model
+from shardwise.split.base import TEST, Splitter
 from shardwise.split.grouped import GroupSplitter
 from shardwise.split.temporal import TemporalSplitter
+from shardwise.stats.apart import Apart
 from shardwise.stats.calibrators import Calibrator
 from shardwise.stats.conformal import Conformal, held_by_part
 from shardwise.stats.intervals import wilson
@@ -28,6 +31,7 @@ from shardwise.train.result import TrialResult
 from shardwise.train.run import Run
 
 PARTS = 5  # of a hold-out, where there are no folds
+LEAST_UNSEEN, MOST_UNSEEN = 100, 1000  # rows on which fold models are compared with their mean
 LEVEL = 0.9  # confidence level that the report tells of
 
 
@@ -98,8 +102,34 @@ def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
     )  # fmt: skip
 
 
-def postprocess(splitter: Splitter, target: Target, metric: Metric, rows: OutOfFold) -> PostProcess:
-    """Calibrate, decide and rank the scores of intervals and sets, each where it helps rows it was not learned from."""
+def unseen(run: Run, prepared: Prepared, joint: Joint, left_s: float) -> Apart | None:
+    """What the models of each fold answer together to some rows of the sealed test, whose labels are not read.
+
+    None where a single fold answers, where too few rows are sealed, or where they would take longer than `left_s`.
+    """
+    numbers = sorted(set.intersection(*({result.fold for result in trial.folds} for trial in joint.trials)))
+    sealed = prepared.fold_rows.get(TEST, 0)
+    step = -(-sealed // MOST_UNSEEN)
+    row_s = sum(trial.predict_row_s for trial in joint.trials)
+    alone = len(numbers) < 2 or isinstance(prepared.splitter, TemporalSplitter)
+    if alone or sealed < LEAST_UNSEEN or sealed / step * row_s > left_s:
+        return None
+    chunks = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,)).chunks()
+    X = np.asfortranarray(np.concatenate([chunk.X[::step] for chunk in chunks]))
+    each = []
+    for number in numbers:
+        results = [next(each for each in trial.folds if each.fold == number) for trial in joint.trials]
+        each.append(joint.combine(load_model(run.model(result.folder)).predict(X) for result in results))
+    return Apart(np.stack(each), np.mean(each, axis=0))
+
+
+def postprocess(
+    splitter: Splitter, target: Target, metric: Metric, rows: OutOfFold, apart: Apart | None = None
+) -> PostProcess:
+    """Calibrate, decide and rank the scores of intervals and sets, each where it helps rows it was not learned from.
+
+    `apart` tells what fold models and their mean answer to rows that none has seen.
+    """
     if not len(rows.y):
         return PostProcess(target=target)
     findings: list[Finding] = []
@@ -118,6 +148,8 @@ def postprocess(splitter: Splitter, target: Target, metric: Metric, rows: OutOfF
     if isinstance(metric, Ranked) or not np.isfinite(gain):
         gain = 0.0  # a calibration keeps ranks; those of parts with one each do not compare
     conformal = Conformal.fit(target, pairs.y, pairs.prediction, rows.parts)
+    if conformal is not None and apart is not None:
+        conformal = conformal.of_mean(apart if calibrator is None else apart.mapped(calibrator.apply))
     if conformal is not None and isinstance(splitter, TemporalSplitter | GroupSplitter):
         findings.append(_not_exchangeable(splitter, target, pairs, rows.parts))
     return PostProcess(target=target, calibrator=calibrator, conformal=conformal, gain=gain, findings=tuple(findings))

@@ -1,5 +1,7 @@
 """The two forward passes, and the promise that a prediction has the same bits whatever is around it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from shardwise.core.target import Task
 from shardwise.models.links import link
 from shardwise.models.neural.exact import exact
 from shardwise.models.neural.forward import forward, predict_blocks
-from shardwise.models.neural.shape import Shape, Weights, first_weights
+from shardwise.models.neural.shape import ACTIVATIONS, Shape, Weights, first_weights
 
 SHAPE = Shape(
     numbers=3, codes=2, slots=9, scores=3, members=4, width=24, depth=2, knots=5, embedding=6, code_embedding=4
@@ -31,29 +33,33 @@ def rows(n_rows: int, seed: int, wild: float = 1.0) -> tuple[np.ndarray, np.ndar
     return numbers, rng.integers(0, SHAPE.slots, (n_rows, SHAPE.codes)).astype(np.int32)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("wild", [1.0, 1e6])
-def test_numpy_and_torch_agree(wild: float) -> None:
+def test_numpy_and_torch_agree(wild: float, activation: str) -> None:
     torch = pytest.importorskip("torch", reason="the extra torch is not installed")
     from shardwise.models.neural.network import forward as trained
     from shardwise.models.neural.network import on_device
 
-    weights = made(SHAPE, 1)
+    shape = replace(SHAPE, activation=activation)
+    weights = made(shape, 1)
     numbers, slots = rows(200, 2, wild)
     tensors = on_device(weights, torch.device("cpu"))
-    theirs = trained(SHAPE, tensors, torch.from_numpy(numbers), torch.from_numpy(slots.astype(np.int64)))
-    ours = forward(SHAPE, exact(weights), numbers, slots)
+    theirs = trained(shape, tensors, torch.from_numpy(numbers), torch.from_numpy(slots.astype(np.int64)))
+    ours = forward(shape, exact(weights), numbers, slots)
     np.testing.assert_allclose(theirs.detach().numpy(), ours, atol=1e-4 * np.abs(ours).max())
     if wild == 1.0:
         np.testing.assert_allclose(theirs.detach().numpy(), ours, atol=2e-5)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @given(seed=st.integers(0, 20), start=st.integers(0, 400), stop=st.integers(0, 400))
-def test_a_row_gets_the_same_bits_in_every_company(seed: int, start: int, stop: int) -> None:
+def test_a_row_gets_the_same_bits_in_every_company(activation: str, seed: int, start: int, stop: int) -> None:
+    shape = replace(SHAPE, activation=activation)
     weights, (numbers, slots) = exact(made(SHAPE, 3)), rows(400, seed)
-    whole = predict_blocks(Task.MULTICLASS, SHAPE, weights, numbers, slots)
+    whole = predict_blocks(Task.MULTICLASS, shape, weights, numbers, slots)
     part = slice(min(start, stop), max(start, stop))
     np.testing.assert_array_equal(
-        predict_blocks(Task.MULTICLASS, SHAPE, weights, numbers[part], slots[part]), whole[part]
+        predict_blocks(Task.MULTICLASS, shape, weights, numbers[part], slots[part]), whole[part]
     )
 
 

@@ -22,7 +22,7 @@ from shardwise.models.neural.model import Neural  # noqa: E402
 from shardwise.stats.anomalies import Anomaly  # noqa: E402
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target  # noqa: E402
 
-QUICK: dict[str, Any] = {"epochs": 6, "width": 16, "members": 2, "batch_rows": 32, "knots": 4}
+QUICK: dict[str, Any] = {"epochs": 6, "width": 16, "members": 2, "batch_rows": 32, "knots": 4, "learning_rate": 0.003}
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,8 @@ def _network(graph: Graph, X: str, header: Header, folder: Path) -> str:
     if numbers is not None:  # as the network is fed: `Design.prepare`
         numbers = graph.cast(graph.cast(numbers, TensorProto.FLOAT), TensorProto.DOUBLE)
     slots = [graph.op("Sub", each, np.int64(design.numbers)) for each in slot_columns(graph, X, design)]
-    scores = predictions(graph, tensors, numbers, slots)
+    activation = {**neural.FORMER, **header.params}["activation"]
+    scores = predictions(graph, tensors, numbers, slots, activation)
     return _unscaled(graph, answers.mean_of_members(graph, target.task, scores), header.extra["scale"], target)
 
 

@@ -9,7 +9,9 @@ from shardwise.models.neural.exact import ACTIVATION, exact
 from shardwise.models.neural.shape import LIMIT
 
 
-def predictions(graph: Graph, tensors: Mapping[str, np.ndarray], numbers: str | None, slots: Sequence[str]) -> str:
+def predictions(
+    graph: Graph, tensors: Mapping[str, np.ndarray], numbers: str | None, slots: Sequence[str], activation: str
+) -> str:
     """Raw scores of the members, double `[members, rows, scores]`.
 
     `numbers` double `[rows, numbers]`, None where there are none; `slots` int64 `[rows, 1]`, rows of the table of
@@ -27,9 +29,16 @@ def predictions(graph: Graph, tensors: Mapping[str, np.ndarray], numbers: str | 
         scaled = _settled(graph, graph.op("Mul", hidden, weights[f"r{layer}"]))
         product = graph.op("MatMul", scaled, weights[f"w{layer}"])
         hidden = graph.op("Add", graph.op("Mul", product, weights[f"s{layer}"]), weights[f"b{layer}"])
-        hidden = graph.op("Max", hidden, 0.0)
+        hidden = _activated(graph, hidden, activation)
     members = graph.op("Transpose", _settled(graph, hidden), perm=[1, 0, 2])
     return graph.op("Add", graph.op("MatMul", members, weights["head"]), weights["bias"][:, None, :])
+
+
+def _activated(graph: Graph, hidden: str, activation: str) -> str:
+    if activation == "relu":
+        return graph.op("Max", hidden, 0.0)
+    half = graph.op("Mul", graph.op("Tanh", graph.op("Mul", hidden, 0.5)), 0.5)  # `links.sigmoid`
+    return graph.op("Mul", hidden, graph.op("Add", half, 0.5))
 
 
 def _embedded(graph: Graph, weights: Mapping[str, np.ndarray], numbers: str) -> str:

@@ -6,13 +6,19 @@ processor. Here no order matters, because nothing is rounded: factors are whole 
 trained with, float32, is met within about 1e-5 of its scores.
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
 from shardwise.core.target import Task
-from shardwise.models.links import link
+from shardwise.models.links import link, sigmoid
 from shardwise.models.neural.exact import settled
 from shardwise.models.neural.shape import LIMIT, Shape, Weights
 
+_ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "relu": lambda hidden: np.maximum(hidden, 0, out=hidden),
+    "silu": lambda hidden: hidden * sigmoid(hidden),  # Elfwing et al. 2018, https://arxiv.org/abs/1702.03118
+}
 BLOCK_ROWS = 256  # at once: they stay in the processor's cache
 
 
@@ -45,7 +51,7 @@ def forward(shape: Shape, weights: Weights, numbers: np.ndarray, slots: np.ndarr
         hidden = product.reshape(len(numbers), shape.members, shape.width)
         hidden *= weights[f"s{layer}"]
         hidden += weights[f"b{layer}"]
-        np.maximum(hidden, 0, out=hidden)
+        hidden = _ACTIVATIONS[shape.activation](hidden)
     scores = settled(hidden).transpose(1, 0, 2) @ weights["head"] + weights["bias"][:, None, :]
     return np.asarray(scores.transpose(1, 0, 2))
 

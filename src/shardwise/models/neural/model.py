@@ -21,7 +21,7 @@ from shardwise.models.neural.exact import exact
 from shardwise.models.neural.forward import predict_blocks
 from shardwise.models.neural.grids.trunks import Trunk
 from shardwise.models.neural.parts.cuts import Cuts
-from shardwise.models.neural.shape import Shape, Weights, find_knots, first_weights
+from shardwise.models.neural.shape import ACTIVATIONS, Shape, Weights, find_knots, first_weights
 from shardwise.models.neural.tensors import read_tensors, write_tensors
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PREPARED_ROWS, PREPARED_BYTES = 16_384, 2**25  # rows prepared at once for predicting, at most
 WIDE_INPUT = 256  # columns of numeric embeddings, about, above which they are made narrower
 WEIGHTS = "weights.safetensors"
+FORMER = {"activation": "relu"}  # of packages that do not tell it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,9 @@ class NeuralParams:
     `epochs`, `batch_rows` and `embedding` None: by the size of the data. `patience`: rounds (epochs, or million rows)
     without a better validation loss until the end. Categories with more than `embedding_limit` values are left out:
     their target encoding stands for them. `warm_up` is a share of all steps. `gradient_clip` bounds the norm of a
-    step's gradient. `label_smoothing` is the share by which a class is learned as less than sure. `mixed`: bfloat16
-    products where the device has them.
+    step's gradient, `beta2` says how slowly AdamW's second moment forgets (Holzmueller et al. 2024,
+    https://arxiv.org/abs/2407.04491). `label_smoothing` is the share by which a class is learned as less than sure.
+    `mixed`: bfloat16 products where the device has them.
     """
 
     members: int = 8
@@ -53,15 +55,17 @@ class NeuralParams:
     embedding: int | None = None
     code_embedding: int = 8
     embedding_limit: int = 1024
+    activation: str = "silu"
     dropout: float = 0.1
     label_smoothing: float = 0.0
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     weight_decay: float = 1e-2
+    beta2: float = 0.95
     gradient_clip: float = 1.0
     warm_up: float = 0.03
     epochs: int | None = None
     batch_rows: int | None = None
-    patience: int = 8
+    patience: int = 16
     mixed: bool = True
 
     def __post_init__(self) -> None:
@@ -70,8 +74,9 @@ class NeuralParams:
         check_range(
             self, dropout=(0.0, 0.95), label_smoothing=(0.0, 0.9), learning_rate=(1e-9, 10.0), weight_decay=(0.0, 1e3)
         )
-        check_range(self, gradient_clip=(1e-9, 1e9), warm_up=(0.0, 1.0))
+        check_range(self, gradient_clip=(1e-9, 1e9), warm_up=(0.0, 1.0), beta2=(0.0, 1.0 - 1e-9))
         check_choice(self, "mixed", (False, True))
+        check_choice(self, "activation", ACTIVATIONS)
         for name, most in (("embedding", 1024), ("epochs", 1_000_000), ("batch_rows", 1_048_576)):
             if getattr(self, name) is not None:
                 check_range(self, **{name: (1, most)})
@@ -114,7 +119,7 @@ class Neural:
             numbers=numbers, codes=self._design.codes, slots=slots, scores=LINKS[self.target.task].scores(self.target),
             members=params.members, width=params.width, depth=params.depth, knots=params.knots,
             embedding=params.usual_embedding(numbers),
-            code_embedding=params.code_embedding, trunk=self.trunk,
+            code_embedding=params.code_embedding, trunk=self.trunk, activation=params.activation,
         )  # fmt: skip
 
     def fit(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
@@ -189,7 +194,7 @@ class Neural:
     def load(cls, folder: Path) -> Self:
         """Raises `PackageError` when the weights do not fit the features. PyTorch is not needed."""
         header = Header.read(folder, cls.family)
-        model = cls(header.target, header.features, **header.params)
+        model = cls(header.target, header.features, **{**FORMER, **header.params})
         model._scale = TargetScale.from_json(header.extra["scale"])
         model._weights, _ = read_tensors(folder / WEIGHTS)
         expected = model.shape.tensors()

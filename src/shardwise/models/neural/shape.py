@@ -30,6 +30,7 @@ from shardwise.models.design import Design
 from shardwise.models.neural.grids.trunks import Trunk
 
 LIMIT = 8.0  # standardised numbers beyond are taken as this: one wild value must not decide the answer
+ACTIVATIONS = ("relu", "silu")
 FIXED = ("knots", "slopes")  # not learned
 _SAMPLE_ROWS = 65_536  # from which the knots are taken
 _BEGUN_CELLS = 2**18  # drawn at once
@@ -41,7 +42,8 @@ Weights = dict[str, np.ndarray]
 class Shape:
     """All sizes; `slots` counts the rows of the table of categories, `codes` the features that look into it.
 
-    A `trunk` reads the cells of a grid; what it gives follows the embedded numbers and codes.
+    `activation` is what follows a layer's product: one of `ACTIVATIONS`. A `trunk` reads the cells of a grid; what it
+    gives follows the embedded numbers and codes.
     """
 
     numbers: int
@@ -55,6 +57,7 @@ class Shape:
     embedding: int
     code_embedding: int
     trunk: Trunk | None = None
+    activation: str = "relu"
 
     @property
     def inputs(self) -> int:

@@ -47,6 +47,7 @@ class Steps:
     `loss` gives the sum over the rows of a part. `part_rows` is the most rows that go through at once: it is halved
     when the device runs out of memory, and gradients are added up, so that a step is the same. `slices` says which part
     of a batch this process works on, where there are several; `begin(step, slice)` is called before each slice.
+    `beta2` says how slowly the second moment forgets.
     """
 
     tensors: Tensors
@@ -57,6 +58,7 @@ class Steps:
     tell: Callable[[str], None]
     slices: Slices = field(default_factory=lambda: Slices(1, None))
     begin: Callable[[int, int], None] = lambda _step, _slice: None
+    beta2: float = 0.999
     optimizer: torch.optim.AdamW = field(init=False)
     _unseen: list[tuple[int, torch.Tensor]] = field(init=False, default_factory=list)
 
@@ -69,7 +71,8 @@ class Steps:
         self._checked_steps = 1 if device.type == "cpu" else CHECKED_STEPS
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, fused=fused)
+        betas = (0.9, self.beta2)
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=betas, fused=fused)
 
     def step(self, batch: Batch, rate: float, number: int, *, going: bool = True) -> bool:
         """One step, unless a member is not `going`: then nothing is changed, and False comes back.

@@ -48,6 +48,8 @@ class Settings(Protocol):
     @property
     def weight_decay(self) -> float: ...
     @property
+    def beta2(self) -> float: ...
+    @property
     def gradient_clip(self) -> float: ...
     @property
     def warm_up(self) -> float: ...
@@ -106,7 +108,7 @@ class Training:
     def _made_steps(self) -> Steps:
         return Steps(
             self._tensors, self._sum, self._settings.weight_decay, self._settings.gradient_clip,
-            self._order.batch_rows, self._run.note, self._slices, self._begin_slice,
+            self._order.batch_rows, self._run.note, self._slices, self._begin_slice, self._settings.beta2,
         )  # fmt: skip
 
     def _read(self, folder: Path) -> Progress | None:

@@ -33,9 +33,9 @@ CLASSES, SMOOTHING, ROWS, DROPOUT = 5, 0.1, 31, 0.3
 BASE = Shape(
     numbers=5, codes=2, slots=61, scores=CLASSES, members=2, width=18, depth=3, knots=4, embedding=6, code_embedding=4
 )
-TABLE = Shape(**{**vars(BASE), "slots": 2000})
-WIDE = Shape(**{**vars(BASE), "scores": 40})
-EVEN = Shape(**{**vars(BASE), "depth": 6, "width": 24})
+TABLE = Shape(**{**vars(BASE), "slots": 2000, "activation": "silu"})
+WIDE = Shape(**{**vars(BASE), "scores": 40, "activation": "silu"})
+EVEN = Shape(**{**vars(BASE), "depth": 6, "width": 24, "activation": "silu"})
 CASES = {
     "tensor 2": ("tensor", 2, 2, BASE), "tensor 4": ("tensor", 4, 4, BASE), "data x tensor": ("tensor", 2, 4, BASE),
     "wide 2": ("tensor", 2, 2, WIDE), "wide 4": ("tensor", 4, 4, WIDE), "pipeline 2": ("pipeline", 2, 2, EVEN),

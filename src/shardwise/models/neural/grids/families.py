@@ -26,6 +26,10 @@ class CnnParams(NeuralParams):
 
     members: int = 4
     depth: int = 1
+    activation: str = "relu"
+    learning_rate: float = 3e-3
+    beta2: float = 0.999
+    patience: int = 8
     filters: int = 16
     kernel: int = 3
     blocks: int | None = None
@@ -60,6 +64,10 @@ class RnnParams(NeuralParams):
 
     members: int = 4
     depth: int = 1
+    activation: str = "relu"
+    learning_rate: float = 3e-3
+    beta2: float = 0.999
+    patience: int = 8
     dropout: float = 0.3
     epochs: int | None = 12
     hidden: int = 64

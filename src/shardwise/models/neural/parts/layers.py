@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from shardwise.core.parallel import Split
 from shardwise.models.neural.losses import Loss
-from shardwise.models.neural.network import Tensors, beside, head, mask, number_columns
+from shardwise.models.neural.network import ACTIVATIONS, Tensors, beside, head, mask, number_columns
 from shardwise.models.neural.parts.cuts import chunk
 from shardwise.models.neural.parts.group import Place
 from shardwise.models.neural.steps import Batch
@@ -85,14 +85,14 @@ class CutLayers:
 
     def _forward(self, batch: Batch, dropout: float) -> torch.Tensor:
         """Scores of this share's rows; cut over the parts where the output layer is wide."""
-        hidden = self._embedded(batch).unsqueeze(1)
+        hidden, activate = self._embedded(batch).unsqueeze(1), ACTIVATIONS[self.cuts.shape.activation]
         for layer in range(self.cuts.shape.depth):
             r, w, s, b = (self._over_parts(f"{kind}{layer}") for kind in "rwsb")
-            hidden = functional.relu(_summed((hidden * r) @ w) * s + b)
+            hidden = activate(_summed((hidden * r) @ w) * s + b)
             if dropout:
                 hidden = hidden * self._mask(len(batch), dropout)
         if self.cuts.parts == 1:
-            return head({name: self._used(name) for name in ("head", "bias")}, hidden)
+            return head({name: self._used(name) for name in ("head", "bias")}, hidden.transpose(0, 1))
         return self._head(hidden)
 
     def _head(self, hidden: torch.Tensor) -> torch.Tensor:

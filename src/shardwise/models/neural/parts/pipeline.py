@@ -98,10 +98,10 @@ class _Stage(nn.Module):
         if "knots" in self._tensors:
             numbers, slots = given
             columns = [embedded_numbers(self._tensors, numbers), embedded_codes(self._tensors, slots)]
-            hidden = torch.cat(columns, dim=1).unsqueeze(1)
+            hidden = torch.cat(columns, dim=1).unsqueeze(0)
         for layer in range(self._shape.depth):
             if f"w{layer}" in self._tensors:
-                hidden = one_layer(self._tensors, layer, hidden, self._dropout if self.training else 0.0)
+                hidden = one_layer(self._shape, self._tensors, layer, hidden, self._dropout if self.training else 0.0)
         return head(self._tensors, hidden) if "head" in self._tensors else hidden
 
 

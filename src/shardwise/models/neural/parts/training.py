@@ -86,7 +86,7 @@ class PartedTraining(Training):
             self._parts = CutLayers(place, self._tensors, self._loss, settings.dropout, smoothing)
         steps = PartedSteps(
             self._tensors, self._sum, settings.weight_decay, settings.gradient_clip, self._order.batch_rows,
-            self._run.note,
+            self._run.note, beta2=settings.beta2,
         )  # fmt: skip
         steps.lie(self._parts, place)
         return steps
