@@ -31,6 +31,11 @@ def test_parts_are_the_workers_unless_they_are_given() -> None:
     assert Parallel.parse("pipeline:2").split(4) == Split(kind="pipeline", parts=2)
 
 
+def test_parts_that_find_no_place_are_on_fewer_workers_or_the_whole_on_one() -> None:
+    assert [Split(kind="pipeline", parts=3).fitting(most) for most in range(1, 8)] == [1, 1, 3, 3, 3, 6, 6]
+    assert [Split(kind="embedding", parts=4).fitting(most) for most in range(1, 5)] == [1, 2, 3, 4]
+
+
 def test_after_a_loss_a_table_has_other_parts_and_layers_have_none() -> None:
     assert Split(kind="embedding", parts=4).on(3) == Split(kind="embedding", parts=3)
     assert Split(kind="tensor", parts=2).on(4) == Split(kind="tensor", parts=2)

@@ -1,8 +1,11 @@
 """LightGBM's network among the members of a gang: whose fault an error is."""
 
+import json
+import socket
 from typing import Any
 
 import lightgbm as lgb
+import numpy as np
 import pytest
 
 from shardwise.compute.gang.base import GangBroken
@@ -38,3 +41,20 @@ def test_a_connection_that_breaks_is_no_fault_of_the_member_that_sees_it(
     with pytest.raises(expected), network(member, 1):
         raise lgb.basic.LightGBMError(message)
     assert calls == ["LGBM_NetworkInit", "LGBM_NetworkFree"]
+
+
+def test_a_port_that_is_taken_meanwhile_breaks_the_gang_and_the_next_one_begins() -> None:
+    class Late(Pair):
+        def gather(self, part: bytes) -> list[bytes]:
+            _, port = json.loads(part)
+            taken.append(socket.create_server((self.address(), port)))
+            return [part, json.dumps([self.address(), port - 1]).encode()]
+
+    taken: list[socket.socket] = []
+    member: Any = Late()
+    with pytest.raises(GangBroken, match="Binding port"), network(member, 1):
+        pytest.fail("nobody can listen there")
+    taken[0].close()
+    x = np.arange(100.0)
+    booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(x[:, None], x), 2)
+    assert booster.num_trees() == 2

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,19 @@ def test_time_that_is_up_ends_all_members(gang: Gang, folder: Path) -> None:
     model, pruned = together(gang, 2, wanted, FitRun(seed=3, go_on=iter([True] * 3 + [False] * 1000).__next__))
     assert not pruned
     assert np.isfinite(answer(model, Task.BINARY)).all()
+
+
+@pytest.mark.parametrize("family", ["linear", "trees"])
+def test_time_that_is_up_ends_all_members_where_nothing_is_scored(gang: Gang, folder: Path, family: str) -> None:
+    many = {"linear": {"epochs": 3000}, "trees": {"n_estimators": 20_000}}[family]
+    wanted = job(folder, family, Task.BINARY, **many)
+    place, kind = (folder / "binary-bins", BinnedRows) if family == "trees" else (folder / "binary-floats", DiskRows)
+    whole = replace(wanted, valid=kind(place, FEATURES, ()))
+    model, pruned = together(gang, 2, whole, FitRun(seed=3, go_on=iter([True, False]).__next__))
+    assert not pruned
+    assert np.isfinite(answer(model, Task.BINARY)).all()
+    if family == "trees":
+        assert 0 < model.rounds < 20_000  # type: ignore[attr-defined]
 
 
 def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:

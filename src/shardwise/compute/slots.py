@@ -46,6 +46,7 @@ class Slot(ABC):
     def __init__(self, closed: threading.Event) -> None:
         self.closed = closed
         self.busy = False
+        self.future: Future[Any] | None = None  # of the task that it runs, or ran last
         self.ended_for: OverBudget | None = None  # why the watch ended the worker, until its task hears of it
 
     @abstractmethod
@@ -79,7 +80,7 @@ class Slot(ABC):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by a worker until it ignores Ctrl-C
         while (job := jobs.get()) is not None:
             if job.future.set_running_or_notify_cancel():
-                self.busy = True
+                self.busy, self.future = True, job.future
                 try:
                     result = self._run(job)
                 except Exception as error:
@@ -160,6 +161,10 @@ class SlotExecutor:
     def worker_bytes(self) -> int | None:
         """None: workers of this machine share its memory."""
         return None
+
+    def pid_of(self, future: "Future[Any]") -> int | None:
+        """The process of this machine that runs the task of a future; None where it is not known, or not started."""
+        return next((slot.pid() for slot in self._slots if slot.busy and slot.future is future), None)
 
     def retire(self) -> None:
         """End the workers that are idle, to free their memory; they are started again when they are needed."""

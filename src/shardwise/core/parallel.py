@@ -29,6 +29,14 @@ class Split:
         Parallel(self.kind, self.parts).split(workers)
         return self
 
+    def fitting(self, most: int) -> int:
+        """On how many of at most so many workers the parts find a place; 1, with the whole, where there are too few.
+
+        >>> [Split(kind="tensor", parts=2).fitting(most) for most in range(1, 6)]
+        [1, 2, 2, 4, 4]
+        """
+        return most if self.kind == "embedding" else max(1, most - most % self.parts)
+
 
 @dataclass(frozen=True)
 class Parallel:

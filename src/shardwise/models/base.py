@@ -16,6 +16,8 @@ from shardwise.stats.anomalies import Anomaly
 
 __all__ = ["Additive", "Chunk", "FitRun", "Model", "Rows", "Traits"]
 
+_GO = b"go"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitRun:
@@ -24,7 +26,7 @@ class FitRun:
     `report(step, score)` is called after each boosting round or epoch (counted from 1) with the validation loss of the
     task (`losses.task_loss`: lower is better, the same for all families). It raises `Pruned` when the trial must end,
     and returns False when the time is up: either way the model keeps the best that it has. `go_on()` asks for the time
-    alone, as often as one likes, where steps between two reports take long.
+    alone, as often as one likes, where steps between two reports take long, and `all_go_on()` where there is no report.
 
     `note(text)` tells the user what was done otherwise than asked for, `notice(anomaly)` what went wrong in training
     and what was done about it; a fit that goes on from a checkpoint says again what was noticed before it. `checkpoint`
@@ -56,6 +58,12 @@ class FitRun:
     member: Member | None = None
     slices: int = 1
     split: Split | None = None
+
+    def all_go_on(self) -> bool:
+        """`go_on()` as the first member sees it; a collective, since one who leaves alone leaves others waiting."""
+        if self.member is None or self.member.size == 1:
+            return self.go_on()
+        return self.member.broadcast((_GO if self.go_on() else b"") if self.leads else None) == _GO
 
     @property
     def leads(self) -> bool:

@@ -166,7 +166,10 @@ class Descent:
         for weights in self._rounds(train, run, progress):
             if score is None:
                 self.best = progress.best = weights
-            elif not self._scored(progress, weights, score(weights), run):
+                going = run.all_go_on()
+            else:
+                going = self._scored(progress, weights, score(weights), run)
+            if not going:
                 return
             if run.checkpoint is not None and run.leads and self._is_due():
                 progress.adam = self._adam.state()

@@ -172,7 +172,7 @@ class Trees:
             return not stopped
 
         boosting = Boosting(
-            booster, metrics, curve, report, update=update, go_on=run.go_on,
+            booster, metrics, curve, report, update=update, go_on=run.all_go_on,
             guard=lambda losses: guard is None or not guard.stops(losses, run.notice),
         )  # fmt: skip
         sampling = keeper.sampling

@@ -28,6 +28,7 @@ from shardwise.models.trees_row import call
 
 LEAST_ROWS = 16 * ALIGNED_ROWS  # for a member
 _LISTEN_MINUTES = 1  # for the members to find each other
+_UNREACHED = ("socket", "binding port")  # in LightGBM's errors; a port may be taken between our look and its own
 _ROOTS = ("rmse", "raw_rmse")  # means under a root
 
 
@@ -57,12 +58,12 @@ def network(member: Member | None, threads: int) -> Iterator[dict[str, Any]]:
     places = [json.loads(place) for place in member.gather(json.dumps([member.address(), port]).encode())]
     machines = ",".join(f"{host}:{port}" for host, port in places)
     params = {"tree_learner": "data", "num_machines": member.size, "num_threads": threads}
-    call("LGBM_NetworkInit", machines.encode(), port, _LISTEN_MINUTES, member.size)
     try:
+        call("LGBM_NetworkInit", machines.encode(), port, _LISTEN_MINUTES, member.size)
         yield params
     except lgb.basic.LightGBMError as error:
-        if "socket" in str(error).lower():  # it notices before the gang does who is lost
-            raise GangBroken(f"LightGBM reaches another member no more: {error}") from error
+        if any(sign in str(error).lower() for sign in _UNREACHED):  # it notices before the gang does who is lost
+            raise GangBroken(f"LightGBM does not reach the other members: {error}") from error
         raise
     finally:
         call("LGBM_NetworkFree")

@@ -161,11 +161,12 @@ class GangConformance:
         assert caught.value.hint == "Ask for something else."
         assert gang.run(who, 2)[1][:2] == (1, 2)
 
-    def test_what_the_caller_raises_passes_through_and_ends_all(self, gang: Gang) -> None:
+    @pytest.mark.parametrize("kind", [ConfigError, PermissionError])  # a ValueError, an OSError
+    def test_what_the_caller_raises_passes_through_and_ends_all(self, gang: Gang, kind: type[Exception]) -> None:
         def no(rank: int, question: Any) -> Any:
-            raise ZeroDivisionError(f"{rank} asks {question}")
+            raise kind(f"{rank} asks {question}")
 
-        with pytest.raises(ZeroDivisionError, match="0 asks"):
+        with pytest.raises(kind, match="0 asks"):
             gang.run(collectives, 2, answer=no)
         assert gang.run(who, 1)[0][:2] == (0, 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from shardwise.compute.gang.base import Gang, Member
 from shardwise.compute.gang.desk import ignore
-from shardwise.compute.gang.elastic import Elastic
+from shardwise.compute.gang.elastic import Elastic, any_number
 from shardwise.core.errors import Pruned
 from shardwise.core.events import WorkerView
 from shardwise.core.parallel import Split
@@ -176,7 +176,7 @@ class SharedFits:
     def fit(self, job: Job, run: FitRun) -> tuple[Model, bool]:
         """The fitted model, and whether it was pruned. Raises what the fit raises, and `MemberLost` in the end."""
         self._gang = self._gang or self.make()
-        elastic = Elastic(self._gang, run.note)
+        elastic = Elastic(self._gang, run.note, any_number if job.split is None else job.split.fitting)
         size = self.size_for(job.family, job.params, job.target, job.train.n_rows)
         last: list[WorkerView] = []
         answers, looks = _Answers(run, elastic.stepped), Workers(self._noticed(run))

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from shardwise.compute.gang.base import Member, NoRoom
+from shardwise.compute.gang.base import GangBroken, Member, NoRoom
 from shardwise.compute.gang.elastic import Elastic
-from shardwise.core.errors import MemberLost, SchemaError
+from shardwise.core.errors import MemberLost, SchemaError, TaskFailed
+from shardwise.core.parallel import Split
 
 
 class Fragile:
@@ -15,6 +16,7 @@ class Fragile:
 
     def __init__(self, losses: int, rooms: list[int]) -> None:
         self.losses, self.rooms, self.sizes = losses, rooms, list[int]()
+        self.loss: Exception = MemberLost("member 0 is lost")
         self.most = 100  # for which there turns out to be room
 
     def room(self) -> int:
@@ -23,7 +25,7 @@ class Fragile:
     def run(self, worker: Callable[[Member], Any], size: int, **_: Any) -> list[Any]:
         self.sizes.append(size)
         if len(self.sizes) <= self.losses:
-            raise MemberLost("member 0 is lost")
+            raise self.loss
         if size > self.most:
             raise NoRoom("there is no room")
         return [worker(None)] * size  # type: ignore[arg-type]
@@ -53,6 +55,30 @@ def test_sizes_after_losses(losses: int, rooms: list[int], sizes: list[int]) -> 
     assert len(told) == losses
 
 
+@pytest.mark.parametrize(
+    ("losses", "rooms", "sizes"),
+    [
+        (0, [3], [2]),
+        (2, [4], [4, 4, 2]),
+        (3, [4], [4, 4, 2, 1]),
+        (1, [4, 3], [4, 2]),  # a machine is gone
+        (1, [4, 1], [4, 1]),
+    ],
+)
+def test_sizes_are_those_that_can_do_the_work(losses: int, rooms: list[int], sizes: list[int]) -> None:
+    gang, told = Fragile(losses, rooms), list[str]()
+    assert Elastic(gang, told.append, Split(kind="tensor", parts=2).fitting).run(done, 4) == "done"
+    assert gang.sizes == sizes
+    assert [text.rpartition("with ")[2] for text in told] == [f"{size}." for size in sizes[1:]]
+
+
+def test_room_that_is_not_there_is_less_by_what_can_do_the_work() -> None:
+    gang = Fragile(1, [4])
+    gang.most = 1
+    assert Elastic(gang, print, Split(kind="tensor", parts=2).fitting).run(done, 4) == "done"
+    assert gang.sizes == [4, 4, 2, 1]
+
+
 def test_a_step_forward_forgets_losses() -> None:
     gang = Fragile(3, [2])
     elastic = Elastic(gang, lambda _: elastic.stepped())
@@ -61,9 +87,11 @@ def test_a_step_forward_forgets_losses() -> None:
     assert elastic.losses == 3
 
 
-def test_a_single_member_that_is_lost_twice_is_given_up() -> None:
+@pytest.mark.parametrize("kind", [MemberLost, GangBroken])
+def test_a_single_member_that_is_lost_twice_is_given_up(kind: type[TaskFailed]) -> None:
     gang = Fragile(100, [2])
-    with pytest.raises(MemberLost):
+    gang.loss = kind("it is lost")
+    with pytest.raises(kind, match="it is lost"):
         Elastic(gang, print).run(done, 2)
     assert gang.sizes == [2, 2, 1]
 

@@ -68,6 +68,12 @@ def test_one_that_is_stopped_after_it_worked_in_silence_is_lost_at_once() -> Non
     assert "is stopped" in why
 
 
+@pytest.mark.parametrize(("state", "lost"), [(state, state is State.STOPPED) for state in State])
+def test_one_whose_work_has_ended_is_lost_when_it_is_stopped_alone(state: State, *, lost: bool) -> None:
+    judge = Pulse(SOMEBODY, 0.0, lambda _process: Look(state))
+    assert bool([why for seconds in range(1000) if (why := judge.lost(seconds, ended=True))]) == lost
+
+
 def test_where_nothing_is_told_of_the_process_beats_alone_count() -> None:
     judge = Pulse(None, 0.0)
     assert judge.lost(SILENT_S) == ""
@@ -87,10 +93,9 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def of(pid: int) -> Process:
-    """The process of that number, as it would tell of itself."""
-    me = Process.current()
-    assert me is not None
-    return Process(me.machine, pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]))
+    process = Process.of(pid)
+    assert process is not None
+    return process
 
 
 def seen(process: Process, wanted: State) -> bool:
@@ -117,6 +122,7 @@ def test_what_the_kernel_tells(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.wait()
     assert look(process).state is State.GONE
     assert not process.is_here()
+    assert Process.of(sleeper.pid) is None
 
 
 WORKS_BESIDE = """

@@ -105,6 +105,10 @@ class Launcher(Protocol):
         """Start `task(item)` for all of them at once."""
         ...
 
+    def pid(self, rank: int) -> int | None:
+        """The process of a member that was launched; None where the engine does not tell, or on another machine."""
+        ...
+
     def end(self) -> None:
         """End all that runs, hung or not; their futures need not be waited for."""
         ...

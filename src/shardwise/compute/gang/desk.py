@@ -3,9 +3,13 @@
 A member is lost when its line breaks, when the engine says that its process died, or when it has been silent for
 `pulse.SILENT_S` although it beats every half second: a stopped process, a machine that hangs, a cut cable. Silence is
 measured on this process's own monotonic clock; time in which this process itself did not run does not count, nor does
-that in which the process of a member is seen to live, by this process or, on another machine, by a witness.
+that in which the process of a member is seen to live, by this process or, on another machine, by a witness. Before a
+member has come, and between the end of its work and its answer, its process is looked at where it is known.
+
+Whoever can reach the port may call: nothing is read of what one says who does not begin with the token.
 """
 
+import hmac
 import json
 import pickle
 import secrets
@@ -14,22 +18,26 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from shardwise.compute.gang.base import Call, GangBroken, Launcher, Member, NoRoom, Watch
 from shardwise.compute.gang.lines import Frames, frame
-from shardwise.compute.gang.pulse import Look, Process, Pulse, State
+from shardwise.compute.gang.pulse import SILENT_S, Look, Process, Pulse, State
 from shardwise.compute.gang.seat import Seat, sit
-from shardwise.compute.gang.wire import ANSWER, ASK, BEAT, DONE, HELLO, TABLE
+from shardwise.compute.gang.wire import ANSWER, ASK, BEAT, DONE, HELLO, TABLE, TOKEN_BYTES
 from shardwise.core.errors import MemberLost, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import WorkerView
 
 COME_S = 120.0  # for all members to come
+GREET_S = 30.0  # for who has called to say who it is
+ANSWER_S = 60.0  # after the work of all has ended, for their answers to come
 BLAME_S = 2.0  # after a member says that it misses another, for the one that is lost to be known
 LOOK_S = 0.1
 VIEW_S = 1.0
 _PIECE = 2**16
+_STRANGERS = 128  # may call at once, and members are still heard
 
 
 def ignore(_views: list[WorkerView]) -> None:
@@ -58,7 +66,7 @@ class StarGang:
         room = self._launcher.room()
         if not 1 <= size <= room:
             raise NoRoom(f"{size} members were asked for, there is room for {room}", hint="Give fewer --workers.")
-        with Desk(self._launcher.host, size) as desk:
+        with Desk(self._launcher.host, size, self._launcher.pid) as desk:
             seats = [(sit, Seat(rank, size, desk.address, desk.token, worker)) for rank in range(size)]
             futures = self._launcher.launch(list(seats))
             try:
@@ -83,6 +91,7 @@ class _Line:
     """The connection of one who may be a member, or a witness of one; `rank` is known from its first frame on."""
 
     socket: socket.socket
+    came_s: float = field(default_factory=time.monotonic)
     frames: Frames = field(default_factory=Frames)
     rank: int = -1
     place: str = ""
@@ -92,7 +101,8 @@ class _Line:
     told: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
     rate: float = 0.0
     rated: tuple[float, float] = (0.0, 0.0)  # (seconds, rows) when the rate was last worked out
-    done: bool = False
+    questions: list[bytes] = field(default_factory=list)  # that wait for an answer
+    done: bool = False  # it says no more: its work has ended, or the line
 
     def view(self, now: float) -> WorkerView:
         rows, work_s, talk_s, wait_s = self.told
@@ -106,12 +116,17 @@ class _Line:
 
 
 class Desk:
-    """Listens on `host` for `size` members, and serves them until all have ended. A context manager."""
+    """Listens on `host` for `size` members, and serves them until all have ended. A context manager.
 
-    def __init__(self, host: str, size: int) -> None:
+    `pid(rank)` is the process of a member, where the launcher knows it before the member has come.
+    """
+
+    def __init__(self, host: str, size: int, pid: Callable[[int], int | None]) -> None:
         self.size = size
-        self.token = secrets.token_bytes(16)
-        self._door = socket.create_server((host, 0), backlog=2 * size)
+        self.token = secrets.token_bytes(TOKEN_BYTES)
+        self._pid = pid
+        self._awaited: dict[int, tuple[int, Pulse]] = {}  # pid and pulse of those who have not come
+        self._door = socket.create_server((host, 0), backlog=_STRANGERS + 2 * size)
         self._door.setblocking(False)
         self.address: tuple[str, int] = self._door.getsockname()[:2]
         self._strangers: list[_Line] = []
@@ -119,6 +134,8 @@ class Desk:
         self._witnesses: list[_Line] = []
         self._suspect: tuple[float, BaseException] | None = None
         self._looked_s = time.monotonic()
+        self._begun_s = self._looked_s
+        self._ended_s = 0.0  # since when the work of all has ended
         self._viewed_s = 0.0
 
     def __enter__(self) -> Self:
@@ -131,11 +148,12 @@ class Desk:
 
     def serve(self, futures: Sequence["Future[Any]"], answer: Call, watch: Watch) -> list[Any]:
         """What the members return, by rank. Raises the error that ended the gang."""
-        begun_s = time.monotonic()
         while not all(future.done() and future.exception() is None for future in futures):
             self._listen(answer)
             self._check_futures(futures)
-            self._check_silence(begun_s)
+            self._check_coming()
+            self._check_silence(futures)
+            self._check_answers(futures)
             now = time.monotonic()
             if now - self._viewed_s >= VIEW_S and len(self._members) == self.size:
                 watch([self._members[rank].view(now) for rank in range(self.size)])
@@ -151,20 +169,38 @@ class Desk:
 
     def _listen(self, answer: Call) -> None:
         """Take what members say, waiting for it for a moment."""
-        lines = {line.socket: line for line in self._lines() if not line.done}
-        readable, _, _ = select.select([self._door, *lines], [], [], LOOK_S)
+        door, lines = self._door.fileno(), {line.socket.fileno(): line for line in self._lines() if not line.done}
+        poll = select.poll()  # for file descriptors of any number
+        for number in (door, *lines):
+            poll.register(number, select.POLLIN)
+        readable = [number for number, _ in poll.poll(1000 * LOOK_S)]
         now = time.monotonic()
-        if now - self._looked_s > 1.0 + LOOK_S:  # this process did not run: it cannot know who was silent meanwhile
-            for line in self._members.values():
-                line.pulse.forgive(now - self._looked_s)
+        if now - self._looked_s > 1.0 + LOOK_S:
+            self._forgive(now - self._looked_s)
         self._looked_s = now
-        for ready in readable:
-            if ready is self._door:
-                link, _ = self._door.accept()
-                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._strangers.append(_Line(link))
-            else:
-                self._read(lines[ready], answer)
+        for number in readable:
+            if number == door:
+                self._open()
+            elif not lines[number].done:
+                self._read(lines[number], answer)
+        for line in [line for line in self._strangers if now - line.came_s > GREET_S]:
+            self._drop(line, TimeoutError("it does not say who it is"))
+
+    def _open(self) -> None:
+        with suppress(OSError):  # who called has gone, or there are too many
+            link, _ = self._door.accept()
+            link.settimeout(SILENT_S)  # for it to take what is sent
+            self._strangers.append(_Line(link))
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _forgive(self, seconds: float) -> None:
+        """This process did not run for so long: it cannot know who was silent meanwhile."""
+        for pulse in [line.pulse for line in self._members.values()] + [pulse for _, pulse in self._awaited.values()]:
+            pulse.forgive(seconds)
+        for line in self._strangers:
+            line.came_s += seconds
+        self._begun_s += seconds
+        self._ended_s += seconds if self._ended_s else 0.0
 
     def _hear_the_rest(self, answer: Call) -> None:
         """What members said last may not be read yet, though their results are here."""
@@ -178,21 +214,37 @@ class Desk:
             if not content:
                 raise ConnectionError("it hung up")
             for kind, body in line.frames.feed(content):
-                self._take(line, kind, body, answer)
+                self._take(line, kind, body)
         except (OSError, ValueError) as error:
-            line.socket.close()
-            if line in self._strangers:
-                self._strangers.remove(line)
-            elif line in self._witnesses:
-                self._witnesses.remove(line)
-            elif not line.done:
-                line.done = True
-                self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
+            self._drop(line, error)
+        while line.questions:
+            question = pickle.loads(line.questions.pop(0))  # noqa: S301 - from our own member, which has the token
+            reply = pickle.dumps(answer(line.rank, question), pickle.HIGHEST_PROTOCOL)
+            self._send(line, frame(ANSWER, reply))
 
-    def _take(self, line: _Line, kind: bytes, body: bytes, answer: Call) -> None:
+    def _send(self, line: _Line, content: bytes) -> None:
+        try:
+            line.socket.sendall(content)
+        except OSError as error:
+            self._drop(line, error)
+
+    def _drop(self, line: _Line, error: Exception) -> None:
+        """Nothing is said on this line any more."""
+        line.socket.close()
+        ended, line.done = line.done, True
+        if line in self._strangers:
+            self._strangers.remove(line)
+        elif line in self._witnesses:
+            self._witnesses.remove(line)
+        elif not ended:
+            self._blame(GangBroken(f"the line to member {line.rank} broke: {error}"), line.rank)
+
+    def _take(self, line: _Line, kind: bytes, body: bytes) -> None:
         line.pulse.beat(time.monotonic())
         if kind == HELLO:
-            self._welcome(line, json.loads(body))
+            if not hmac.compare_digest(body[:TOKEN_BYTES], self.token):
+                raise ValueError("a stranger")
+            self._welcome(line, json.loads(body[TOKEN_BYTES:]))
         elif line.rank < 0:
             raise ValueError("no member")
         elif line in self._witnesses:
@@ -203,18 +255,15 @@ class Desk:
         elif kind == DONE:
             line.done = True
         elif kind == ASK:
-            question = pickle.loads(body)  # noqa: S301 - from our own member, which has the token
-            reply = pickle.dumps(answer(line.rank, question), pickle.HIGHEST_PROTOCOL)
-            line.socket.sendall(frame(ANSWER, reply))
+            line.questions.append(body)
 
     def _welcome(self, line: _Line, hello: dict[str, Any]) -> None:
-        if not secrets.compare_digest(str(hello.get("token")), self.token.hex()):
-            raise ValueError("a stranger")
-        line.rank = int(hello["rank"])
+        rank = int(hello["rank"])
+        if hello["witness"] != (rank in self._members):
+            raise ValueError("a witness of nobody, or a second member of a rank")
+        line.rank = rank
+        self._strangers.remove(line)
         if hello["witness"]:
-            if line.rank not in self._members:
-                raise ValueError("a witness of nobody")
-            self._strangers.remove(line)
             self._witnesses.append(line)
             return
         line.place, line.frames.trusted = str(hello["place"]), True
@@ -222,12 +271,11 @@ class Desk:
         process = Process(*hello["process"]) if hello["process"] else None
         line.seen = process is not None and process.is_here()
         line.pulse = Pulse(process if line.seen else None, time.monotonic())
-        self._strangers.remove(line)
-        self._members[line.rank] = line
+        self._members[rank] = line
         if len(self._members) == self.size:
             peers = [self._members[rank].address for rank in range(self.size)]
             for member in self._members.values():
-                member.socket.sendall(frame(TABLE, json.dumps({"peers": peers, "seen": member.seen}).encode()))
+                self._send(member, frame(TABLE, json.dumps({"peers": peers, "seen": member.seen}).encode()))
 
     # -- who is lost -------------------------------------------------------------------------------------------------
 
@@ -252,21 +300,56 @@ class Desk:
                 raise error
             self._blame(error)
         if self._suspect is not None and time.monotonic() - self._suspect[0] > BLAME_S:
-            raise self._suspect[1]
+            found = self._suspect[1]
+            if isinstance(found, GangBroken) and not found.hint:
+                found.hint = "No member is lost: look at the network between the workers, and at their firewalls."
+            raise found
 
-    def _check_silence(self, begun_s: float) -> None:
+    def _check_coming(self) -> None:
+        """Raises the error of who does not come: it is lost if its process is or others came, else there is no room."""
         now = time.monotonic()
         missing = [rank for rank in range(self.size) if rank not in self._members]
-        if missing and now - begun_s > COME_S:
+        for rank in missing:
+            why = self._why_not(rank, now)
+            if why:
+                raise self._lost(rank, f"{why}, and it has not come yet")
+        if missing and now - self._begun_s > COME_S:
+            if self._members or self._awaited:
+                raise self._lost(missing[0], f"it did not come in {COME_S:.0f} s")
             what = f"of {self.size} members {', '.join(map(str, missing))} did not come in {COME_S:.0f} s"
             raise NoRoom(what, hint="Give fewer --workers, or see whether the workers reach this machine.")
+
+    def _why_not(self, rank: int, now: float) -> str:
+        """Why a member that has not come is lost, as its process shows."""
+        pid = self._pid(rank)
+        if pid is None:
+            return ""
+        if rank not in self._awaited or self._awaited[rank][0] != pid:
+            process = Process.of(pid)
+            if process is None:  # beats alone would count, and there are none yet
+                return ""
+            self._awaited[rank] = pid, Pulse(process, now)
+        return self._awaited[rank][1].lost(now)
+
+    def _check_silence(self, futures: Sequence["Future[Any]"]) -> None:
+        now = time.monotonic()
         for line in self._members.values():
-            why = "" if line.done else line.pulse.lost(now)
+            why = "" if futures[line.rank].done() else line.pulse.lost(now, ended=line.done)
             if why:
                 raise self._lost(line.rank, why)
 
+    def _check_answers(self, futures: Sequence["Future[Any]"]) -> None:
+        """Work that has ended has an answer, which an engine may give with those of the others alone."""
+        late = [rank for rank, future in enumerate(futures) if not future.done()]
+        if not late or len(self._members) < self.size or not all(line.done for line in self._members.values()):
+            return
+        self._ended_s = self._ended_s or time.monotonic()
+        if time.monotonic() - self._ended_s > ANSWER_S:
+            raise self._lost(late[0], f"its answer did not come in {ANSWER_S:.0f} s after its work had ended")
+
     def _lost(self, rank: int, why: str, cause: BaseException | None = None) -> MemberLost:
-        place = self._members[rank].place if rank in self._members else "a place that is not known"
+        place = f"process {self._awaited[rank][0]}" if rank in self._awaited else "a place that is not known"
+        place = self._members[rank].place if rank in self._members else place
         error = MemberLost(f"member {rank} of {self.size} ({place}) is lost: {why}", member=rank)
         error.__cause__ = cause
         return error

@@ -15,12 +15,17 @@ class ProcessLauncher:
 
     def __init__(self, workers: int, threads: int | None = None, memory_bytes: int | None = None) -> None:
         self._executor = ProcessExecutor(workers, threads=threads, memory_bytes=memory_bytes)
+        self._futures: list[Future[Any]] = []
 
     def room(self) -> int:
         return self._executor.slots
 
     def launch(self, messages: list[tuple[Callable[[Any], Any], Any]]) -> "list[Future[Any]]":
-        return [self._executor.submit(task, item) for task, item in messages]
+        self._futures = [self._executor.submit(task, item) for task, item in messages]
+        return self._futures
+
+    def pid(self, rank: int) -> int | None:
+        return self._executor.pid_of(self._futures[rank])
 
     def pids(self) -> list[int]:
         """Processes of the members that run."""

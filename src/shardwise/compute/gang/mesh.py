@@ -153,7 +153,7 @@ class Mesh:
                     got[rank] = incoming.body
                     del receiving[rank]
         except OSError as error:
-            raise GangBroken(f"the connection to member {rank} is gone") from error
+            raise GangBroken(f"the connection of member {self.rank} to member {rank} is gone") from error
 
     def _wait(self, sending: Mapping[int, object], receiving: Mapping[int, object]) -> None:
         poll = select.poll()

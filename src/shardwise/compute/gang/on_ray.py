@@ -75,6 +75,10 @@ class RayLauncher:
         threading.Thread(target=wait, name="member", daemon=True).start()
         return future
 
+    def pid(self, _rank: int) -> int | None:
+        """Not known before the member has come."""
+        return None
+
     def end(self) -> None:
         """Kill the actors, and give their room back."""
         actors, self._actors = self._actors, []

@@ -61,6 +61,10 @@ class SparkLauncher:
             except Exception as failure:  # of the worker
                 future.set_exception(failure)
 
+    def pid(self, _rank: int) -> int | None:
+        """Not known before the member has come."""
+        return None
+
     def end(self) -> None:
         """Cancel until the job has ended: one that was not submitted yet cannot be cancelled."""
         job, self._job = self._job, None

@@ -54,8 +54,13 @@ class Process:
     @classmethod
     def current(cls, root: Path = ROOT) -> Self | None:
         """This process; None where the kernel does not tell."""
-        machine = _machine(root)
-        return cls(machine, os.getpid(), int(_fields(root / "proc/self/stat")[19])) if machine else None
+        return cls.of(os.getpid(), root)
+
+    @classmethod
+    def of(cls, pid: int, root: Path = ROOT) -> Self | None:
+        """A process of this machine; None where the kernel does not tell, or it has ended."""
+        machine, fields = _machine(root), _fields(root / f"proc/{pid}/stat")
+        return cls(machine, pid, int(fields[19])) if machine and fields else None
 
     def is_here(self, root: Path = ROOT) -> bool:
         """Whether it runs on this machine, and can be seen: other users' processes may be hidden."""
@@ -98,15 +103,20 @@ class Pulse:
         self._beat_s += seconds
         self._sign_s += seconds
 
-    def lost(self, now: float) -> str:
-        """Why the member is lost; nothing while it is not."""
+    def lost(self, now: float, *, ended: bool = False) -> str:
+        """Why the member is lost; nothing while it is not.
+
+        One whose work has `ended` owes no beat any more, and may wait for the others, or be gone: that it is stopped
+        keeps its answer from the caller.
+        """
         silent_s = now - self._beat_s
         if self._process is not None and silent_s > _LOOK_AFTER_S and now - self._looked_s >= _LOOK_S:
             self.saw(self._look(self._process), now)
             self._looked_s = now
         state = None if self._seen is None else self._seen.state
-        dead = state is State.GONE or (state is State.STOPPED and silent_s > STOPPED_S)
-        if dead or now - self._sign_s > SILENT_S or silent_s > PATIENCE_S:
+        stopped = state is State.STOPPED and silent_s > STOPPED_S
+        silent = state is State.GONE or now - self._sign_s > SILENT_S or silent_s > PATIENCE_S
+        if stopped or (silent and not ended):
             process = "" if state is None else f", its process {state.value}"
             return f"it has been silent for {silent_s:.0f} s{process}"
         return ""

@@ -1,8 +1,10 @@
 """What runs in a member: join the others, run the worker, beat all the while."""
 
+import hmac
 import json
 import os
 import pickle
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +18,13 @@ from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.compute.gang.lines import exactly, frame, receive
 from shardwise.compute.gang.mesh import Mesh
 from shardwise.compute.gang.pulse import Process
-from shardwise.compute.gang.wire import ASK, BEAT, BEAT_S, DONE, HELLO, TABLE
+from shardwise.compute.gang.wire import ASK, BEAT, BEAT_S, DONE, HELLO, TABLE, TOKEN_BYTES
 from shardwise.compute.gang.witness import witnessed
 
 JOIN_S = 60.0  # for a peer to answer, when all have come to the desk
-_TOKEN_BYTES = 16
+GREET_S = 5.0  # for who has begun to say who it is to have said it
+_RANK_BYTES = 4
+_CALLERS = 1024  # at once, strangers included
 
 
 @dataclass(frozen=True)
@@ -49,20 +53,19 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
     line.settimeout(None)
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host = line.getsockname()[0]
-    with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=seat.size) as door:
+    with _Heart(line) as heart, socket.create_server((host, 0), family=line.family, backlog=_CALLERS) as door:
         process, place = Process.current(), f"{socket.gethostname()}:{os.getpid()}"
-        hello = {"token": seat.token.hex(), "rank": seat.rank, "witness": False}
         mine = {"port": door.getsockname()[1], "place": place, "host": host, "process": process and astuple(process)}
-        heart.begin({**hello, **mine})
         with heart.ending():
             try:
+                heart.begin(_greeting(seat, mine))
                 kind, table = receive(line)
             except OSError as error:
                 raise GangBroken("the caller of the gang has ended it") from error
             assert kind == TABLE
             told = json.loads(table)
             unseen = None if told["seen"] else process
-            with nullcontext() if unseen is None else witnessed(seat.desk, {**hello, "witness": True}, unseen):
+            with nullcontext() if unseen is None else witnessed(seat.desk, _greeting(seat), unseen):
                 links = _links(seat, door, [(host, port) for host, port in told["peers"]])
                 heart.mesh = Mesh(seat.rank, seat.size, links)
                 try:
@@ -71,29 +74,64 @@ def _joined(seat: Seat, line: socket.socket) -> Iterator["SeatedMember"]:
                     heart.mesh.close()
 
 
+def _greeting(seat: Seat, mine: Mapping[str, Any] | None = None) -> bytes:
+    """A HELLO: the token, then what the caller needs to know of a member; of a witness (None) its member's rank."""
+    return seat.token + json.dumps({"rank": seat.rank, "witness": mine is None, **(mine or {})}).encode()
+
+
 def _links(seat: Seat, door: socket.socket, table: list[tuple[str, int]]) -> dict[int, socket.socket]:
     """Connected sockets by rank: each member calls those of lower ranks, and is called by those of higher ones."""
     links: dict[int, socket.socket] = {}
-    greeting = seat.token + seat.rank.to_bytes(4, "little")
+    greeting = seat.token + seat.rank.to_bytes(_RANK_BYTES, "little")
     try:
         for rank in range(seat.rank):
             links[rank] = socket.create_connection(table[rank], JOIN_S)
             links[rank].sendall(greeting)
-        door.settimeout(JOIN_S)
-        while len(links) < seat.size - 1:
-            link, _ = door.accept()
-            link.settimeout(JOIN_S)
-            with suppress(OSError):  # a stranger hung up
-                said = exactly(link, len(greeting))
-                if said[:_TOKEN_BYTES] == seat.token:
-                    links[int.from_bytes(said[_TOKEN_BYTES:], "little")] = link
-                    continue
-            link.close()
+        _answer_door(seat, door, links)
     except OSError as error:
         for link in links.values():
             link.close()
         raise GangBroken(f"member {seat.rank} cannot reach the others: {error}") from error
     return links
+
+
+def _answer_door(seat: Seat, door: socket.socket, links: dict[int, socket.socket]) -> None:
+    """Let in the members that call. All who call are heard at once: strangers may call too, and say nothing."""
+    door.settimeout(GREET_S)
+    unknown: set[socket.socket] = set()
+    with selectors.DefaultSelector() as heard:
+        heard.register(door, selectors.EVENT_READ, door)
+        try:
+            while len(links) < seat.size - 1:
+                ready = [key.data for key, _ in heard.select(JOIN_S)]
+                if not ready:
+                    raise TimeoutError(f"others did not call in {JOIN_S:.0f} s")
+                for link in unknown.intersection(ready):
+                    heard.unregister(link)
+                    unknown.remove(link)
+                    rank = _rank_of(seat, link)
+                    if rank is None:
+                        link.close()
+                    else:
+                        links[rank] = link
+                if door in ready:
+                    link, _ = door.accept()
+                    heard.register(link, selectors.EVENT_READ, link)
+                    unknown.add(link)
+        finally:
+            for link in unknown:
+                link.close()
+
+
+def _rank_of(seat: Seat, link: socket.socket) -> int | None:
+    """Which member this is that has begun to say so; None for a stranger."""
+    link.settimeout(GREET_S)
+    try:
+        said = exactly(link, TOKEN_BYTES + _RANK_BYTES)
+    except OSError:
+        return None
+    mine = hmac.compare_digest(said[:TOKEN_BYTES], seat.token)
+    return int.from_bytes(said[TOKEN_BYTES:], "little") if mine else None
 
 
 class _Heart:
@@ -106,8 +144,8 @@ class _Heart:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
-    def begin(self, hello: Mapping[str, Any]) -> None:
-        self.say(HELLO, json.dumps(hello).encode())
+    def begin(self, hello: bytes) -> None:
+        self.say(HELLO, hello)
         self._thread.start()
 
     def __enter__(self) -> "_Heart":

@@ -7,6 +7,7 @@ import struct
 
 HELLO, TABLE, BEAT, SIGN, ASK, ANSWER, DONE = b"h", b"t", b"b", b"s", b"a", b"x", b"d"
 HEAD = struct.Struct("<cI")
+TOKEN_BYTES = 16  # with which a HELLO begins: nothing of what a stranger says is read
 BEAT_S = 0.5  # between two beats, or two signs
 
 

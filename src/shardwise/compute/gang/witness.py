@@ -9,10 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple
-from typing import Any
 
 from shardwise.compute.gang.pulse import Process, State, look
 from shardwise.compute.gang.wire import BEAT_S, HELLO, SIGN, packed
@@ -28,12 +27,12 @@ testify(**told)
 
 
 @contextmanager
-def witnessed(desk: tuple[str, int], hello: Mapping[str, Any], process: Process) -> Iterator[None]:
+def witnessed(desk: tuple[str, int], hello: bytes, process: Process) -> Iterator[None]:
     """Start a witness of this process, which greets the desk with `hello`; end it.
 
     Where none can be started the member goes on: its own beats tell that it lives.
     """
-    told = {"desk": desk, "hello": dict(hello), "process": astuple(process), "path": [*map(str, sys.path)]}
+    told = {"desk": desk, "hello": hello.hex(), "process": astuple(process), "path": [*map(str, sys.path)]}
     command = [sys.executable, "-c", _COMMAND]  # whose words all users of the machine may see, but not what it reads
     with ExitStack() as stack:
         with suppress(OSError):
@@ -45,12 +44,12 @@ def witnessed(desk: tuple[str, int], hello: Mapping[str, Any], process: Process)
         yield
 
 
-def testify(desk: tuple[str, int], hello: Mapping[str, Any], process: tuple[str, int, int]) -> None:
+def testify(desk: tuple[str, int], hello: str, process: tuple[str, int, int]) -> None:
     """Tell what the process does, twice a second, until it is gone or the desk is."""
     watched = Process(*process)
     try:
         with socket.create_connection((desk[0], desk[1]), CONNECT_S) as line:
-            line.sendall(packed(HELLO, json.dumps(hello).encode()))
+            line.sendall(packed(HELLO, bytes.fromhex(hello)))
             state = State.RUNS
             while state is not State.GONE:
                 seen = look(watched)

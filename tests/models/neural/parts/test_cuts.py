@@ -1,15 +1,18 @@
 """Pieces cover each tensor, each cell once for each copy; what does not fit is refused."""
 
 import math
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.parallel import Split
 from shardwise.models.neural.grids.trunks import GruTrunk
-from shardwise.models.neural.parts.cuts import Cuts, units_of
+from shardwise.models.neural.parts.cuts import Cuts, balanced, units_of
 from shardwise.models.neural.shape import Shape, first_weights
 
 SIZES: dict[str, Any] = {
@@ -50,6 +53,24 @@ def test_a_pipeline_has_its_layers_in_order_and_is_balanced() -> None:
     assert [name for stage in found.stages for name in stage] == order
     sizes = [sum(math.prod(found.tensors[name]) for name in stage) for stage in found.stages]
     assert max(sizes) == found.largest < 0.5 * sum(sizes)
+
+
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=9), data=st.data())
+def test_runs_are_balanced_as_the_best_of_all_are(sizes: list[int], data: st.DataObject) -> None:
+    parts = data.draw(st.integers(1, len(sizes)))
+
+    def largest(bounds: tuple[int, ...]) -> int:
+        return max(sum(sizes[start:stop]) for start, stop in pairwise(bounds))
+
+    every = [(0, *ends, len(sizes)) for ends in combinations(range(1, len(sizes)), parts - 1)]
+    assert tuple(balanced(sizes, parts)) == min(every, key=largest)
+
+
+def test_a_deep_pipeline_is_cut_at_once() -> None:
+    found = cuts("pipeline", 8, 8, depth=200)
+    sizes = [sum(math.prod(found.tensors[name]) for name in stage) for stage in found.stages]
+    assert len(sizes) == 8
+    assert max(sizes) < 1.2 * sum(sizes) / 8
 
 
 @pytest.mark.parametrize(
