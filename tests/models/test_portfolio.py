@@ -10,9 +10,10 @@ from shardwise.core.target import Target, Task
 from shardwise.models import catboost
 from shardwise.models.families import build
 from shardwise.models.neural import model
-from shardwise.models.portfolio import ASKED, CATBOOST_ROWS, LARGE_ROWS, NETWORK_ROWS, joining, portfolio
+from shardwise.models.portfolio import ASKED, CATBOOST_ROWS, EARLY_ROWS, LARGE_ROWS, NETWORK_ROWS, joining, portfolio
 
 FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
+CODED = (*FEATURES, Feature(name="c", source="c", kind=FeatureKind.CODE, cardinality=3))
 REGRESSION = Target(column="y", task=Task.REGRESSION)
 
 
@@ -61,17 +62,19 @@ def test_a_family_that_does_not_learn_the_task_is_an_error() -> None:
 
 
 def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def places(rows: int, **asked: Any) -> list[int]:
-        families = [candidate.family for candidate in portfolio(REGRESSION, FEATURES, rows, **asked)]
+    def places(rows: int, features: tuple[Feature, ...] = CODED, **asked: Any) -> list[int]:
+        families = [candidate.family for candidate in portfolio(REGRESSION, features, rows, **asked)]
         return [place for place, family in enumerate(families) if family == "catboost"]
 
     assert places(1000) == []
-    assert places(1000, extras=["catboost"]) == [len(portfolio(REGRESSION, FEATURES, 1000))]  # the last one
+    assert places(1000, extras=["catboost"]) == [len(portfolio(REGRESSION, CODED, 1000))]  # the last one
+    assert places(EARLY_ROWS, FEATURES, extras=["catboost"]) == [3]  # after the baseline, trees and a linear model
+    assert places(EARLY_ROWS + 1, FEATURES, extras=["catboost"]) == [len(portfolio(REGRESSION, FEATURES, 10**4))]
     assert places(CATBOOST_ROWS + 1, extras=["catboost"]) == []
     assert places(1000, families=["trees", "linear"], extras=["catboost"]) == []  # what is named is all there is
     monkeypatch.setattr(catboost, "has_catboost", lambda: True)
     for rows in (1000, LARGE_ROWS):
-        assert places(rows, families=["trees", "linear", "catboost"]) == [len(portfolio(REGRESSION, FEATURES, rows))]
+        assert places(rows, families=["trees", "linear", "catboost"]) == [len(portfolio(REGRESSION, CODED, rows))]
     monkeypatch.setattr(catboost, "has_catboost", lambda: False)
     with pytest.raises(ConfigError, match="CatBoost") as caught:
         places(1000, families=["catboost"])
@@ -86,7 +89,8 @@ def test_a_network_joins_few_rows_where_pytorch_was_installed(monkeypatch: pytes
     for rows in (least, most):
         plain, joined = families(rows), families(rows, extras=["neural"])
         assert joined == [*plain[:6], "neural", *plain[6:]]  # after the baseline, a linear model and four of trees
-        assert families(rows, extras=["neural", "catboost"]) == [*joined, "catboost"]
+        both = families(rows, extras=["neural", "catboost"])
+        assert [family for family in both if family != "catboost"] == joined
         assert families(rows, families=["trees", "linear"], extras=["neural"]) == plain
     monkeypatch.setattr(model, "has_torch", lambda: True)
     assert families(least, families=["trees", "neural"], extras=["neural"]).count("neural") == 1

@@ -20,6 +20,7 @@ from shardwise.models.neural.model import has_torch, require_torch
 
 LARGE_ROWS = 100_000
 CATBOOST_ROWS = 30_000
+EARLY_ROWS = 10_000
 NETWORK_ROWS = 3_000, 20_000
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
@@ -29,7 +30,8 @@ class Joining:
     """Where a family of an extra joins the others, without being named, because the extra is `installed`.
 
     On `least_rows` to `most_rows` training rows and for these `tasks`; `after` so many candidates of trees, None: after
-    all. `memory_bytes`: only with so much memory for the run.
+    all. On up to `early_rows` rows of numbers and flags alone, and not for several classes, after the first one: there
+    it is quick. `memory_bytes`: only with so much memory for the run.
     """
 
     installed: Callable[[], bool]
@@ -37,15 +39,21 @@ class Joining:
     least_rows: int = 0
     tasks: frozenset[Task] = frozenset(Task)
     after: int | None = None
+    early_rows: int = 0
     memory_bytes: int = 0
 
     def holds(self, target: Target, n_rows: int) -> bool:
         """Whether it is tried for such a target and so many training rows."""
         return target.task in self.tasks and self.least_rows <= n_rows <= self.most_rows
 
+    def place(self, target: Target, kinds: Collection[FeatureKind], n_rows: int) -> int | None:
+        """After how many candidates of trees it comes; None: after all."""
+        numbers = set(kinds) <= {FeatureKind.NUMBER, FeatureKind.FLAG} and target.task is not Task.MULTICLASS
+        return 1 if numbers and n_rows <= self.early_rows else self.after
+
 
 JOINING: Mapping[str, Joining] = {
-    "catboost": Joining(installed=has_catboost, most_rows=CATBOOST_ROWS),
+    "catboost": Joining(installed=has_catboost, most_rows=CATBOOST_ROWS, early_rows=EARLY_ROWS),
     "neural": Joining(
         installed=has_torch, least_rows=NETWORK_ROWS[0], most_rows=NETWORK_ROWS[1], after=4, memory_bytes=4 * 10**9,
         tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
@@ -94,19 +102,16 @@ def portfolio(
     ordered = [Candidate(family="trees", params=params) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
     for family in [name for name in JOINING if name in (families or extras) and (name not in ASKED or not families)]:
-        _join(ordered, family, target, n_rows, named=bool(families))
+        rule = JOINING[family]
+        if families or rule.holds(target, n_rows):
+            after = None if families else rule.place(target, kinds, n_rows)
+            later = [place for place, candidate in enumerate(ordered) if candidate.family == "trees"][after:]
+            ordered.insert(len(ordered) if after is None else later[0], Candidate(family=family))
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     return [Candidate(family="baseline"), *wanted]
-
-
-def _join(ordered: list[Candidate], family: str, target: Target, n_rows: int, *, named: bool) -> None:
-    """Put the family's candidate into its place, where it is `named` or its rule holds."""
-    rule = JOINING[family]
-    if named or rule.holds(target, n_rows):
-        ordered.insert(len(ordered) if rule.after is None else rule.after + 1, Candidate(family=family))
 
 
 def joining(memory_bytes: int = 2**62) -> list[str]:
