@@ -5,12 +5,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from shardwise.core.errors import OverBudget
 from shardwise.core.target import Task
 from shardwise.models.neural.model import Neural
 from shardwise.models.saved import HEADER
 from shardwise.testing.models import FEATURES, ModelConformance, on_disk, tiny_table, tiny_target
 
-pytest.importorskip("torch", reason="the extra torch is not installed")
+torch = pytest.importorskip("torch", reason="the extra torch is not installed")
+
+from shardwise.models.neural import training  # noqa: E402
 
 
 class TestNeural(ModelConformance):
@@ -29,3 +32,14 @@ def test_a_package_from_before_there_were_activations_answers_as_it_did(tmp_path
         del content["params"][name]
     header.write_text(json.dumps(content), encoding="utf-8")
     np.testing.assert_array_equal(Neural.load(tmp_path / "model").predict(table.X), model.predict(table.X))
+
+
+def test_no_memory_beside_the_steps_is_a_ceiling_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_args: object) -> None:
+        torch.empty(2**50)
+
+    monkeypatch.setattr(training.Training, "run", run)
+    model = Neural(tiny_target(Task.REGRESSION), FEATURES, **TestNeural.params)
+    with pytest.raises(OverBudget, match="no memory for the network") as caught:
+        model.fit(*on_disk(tmp_path, tiny_table(Task.REGRESSION)), TestNeural.run())
+    assert "--memory" in caught.value.hint

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from shardwise.core.errors import OverBudget  # noqa: E402
-from shardwise.models.neural.steps import Batch, NotFinite, Steps  # noqa: E402
+from shardwise.models.neural.steps import Batch, NotFinite, Steps, is_out_of_memory  # noqa: E402
 
 
 def batch(rows: int = 12, seed: int = 0) -> Batch:
@@ -17,13 +17,22 @@ def batch(rows: int = 12, seed: int = 0) -> Batch:
     return Batch(numbers, torch.zeros((rows, 0), dtype=torch.int64), numbers.sum(1), None)
 
 
-def make(part_rows: int, room: float = float("inf"), told: Callable[[str], None] = lambda _text: None) -> Steps:
+NO_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+)
+
+
+def make(
+    part_rows: int, room: float = float("inf"), told: Callable[[str], None] = lambda _text: None,
+    error: RuntimeError = NO_MEMORY[0],
+) -> Steps:  # fmt: skip
     """Least squares; more than `room` rows at once do not fit on the device."""
     tensors = {"w0": torch.ones(3, requires_grad=True), "b0": torch.zeros(1, requires_grad=True)}
 
     def loss(part: Batch) -> torch.Tensor:
         if len(part) > room:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return (part.numbers @ tensors["w0"] * 2 + tensors["b0"] - part.y).square().sum()
 
     return Steps(tensors, loss, 0.01, 1.0, part_rows, told)
@@ -42,9 +51,10 @@ def test_parts_of_a_batch_are_the_same_step(part_rows: int) -> None:
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5, atol=1e-6)
 
 
-def test_out_of_memory_halves_the_batch_and_the_step_stays_the_same() -> None:
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_out_of_memory_halves_the_batch_and_the_step_stays_the_same(error: RuntimeError) -> None:
     told: list[str] = []
-    steps = make(12, room=4, told=told.append)
+    steps = make(12, room=4, told=told.append, error=error)
     small, whole = learned(steps), learned(make(12))
     assert steps.part_rows == 3
     assert len(told) == 2
@@ -58,6 +68,17 @@ def test_no_memory_for_a_single_row_is_a_ceiling() -> None:
     with pytest.raises(OverBudget, match="single row") as caught:
         learned(make(12, room=0))
     assert "--device cpu" in caught.value.hint
+
+
+def test_other_errors_of_pytorch_pass_through() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        learned(make(12, room=4, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+
+
+def test_the_processor_says_that_it_has_no_memory_in_these_words() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50, dtype=torch.float64)
+    assert is_out_of_memory(caught.value)
 
 
 def test_a_loss_that_is_not_finite_names_its_batch_and_changes_nothing() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from shardwise.core.errors import ConfigError, PackageError, TargetError
+from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetError
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import Chunk
@@ -126,7 +126,7 @@ class Neural:
         """Train until the validation loss stops falling; the best round's weights are kept.
 
         Raises `ConfigError` without PyTorch, `DataError` without rows or when the loss stays NaN, `TargetError` for
-        negative counts.
+        negative counts, `OverBudget` where there is no memory for it.
         """
         require_torch()
         y, weight = labels(train)
@@ -144,6 +144,13 @@ class Neural:
         training.begin(self._weights, constant, mean_weight)
         try:
             training.run(train, valid if valid is not None and valid.n_rows else None, run)
+        except RuntimeError as error:
+            from shardwise.models.neural.steps import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
+            hint = "Give a smaller width or fewer members, more --memory, or fewer --workers."
+            raise OverBudget("PyTorch has no memory for the network", hint=hint) from error
         finally:
             self._weights, self._exact = training.best, None
 

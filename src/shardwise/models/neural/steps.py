@@ -40,6 +40,11 @@ class Batch:
         return Batch(self.numbers[start:stop], self.slots[start:stop], self.y[start:stop], weight)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch had no memory: on an accelerator it has a class for that, on the processor words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 @dataclass
 class Steps:
     """AdamW over the tensors that learn.
@@ -141,7 +146,9 @@ class Steps:
         while True:
             try:
                 return self._added(batch, of_rows or len(batch))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._halve(len(batch), error)
             if torch.cuda.is_available():  # after the error is gone, and with it what its frames held
                 torch.cuda.empty_cache()
@@ -160,7 +167,7 @@ class Steps:
         if most == 1:
             raise OverBudget(
                 "the device has no memory for a single row of the network",
-                hint="Give a smaller width or fewer members, or --device cpu.",
+                hint="Give a smaller width or fewer members, more --memory, or --device cpu.",
             ) from error
         self.part_rows = -(-most // 2)
         self.tell(
