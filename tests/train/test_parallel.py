@@ -16,6 +16,7 @@ from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.gang.local import ProcessLauncher
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import Pruned
+from shardwise.core.events import WorkerView
 from shardwise.core.target import Task
 from shardwise.data.rows import BinnedRows, DiskRows
 from shardwise.models import sgd, trees, trees_gang, trees_resume
@@ -160,6 +161,15 @@ def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     assert steps == sorted(set(steps))  # each step is told once
     assert len([note for note in notes if "is lost" in note and "with 2" in note]) == 2
     assert not (tmp_path / "kept").exists()
+
+
+def test_who_grows_trees_together_tells_by_how_many_rows(gang: Gang, folder: Path) -> None:
+    wanted, ended = job(folder, "trees", Task.BINARY, n_estimators=12), list[WorkerView]()
+    choice = Choice(size=2, families=frozenset(FAMILIES), text="")
+    model, _ = SharedFits(lambda: gang, choice, ROOM, ended=ended.extend).fit(wanted, FitRun(seed=3))
+    assert len(ended) == 2
+    assert sum(worker.rows for worker in ended) == 12 * wanted.train.n_rows
+    assert model.rounds == 12  # type: ignore[attr-defined]
 
 
 def test_a_worker_that_stands_still_is_named_while_it_does(

@@ -34,7 +34,7 @@ from shardwise.models.params import check_choice, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors, most_rounds
-from shardwise.models.trees_gang import first_bag, joined, network, own_rows
+from shardwise.models.trees_gang import counted, first_bag, joined, network, own_rows
 from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_update
 from shardwise.models.trees_params import TreesParams
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
@@ -126,6 +126,7 @@ class Trees:
                     None if valid is None else Guard.of(self.target, valid.target(), valid.weight(), worse_rounds=None)
                 )
                 leaves = self._most_leaves(train.n_rows)
+                update = counted(update, member, own.n_rows)
                 self._boost(booster, metrics, run, keeper, before, update=update, guard=guard, leaves=leaves)
             except BaseException as error:
                 traceback.clear_frames(error.__traceback__)  # in which the booster would live on

@@ -25,6 +25,7 @@ from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow, window_of
 from shardwise.models.trees_row import call
+from shardwise.models.trees_soft import Update
 
 LEAST_ROWS = 16 * ALIGNED_ROWS  # for a member
 _LISTEN_MINUTES = 1  # for the members to find each other
@@ -67,6 +68,19 @@ def network(member: Member | None, threads: int) -> Iterator[dict[str, Any]]:
         raise
     finally:
         call("LGBM_NetworkFree")
+
+
+def counted(update: Update, member: Member | None, rows: int) -> Update:
+    """A round that tells those who watch the member by how many rows it has gone."""
+    if member is None or member.size == 1:
+        return update
+
+    def one(booster: lgb.Booster) -> bool:
+        ended = update(booster)
+        member.saw(rows)
+        return ended
+
+    return one
 
 
 def joined(member: Member | None, values: Mapping[str, float], weight: float) -> dict[str, float]:
