@@ -45,8 +45,9 @@ def package_hash(data: Path, run: str, *options: str) -> str:
     return str(json.loads(answer.stdout)["package_hash"])
 
 
-def test_local_workers_give_the_same_package(data: Path, expected: str) -> None:
-    assert package_hash(data, "local", "--engine", "local", "--workers", "2") == expected
+@pytest.mark.parametrize("workers", ["2", "4"])
+def test_local_workers_give_the_same_package(data: Path, expected: str, workers: str) -> None:
+    assert package_hash(data, f"local-{workers}", "--engine", "local", "--workers", workers) == expected
 
 
 def skip_unless_installed(engine: str) -> None:
