@@ -19,7 +19,7 @@ pytest.importorskip("torch", reason="the extra torch is not installed")
 
 SIDE = 6
 CNN = {"epochs": 5, "width": 16, "members": 2, "filters": 4, "units": 16, "batch_rows": 32, "learning_rate": 0.01}
-RNN = {"epochs": 8, "width": 16, "members": 2, "hidden": 16, "batch_rows": 32, "learning_rate": 0.01}
+RNN = {"epochs": 16, "width": 16, "members": 2, "hidden": 16, "batch_rows": 32, "learning_rate": 0.01}
 
 
 def images(n_rows: int = 500) -> pa.Table:

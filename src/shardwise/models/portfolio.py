@@ -22,6 +22,7 @@ LARGE_ROWS = 100_000
 CATBOOST_ROWS = 30_000
 EARLY_ROWS = 10_000
 NETWORK_ROWS = 3_000, 20_000
+ABOUT = {"categorical": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED}  # params of trees, by what they need
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
 
@@ -95,23 +96,25 @@ def portfolio(
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
     if n_rows < LARGE_ROWS and n_rows * len(features) * target.outputs >= COSTLY_CELLS:
         trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
-    if FeatureKind.CODE not in kinds:
-        trees = [_without(params, "categorical") for params in trees]
-    if FeatureKind.ENCODED not in kinds:
-        trees = [_without(params, "use_encoded") for params in trees]
-    ordered = [Candidate(family="trees", params=params) for params in trees]
+    idle = [name for name, kind in ABOUT.items() if kind not in kinds]
+    ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
-    for family in [name for name in JOINING if name in (families or extras) and (name not in ASKED or not families)]:
-        rule = JOINING[family]
-        if families or rule.holds(target, n_rows):
-            after = None if families else rule.place(target, kinds, n_rows)
-            later = [place for place, candidate in enumerate(ordered) if candidate.family == "trees"][after:]
-            ordered.insert(len(ordered) if after is None else later[0], Candidate(family=family))
+    for family in JOINING:
+        if family in families and family not in ASKED:
+            ordered.append(Candidate(family=family))
+        elif not families and family in extras and JOINING[family].holds(target, n_rows):
+            _join(ordered, family, JOINING[family].place(target, kinds, n_rows))
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
     wanted = [candidate for candidate in unique if not families or candidate.family in families]
     return [Candidate(family="baseline"), *wanted]
+
+
+def _join(ordered: list[Candidate], family: str, after: int | None) -> None:
+    """Put the family's candidate behind so many candidates of trees, None: behind all."""
+    trees = [place for place, candidate in enumerate(ordered) if candidate.family == "trees"]
+    ordered.insert(len(ordered) if after is None else trees[after], Candidate(family=family))
 
 
 def joining(memory_bytes: int = 2**62) -> list[str]:
@@ -179,5 +182,5 @@ def _large_trees() -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _without(params: dict[str, object], name: str) -> dict[str, object]:
-    return {key: value for key, value in params.items() if key != name}
+def _without(params: dict[str, object], names: Collection[str]) -> dict[str, object]:
+    return {key: value for key, value in params.items() if key not in names}
