@@ -340,10 +340,11 @@ def _commit() -> str:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows with the same keys as aligned columns."""
+    """Rows as aligned columns, of all keys that any has."""
     if not rows:
         return
-    cells = [[str(key) for key in rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[str(name) for name in names], *([_cell(row.get(name, "")) for name in names] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     print()
     for first, *others in cells:
