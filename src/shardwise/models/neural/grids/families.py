@@ -17,12 +17,8 @@ PATCHES = 32  # steps of the recurrent layer, about
 
 
 @dataclass(frozen=True, kw_only=True)
-class CnnParams(NeuralParams):
-    """Convolutions of `filters`, twice as many in each further block; `units` numbers come to the network behind them.
-
-    `blocks` None: until the shorter side is at most 7. `shift`: pixels by which an image is moved while it is learned,
-    at most; None: a 14th of the shorter side.
-    """
+class _TrunkParams(NeuralParams):
+    """What networks behind a trunk were measured with (docs/decisions/0022-images-and-sequences.md)."""
 
     members: int = 4
     depth: int = 1
@@ -30,6 +26,16 @@ class CnnParams(NeuralParams):
     learning_rate: float = 3e-3
     beta2: float = 0.999
     patience: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnParams(_TrunkParams):
+    """Convolutions of `filters`, twice as many in each further block; `units` numbers come to the network behind them.
+
+    `blocks` None: until the shorter side is at most 7. `shift`: pixels by which an image is moved while it is learned,
+    at most; None: a 14th of the shorter side.
+    """
+
     filters: int = 16
     kernel: int = 3
     blocks: int | None = None
@@ -55,19 +61,13 @@ class CnnParams(NeuralParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RnnParams(NeuralParams):
+class RnnParams(_TrunkParams):
     """A recurrent layer with a state of `hidden` over patches of `patch` steps, then the network of `NeuralParams`.
 
     `patch` None: such that there are about 32 patches. Few epochs: the learning rate is to come down before what is
     learned by heart counts.
     """
 
-    members: int = 4
-    depth: int = 1
-    activation: str = "relu"
-    learning_rate: float = 3e-3
-    beta2: float = 0.999
-    patience: int = 8
     dropout: float = 0.3
     epochs: int | None = 12
     hidden: int = 64
