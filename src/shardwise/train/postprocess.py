@@ -27,7 +27,7 @@ from shardwise.stats.paired import Gain
 from shardwise.stats.recalibration import choose_calibrator, choose_decision
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
-from shardwise.train.result import TrialResult
+from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import Run
 
 PARTS = 5  # of a hold-out, where there are no folds
@@ -41,6 +41,11 @@ class Joint:
 
     trials: Sequence[TrialResult]
     combine: Callable[[Iterable[np.ndarray]], np.ndarray]
+
+    def folds(self) -> dict[int, list[FoldResult]]:
+        """By the number of each fold that all trials have, in order: their results of it, as the trials are ordered."""
+        each = [{result.fold: result for result in trial.folds} for trial in self.trials]
+        return {number: [results[number] for results in each] for number in sorted(set.intersection(*map(set, each)))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +88,10 @@ def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
     """
     folds = prepared.splitter.folds()
     ys, predictions, weights, parts = [], [], [], []
-    for number in sorted(set.intersection(*({result.fold for result in trial.folds} for trial in joint.trials))):
+    for number, results in joint.folds().items():
         rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, folds[number].valid)
         if not rows.n_rows:
             continue
-        results = [next(each for each in trial.folds if each.fold == number) for trial in joint.trials]
         ys.append(rows.target())
         predictions.append(joint.combine(np.load(run.model(each.folder).parent / "valid.npy") for each in results))
         weights.append(rows.weight())
@@ -107,20 +111,18 @@ def unseen(run: Run, prepared: Prepared, joint: Joint, left_s: float) -> Apart |
 
     None where a single fold answers, where too few rows are sealed, or where they would take longer than `left_s`.
     """
-    numbers = sorted(set.intersection(*({result.fold for result in trial.folds} for trial in joint.trials)))
+    folds = joint.folds()
     sealed = prepared.fold_rows.get(TEST, 0)
     step = -(-sealed // MOST_UNSEEN)
     row_s = sum(trial.predict_row_s for trial in joint.trials)
-    alone = len(numbers) < 2 or isinstance(prepared.splitter, TemporalSplitter)
+    alone = len(folds) < 2 or isinstance(prepared.splitter, TemporalSplitter)
     if alone or sealed < LEAST_UNSEEN or sealed / step * row_s > left_s:
         return None
     chunks = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,)).chunks()
     X = np.asfortranarray(np.concatenate([chunk.X[::step] for chunk in chunks]))
-    each = []
-    for number in numbers:
-        results = [next(each for each in trial.folds if each.fold == number) for trial in joint.trials]
-        each.append(joint.combine(load_model(run.model(result.folder)).predict(X) for result in results))
-    return Apart(np.stack(each), np.mean(each, axis=0))
+    models = ((load_model(run.model(result.folder)) for result in results) for results in folds.values())
+    each = np.stack([joint.combine(model.predict(X) for model in members) for members in models])
+    return Apart(each, each.mean(axis=0))
 
 
 def postprocess(
