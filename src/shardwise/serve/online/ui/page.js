@@ -191,23 +191,29 @@ function decide(asked) {
 }
 
 at("decision-no").addEventListener("click", () => at("decision").close());
-at("decision").addEventListener("close", () => { at("decision-key-text").value = ""; pending = null; });
+at("decision").addEventListener("close", () => {
+  if (at("decision").open) return;  // the event comes late: the next decision may be asked for already
+  at("decision-key-text").value = "";
+  pending = null;
+});
 at("decision-form").addEventListener("submit", async event => {
   event.preventDefault();
   if (pending === null || at("decision-yes").disabled) return;
   at("decision-yes").disabled = true;
+  let done;
   try {
     const own = at("decision-key").hidden ? "" : at("decision-key-text").value.trim();
-    const done = await ask("rollout", { ...pending.body, reason: at("decision-reason").value }, own);
+    done = await ask("rollout", { ...pending.body, reason: at("decision-reason").value }, own);
     if (own) key = own;
-    at("decision").close();
-    await look();
-    say(`Done: version ${done.champion} is champion of ${done.name}.`);
   } catch (error) {
     at("decision-problem").textContent = error.message;
+    return;
   } finally {
-    at("decision-yes").disabled = false;
+    at("decision-yes").disabled = false;  // before the page is drawn anew: the next decision may be asked for then
   }
+  at("decision").close();
+  await look();
+  say(`Done: version ${done.champion} is champion of ${done.name}.`);
 });
 
 // -- charts -------------------------------------------------------------------------------------------------------------
