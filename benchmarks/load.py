@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 WARM_S = 1.0
+_LAST_CHUNK = b"\r\n0\r\n\r\n"  # of a body that is no empty one
 _END = b"\r\n\r\n"
 
 
@@ -40,12 +41,18 @@ class _Connection(asyncio.Protocol):
         if end < 0:
             return
         head = self._read[:end].lower()
+        whole = end + 4 + self._length(head, end + 4)
+        if len(self._read) >= whole:
+            self._read = self._read[whole:]
+            self._done(self, int(head[9:12]))
+
+    def _length(self, head: bytes, start: int) -> int:
+        """Bytes of the body, which begins at `start`; of one in chunks that has not ended, so many that it is not."""
+        if b"transfer-encoding: chunked" in head:
+            last = self._read.find(_LAST_CHUNK, start)
+            return last + len(_LAST_CHUNK) - start if last >= 0 else len(self._read)
         place = head.find(b"content-length:")
-        length = int(head[place + 15 :].split(b"\r\n", 1)[0]) if place >= 0 else 0
-        if len(self._read) >= end + 4 + length:
-            status = int(head[9:12])
-            self._read = self._read[end + 4 + length :]
-            self._done(self, status)
+        return int(head[place + 15 :].split(b"\r\n", 1)[0]) if place >= 0 else 0
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
         self._done(self, 0)
