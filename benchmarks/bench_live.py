@@ -2,8 +2,8 @@
 
 `swaps`: at least 100,000 requests, and meanwhile 20 new champions, a rollout to a fifth of the users that is taken back
 and one that is promoted, by hand; each answer must be 200 and, to the byte, that of the version which it names.
-`kill`: two workers, SIGKILL for one of them: only requests that were under way with it may fail, and two answer again
-within 2 seconds. `overload`: requests at 3 times what a closed loop was answered, at fixed times, one row each and 64
+`kill`: two workers, SIGKILL for one of them: only requests that were under way with it may fail, and nowhere is there a
+pause of 2 seconds; beside it when two answer again. `overload`: requests at 3 times what a closed loop was answered, at fixed times, one row each and 64
 each, over 256 connections, and over more than are allowed: what is answered must be 0.9 of the closed loop's, the
 refusals 429 alone, and memory flat. Milliseconds are those of what was answered, from when it was sent.
 """
@@ -188,7 +188,7 @@ def measure_kill(packages: list[Path], args: argparse.Namespace) -> Iterator[tup
             figures, _ = asking.result()
         back_s = server.told("serving")[2][0] - killed_s
     lost = sum(figures["failed"].values())
-    bad = (lost > connections) + (back_s > BACK_S)
+    bad = (lost > connections) + (figures["longest_pause_ms"] > 1e3 * BACK_S)
     yield "kill", {**figures, "lost": lost, "under_way_at_most": connections, "two_again_s": round(back_s, 2),
                    "verdict": verdict(bad, 0)}  # fmt: skip
 
