@@ -53,7 +53,7 @@ class Assembly:
         if config.monitor:
             alerts = open_alerts(config.alerts, self.journal.tell)
             self.routes.watching = Watching(self.models, config, metrics, alerts)
-        self.routes.canaries = Canaries(self.models, self.journal.tell)
+        self.routes.canaries = Canaries(self.models, config, self.journal.tell)
         self.front = Front(self.routes, self.journal, keys=keys, tracing=self._spans)
         self.app = App(self.front)
         metrics.show(self.models)

@@ -11,7 +11,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,12 +25,16 @@ from shardwise.monitor.concept import losses_of
 from shardwise.monitor.windows import Reference
 from shardwise.registry.rollouts import PASSED, PROMOTED, ROLLED_BACK, Rollout, Rollouts
 from shardwise.serve.online.live import Models, RegistrySource, Served, Slot
+from shardwise.serve.online.problems import Problem
+from shardwise.serve.online.rows import check_rows
+from shardwise.serve.online.settings import ServeConfig
 from shardwise.stats.sequential import Mean
 
 KEY_HEADER = b"x-rollout-key"
 _WAITING = 256  # requests that wait for the shadow; more are not copied
 _UNFIT, _FAILED = 422, 500  # a row that the version cannot read counts as a failure of the version
-Row = Mapping[str, Any]
+_PATIENCE_S = 10.0  # for the row that the shadow is at; then its thread is left to itself
+Row = dict[str, Any]
 Tell = Callable[..., None]
 
 
@@ -53,8 +58,10 @@ class Canary:
     """The step of a rollout in this process. Requests and labels are counted by the thread of the event loop; the
     thread that watches reads, and the shadow has a thread of its own."""
 
-    def __init__(self, slot: Slot, candidate: Served, rollout: Rollout) -> None:
+    def __init__(self, slot: Slot, candidate: Served, rollout: Rollout, config: ServeConfig, tell: Tell) -> None:
         self.slot, self.candidate, self.rollout = slot, candidate, rollout
+        self._config, self._tell = config, tell
+        self._told: set[str] = set()  # kinds of failures
         self.rules = RolloutRules.from_json(rollout.rules)
         self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.share = self.rules.steps[rollout.step]
@@ -85,8 +92,9 @@ class Canary:
         if self._shadow is not None:
             self._shadow.put(rows, scores)
 
-    def repeated(self, scores: np.ndarray, other: np.ndarray | None) -> None:
-        """The candidate's answer in the shadow; None where it failed."""
+    def repeat(self, rows: Sequence[Row], scores: np.ndarray) -> None:
+        """Ask the candidate what the champion has answered; for the thread of the shadow."""
+        other = self._asked(self.candidate, rows)
         with self._lock:
             arm = self._tally.candidate
             arm.requests.trials += 1
@@ -102,14 +110,33 @@ class Canary:
             return
         own = self._losses(served, scores, y)
         other = champion if mine else self.candidate
-        try:
-            theirs = self._losses(other, other.predictor.computed(rows), y)
-        except ShardwiseError:
-            theirs = None  # its requests fail, which is counted there
+        answer = self._asked(other, rows)  # None: its requests fail as well, and are counted as they come
+        theirs = None if answer is None else self._losses(other, answer, y)
         with self._lock:
             (self._tally.candidate if mine else self._tally.champion).loss.add(own)
             if theirs is not None:
                 self._tally.paired.add(own - theirs if mine else theirs - own)
+
+    def _asked(self, served: Served, rows: Sequence[Row]) -> np.ndarray | None:
+        """What a version answers to rows that the other one was asked; None where a request would be refused or fail.
+
+        Whatever it raises: a candidate that breaks is what a rollout is there to find.
+        """
+        try:
+            check_rows(rows, served, self._config)
+            return served.predictor.computed(rows)
+        except Exception as error:
+            self._failed(served, error)
+            return None
+
+    def _failed(self, served: Served, error: Exception) -> None:
+        """Tell the first failure of each kind; all are counted."""
+        kind = error.code if isinstance(error, Problem) else type(error).__name__
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        what = str(error) if isinstance(error, Problem | ShardwiseError) else repr(error)
+        self._tell("rollout_unanswered", model=served.name, version=served.version, kind=kind, error=what)
 
     def _losses(self, served: Served, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
         return losses_of(served.predictor.target, y, scores, self._spread)
@@ -135,6 +162,7 @@ class _Shadow:
     def __init__(self, canary: Canary) -> None:
         self._canary = canary
         self._queue: queue.Queue[tuple[Sequence[Row], np.ndarray] | None] = queue.Queue(_WAITING)
+        self._ended = False
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
@@ -143,24 +171,22 @@ class _Shadow:
             self._queue.put_nowait((rows, scores))
 
     def stop(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
+        """What waits is left out. Nobody waits for ever, also where a candidate stands still."""
+        self._ended = True
+        with suppress(queue.Full):  # then the thread has something to take, and sees the end
+            self._queue.put_nowait(None)
+        self._thread.join(_PATIENCE_S)
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            rows, scores = item
-            try:
-                other = self._canary.candidate.predictor.computed(rows)
-            except ShardwiseError:
-                other = None
-            self._canary.repeated(scores, other)
+        while (item := self._queue.get()) is not None and not self._ended:
+            self._canary.repeat(*item)
 
 
 class Canaries:
     """The rollouts of all names that a server serves from a registry."""
 
-    def __init__(self, models: Models, tell: Tell) -> None:
-        self._models, self._tell = models, tell
+    def __init__(self, models: Models, config: ServeConfig, tell: Tell = lambda *_, **__: None) -> None:
+        self._models, self._config, self._tell = models, config, tell
         self.running: dict[str, Canary] = {}
 
     def turn(self, served: Served, key: str) -> tuple[Served, Turn | None]:
@@ -218,7 +244,7 @@ class Canaries:
         else:
             version = source.registry.version(f"{source.name}@{rollout.candidate}")
             candidate = slot.loaded(source.registry.load(version), str(version.number))
-        canary = Canary(slot, candidate, rollout)
+        canary = Canary(slot, candidate, rollout, self._config, self._tell)
         self.running[source.name] = canary
         self._tell("rollout_step", model=source.name, version=candidate.version, step=rollout.step, share=canary.share)
 

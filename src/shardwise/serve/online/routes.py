@@ -40,7 +40,7 @@ class Routes:
         self.ready = True
         self.secured = False  # whether clients need a key, for the document
         self.watching: Watching | None = None
-        self.canaries = Canaries(models, lambda *_, **__: None)
+        self.canaries = Canaries(models, config)
         self.decisions = Decisions(models)
         self.memory = Memory()
         remote = cache is not None and any(not name.startswith("memory") for name in config.cache)
