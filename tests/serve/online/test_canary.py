@@ -13,6 +13,7 @@ from shardwise.registry.registry import Registry
 from shardwise.registry.rollouts import Rollout, Rollouts, ended_rollouts
 from shardwise.serve.online import canary as canary_module
 from shardwise.serve.online.canary import Canary, share_of
+from shardwise.serve.online.feedback import Labelled
 from shardwise.serve.online.live import FolderSource, Served, Slot
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.predictor import Predictor
@@ -203,9 +204,11 @@ def test_rows_that_lack_a_column_of_the_candidate_are_its_failures(shadowed):
         canary.answered([row], np.array([[0.4, 0.6]]))
     canary.answered([ROW], np.array([[0.4, 0.6]]))
     until(lambda: canary.tally()["candidate"]["requests"] == [4, 3], "the shadow has ended")
-    canary.label(canary.slot.live, [row], np.array([[0.4, 0.6]]), np.array([1.0]))
-    assert canary.tally()["champion"]["loss"][0] == 1
-    assert canary.tally()["paired"][0] == 0
+    labelled = [Labelled(canary.slot.live, [each], np.array([[0.4, 0.6]]), np.array([1.0])) for each in (row, ROW, row)]
+    others = canary.others(labelled)
+    assert [None if other is None else other.shape for other in others] == [None, (1, 2), None]
+    canary.label(labelled, others)
+    assert (canary.tally()["champion"]["loss"][0], canary.tally()["paired"][0]) == (3, 1)
     assert [(event, more["kind"]) for event, more in told] == [("rollout_unanswered", "missing_column")]
     assert "'z'" in told[0][1]["error"]
 
@@ -228,3 +231,14 @@ def test_a_shadow_ends_while_its_candidate_stands_still(shadowed, monkeypatch):
     canary.stop()
     canary.candidate.predictor.gate.set()
     until(lambda: canary.tally()["candidate"]["requests"] == [1, 0], "it was left behind for ever")
+
+
+def test_losses_are_paired_on_the_rows_that_either_has_answered(shadowed):
+    canary, _ = shadowed()
+    mine = Labelled(canary.candidate, [ROW, ROW], np.array([[0.4, 0.6], [0.9, 0.1]]), np.array([1.0, np.nan]))
+    theirs = Labelled(canary.slot.live, [ROW], np.array([[0.2, 0.8]]), np.array([1.0]))
+    scores = canary.candidate.predictor.computed([ROW])[0]
+    canary.label([mine, theirs], canary.others([mine, theirs]))
+    tally, other = canary.tally(), (1 - scores[1]) ** 2
+    assert (tally["candidate"]["loss"][:2], tally["champion"]["loss"][:2]) == ([1, 0.4**2], [1, pytest.approx(0.2**2)])
+    assert tally["paired"][:2] == [2, pytest.approx(((0.4**2 - other) + (other - 0.2**2)) / 2)]

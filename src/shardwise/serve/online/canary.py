@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from shardwise.core.errors import ShardwiseError
+from shardwise.core.errors import ConfigError, ShardwiseError
 from shardwise.monitor.canary import ADVANCE, FINISH, ROLL_BACK, Arm, Decision, RolloutRules, Tally, decide
 from shardwise.monitor.concept import losses_of
 from shardwise.monitor.windows import Reference
 from shardwise.registry.rollouts import PASSED, PROMOTED, ROLLED_BACK, Rollout, Rollouts
+from shardwise.serve.online.feedback import Labelled
 from shardwise.serve.online.live import Models, RegistrySource, Served, Slot
 from shardwise.serve.online.problems import Problem
-from shardwise.serve.online.rows import check_rows
+from shardwise.serve.online.rows import Row, check_rows
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.stats.sequential import Mean
 
@@ -34,7 +35,6 @@ KEY_HEADER = b"x-rollout-key"
 _WAITING = 256  # requests that wait for the shadow; more are not copied
 _UNFIT, _FAILED = 422, 500  # a row that the version cannot read counts as a failure of the version
 _PATIENCE_S = 10.0  # for the row that the shadow is at; then its thread is left to itself
-Row = dict[str, Any]
 Tell = Callable[..., None]
 
 
@@ -102,20 +102,44 @@ class Canary:
             if other is not None and other.shape == scores.shape:
                 self._tally.apart.add(np.abs(other - scores).reshape(len(scores), -1).max(axis=1))
 
-    def label(self, served: Served, rows: Sequence[Row], scores: np.ndarray, y: np.ndarray) -> None:
-        """Labels of rows that one of the two has answered; the other is asked as well."""
-        champion = self.slot.live
-        mine = served.identity == self.candidate.identity
-        if not mine and served.identity != champion.identity:
-            return
-        own = self._losses(served, scores, y)
-        other = champion if mine else self.candidate
-        answer = self._asked(other, rows)  # None: its requests fail as well, and are counted as they come
-        theirs = None if answer is None else self._losses(other, answer, y)
-        with self._lock:
-            (self._tally.candidate if mine else self._tally.champion).loss.add(own)
-            if theirs is not None:
-                self._tally.paired.add(own - theirs if mine else theirs - own)
+    def others(self, labelled: Sequence[Labelled]) -> list[np.ndarray | None]:
+        """What the one of the two that has not answered rows says to them; None where it cannot. May take long."""
+        found: list[np.ndarray | None] = [None] * len(labelled)
+        if self.candidate.predictor.target.classes != self.slot.live.predictor.target.classes:
+            hint = "Roll it out with --quality arms, which compares each with its own labels."
+            self._failed(self.candidate, ConfigError("it has other classes than the champion", hint=hint))
+            return found
+        for mine, other in ((True, self.slot.live), (False, self.candidate)):
+            places = [place for place, each in enumerate(labelled) if self._is_mine(each) == mine]
+            for place, scores in zip(places, self._each(other, [labelled[place] for place in places]), strict=True):
+                found[place] = scores
+        return found
+
+    def _is_mine(self, labelled: Labelled) -> bool | None:
+        """Whether the candidate has answered; None: neither of the two."""
+        known = {self.slot.live.identity: False, self.candidate.identity: True}
+        return known.get(labelled.served.identity)
+
+    def _each(self, other: Served, labelled: Sequence[Labelled]) -> list[np.ndarray | None]:
+        """All together, which is cheaper by far; where that fails in halves, so that one row spoils its own alone."""
+        if not labelled:
+            return []
+        scores = self._asked(other, [row for each in labelled for row in each.rows])
+        if scores is not None:
+            return list(np.split(scores, np.cumsum([len(each.rows) for each in labelled])[:-1]))
+        middle = len(labelled) // 2
+        return [None] if not middle else self._each(other, labelled[:middle]) + self._each(other, labelled[middle:])
+
+    def label(self, labelled: Sequence[Labelled], others: Sequence[np.ndarray | None]) -> None:
+        """Count labels of rows; `others` as the method of this name gives them."""
+        for mine, arm in ((True, self._tally.candidate), (False, self._tally.champion)):
+            own = [(each, other) for each, other in zip(labelled, others, strict=True) if self._is_mine(each) == mine]
+            pairs = [(each, other) for each, other in own if other is not None]
+            losses = self._losses([(each, each.scores) for each, _ in own])
+            apart = self._losses([(each, each.scores) for each, _ in pairs]) - self._losses(pairs)
+            with self._lock:
+                arm.loss.add(losses)
+                self._tally.paired.add(apart if mine else -apart)
 
     def _asked(self, served: Served, rows: Sequence[Row]) -> np.ndarray | None:
         """What a version answers to rows that the other one was asked; None where a request would be refused or fail.
@@ -138,8 +162,12 @@ class Canary:
         what = str(error) if isinstance(error, Problem | ShardwiseError) else repr(error)
         self._tell("rollout_unanswered", model=served.name, version=served.version, kind=kind, error=what)
 
-    def _losses(self, served: Served, scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return losses_of(served.predictor.target, y, scores, self._spread)
+    def _losses(self, parts: Sequence[tuple[Labelled, np.ndarray]]) -> np.ndarray:
+        """Of labels with these scores, which may be those of the other version."""
+        if not parts:
+            return np.empty(0)
+        y, scores = np.concatenate([each.y for each, _ in parts]), np.concatenate([found for _, found in parts])
+        return losses_of(parts[0][0].served.predictor.target, y, scores, self._spread)
 
     # -- what the thread that watches calls ----------------------------------------------------------------------------
 
@@ -182,6 +210,9 @@ class _Shadow:
             self._canary.repeat(*item)
 
 
+Compared = tuple[Labelled, Canary | None, np.ndarray | None]  # the rollout that goes on, and the other one's scores
+
+
 class Canaries:
     """The rollouts of all names that a server serves from a registry."""
 
@@ -197,10 +228,23 @@ class Canaries:
         turn = canary.turn(key)
         return (canary.candidate if turn.is_candidate else served), turn
 
-    def label(self, served: Served, rows: Sequence[Row], scores: np.ndarray, y: np.ndarray) -> None:
-        canary = self.running.get(served.name)
-        if canary is not None:
-            canary.label(served, rows, scores, y)
+    def compared(self, labelled: Sequence[Labelled]) -> list[Compared]:
+        """Labelled rows beside what the other version says to them, before any of them counts. May take long."""
+        names = {each.served.name for each in labelled}
+        running = {name: canary for name, canary in list(self.running.items()) if name in names}
+        found = {}
+        for name, canary in running.items():
+            places = [place for place, each in enumerate(labelled) if each.served.name == name]
+            others = canary.others([labelled[place] for place in places])
+            found |= {place: (canary, other) for place, other in zip(places, others, strict=True)}
+        return [(each, *found.get(place, (None, None))) for place, each in enumerate(labelled)]
+
+    def label(self, compared: Sequence[Compared]) -> None:
+        """Count labels in rollouts that still go on."""
+        for canary in list(self.running.values()):
+            mine = [(each, other) for each, own, other in compared
+                    if own is not None and own.rollout.id == canary.rollout.id]  # fmt: skip
+            canary.label([each for each, _ in mine], [other for _, other in mine])
 
     def find(self, name: str | None, version: str | None) -> Served | None:
         """The candidate, where it is the version that is asked for."""

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,24 +14,28 @@ from shardwise.core.errors import ShardwiseError
 from shardwise.core.names import nearest
 from shardwise.serve.online.live import Models, Served
 from shardwise.serve.online.problems import Problem, problem_of
-from shardwise.serve.online.rows import check_rows
+from shardwise.serve.online.rows import Row, check_rows
 from shardwise.serve.online.settings import ServeConfig
 
 MOST = 50_000  # requests that are remembered
 MOST_ROWS = 100  # of a request: more are no single decisions
 _KNOWN = ("id", "row", "label", "labels", "model", "version")
 _EXAMPLE = 'Send {"id": "<x-request-id>", "label": true}, or {"row": {...}, "label": true}, or a list of such.'
-Row = Mapping[str, Any]
+Answered = tuple[Served, Sequence[Row], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows that were answered by a version, their scores `(rows, outputs)` and labels as `Target.encode` gives them."""
+    """Rows that were answered by a version, their scores `(rows, outputs)` and labels as `Target.encode` gives them.
+
+    `id` is that of the answer; None where the row came along.
+    """
 
     served: Served
     rows: Sequence[Row]
     scores: np.ndarray
     y: np.ndarray
+    id: str | None = None
 
 
 class Memory:
@@ -38,7 +43,7 @@ class Memory:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._answers: OrderedDict[str, tuple[Served, Sequence[Row], np.ndarray]] = OrderedDict()
+        self._answers: OrderedDict[str, Answered] = OrderedDict()
         self._lock = threading.Lock()
 
     def remember(self, request_id: str, served: Served, rows: Sequence[Row], scores: np.ndarray) -> None:
@@ -49,31 +54,53 @@ class Memory:
             if len(self._answers) > self._most:
                 self._answers.popitem(last=False)
 
-    def take(self, request_id: str) -> tuple[Served, Sequence[Row], np.ndarray] | None:
-        """What was answered; once: labels that are sent twice count once."""
+    def find(self, request_id: str) -> Answered | None:
+        """What was answered."""
         with self._lock:
-            return self._answers.pop(request_id, None)
+            return self._answers.get(request_id)
+
+    def take(self, request_id: str) -> bool:
+        """Forget an answer; whether it was there: labels that are sent twice count once."""
+        with self._lock:
+            return self._answers.pop(request_id, None) is not None
 
 
 def read_feedback(
     content: Any, memory: Memory, models: Models, config: ServeConfig
 ) -> tuple[list[Labelled], list[str]]:
-    """What the body of `POST /feedback` says, and ids that are not known; raises `Problem` for other content."""
+    """What the body of `POST /feedback` says, and ids that are not known; raises `Problem` for other content.
+
+    All of it is understood before anything counts: nothing is taken from `memory`. May take long: for a thread.
+    """
     items = content if isinstance(content, list) else [content]
     if len(items) > config.max_rows:
         raise Problem(413, "too_many_rows", f"{len(items):,} labels, at most {config.max_rows:,} are read",
                       hint="Send them in several requests.")  # fmt: skip
     for number, item in enumerate(items):
         _check_item(item, number)
+    again = dict(_asked_again(items, models, config))
     labelled, unknown = [], []
-    for item in items:
-        found = memory.take(item["id"]) if "id" in item else _asked_again(item, models, config)
+    for number, item in enumerate(items):
+        found = memory.find(item["id"]) if "id" in item else again[number]
         if found is None:
             unknown.append(item["id"])
             continue
         labels = item["labels"] if "labels" in item else [item["label"]]
-        labelled.append(Labelled(*found, _encoded(found[0], labels, len(found[1]))))
+        with _about(number, items):
+            y = _encoded(found[0], labels, len(found[1]))
+        labelled.append(Labelled(*found, y, item.get("id")))
     return labelled, unknown
+
+
+@contextmanager
+def _about(number: int, items: Sequence[Any]) -> Iterator[None]:
+    """Problems tell which item they are about, where there are several."""
+    try:
+        yield
+    except Problem as problem:
+        if len(items) > 1:
+            problem.where["item"] = number
+        raise
 
 
 def _check_item(item: Any, number: int) -> None:
@@ -90,18 +117,27 @@ def _check_item(item: Any, number: int) -> None:
             raise Problem(422, "not_feedback", f"{name} of item {number} is no text", hint=_EXAMPLE)
 
 
-def _asked_again(
-    item: Mapping[str, Any], models: Models, config: ServeConfig
-) -> tuple[Served, Sequence[Row], np.ndarray]:
-    """A row that another process may have answered: the version's answer is computed again."""
-    if not isinstance(item["row"], dict):
-        raise Problem(422, "not_feedback", "row is no object", hint=_EXAMPLE)
-    served = models.find(item.get("model"), item.get("version"))
-    check_rows([item["row"]], served, config)
-    try:
-        return served, [item["row"]], served.predictor.computed([item["row"]])
-    except ShardwiseError as error:
-        raise problem_of(error) from error
+def _asked_again(items: Sequence[Any], models: Models, config: ServeConfig) -> Iterator[tuple[int, Answered]]:
+    """Rows that another process may have answered: each version's answers to its rows are computed again, together."""
+    groups: dict[Served, list[int]] = {}
+    for number, item in enumerate(items):
+        if "row" not in item:
+            continue
+        with _about(number, items):
+            if not isinstance(item["row"], dict):
+                raise Problem(422, "not_feedback", "row is no object", hint=_EXAMPLE)
+            served = models.find(item.get("model"), item.get("version"))
+            check_rows([item["row"]], served, config)
+            groups.setdefault(served, []).append(number)
+    for served, numbers in groups.items():
+        rows = [items[number]["row"] for number in numbers]
+        try:
+            scores = served.predictor.computed(rows)
+        except ShardwiseError as error:
+            with _about(numbers[error.context.pop("row", 0)], items):
+                raise problem_of(error) from error
+        for place, number in enumerate(numbers):
+            yield number, (served, rows[place : place + 1], scores[place : place + 1])
 
 
 def _encoded(served: Served, labels: list[Any], rows: int) -> np.ndarray:

@@ -13,8 +13,8 @@ from shardwise.serve.cache.base import Cache
 from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns, read_arrow
 from shardwise.serve.online.bulk import Bulk
 from shardwise.serve.online.call import Call
-from shardwise.serve.online.canary import KEY_HEADER, Canaries
-from shardwise.serve.online.feedback import Labelled, Memory, read_feedback
+from shardwise.serve.online.canary import KEY_HEADER, Canaries, Compared
+from shardwise.serve.online.feedback import Memory, read_feedback
 from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response
 from shardwise.serve.online.inference import Infer, head_length, model_metadata, server_metadata
 from shardwise.serve.online.lane import GROUP_ROWS, Lane
@@ -157,16 +157,31 @@ class Routes:
 
     async def feedback(self, request: Request) -> Response:
         content = read_json(await request.body(self.config.max_json_bytes))
-        labelled, unknown = read_feedback(content, self.memory, self.models, self.config)
-        for each in labelled:
-            work = partial(self._labelled, each)
-            await self._bulk.run(work, request.left_s)
-        return _json({"accepted": len(labelled), "unknown": unknown})
+        compared, unknown = await self._bulk.run(partial(self._compared, content), request.left_s)
+        count = partial(self._count, compared, unknown)
+        return _json(await self._bulk.run(count, request.left_s, finish=True))
 
-    def _labelled(self, each: Labelled) -> None:
-        self.canaries.label(each.served, each.rows, each.scores, each.y)
+    def _compared(self, content: Any) -> tuple[list[Compared], list[str]]:
+        """All that counting labels needs, while none counts yet: until then a request may be refused or given up."""
+        labelled, unknown = read_feedback(content, self.memory, self.models, self.config)
+        return self.canaries.compared(labelled), unknown
+
+    def _count(self, compared: list[Compared], unknown: list[str]) -> dict[str, Any]:
+        """Count all labels, but those that another request has brought meanwhile."""
+        counted, gone = [], []
+        for each in compared:
+            known = each[0].id
+            if known is None or self.memory.take(known):
+                counted.append(each)
+            else:
+                gone.append(known)
+        self.canaries.label(counted)
         if self.watching is not None:
-            self.watching.label(each.served, each.y, each.scores)
+            for served in dict.fromkeys(each.served for each, *_ in counted):
+                own = [each for each, *_ in counted if each.served is served]
+                y, scores = (np.concatenate([getattr(each, name) for each in own]) for name in ("y", "scores"))
+                self.watching.label(served, y, scores)
+        return {"accepted": len(counted), "unknown": unknown + gone}
 
     async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
         return _json(document(self.models, self.config, secured=self.secured))
