@@ -115,6 +115,19 @@ def test_a_bad_version_is_taken_back_by_itself(registry, labelled):
         assert set(ask(server.url, labelled, 0, 30, feedback=False)) == {"1"}
 
 
+def assert_the_candidate_can_be_asked_for(url, row, label):
+    with httpx.Client(base_url=url, timeout=60) as client:
+        assert client.get("/v2/models/m").json()["versions"] == ["1", "2"]
+        told = client.get("/v2/models/m/versions/2").json()
+        assert (told["parameters"]["version"], told["versions"]) == ("2", ["1", "2"])
+        assert client.get("/v2/models/m/versions/2/ready").is_success
+        assert client.get("/v2/models/m/versions/3/ready").json()["hint"] == "There are: 1, 2."
+        answer = client.post("/feedback", json={"row": row, "version": "2", "label": label})
+        assert answer.json() == {"accepted": 1, "unknown": []}
+        seen = client.get("/rollout").json()["rollouts"][0]["seen"]
+        assert (seen["candidate"]["loss"][0], seen["paired"][0]) == (1, 1)
+
+
 def test_callers_keep_their_version_and_can_ask_for_one(registry, labelled):
     with replica(registry) as server:
         rollout = begin(registry, "m@2", steps=(0.3,), least_requests=10**6)
@@ -127,6 +140,7 @@ def test_callers_keep_their_version_and_can_ask_for_one(registry, labelled):
         for version in ("1", "2"):
             answer = httpx.post(f"{server.url}/predict", params={"version": version}, json=row)
             assert answer.json()["version"] == version
+        assert_the_candidate_can_be_asked_for(server.url, *labelled[0])
         state = httpx.get(f"{server.url}/rollout").json()["rollouts"][0]
         assert (state["champion"], state["candidate"], state["share"]) == ("1", "2", 0.3)
         assert state["seen"]["candidate"]["requests"] == [versions.count("2"), 0]

@@ -64,6 +64,34 @@ def test_large_requests_are_not_remembered(models):
     assert memory.find("big") is None
 
 
+def test_what_is_remembered_is_bounded_in_bytes(models):
+    memory, served, scores = Memory(most_bytes=5_000_000), models.find("m"), np.zeros((1, 2))
+    for number in range(20):
+        memory.remember(f"r{number}", served, [{**ROW, "town": str(number) * 500_000, "other": [1]}], scores)
+        assert memory.bytes <= 5_000_000
+    kept = [number for number in range(20) if memory.find(f"r{number}") is not None]
+    assert kept == [number for number in range(20) if number >= 20 - len(kept)]
+    assert 4 <= len(kept) < 12
+    memory.remember("r19", served, [{**ROW, "town": "y" * 6_000_000}], scores)  # alone too large
+    assert [memory.take(f"r{number}") for number in kept] == [False] * len(kept)
+    assert memory.bytes == 0
+
+
+def test_answers_of_versions_that_are_no_more_are_forgotten(models):
+    memory, live = Memory(), models.find("m")
+    others = {name: dataclasses.replace(live, version=name, identity=name) for name in ("old", "candidate")}
+    for name, served in {"live": live, **others}.items():
+        memory.remember(name, served, [ROW], np.zeros((1, 2)))
+    memory.keep([live, others["candidate"]])
+    assert [memory.find(name) is None for name in ("live", "old", "candidate")] == [False, True, False]
+    champion = dataclasses.replace(others["candidate"])  # the same version, loaded anew
+    memory.keep([champion])
+    assert memory.find("live") is None
+    assert memory.find("candidate")[0] is champion
+    assert memory.take("candidate")
+    assert memory.bytes == 0
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

@@ -94,8 +94,9 @@ class Assembly:
         self.journal.tell("ended")
 
     def _each_round(self, also: Callable[[], None]) -> None:
-        """Follow rollouts and keys, count traffic."""
+        """Follow rollouts and keys, count traffic, let go of versions that are no more."""
         self.routes.canaries.look()
+        self.routes.memory.keep(self.models.served)
         self.routes.page.history.look()
         for keys in (self.front.keys, self.routes.decisions.keys):
             try:

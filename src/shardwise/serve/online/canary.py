@@ -25,6 +25,7 @@ from shardwise.monitor.concept import losses_of
 from shardwise.monitor.windows import Reference
 from shardwise.registry.rollouts import PASSED, PROMOTED, ROLLED_BACK, Rollout, Rollouts
 from shardwise.serve.online.feedback import Labelled
+from shardwise.serve.online.kept import size_of
 from shardwise.serve.online.live import Models, RegistrySource, Served, Slot
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.rows import Row, check_rows
@@ -33,6 +34,7 @@ from shardwise.stats.sequential import Mean
 
 KEY_HEADER = b"x-rollout-key"
 _WAITING = 256  # requests that wait for the shadow; more are not copied
+_WAITING_BYTES = 32_000_000  # of them: rows may have texts of a megabyte
 _UNFIT, _FAILED = 422, 500  # a row that the version cannot read counts as a failure of the version
 _PATIENCE_S = 10.0  # for the row that the shadow is at; then its thread is left to itself
 Tell = Callable[..., None]
@@ -189,14 +191,22 @@ class _Shadow:
 
     def __init__(self, canary: Canary) -> None:
         self._canary = canary
+        self._bytes = 0  # of rows that wait, about; changed by both threads
+        self._lock = threading.Lock()
         self._queue: queue.Queue[tuple[Sequence[Row], np.ndarray] | None] = queue.Queue(_WAITING)
         self._ended = False
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
     def put(self, rows: Sequence[Row], scores: np.ndarray) -> None:
-        if not self._queue.full():
+        size = size_of(rows)
+        if not self._queue.full() and self._bytes + size <= _WAITING_BYTES:
+            self._count(size)
             self._queue.put_nowait((rows, scores))
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self._bytes += size
 
     def stop(self) -> None:
         """What waits is left out. Nobody waits for ever, also where a candidate stands still."""
@@ -207,6 +217,7 @@ class _Shadow:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None and not self._ended:
+            self._count(-size_of(item[0]))
             self._canary.repeat(*item)
 
 
@@ -246,13 +257,6 @@ class Canaries:
                     if own is not None and own.rollout.id == canary.rollout.id]  # fmt: skip
             canary.label([each for each, _ in mine], [other for _, other in mine])
 
-    def find(self, name: str | None, version: str | None) -> Served | None:
-        """The candidate, where it is the version that is asked for."""
-        for canary in list(self.running.values()):
-            if version == canary.candidate.version and name in (None, canary.candidate.name):
-                return canary.candidate
-        return None
-
     def stop(self) -> None:
         for canary in self.running.values():
             canary.stop()
@@ -272,9 +276,13 @@ class Canaries:
         canary = self.running.get(source.name)
         if canary is not None and canary.rollout != rollout:
             del self.running[source.name]
+            if rollout is None or rollout.id != canary.rollout.id:
+                del self._models.beside[source.name]
             canary.stop()
             self._tell("rollout_left", model=source.name, version=canary.candidate.version, step=canary.rollout.step)
         if rollout is None or slot.live.version != str(rollout.champion):
+            if source.name not in self.running:
+                self._models.beside.pop(source.name, None)
             return
         if source.name not in self.running:
             self._begin(slot, source, rollout, canary)
@@ -289,6 +297,7 @@ class Canaries:
             version = source.registry.version(f"{source.name}@{rollout.candidate}")
             candidate = slot.loaded(source.registry.load(version), str(version.number))
         canary = Canary(slot, candidate, rollout, self._config, self._tell)
+        self._models.beside[source.name] = candidate
         self.running[source.name] = canary
         self._tell("rollout_step", model=source.name, version=candidate.version, step=rollout.step, share=canary.share)
 

@@ -12,12 +12,15 @@ import pyarrow as pa
 
 from shardwise.core.errors import ShardwiseError
 from shardwise.core.names import nearest
+from shardwise.serve.online.kept import plain, size_of
 from shardwise.serve.online.live import Models, Served
 from shardwise.serve.online.problems import Problem, problem_of
 from shardwise.serve.online.rows import Row, check_rows
 from shardwise.serve.online.settings import ServeConfig
 
 MOST = 50_000  # requests that are remembered
+MOST_BYTES = 128_000_000  # of them: so many rows of 30 columns, and fewer where rows are longer
+_ENTRY_BYTES = 500  # of an id, arrays and tuples
 MOST_ROWS = 100  # of a request: more are no single decisions
 _KNOWN = ("id", "row", "label", "labels", "model", "version")
 _EXAMPLE = 'Send {"id": "<x-request-id>", "label": true}, or {"row": {...}, "label": true}, or a list of such.'
@@ -41,28 +44,60 @@ class Labelled:
 class Memory:
     """Answers by request id; the oldest go. May be used by any thread."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._answers: OrderedDict[str, Answered] = OrderedDict()
+    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._answers: OrderedDict[str, tuple[Answered, int]] = OrderedDict()
+        self._versions: set[Served] = set()
         self._lock = threading.Lock()
+        self.bytes = 0  # about
 
     def remember(self, request_id: str, served: Served, rows: Sequence[Row], scores: np.ndarray) -> None:
         if len(rows) > MOST_ROWS:
             return
+        rows = plain(rows, served.predictor.known)
+        size = _ENTRY_BYTES + size_of(rows) + scores.nbytes
         with self._lock:
-            self._answers[request_id] = served, rows, scores
-            if len(self._answers) > self._most:
-                self._answers.popitem(last=False)
+            self._forget(request_id)
+            self._answers[request_id] = (served, rows, scores.copy()), size  # a group's scores are one array
+            self._versions.add(served)
+            self.bytes += size
+            while len(self._answers) > self._most or self.bytes > self._most_bytes:
+                self._forget(next(iter(self._answers)))
 
     def find(self, request_id: str) -> Answered | None:
         """What was answered."""
         with self._lock:
-            return self._answers.get(request_id)
+            found = self._answers.get(request_id)
+            return None if found is None else found[0]
 
     def take(self, request_id: str) -> bool:
         """Forget an answer; whether it was there: labels that are sent twice count once."""
         with self._lock:
-            return self._answers.pop(request_id, None) is not None
+            return self._forget(request_id)
+
+    def _forget(self, request_id: str) -> bool:
+        found = self._answers.pop(request_id, None)
+        if found is not None:
+            self.bytes -= found[1]
+        return found is not None
+
+    def keep(self, versions: Sequence[Served]) -> None:
+        """Forget the answers of all other versions, whose models would stay loaded; a candidate that was loaded anew as
+        champion has them as its own."""
+        anew = {(served.name, served.identity): served for served in versions}
+        with self._lock:
+            gone = self._versions - set(versions)
+            if not gone:
+                return
+            for request_id, ((served, rows, scores), size) in list(self._answers.items()):
+                if served not in gone:
+                    continue
+                now = anew.get((served.name, served.identity))
+                if now is None:
+                    self._forget(request_id)
+                else:
+                    self._answers[request_id] = (now, rows, scores), size
+            self._versions = set(versions)
 
 
 def read_feedback(

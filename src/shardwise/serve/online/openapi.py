@@ -114,7 +114,7 @@ def _parameters(models: Models) -> list[dict[str, Any]]:
         {"name": "model", "in": "query", "required": len(models.names) > 1,
          "schema": {"type": "string", "enum": models.names}},
         {"name": "version", "in": "query", "required": False, "schema": {"type": "string"},
-         "description": "One of the live versions; else the first."},
+         "description": "One of the versions that the model tells; else the first live one."},
         {"name": "x-deadline-ms", "in": "header", "required": False,
          "schema": {"type": "integer", "minimum": 1}, "description": "More than the server's own time is none."},
     ]  # fmt: skip

@@ -151,9 +151,7 @@ class Routes:
 
     def _named(self, request: Request) -> Served:
         """As `_asked`, but that without a version it is always the champion."""
-        name, version = request.parameter("model"), request.parameter("version")
-        found = None if version is None else self.canaries.find(name, version)
-        return found or self.models.find(name, version)
+        return self.models.find(request.parameter("model"), request.parameter("version"))
 
     async def feedback(self, request: Request) -> Response:
         content = read_json(await request.body(self.config.max_json_bytes))
@@ -232,10 +230,14 @@ class Routes:
             rows = infer.as_rows()
             return await self._scores(served, rows, call) if rows else served.predictor.no_scores()
         batch = infer.as_batch()
-        work = self._timed(partial(served.predictor.predict, batch), infer.rows, call)
-        scores: np.ndarray = await self._bulk.run(work, call.left_s)
+        table = pa.Table.from_batches([batch])
+        return await self._bulk.run(partial(self._watched_table, table, served, call), call.left_s)
+
+    def _watched_table(self, table: pa.Table, served: Served, call: Call) -> np.ndarray:
+        """Scores of many rows; in the thread for large requests, where what is watched of them is cut out too."""
+        scores: np.ndarray = self._timed(partial(served.predictor.predict, table), table.num_rows, call)()
         if self.watching is not None:
-            self.watching.record_table(served, pa.Table.from_batches([batch]), scores)
+            self.watching.record_table(served, table, scores)
         return scores
 
     async def _predict_arrow(self, request: Request) -> Response:
@@ -245,9 +247,7 @@ class Routes:
         def work() -> Response:
             table = read_arrow(body)
             check_columns(table, served, extra=self.config.extra)
-            scores = self._timed(partial(served.predictor.predict, table), table.num_rows, request)()
-            if self.watching is not None:
-                self.watching.record_table(served, table, scores)
+            scores = self._watched_table(table, served, request)
             return answer_arrow(served.predictor.answer_of(scores, level), served)
 
         return await self._bulk.run(work, request.left_s)
@@ -301,13 +301,9 @@ class Routes:
 
     def chosen(self, call: Call, name: str | None, version: str | None) -> Served:
         """The version that is asked for; without one the champion or, for its share, the candidate of a rollout."""
-        if not self.canaries.running:
-            served = self.models.find(name, version)
-        elif version is not None:
-            served = self.canaries.find(name, version) or self.models.find(name, version)
-        else:
+        served = self.models.find(name, version)
+        if version is None and self.canaries.running:
             key = call.headers.get(KEY_HEADER)
-            served = self.models.find(name, None)
             served, call.turn = self.canaries.turn(served, call.id if key is None else key.decode("latin1"))
         if call.trace is not None:
             call.trace.served = served
