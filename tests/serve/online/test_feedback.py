@@ -143,13 +143,13 @@ def routes(place):
     made.close()
 
 
-def told(routes, content, deadline_s=60.0):
+def told(routes, content, deadline_s=60.0, headers=None):
     """What `POST /feedback` answers."""
 
     async def receive():
         return {"type": "http.request", "body": json.dumps(content).encode(), "more_body": False}
 
-    headers = {b"content-type": b"application/json"}
+    headers = {b"content-type": b"application/json"} if headers is None else headers
     request = Request(method="POST", path="/feedback", query=b"", headers=headers, receive=receive, id="f",
                       came_s=time.perf_counter(), deadline_s=deadline_s)  # fmt: skip
     return json.loads(asyncio.run(routes.feedback(request)).body)
@@ -195,3 +195,22 @@ def test_when_the_time_is_up_no_label_has_counted(routes):
     noted_of(routes).gate.set()
     assert told(routes, labels) == {"accepted": 3, "unknown": []}
     assert told(routes, labels) == {"accepted": 1, "unknown": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({}, "unsupported_type"),
+        ({b"content-type": b"text/plain"}, "unsupported_type"),
+        ({b"content-type": b"application/x-www-form-urlencoded"}, "unsupported_type"),
+        ({b"content-type": b"application/json", b"sec-fetch-site": b"cross-site"}, "other_origin"),
+        ({b"content-type": b"application/json", b"sec-fetch-site": b"same-site"}, "other_origin"),
+    ],
+)
+def test_labels_of_a_strangers_page_are_refused(routes, headers, code):
+    routes.memory.remember("a", routes.models.find("m"), [ROW], np.array([[0.5, 0.5]]))
+    with pytest.raises(Problem) as problem:
+        told(routes, {"id": "a", "label": True}, headers=headers)
+    assert problem.value.code == code
+    own = {b"content-type": b"application/json; charset=utf-8", b"sec-fetch-site": b"same-origin"}
+    assert told(routes, {"id": "a", "label": True}, headers=own) == {"accepted": 1, "unknown": []}

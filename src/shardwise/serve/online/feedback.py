@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from shardwise.core.errors import ShardwiseError
 from shardwise.core.names import nearest
+from shardwise.serve.online.http import JSON, check_origin
 from shardwise.serve.online.kept import plain, size_of
 from shardwise.serve.online.live import Models, Served
 from shardwise.serve.online.problems import Problem, problem_of
@@ -98,6 +99,15 @@ class Memory:
                 else:
                     self._answers[request_id] = (now, rows, scores), size
             self._versions = set(versions)
+
+
+def check_sender(headers: Mapping[bytes, bytes], content_type: str) -> None:
+    """Raise `Problem` for labels that a page of a stranger may have sent: a browser lets it send texts, forms and what
+    has no type to any address without asking, but no JSON. They would end rollouts."""
+    check_origin(headers)
+    if content_type != JSON and not content_type.endswith("+json"):
+        hint = f"Send the header content-type: {JSON}, which curl does with -H or --json."
+        raise Problem(415, "unsupported_type", f"the content-type of labels is {content_type!r}", hint=hint)
 
 
 def read_feedback(

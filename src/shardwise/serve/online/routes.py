@@ -14,7 +14,7 @@ from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns
 from shardwise.serve.online.bulk import Bulk
 from shardwise.serve.online.call import Call
 from shardwise.serve.online.canary import KEY_HEADER, Canaries, Compared
-from shardwise.serve.online.feedback import Memory, read_feedback
+from shardwise.serve.online.feedback import Memory, check_sender, read_feedback
 from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response
 from shardwise.serve.online.inference import Infer, head_length, model_metadata, server_metadata
 from shardwise.serve.online.lane import GROUP_ROWS, Lane
@@ -154,6 +154,7 @@ class Routes:
         return self.models.find(request.parameter("model"), request.parameter("version"))
 
     async def feedback(self, request: Request) -> Response:
+        check_sender(request.headers, request.content_type)
         content = read_json(await request.body(self.config.max_json_bytes))
         compared, unknown = await self._bulk.run(partial(self._compared, content), request.left_s)
         count = partial(self._count, compared, unknown)
