@@ -1,5 +1,6 @@
 """A server that watches: windows of live rows are judged, findings are told, counted and shown."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,9 @@ from tests.registry.parts import make_table
 from tests.serve.online.servers import serving, until
 from tests.serve.profiled import make_profiled
 
+from shardwise.monitor import concept
+from shardwise.registry.registry import Registry
+from shardwise.serve.online.assembly import Assembly
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.settings import ServeConfig
 from shardwise.serve.online.watch import Watch
@@ -144,3 +148,16 @@ def test_a_window_of_long_rows_ends_when_its_bytes_are_full(place):
     assert watch.is_due()
     watch.close()
     assert watch.last["rows"] == 5
+
+
+def test_without_the_library_labels_are_not_watched_which_is_told_at_the_start(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(concept, "_MISSING", "No module named 'river'")
+    assembly = Assembly([f"m={place}"], Registry(tmp_path), ServeConfig(monitor=True))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["hint"]) for line in told] == [
+        ("labels_not_watched", "Run: pip install 'shardwise[monitor]'.")
+    ]
+    watching, served = assembly.routes.watching, assembly.models.find("m")
+    watching.label(served, np.array([1.0]), np.array([[0.4, 0.6]]))
+    assert watching.to_json()["labels_watched"] is False
+    assembly.routes.close()

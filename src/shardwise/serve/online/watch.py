@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from shardwise.core.findings import Finding
 from shardwise.monitor.alerts import Alerts
-from shardwise.monitor.concept import ConceptMonitor
+from shardwise.monitor.concept import ConceptMonitor, missing_library
 from shardwise.monitor.judge import UNREAD, DriftConfig, DriftMonitor, suggested
 from shardwise.monitor.service import ServiceMonitor, Traffic
 from shardwise.monitor.windows import Reference, Window, shown_answers
@@ -133,6 +133,7 @@ class Watching:
     def __init__(self, models: Models, config: ServeConfig, metrics: Told, alerts: Sequence[Alerts]) -> None:
         self._models, self._config, self._metrics, self._alerts = models, config, metrics, alerts
         self._watches: dict[str, Watch] = {slot.live.identity: Watch(slot.live, config) for slot in models.slots}
+        self.without_labels = missing_library()  # why labels are not watched, where they are not
         self._service = ServiceMonitor()
         self._requests: list[tuple[int, float]] = []
         self._since_s = time.monotonic()
@@ -170,7 +171,7 @@ class Watching:
 
     def label(self, served: Served, y: np.ndarray, scores: np.ndarray) -> None:
         watch = self._watches.get(served.identity)
-        if watch is not None:
+        if watch is not None and self.without_labels is None:
             self._tell(watch, watch.label(y, scores))
 
     def look(self) -> None:
@@ -221,7 +222,7 @@ class Watching:
 
     def to_json(self) -> dict[str, Any]:
         """What is known now, for people and pages."""
-        return {"models": [
+        return {"labels_watched": self.without_labels is None, "models": [
             {"name": watch.served.name, "version": watch.served.version, "windows": watch.windows, "rows": watch.rows,
              "watched": watch.reference is not None, "last": watch.last, "history": list(watch.history),
              "findings": list(watch.findings)}
