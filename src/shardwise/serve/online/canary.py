@@ -243,7 +243,7 @@ class Canaries:
         """Labelled rows beside what the other version says to them, before any of them counts. May take long."""
         names = {each.served.name for each in labelled}
         running = {name: canary for name, canary in list(self.running.items()) if name in names}
-        found = {}
+        found: dict[int, tuple[Canary, np.ndarray | None]] = {}
         for name, canary in running.items():
             places = [place for place, each in enumerate(labelled) if each.served.name == name]
             others = canary.others([labelled[place] for place in places])

@@ -179,7 +179,10 @@ def _asked_again(items: Sequence[Any], models: Models, config: ServeConfig) -> I
         try:
             scores = served.predictor.computed(rows)
         except ShardwiseError as error:
-            with _about(numbers[error.context.pop("row", 0)], items):
+            place = error.context.pop("row", 0 if len(rows) == 1 else None)
+            if not isinstance(place, int):
+                raise problem_of(error) from error
+            with _about(numbers[place], items):
                 raise problem_of(error) from error
         for place, number in enumerate(numbers):
             yield number, (served, rows[place : place + 1], scores[place : place + 1])

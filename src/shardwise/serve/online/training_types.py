@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from shardwise.features.numeric import MISSING_WORDS, is_string, parse_numbers
 from shardwise.monitor.drift import kind_of
 from shardwise.monitor.windows import Reference
 
-Column = list[Any] | pa.ChunkedArray
+Column: TypeAlias = "list[Any] | pa.ChunkedArray"
 _REFUSED = (pa.ArrowException, OverflowError, UnicodeEncodeError, ValueError)
 
 
@@ -39,12 +39,13 @@ def as_trained(columns: Mapping[str, Column], schema: pa.Schema) -> tuple[pa.Rec
 
     Columns are lists of Python values, or Arrow's of any type.
     """
-    arrays, unread = [], {}
+    arrays: list[pa.Array] = []
+    unread: dict[str, int] = {}
     for field in schema:
         given = columns[field.name]
         array = _cast(given, field.type) if isinstance(given, pa.ChunkedArray) else _of_values(given, field.type)
         if array is None:
-            values = given if isinstance(given, list) else given.to_pylist()
+            values: list[Any] = given if isinstance(given, list) else given.to_pylist()
             read = _by_value(values, field.type)
             lost = sum(own is None and not _is_missing(value) for own, value in zip(read, values, strict=True))
             unread |= {field.name: lost} if lost else {}
