@@ -256,3 +256,16 @@ def test_losses_are_paired_on_the_rows_that_either_has_answered(shadowed):
     tally, other = canary.tally(), (1 - scores[1]) ** 2
     assert (tally["candidate"]["loss"][:2], tally["champion"]["loss"][:2]) == ([1, 0.4**2], [1, pytest.approx(0.2**2)])
     assert tally["paired"][:2] == [2, pytest.approx(((0.4**2 - other) + (other - 0.2**2)) / 2)]
+
+
+def test_rows_that_wait_for_the_candidate_are_bounded_in_bytes(shadowed, monkeypatch):
+    monkeypatch.setattr(canary_module, "_WAITING_BYTES", 25_000)
+    canary, _ = shadowed(Slow)
+    canary.answered([ROW], np.array([[0.4, 0.6]]))
+    assert canary.candidate.predictor.asked.wait(60)
+    for _ in range(5):
+        canary.answered([{**ROW, "town": "y" * 10_000}], np.array([[0.4, 0.6]]))
+    canary.candidate.predictor.gate.set()
+    until(lambda: canary.tally()["candidate"]["requests"] == [3, 0], "others were asked than those that fit")
+    canary.answered([{**ROW, "town": "y" * 10_000}], np.array([[0.4, 0.6]]))
+    until(lambda: canary.tally()["candidate"]["requests"] == [4, 0], "there is no room again")

@@ -200,9 +200,11 @@ class _Shadow:
 
     def put(self, rows: Sequence[Row], scores: np.ndarray) -> None:
         size = size_of(rows)
-        if not self._queue.full() and self._bytes + size <= _WAITING_BYTES:
-            self._count(size)
+        if self._bytes + size > _WAITING_BYTES:
+            return
+        with suppress(queue.Full):
             self._queue.put_nowait((rows, scores))
+            self._count(size)
 
     def _count(self, size: int) -> None:
         with self._lock:

@@ -255,21 +255,29 @@ class Routes:
 
     async def _scores(self, served: Served, rows: list[dict[str, Any]], call: Call) -> np.ndarray:
         """Few rows by the lane, many by the thread for large requests."""
-        scores: np.ndarray
         if len(rows) <= GROUP_ROWS:
             if call.trace is not None:
                 call.trace.rows = len(rows)
             scores = await self._lanes[served.name].scores(served, rows, call.left_s, call.trace)
-        else:
-            work = partial(served.predictor.scores_of_rows, rows)
-            scores = await self._bulk.run(self._timed(work, len(rows), call), call.left_s)
+            self._note(served, rows, scores, call)
+            return scores
+        work = self._timed(partial(served.predictor.scores_of_rows, rows), len(rows), call)
+
+        def noted() -> np.ndarray:
+            found: np.ndarray = work()
+            self._note(served, rows, found, call)
+            return found
+
+        return await self._bulk.run(noted, call.left_s)
+
+    def _note(self, served: Served, rows: list[dict[str, Any]], scores: np.ndarray, call: Call) -> None:
+        """Hand an answer to all who look at traffic; takes some microseconds a row."""
         if self.watching is not None:
             self.watching.record(served, rows, scores)
         if call.turn is not None:
             call.turn.canary.answered(rows, scores)
         if self.watching is not None or call.turn is not None:
             self.memory.remember(call.id, served, rows, scores)
-        return scores
 
     def staged(self, stage: str, started_s: float, call: Call) -> None:
         """A stage of a call ends now."""
