@@ -203,8 +203,8 @@ def measure_kill(packages: list[Path], args: argparse.Namespace) -> Iterator[tup
 def measure_same(packages: list[Path], args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ARG001
     folder = packages[0].parent
     registry, stop = Registry(folder / "same"), folder / "stop_same"
-    for _ in range(2):
-        registry.register("m", packages[0])
+    for package in packages:
+        registry.register("m", package)
     registry.promote("m@1")
     with (
         serving("m", "--registry", registry.place, "--poll", "50ms") as server,
