@@ -14,9 +14,10 @@ from tests.serve.profiled import make_profiled
 from shardwise.monitor import concept
 from shardwise.registry.registry import Registry
 from shardwise.serve.online.assembly import Assembly
-from shardwise.serve.online.live import Served
+from shardwise.serve.online.live import FolderSource, Models, Served, Slot
+from shardwise.serve.online.metrics import Metrics
 from shardwise.serve.online.settings import ServeConfig
-from shardwise.serve.online.watch import Watch
+from shardwise.serve.online.watch import Watch, Watching
 from shardwise.serve.predictor import Predictor
 from shardwise.store.files import staged_folder
 
@@ -161,3 +162,27 @@ def test_without_the_library_labels_are_not_watched_which_is_told_at_the_start(p
     watching.label(served, np.array([1.0]), np.array([[0.4, 0.6]]))
     assert watching.to_json()["labels_watched"] is False
     assembly.routes.close()
+
+
+class Heard:
+    """Keeps the alerts that it is sent."""
+
+    def __init__(self):
+        self.alerts = []
+
+    def send(self, alert):
+        self.alerts.append(alert)
+
+
+def test_a_window_that_cannot_be_judged_is_told_and_the_next_one_is(place, monkeypatch):
+    slot, heard = Slot(FolderSource("m", place), Predictor), Heard()
+    watching = Watching(Models([slot]), ServeConfig(window_rows=3), Metrics(), [heard])
+    rows, scores = rows_of(3, seed=26), np.full((3, 2), 0.5)
+    with monkeypatch.context() as broken:
+        broken.setattr(Watch, "_sketched", lambda *_: 1 / 0)
+        watching.record(slot.live, rows, scores)
+        watching.look()
+    assert [finding["code"] for alert in heard.alerts for finding in alert["findings"]] == ["unwatched"]
+    watching.record(slot.live, rows, scores)
+    watching.look()
+    assert watching.to_json()["models"][0]["rows"] == 3

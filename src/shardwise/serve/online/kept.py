@@ -45,10 +45,11 @@ class Sketched:
 
     def add(self, rows: Sequence[Row], scores: np.ndarray) -> None:
         """Rows of Python values, with their scores; those beyond the bounds are not kept."""
-        if self.is_full:
+        room = self._most_rows - self.rows  # looked at once: another thread may add
+        if room <= 0 or self._left_bytes <= 0:
             return
         kept: list[tuple[Any, ...]] = []
-        for row in rows[: self._most_rows - self.rows]:
+        for row in rows[:room]:
             values = tuple(_short(row[name]) if type(row[name]) is str else row[name] for name in self.columns)
             kept.append(values)
             self._left_bytes -= _ROW_BYTES + sys.getsizeof(values) + sum(map(sys.getsizeof, values))
@@ -59,12 +60,13 @@ class Sketched:
 
     def add_table(self, table: pa.Table, scores: np.ndarray) -> None:
         """The same of a table; nothing else of it is held."""
-        if self.is_full:
+        room, left_bytes = self._most_rows - self.rows, self._left_bytes
+        if room <= 0 or left_bytes <= 0:
             return
-        kept = table.slice(0, self._most_rows - self.rows).select(list(self.columns))
+        kept = table.slice(0, room).select(list(self.columns))
         kept = pa.table([_short_column(column) for column in kept.columns], names=list(self.columns))
-        if kept.nbytes > self._left_bytes:
-            kept = kept.slice(0, 1 + self._left_bytes * kept.num_rows // kept.nbytes)
+        if kept.nbytes > left_bytes:
+            kept = kept.slice(0, 1 + left_bytes * kept.num_rows // kept.nbytes)
         kept = kept.take(np.arange(kept.num_rows))  # a slice would hold all that it was cut from
         self._left_bytes -= kept.nbytes
         self._count(kept.num_rows, scores)
