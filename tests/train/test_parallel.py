@@ -33,10 +33,12 @@ from shardwise.train.trainer import FitTask, FitUnit
 
 PARAMS: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 3, "batch_rows": 500},
+    "svm": {"epochs": 3, "batch_rows": 500, "kernel": "rbf", "n_components": 32},
     "neural": {"epochs": 3, "width": 16, "members": 2, "batch_rows": 512, "knots": 4},
     "trees": {"n_estimators": 24, "num_leaves": 7, "learning_rate": 0.2},
 }
 ROOM = Room(threads=2, memory_bytes=2**62, shared=True)
+MEMORY = {"svm": 400_000}  # of a member: too little to keep the columns of all rows
 ROWS = {"bins": 45_000, "floats": 9000}
 
 
@@ -91,8 +93,8 @@ def job(folder: Path, family: str, task: Task, **params: Any) -> Job:
     train, valid = rows_of(folder, task, FAMILIES[family].traits.reads)
     return Job(
         family=family, params={**PARAMS[family], **params}, target=tiny_target(task), features=FEATURES, train=train,
-        valid=valid, seed=3, threads=1, memory_bytes=2**62, slices=SLICES, checkpoint=None, device="cpu",
-        out=folder / "out",
+        valid=valid, seed=3, threads=1, memory_bytes=MEMORY.get(family, 2**62), slices=SLICES, checkpoint=None,
+        device="cpu", out=folder / "out",
     )  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def needs(family: str) -> None:
 
 
 @pytest.mark.parametrize("task", [Task.MULTICLASS, Task.REGRESSION])
-@pytest.mark.parametrize("family", ["linear", "neural"])
+@pytest.mark.parametrize("family", ["linear", "svm", "neural"])
 def test_any_number_of_members_learns_the_same_bits(gang: Gang, folder: Path, family: str, task: Task) -> None:
     needs(family)
     wanted = job(folder, family, task)
@@ -139,7 +141,7 @@ def test_members_grow_the_trees_of_one(gang: Gang, folder: Path, task: Task, par
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-@pytest.mark.parametrize("family", ["linear", "neural", "trees"])
+@pytest.mark.parametrize("family", ["linear", "svm", "neural", "trees"])
 def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     gang: Gang, launcher: ProcessLauncher, folder: Path, family: str, tmp_path: Path
 ) -> None:
@@ -206,8 +208,8 @@ def test_what_members_notice_is_told(gang: Gang, folder: Path) -> None:
     together(gang, 2, wild, FitRun(seed=3, notice=noticed.append))
     model = build(wild.family, wild.target, wild.features, wild.params)
     model.fit(wild.train, wild.valid, FitRun(seed=3, slices=SLICES, notice=noticed_alone.append))
-    assert noticed
-    assert noticed == noticed_alone
+    assert noticed_alone
+    assert [each for each in noticed if each.kind != anomalies.STRAGGLER] == noticed_alone
 
 
 @dataclass(frozen=True, kw_only=True)
