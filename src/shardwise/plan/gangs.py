@@ -42,12 +42,13 @@ class Choice:
 
     def members(self, family: str, params: Mapping[str, Any], *, quantile: bool, rows: int) -> int:
         """How many fit a model of these params on `rows` rows: some objectives and few rows are left to one."""
-        alone = quantile or params.get("objective") == "l1" or params.get("extra_trees")
         if self.split is not None:
             return self.size if family in self.families else 1
+        of_trees = FAMILIES[family].traits.reads == "bins"
+        alone = quantile or params.get("objective") == "l1" or params.get("extra_trees")
         if family not in self.families or (family == "trees" and alone):
             return 1
-        return min(self.size, most_members(rows) if family == "trees" else SLICES)
+        return min(self.size, most_members(rows) if of_trees else SLICES)
 
 
 @dataclass(frozen=True, kw_only=True)
