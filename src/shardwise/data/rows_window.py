@@ -78,10 +78,6 @@ class RowsWindow(BinnedRows):
 
 
 def window_of(rows: BinnedRows, rank: int, size: int) -> RowsWindow:
-    """The share of a member: about 1 / size of the rows, consecutive, from a whole multiple of `ALIGNED_ROWS` on.
-
-    Of fewer than so many rows a member they begin anywhere.
-    """
-    unit = ALIGNED_ROWS if rows.n_rows >= size * ALIGNED_ROWS else 1
-    ends = [rows.n_rows * r // size // unit * unit for r in range(size)] + [rows.n_rows]
+    """The share of a member: about 1 / size of the rows, consecutive, from a whole multiple of `ALIGNED_ROWS` on."""
+    ends = [rows.n_rows * r // size // ALIGNED_ROWS * ALIGNED_ROWS for r in range(size)] + [rows.n_rows]
     return RowsWindow(rows, ends[rank], ends[rank + 1])

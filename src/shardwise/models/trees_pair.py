@@ -7,14 +7,14 @@ branches end (docs/decisions/0024-forests-adaboost-svm.md has what that costs). 
 (`trees_loss.exact`) it grows the same trees for any number of machines from two on; so one alone is two.
 
 Each machine is a thread with a half of the rows; LightGBM keeps its connections by thread. What they exchange goes
-through functions of ours (`LGBM_NetworkInitWithFunctions`) from memory to memory. One of them computes at a time, so
-that there are no more threads than were given: who waits for the other one lets it work.
+through functions of ours (`LGBM_NetworkInitWithFunctions`) from memory to memory. One of them works at a time, so that
+there are no more threads than were given.
 """
 
 import ctypes
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,12 +23,14 @@ import lightgbm as lgb
 from shardwise.compute.gang.base import Member
 from shardwise.core.errors import Pruned
 from shardwise.data.rows import BinnedRows
+from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow
 from shardwise.models.base import FitRun
 from shardwise.models.trees_gang import Growers, Together
 from shardwise.models.trees_row import call
 from shardwise.models.trees_soft import Update
 
 Fit = Callable[[BinnedRows, BinnedRows | None, FitRun], None]
+LEAST_ROWS = 64  # of a tree: a machine without any row is an error
 _GO, _STOP, _PRUNED = b"go", b"stop", b"pruned"
 _REDUCE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int32)
 _PLACES = ctypes.POINTER(ctypes.c_int32)
@@ -50,36 +52,47 @@ class _Ended(Exception):
 
 
 class _Meeting:
-    """Where two threads, of which one works at a time, wait for each other."""
+    """Where two threads, of which one works at a time, wait for each other: who comes first lets the other one work."""
 
     def __init__(self) -> None:
-        self.turn = threading.Condition()  # held by who works
         self.failure: BaseException | None = None
+        self._turns = threading.Lock(), threading.Lock()  # free for who may work
+        self._turns[1].acquire()
         self._here: dict[int, Any] = {}
         self._met: list[Any] = []
-        self._times = 0
+
+    def begin(self, rank: int) -> None:
+        """Wait for the first turn; the one of rank 0 has it."""
+        self._turns[rank].acquire()
+        if self.failure is not None:
+            raise _Ended
 
     def meet(self, rank: int, brought: Any, both: Callable[[list[Any]], None] = _nothing) -> list[Any]:
         """What the two have brought, by rank, once they are here; the last one does `both` before either goes on.
 
-        Raises `_Ended` where the other one has ended.
+        Raises `_Ended` where one of them has failed.
         """
-        times = self._times
         self._here[rank] = brought
         if self.failure is None and len(self._here) == 2:
-            self._met, self._here, self._times = [self._here[0], self._here[1]], {}, times + 1
+            self._met, self._here = [self._here[0], self._here[1]], {}
             both(self._met)
-            self.turn.notify_all()
-        else:
-            self.turn.wait_for(lambda: self._times > times or self.failure is not None)
-        if self._times == times:
+        elif self.failure is None:
+            self.end(rank)
+            self._turns[rank].acquire()
+        if self.failure is not None:
             raise _Ended
         return self._met
 
+    def end(self, rank: int) -> None:
+        """Let the other one work."""
+        self._turns[1 - rank].release()
+
     def fail(self, error: BaseException) -> None:
-        """Let the other one end too."""
+        """Let both end."""
         self.failure = self.failure or error
-        self.turn.notify_all()
+        for turn in self._turns:
+            if turn.locked():
+                turn.release()
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,12 @@ class Twins(Together):
         member: Any = twin
         super().__init__(member)
         self._twin = twin
+
+    def _window(self, rows: BinnedRows) -> RowsWindow:
+        if rows.n_rows >= 2 * ALIGNED_ROWS:
+            return super()._window(rows)
+        ends = 0, rows.n_rows // 2, rows.n_rows
+        return RowsWindow(rows, ends[self._twin.rank], ends[self._twin.rank + 1])
 
     @contextmanager
     def network(self, threads: int) -> Iterator[dict[str, Any]]:
@@ -141,7 +160,8 @@ class Twins(Together):
                 ctypes.memmove(place, own + starts[rank], lengths[rank])
                 reduce(other + starts[rank], place, item, lengths[rank])
 
-        self._exchange((given, out), both)
+        if not self._exchange((given, out), both):
+            ctypes.memmove(out, given + starts[self._twin.rank], lengths[self._twin.rank])
 
     def _gather(self, given: int, _size: int, starts: Any, lengths: Any, _blocks: int, out: int, _room: int) -> None:
         """Each gets the blocks of both."""
@@ -151,14 +171,23 @@ class Twins(Together):
                 for rank, (own, _) in enumerate(pairs):
                     ctypes.memmove(place + starts[rank], own, lengths[rank])
 
-        self._exchange((given, out), both)
+        if not self._exchange((given, out), both):
+            ctypes.memset(out + starts[1 - self._twin.rank], 0, lengths[1 - self._twin.rank])
+            ctypes.memmove(out + starts[self._twin.rank], given, lengths[self._twin.rank])
 
-    def _exchange(self, places: tuple[int, int], both: Callable[[list[Any]], None]) -> None:
-        """An exception does not pass through LightGBM: it is kept, and raised after the round."""
+    def _exchange(self, places: tuple[int, int], both: Callable[[list[Any]], None]) -> bool:
+        """False where one has failed: a round is ended with what is here, as no exception passes through LightGBM.
+
+        What was raised is kept, and raised after the round.
+        """
         try:
             self._twin.meeting.meet(self._twin.rank, places, both)
+        except _Ended:
+            return False
         except BaseException as error:
             self._twin.meeting.fail(error)
+            return False
+        return True
 
 
 def growers(member: Member | Twin | None) -> Growers:
@@ -176,29 +205,29 @@ def fit_by_two(fits: tuple[Fit, Fit], train: BinnedRows, valid: BinnedRows | Non
     meeting = _Meeting()
     runs = _runs(run, meeting)
 
-    def second() -> None:
-        with meeting.turn:
-            try:
-                fits[1](train, valid, runs[1])
-            except (_Ended, Pruned):
-                pass  # as the first one has
-            except BaseException as error:
-                meeting.fail(error)
+    def half(rank: int) -> None:
+        try:
+            meeting.begin(rank)
+            fits[rank](train, valid, runs[rank])
+        except Pruned:
+            meeting.end(rank)  # who goes the same way
+            raise
+        except BaseException as error:
+            meeting.fail(error)
+            raise
+        meeting.end(rank)
 
-    thread = threading.Thread(target=second, name="the other half of a forest")
+    def second() -> None:
+        with suppress(BaseException):  # the first one ends by the same
+            half(1)
+
+    thread = threading.Thread(target=second, name="the other half of the rows")
+    thread.start()
     try:
-        with meeting.turn:
-            thread.start()
-            try:
-                fits[0](train, valid, runs[0])
-            except _Ended:
-                assert meeting.failure is not None
-                raise meeting.failure from None
-            except Pruned:
-                raise
-            except BaseException as error:
-                meeting.fail(error)
-                raise
+        half(0)
+    except _Ended:
+        assert meeting.failure is not None
+        raise meeting.failure from None
     finally:
         thread.join()
 
