@@ -31,7 +31,7 @@ from shardwise.models.params import check_choice, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors, most_rounds
-from shardwise.models.trees_gang import Growers, first_bag
+from shardwise.models.trees_gang import Growers, first_bag, most_leaves
 from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_update
 from shardwise.models.trees_pair import growers
 from shardwise.models.trees_params import TreesParams
@@ -105,6 +105,8 @@ class Trees:
         own_valid, joint = (None, alone) if valid is None else they.judged(valid, self.params.stop_metric)
         kept = DATASETS.open(own, own_valid, self._dataset_params(train, run), run.memory_bytes)
         params = self._booster_params(train, run) | keeper.sampling.params()
+        if self.loss is not None and they.several:
+            params["num_leaves"] = most_leaves(self.params.num_leaves, len(train.features))
         with lightgbm_errors(), kept as (train_set, valid_set), they.network(params["num_threads"]) as shared:
             self._label(train_set, own)
             if own_valid is not None and valid_set is not None:

@@ -9,7 +9,10 @@ What is promised: nearly always the trees that one alone would grow (measured in
 block. What differs: histograms are added up in another order, and LightGBM guesses the rows of a leaf from its hessian
 where it counts them if it is alone, which moves `min_child_samples` a little; with a few thousand rows that shows, so
 that a member has `LEAST_ROWS` at least. Left to one member: objectives whose leaves hold percentiles (`l1`, quantiles),
-which LightGBM would average over the members, and `extra_trees`, whose thresholds would be other draws.
+which LightGBM would average over the members, and boosted `extra_trees`, whose thresholds would be other draws.
+
+On losses of our own (forests, extra trees, AdaBoost) the trees are the same to the bit for any number of members: sums
+of their gradients are exact (`trees_loss.exact`), and one alone is two (`trees_pair`).
 """
 
 import json
@@ -30,6 +33,8 @@ from shardwise.models.trees_row import call
 from shardwise.models.trees_soft import Update
 
 LEAST_ROWS = 16 * ALIGNED_ROWS  # for a member
+HISTOGRAMS_MB = 256  # of a tree's leaves: the distributed learner keeps all of them
+_HISTOGRAM_BYTES = 16 * 255  # of a column
 _LISTEN_MINUTES = 1  # for the members to find each other
 _UNREACHED = ("socket", "binding port")  # in LightGBM's errors; a port may be taken between our look and its own
 _ROOTS = ("rmse", OWN_ROOT)  # means under a root
@@ -43,6 +48,15 @@ def most_members(rows: int) -> int:
 def first_bag(rows: BinnedRows) -> int:
     """Which block of LightGBM's bags the first row begins."""
     return -(-rows.start // ALIGNED_ROWS) if isinstance(rows, RowsWindow) else 0
+
+
+def most_leaves(leaves: int, columns: int) -> int:
+    """How many of the leaves a tree may have whose histograms are all kept: a function of the columns alone.
+
+    >>> most_leaves(1024, 60), most_leaves(1024, 200)
+    (1024, 328)
+    """
+    return max(2, min(leaves, HISTOGRAMS_MB * 2**20 // (_HISTOGRAM_BYTES * max(1, columns))))
 
 
 class Growers:
