@@ -9,7 +9,8 @@ loss instead, whose logits are no means of probabilities (docs/decisions/0024-fo
 
 Where scikit-learn draws rows with replacement, here each tree gets `subsample` of them without: as good (Friedman and
 Hall 2007), and a tree costs less. Several classes are one tree each. `extra_trees` is LightGBM's: a random threshold
-among all values of a column, where Geurts et al. (2006) draw among those of the node; it ends branches early.
+among all values of a column, where Geurts et al. (2006) draw among those of the node; it ends branches early. They are
+grown by two of LightGBM's machines, as its serial learner would give up columns for whole branches (`trees_pair`).
 """
 
 import math
