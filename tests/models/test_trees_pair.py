@@ -38,9 +38,10 @@ def fitted(rows: Pair, **run: Any) -> Forest:
     return model
 
 
-def test_threads_have_no_say(rows: Pair) -> None:
+def test_threads_have_no_say(rows: Pair, capfd: pytest.CaptureFixture[str]) -> None:
     X = tiny_table(Task.BINARY, 50).X
     np.testing.assert_array_equal(fitted(rows, threads=2).predict(X), fitted(rows).predict(X))
+    assert capfd.readouterr() == ("", "")  # LightGBM tells of its machines
 
 
 def test_each_step_is_reported_once_with_the_loss_of_all_validation_rows(rows: Pair) -> None:

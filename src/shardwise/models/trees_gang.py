@@ -29,7 +29,7 @@ from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow, window_of
 from shardwise.models.boosting import OWN_ROOT, Joint, alone
-from shardwise.models.trees_row import call
+from shardwise.models.trees_row import be_silent, call
 from shardwise.models.trees_soft import Update
 
 LEAST_ROWS = 16 * ALIGNED_ROWS  # for a member
@@ -115,6 +115,7 @@ class Together(Growers):
 
     @contextmanager
     def network(self, threads: int) -> Iterator[dict[str, Any]]:
+        be_silent()
         member = self._member
         with socket.create_server((member.address(), 0)) as door:
             port = door.getsockname()[1]

@@ -26,7 +26,7 @@ from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow
 from shardwise.models.base import FitRun
 from shardwise.models.trees_gang import Growers, Together
-from shardwise.models.trees_row import call
+from shardwise.models.trees_row import be_silent, call
 from shardwise.models.trees_soft import Update
 
 Fit = Callable[[BinnedRows, BinnedRows | None, FitRun], None]
@@ -129,6 +129,7 @@ class Twins(Together):
 
     @contextmanager
     def network(self, threads: int) -> Iterator[dict[str, Any]]:
+        be_silent()
         functions = _SCATTER(self._scatter), _GATHER(self._gather)  # kept for as long as they may be called
         try:
             call("LGBM_NetworkInitWithFunctions", 2, self._twin.rank, *functions)
