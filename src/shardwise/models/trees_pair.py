@@ -148,11 +148,9 @@ class Twins(Together):
 
         return one
 
-    def _scatter(
-        self, given: int, _size: int, item: int, starts: Any, lengths: Any, _blocks: int, out: int, _room: int,
-        reducer: Any,
-    ) -> None:  # fmt: skip
+    def _scatter(self, *asked: Any) -> None:
         """Each gets the sums of its block."""
+        given, _, item, starts, lengths, _, out, _, reducer = asked
         reduce = _REDUCE(reducer[0])
 
         def both(pairs: list[tuple[int, int]]) -> None:
@@ -164,8 +162,9 @@ class Twins(Together):
         if not self._exchange((given, out), both):
             ctypes.memmove(out, given + starts[self._twin.rank], lengths[self._twin.rank])
 
-    def _gather(self, given: int, _size: int, starts: Any, lengths: Any, _blocks: int, out: int, _room: int) -> None:
+    def _gather(self, *asked: Any) -> None:
         """Each gets the blocks of both."""
+        given, _, starts, lengths, _, out, _ = asked
 
         def both(pairs: list[tuple[int, int]]) -> None:
             for _, place in pairs:
