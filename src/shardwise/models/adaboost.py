@@ -122,7 +122,9 @@ class AdaBoost(Grown):
     """Small trees of the exponential loss behind the `Model` interface."""
 
     family = "adaboost"
-    traits: ClassVar[Traits] = Traits(tasks=frozenset({Task.BINARY, Task.MULTICLASS}), reads="bins", importance=True)
+    traits: ClassVar[Traits] = Traits(
+        tasks=frozenset({Task.BINARY, Task.MULTICLASS}), reads="bins", importance=True, parallel=True
+    )
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(AdaBoostParams, "adaboost", params)

@@ -27,9 +27,7 @@ from shardwise.plan.training import LARGE_ROWS
 
 SLICES = 8  # of a minibatch: at most so many members share a network or a linear model
 CUT = "neural"  # the family of networks that can lie in parts
-DESCENTS = frozenset(
-    {"linear", "svm"}
-)  # a step of few rows takes less time than an exchange: shared where it is asked for
+ASKED = frozenset({"linear", "svm", "forest"})  # shared when asked: a step or split takes less than an exchange
 CLUSTERS = ("ray", "spark")  # engines with machines of their own that can start members together
 GAIN = 0.8  # 2 members are 1.7 times as fast
 START_S = {"local": 2.0, "ray": 4.0, "spark": 4.0}  # for the members to start and to find each other
@@ -117,7 +115,7 @@ def choose_parallel(
         return Choice(size=1, text=f"Each model is fitted by one worker: {few}.")
     if engine in CLUSTERS:
         text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
-        return Choice(size=workers, families=wanted - DESCENTS, text=text)
+        return Choice(size=workers, families=wanted - ASKED, text=text)
     neural = frozenset(NETWORKS) & frozenset(families)
     if engine == "local" and neural:
         text = f"With {rows:,} rows one model is fitted at a time; networks, of one thread each, by {workers} workers."
