@@ -15,7 +15,7 @@ which LightGBM would average over the members, and `extra_trees`, whose threshol
 import json
 import math
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,14 +70,12 @@ def network(member: Member | None, threads: int) -> Iterator[dict[str, Any]]:
         call("LGBM_NetworkFree")
 
 
-def counted(update: Update, member: Member | None, rows: int) -> Update:
-    """A round that tells those who watch the member by how many rows it has gone."""
-    if member is None or member.size == 1:
-        return update
+def counted(update: Update, saw: Callable[[int], None], rows: int) -> Update:
+    """A round that tells those who watch by how many rows it has gone."""
 
     def one(booster: lgb.Booster) -> bool:
         ended = update(booster)
-        member.saw(rows)
+        saw(rows)
         return ended
 
     return one

@@ -100,7 +100,7 @@ class Training:
         return find_device(name)
 
     def _slices_here(self) -> Slices:
-        return Slices(self._run.slices, self._run.member)
+        return Slices(self._run.slices, self._run.member, self._run.saw)
 
     def _placed(self) -> Tensors:
         return on_device(self.best, self._device)
