@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from shardwise.models.base import FitRun, Model
 from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
+from shardwise.models.trees_soft import Update
 from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.split.base import Fold
 from shardwise.stats import anomalies
@@ -170,6 +172,40 @@ def test_who_grows_trees_together_tells_by_how_many_rows(gang: Gang, folder: Pat
     assert len(ended) == 2
     assert sum(worker.rows for worker in ended) == 12 * wanted.train.n_rows
     assert model.rounds == 12  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LopsidedJob(Job):
+    """The second member works longer on each round of trees than the first one."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        plain = trees.update_for
+
+        def heavy(rows: BinnedRows, task: Task) -> Update:
+            update = plain(rows, task)
+
+            def one(booster: Any) -> bool:
+                until_s = time.thread_time() + 0.06
+                while time.thread_time() < until_s:
+                    pass
+                return update(booster)
+
+            return one
+
+        with pytest.MonkeyPatch.context() as patch:
+            if member.rank == 1:
+                patch.setattr(trees, "update_for", heavy)
+            return super().__call__(member)
+
+
+def test_who_waits_for_another_while_trees_grow_is_seen(gang: Gang, folder: Path) -> None:
+    wanted, ended = job(folder, "trees", Task.BINARY, n_estimators=30), list[WorkerView]()
+    choice = Choice(size=2, families=frozenset(FAMILIES), text="")
+    SharedFits(lambda: gang, choice, ROOM, ended=ended.extend).fit(LopsidedJob(**vars(wanted)), FitRun(seed=3))
+    fast, slow = ended
+    assert fast.wait_s - slow.wait_s > 0.25 * 30 * 0.06
+    assert slow.work_s > fast.work_s
+    assert anomalies.waited_for(ended, 0.1) == 1
 
 
 def test_a_worker_that_stands_still_is_named_while_it_does(

@@ -15,8 +15,8 @@ which LightGBM would average over the members, and `extra_trees`, whose threshol
 import json
 import math
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import lightgbm as lgb
@@ -24,6 +24,7 @@ import lightgbm as lgb
 from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow, window_of
+from shardwise.models.base import FitRun
 from shardwise.models.trees_row import call
 from shardwise.models.trees_soft import Update
 
@@ -70,12 +71,14 @@ def network(member: Member | None, threads: int) -> Iterator[dict[str, Any]]:
         call("LGBM_NetworkFree")
 
 
-def counted(update: Update, saw: Callable[[int], None], rows: int) -> Update:
-    """A round that tells those who watch by how many rows it has gone."""
+def counted(update: Update, run: FitRun, rows: int) -> Update:
+    """A round that tells those who watch by how many rows it has gone, and what it took of waiting for others."""
+    member = run.member
 
     def one(booster: lgb.Booster) -> bool:
-        ended = update(booster)
-        saw(rows)
+        with nullcontext() if member is None or member.size == 1 else member.elsewhere():
+            ended = update(booster)
+        run.saw(rows)
         return ended
 
     return one

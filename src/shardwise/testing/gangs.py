@@ -25,6 +25,7 @@ from shardwise.core.events import WorkerView
 
 NAMED_S = 10.0  # within which a lost member is to be named
 SLICES = 8
+_WORK_S = 0.4
 
 # -- workers: at the top of a module, so that members can import them -------------------------------------------------
 
@@ -77,6 +78,16 @@ class Many:
             right += bool((total == wanted).all() and len(total) == length)
             member.saw(10)
         return right
+
+
+def lopsided(member: Member) -> None:
+    """Where a library talks by itself the last member works, and the others have nothing to do meanwhile."""
+    with member.elsewhere():
+        if member.rank < member.size - 1:
+            time.sleep(_WORK_S)
+        until_s = time.thread_time() + _WORK_S
+        while member.rank == member.size - 1 and time.thread_time() < until_s:
+            pass
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,14 @@ class GangConformance:
         assert [view.rank for view in views[-1]] == [0, 1, 2]
         assert [view.rows for view in views[-1]] == [3000] * 3
         assert all(view.work_s + view.talk_s + view.wait_s > 0 for view in views[-1])
+
+    def test_while_a_library_talks_who_sleeps_waits_and_who_runs_works(self, gang: Gang) -> None:
+        views: list[list[WorkerView]] = []
+        gang.run(lopsided, 2, watch=views.append)
+        waits, works = views[-1]
+        assert waits.wait_s > _WORK_S / 2
+        assert works.work_s > _WORK_S / 2
+        assert works.wait_s < waits.wait_s
 
     def test_the_error_of_a_worker_ends_all_and_is_raised(self, gang: Gang) -> None:
         with pytest.raises(SchemaError, match="as asked") as caught:
