@@ -3,8 +3,8 @@
 A library that talks to other members by itself does not say how long it waits for them. Its thread sleeps then: it
 neither runs nor waits for a core. On Linux the kernel counts both, in nanoseconds
 (https://docs.kernel.org/scheduler/sched-stats.html, `schedstat` of a task); elsewhere the time that a thread ran is
-asked for, so that on a busy machine some work counts as sleep. A thread also sleeps while it waits for others of its own
-process, which no number of the kernel tells apart.
+asked for, so that on a busy machine some work counts as sleep. A thread also sleeps while it waits for others of its
+own process, which no number of the kernel tells apart.
 """
 
 import threading
