@@ -30,6 +30,7 @@ from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.split.base import Fold
 from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
+from shardwise.train import parallel
 from shardwise.train.parallel import Job, Room, SharedFits
 from shardwise.train.trainer import FitTask, FitUnit
 
@@ -162,6 +163,44 @@ def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     np.testing.assert_array_equal(answer(model, Task.BINARY), calm)
     assert steps == sorted(set(steps))  # each step is told once
     assert len([note for note in notes if "is lost" in note and "with 2" in note]) == 2
+    assert not (tmp_path / "kept").exists()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithinJob(Job):
+    """Writes a checkpoint after each batch of a network, and asks before each whether there is time."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        from shardwise.models.neural import within
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(within, "EVERY_S", 0.0)
+            patch.setattr(within, "SHARE", 1e9)
+            patch.setattr(parallel, "GO_ON_S", 0.0)
+            return super().__call__(member)
+
+
+def test_members_lost_within_an_epoch_are_gone_on_without_from_there(
+    gang: Gang, launcher: ProcessLauncher, folder: Path, tmp_path: Path
+) -> None:
+    needs("neural")
+    plain = job(folder, "neural", Task.BINARY)
+    asked, killed, steps, notes = list[int](), list[int](), list[int](), list[str]()
+
+    def go_on() -> bool:
+        asked.append(launcher.pids()[-1])
+        if len(asked) in (7, 10):  # of 18 batches
+            assert (tmp_path / "kept" / "within.safetensors").exists()
+            os.kill(asked[-1], signal.SIGKILL)
+            killed.append(asked[-1])
+        return True
+
+    run = FitRun(seed=3, go_on=go_on, report=lambda step, _: steps.append(step) or True, note=notes.append)
+    model, _ = together(gang, 2, WithinJob(**{**vars(plain), "checkpoint": tmp_path / "kept"}), run)
+    np.testing.assert_array_equal(answer(model, Task.BINARY), answer(alone(plain), Task.BINARY))
+    assert len(set(killed)) == 2
+    assert [note.rpartition(" with ")[2] for note in notes] == ["2.", "1."]
+    assert steps == [1, 2, 3]
     assert not (tmp_path / "kept").exists()
 
 

@@ -23,7 +23,7 @@ from shardwise.compute.gang.base import Gang, Member, share_of
 from shardwise.core.errors import ConfigError, MemberLost, SchemaError, TaskFailed
 from shardwise.core.events import WorkerView
 
-NAMED_S = 10.0  # within which a lost member is to be named
+NAMED_S = 10.0  # of silence, after which a lost member is named at the latest
 SLICES = 8
 _WORK_S = 0.4
 
@@ -191,14 +191,12 @@ class GangConformance:
 
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
     def test_a_lost_member_is_named_and_the_next_gang_runs(self, gang: Gang, how: int) -> None:
-        began = time.monotonic()
+        """In the gang's own record: how long an engine takes to start members and to end them is no part of it."""
         with pytest.raises(MemberLost, match="member 1 of 3") as caught:
             gang.run(Signals(1, how), 3)
-        assert time.monotonic() - began < NAMED_S + self.start_s
         assert caught.value.context["member"] == 1
+        assert 0.0 <= caught.value.context["silent_s"] <= NAMED_S
         assert len(gang.run(who, 3)) == 3
-
-    start_s: float = 20.0  # that an engine may take to start members and to end them
 
     def test_members_out_of_step_are_told(self, gang: Gang) -> None:
         with pytest.raises(TaskFailed):
