@@ -13,6 +13,7 @@ from shardwise.testing.models import tiny_target
 from shardwise.train import fitting
 from shardwise.train.fitting import Fitting, Sizes
 from shardwise.train.parallel import Room
+from shardwise.train.run import gpu_asked
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.train.watch import Watch
 
@@ -66,6 +67,23 @@ def test_members_of_a_gang_have_what_their_workers_have(
     shared = made(monkeypatch, engine, "data").shared
     assert shared is not None
     assert shared.room == room
+
+
+@pytest.mark.parametrize(
+    ("device", "families", "asked"),
+    [
+        ("cuda", (), True),
+        ("auto", (), False),
+        ("auto", ("neural", "trees"), False),
+        ("auto", ("neural", "rnn"), None),
+        ("cpu", ("neural",), False),
+    ],
+)
+def test_gpus_are_asked_for_where_networks_alone_may_use_them(
+    device: str, families: tuple[str, ...], asked: bool | None
+) -> None:
+    config: Any = SimpleNamespace(device=device, families=families)
+    assert gpu_asked(config) is asked
 
 
 def test_a_fit_has_no_more_threads_than_its_machine(tmp_path: Path) -> None:

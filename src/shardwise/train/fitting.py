@@ -24,7 +24,7 @@ from shardwise.train.parallel import Room, SharedFits
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
-from shardwise.train.run import Run
+from shardwise.train.run import Run, gpu_asked
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.train.units import run_units
 
@@ -167,7 +167,7 @@ class Fitting:
         asked = Asked(
             workers=choice.size, address=run.config.address,
             memory_bytes=None if ceiling is None else max(PASS_BYTES, ceiling - MAIN_BYTES),
-            gpu=run.config.device == "cuda",
+            gpu=gpu_asked(run.config),
         )  # fmt: skip
         run.executor.retire()  # workers that the passes have left idle
         if run.config.engine == "local":
