@@ -85,8 +85,9 @@ def make_executor(
     """The executor of an engine; `workers` defaults to the CPUs that this process, or the cluster, has for it.
 
     `memory_bytes` bounds what the workers use together, where the engine can. With `gpu` each worker asks for one,
-    where the engine gives them away; with None, where the cluster has some. Raises `ConfigError` for an engine that is not known or not installed, an address
-    where it does not answer or that is not the one of the session that this process has, or less than one worker.
+    where the engine gives them away; with None, where the cluster has some. Raises `ConfigError` for an engine that is
+    not known or not installed, an address where it does not answer or that is not the one of the session that this
+    process has, or less than one worker.
 
     >>> make_executor("local", 1).slots
     1
