@@ -17,7 +17,7 @@ import numpy as np
 
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.target import Task
-from shardwise.models.links import link
+from shardwise.models.links import link, sigmoid
 from shardwise.models.trees_masks import LEAST_ROWS, MOST_LEAVES, WORTH_ROWS, MaskedTrees
 from shardwise.models.trees_row import SingleRow
 from shardwise.models.trees_text import ModelText
@@ -95,5 +95,4 @@ class TreeScores:
     def _linked(self, total: np.ndarray) -> np.ndarray:
         if self._task is None:
             return total
-        linked = link(self._task, total)
-        return linked[:, 1:] if self._task is Task.BINARY else linked.reshape(len(total), -1)
+        return sigmoid(total) if self._task is Task.BINARY else link(self._task, total).reshape(len(total), -1)

@@ -4,7 +4,7 @@ There is no framework: a dict of paths and one of headers are all that is needed
 costs otherwise is in docs/decisions/0017-online.md.
 """
 
-import asyncio
+import time
 from collections.abc import Mapping
 
 from shardwise.serve.online.front import GONE, ID_HEADER, Front
@@ -27,8 +27,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # neither web sockets nor a lifespan are offered
-        now = asyncio.get_running_loop().time
-        came_s = now()
+        came_s = time.perf_counter()
         headers = dict(scope["headers"])
         request_id = self._front.id_of(headers)
         endpoint, request = "none", None
@@ -42,12 +41,12 @@ class App:
                 raise overloaded(f"{self.connections} connections", 1.0)
             response = await handler(request)
         except Disconnected:
-            self._front.ended(endpoint, request, GONE, now() - came_s)
+            self._front.ended(endpoint, request, GONE, time.perf_counter() - came_s)
             return
         except Exception as error:
             response = _of_problem(self._front.problem(error, endpoint, request_id), request_id)
         await _send(send, response, request_id)
-        self._front.ended(endpoint, request, response.status, now() - came_s)
+        self._front.ended(endpoint, request, response.status, time.perf_counter() - came_s)
 
     def _request(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, request_id: str, came_s: float

@@ -35,8 +35,6 @@ GROUP_ROWS = 256
 class _Waiting:
     served: Served
     rows: Sequence[Row]
-    until_s: float  # on the clock of the event loop
-    came_s: float
     answer: "asyncio.Future[np.ndarray]"
     trace: Trace | None = None
     began_s: float = field(default_factory=time.perf_counter)
@@ -63,14 +61,13 @@ class Lane:
             self._metrics.refused("queue")
             raise overloaded(f"{self._rows} rows", expected_s)
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        waiting = _Waiting(served, rows, now + deadline_s, now, loop.create_future(), trace)
+        waiting = _Waiting(served, rows, loop.create_future(), trace)
         self._waiting.append(waiting)
         self._count(len(rows))
         if not self._busy:
             self._busy = True
             loop.call_later(self._pause_s(served), self._start)
-        late = loop.call_at(waiting.until_s, _give_up, waiting, deadline_s)
+        late = loop.call_later(deadline_s, _give_up, waiting, deadline_s)
         try:
             return await waiting.answer
         finally:
@@ -115,7 +112,7 @@ class Lane:
             return
         loop = asyncio.get_running_loop()
         for waiting in group:
-            self._metrics.waited(loop.time() - waiting.came_s)
+            self._metrics.waited(time.perf_counter() - waiting.began_s)
         task = loop.run_in_executor(self._pool, _predict, group)
         task.add_done_callback(lambda done: self._finish(group, done))
 
