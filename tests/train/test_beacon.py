@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shardwise.data.reading import READING, ReadingClock
+from shardwise.data.reading import READING
 from shardwise.train import beacon
 from shardwise.train.beacon import Beacon, beacon_in
 
@@ -77,20 +77,3 @@ def test_nobody_watches_where_the_folder_is_gone(tmp_path: Path) -> None:
 def test_a_process_has_one_in_a_folder(tmp_path: Path) -> None:
     assert beacon_in(tmp_path) is beacon_in(tmp_path)
     assert beacon_in(tmp_path / "other") is not beacon_in(tmp_path)
-
-
-def test_what_is_done_with_rows_is_no_reading(time: Time) -> None:
-    clock = ReadingClock()
-
-    def rows() -> Any:
-        for number in range(3):
-            time.now_s += 1.0
-            with clock.running():  # inside of another one: once
-                time.now_s += 1.0
-            yield number
-
-    found = []
-    for number in clock.each(rows()):
-        found.append(number)
-        time.now_s += 10.0
-    assert (found, clock.seconds()) == ([0, 1, 2], 6.0)

@@ -1,10 +1,5 @@
 """Checkpoints within a round: when they are written, and that a fit which goes on from one learns the same."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,35 +165,3 @@ def test_a_round_that_fails_is_taken_again_from_its_beginning_as_without_a_kill(
     np.testing.assert_array_equal(answer(again), answer(whole))
     assert told["again"] == told["whole"]
     assert len(told["whole"]) == 1
-
-
-CHILD = """
-import sys
-from pathlib import Path
-from tests.models.neural.test_within import answer, fit, quick
-from shardwise.core.target import Task
-from shardwise.testing.models import Pair, FEATURES
-from shardwise.data.rows import DiskRows
-quick()
-rows = tuple(DiskRows(Path(sys.argv[1]), FEATURES, (fold,)) for fold in (0, 1))
-answer(fit(rows, checkpoint=Path(sys.argv[2]))).tofile(sys.argv[3])
-"""
-
-
-def quick() -> None:
-    """In a process of its own: a checkpoint after each batch, and several chunks a round."""
-    within.EVERY_S, within.SHARE, order.READ_ROWS = 0.0, 1e9, 64
-
-
-@pytest.mark.usefixtures("after_each_batch")
-def test_a_process_that_is_killed_goes_on_within_the_round(tmp_path: Path, rows: Pair) -> None:
-    whole, kept, out = answer(fit(rows)), tmp_path / "kept", tmp_path / "answer"
-    command = [sys.executable, "-W", "ignore", "-c", CHILD, str(rows[0].folder), str(kept), str(out)]
-    first = subprocess.Popen(command)
-    while not (kept / WITHIN).exists():
-        assert first.poll() is None
-        time.sleep(1e-3)
-    os.kill(first.pid, signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL
-    subprocess.run(command, check=True)
-    np.testing.assert_array_equal(np.fromfile(out), whole.reshape(-1))
