@@ -152,7 +152,9 @@ class Desk:
         try:
             return self._served(futures, answer, watch)
         except MemberLost as error:
-            error.context["silent_s"] = round(self._silent_s(error.context["member"]), 1)
+            member = error.context["member"]
+            assert isinstance(member, int)
+            error.context["silent_s"] = round(self._silent_s(member), 1)
             raise
 
     def _served(self, futures: Sequence["Future[Any]"], answer: Call, watch: Watch) -> list[Any]:

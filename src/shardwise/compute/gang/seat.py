@@ -231,7 +231,7 @@ class SeatedMember:
 
     def _least(self, seconds: float) -> float:
         """Of all members' seconds."""
-        return min(_SECONDS.unpack(part)[0] for part in self._mesh.gather(_SECONDS.pack(seconds)))
+        return float(min(_SECONDS.unpack(part)[0] for part in self._mesh.gather(_SECONDS.pack(seconds))))
 
     def call(self, question: Any) -> Any:
         return pickle.loads(self._asked(question))  # noqa: S301 - our caller's
