@@ -129,11 +129,11 @@ def test_a_node_of_ray(folder: Path, expected: Expected, cluster: Any, mode: tup
 # Spark starts once, and the runs come one after the other, each when it is asked for
 SPARK = """
 import json, sys
-from shardwise.cli import main
+from shardwise.cli import run
 from shardwise.compute.on_spark import SparkExecutor
 with SparkExecutor(2, address=sys.argv[1]):
     for line in sys.stdin:
-        main(json.loads(line), standalone_mode=False)
+        assert run(json.loads(line)) == 0
         sys.stdout.flush()
 """
 
