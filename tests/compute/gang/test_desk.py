@@ -158,7 +158,8 @@ def test_a_process_that_stands_still_before_it_comes_is_named_and_another_takes_
     assert time.monotonic() - began_s < NAMED_S + 20
     assert len(told) == 1
     assert f"of 2 (process {pid}) is lost: it has been silent for" in told[0]
-    assert "its process is stopped, and it has not come yet. Going on" in told[0]
+    assert "its process is stopped, and it has not come yet (named " in told[0]
+    assert " s after it was heard last). Going on" in told[0]
 
 
 @dataclass(frozen=True)
