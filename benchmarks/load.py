@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 WARM_S = 1.0
+LOST, ENDED = 0, -1  # as a status: the connection of a request, and one on which nothing was under way
 _LAST_CHUNK = b"\r\n0\r\n\r\n"  # of a body that is no empty one
 _END = b"\r\n\r\n"
 
@@ -27,13 +28,14 @@ class _Connection(asyncio.Protocol):
     def __init__(self, done: Any) -> None:
         self._done = done
         self._read = b""
-        self.asked_s, self.number, self.body = 0.0, 0, b""
+        self.asked_s, self.number, self.body, self.waits = 0.0, 0, b"", False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def ask(self, request: bytes, asked_s: float) -> None:
         self.asked_s = asked_s
+        self.waits = True
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -45,6 +47,7 @@ class _Connection(asyncio.Protocol):
         whole = end + 4 + self._length(head, end + 4)
         if len(self._read) >= whole:
             self.body, self._read = self._read[end + 4 : whole], self._read[whole:]
+            self.waits = False
             self._done(self, int(head[9:12]))
 
     def _length(self, head: bytes, start: int) -> int:
@@ -56,7 +59,7 @@ class _Connection(asyncio.Protocol):
         return int(head[place + 15 :].split(b"\r\n", 1)[0]) if place >= 0 else 0
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
-        self._done(self, 0)
+        self._done(self, LOST if self.waits else ENDED)
 
     def close(self) -> None:
         self._done = lambda *_: None
@@ -67,23 +70,26 @@ class _Tally:
     """What came back after the warming up."""
 
     def __init__(self, begin_s: float) -> None:
-        self.begin_s = begin_s
+        self.begin_s = self.last_s = begin_s
+        self.pause_s = 0.0  # the longest without a good answer
         self.seconds: list[float] = []
         self.statuses: collections.Counter[int] = collections.Counter()
 
     def add(self, asked_s: float, status: int) -> None:
         now = time.perf_counter()
-        if asked_s >= self.begin_s:
+        if asked_s >= self.begin_s and status != ENDED:
             self.statuses[status] += 1
             if status == 200:
                 self.seconds.append(now - asked_s)
+                self.pause_s, self.last_s = max(self.pause_s, now - self.last_s), now
 
     def figures(self, span_s: float) -> dict[str, Any]:
         good = len(self.seconds)
         quantiles = np.quantile(self.seconds, [0.5, 0.99]) if good else [float("nan")] * 2
         failed = {str(status): count for status, count in self.statuses.items() if status != 200}
         return {"requests_per_s": round(good / span_s, 1), "p50_ms": round(float(quantiles[0]) * 1e3, 3),
-                "p99_ms": round(float(quantiles[1]) * 1e3, 3), "requests": good, "failed": failed}  # fmt: skip
+                "p99_ms": round(float(quantiles[1]) * 1e3, 3), "requests": good, "failed": failed,
+                "longest_pause_ms": round(self.pause_s * 1e3, 1)}  # fmt: skip
 
 
 def closed(url: str, bodies: str, connections: int, seconds: float) -> dict[str, Any]:
@@ -202,12 +208,21 @@ async def _told(
 
 async def _pushed(url: str, requests: list[bytes], count: int, seconds: float, rate: float) -> dict[str, Any]:
     begin_s = time.perf_counter()
-    tally, asked, held_back, step_s = _Tally(begin_s + WARM_S), 0, 0, 0.002
+    tally, asked, held_back, step_s, tasks = _Tally(begin_s + WARM_S), 0, 0, 0.002, set()
 
     def done(connection: _Connection, status: int) -> None:
         tally.add(connection.asked_s, status)
-        if status:
+        if status > 0:
             free.append(connection)
+        else:
+            tasks.add(asyncio.get_running_loop().create_task(begin(connection)))
+
+    async def begin(lost: _Connection) -> None:
+        with contextlib.suppress(ValueError):
+            free.remove(lost)
+        made = await _connect(url, done, 1)
+        connections.extend(made)
+        free.extend(made)
 
     connections = await _connect(url, done, count)
     free = collections.deque(connections)
@@ -262,7 +277,7 @@ async def _steady(url: str, requests: list[bytes], count: int, seconds: float, r
 
     def done(connection: _Connection, status: int) -> None:
         tally.add(connection.asked_s, status)
-        if status:
+        if status > 0:
             free.append(connection)
             go_on()
 

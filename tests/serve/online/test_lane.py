@@ -106,8 +106,11 @@ def test_a_full_lane_refuses_and_goes_on_when_there_is_room():
         await settle()
         with pytest.raises(Problem) as refused:
             await asked(lane, model, [9])
+        with pytest.raises(Problem, match="4 rows"):
+            lane.check_room(model)
         model.predictor.gate.set()
         assert await asyncio.gather(*waiting) == [[0.0], [1.0], [2.0], [3.0]]
+        lane.check_room(model)
         assert await asked(lane, model, [5]) == [5.0]
         return refused.value
 
