@@ -146,7 +146,6 @@ def spark(folder: Path) -> Iterator["subprocess.Popen[str]"]:
         [sys.executable, "-c", SPARK, MASTER], cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     yield process
-    assert process.stdin is not None
     process.communicate(timeout=60)
     assert process.returncode == 0
 
