@@ -24,10 +24,12 @@ from shardwise.models.base import FitRun, Model
 from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
+from shardwise.models.trees_soft import Update
 from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.split.base import Fold
 from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
+from shardwise.train import parallel
 from shardwise.train.parallel import Job, Room, SharedFits
 from shardwise.train.trainer import FitTask, FitUnit
 
@@ -208,6 +210,44 @@ def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     assert not (tmp_path / "kept").exists()
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithinJob(Job):
+    """Writes a checkpoint after each batch of a network, and asks before each whether there is time."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        from shardwise.models.neural import within
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(within, "EVERY_S", 0.0)
+            patch.setattr(within, "SHARE", 1e9)
+            patch.setattr(parallel, "GO_ON_S", 0.0)
+            return super().__call__(member)
+
+
+def test_members_lost_within_an_epoch_are_gone_on_without_from_there(
+    gang: Gang, launcher: ProcessLauncher, folder: Path, tmp_path: Path
+) -> None:
+    needs("neural")
+    plain = job(folder, "neural", Task.BINARY)
+    asked, killed, steps, notes = list[int](), list[int](), list[int](), list[str]()
+
+    def go_on() -> bool:
+        asked.append(launcher.pids()[-1])
+        if len(asked) in (7, 10):  # of 18 batches
+            assert (tmp_path / "kept" / "within.safetensors").exists()
+            os.kill(asked[-1], signal.SIGKILL)
+            killed.append(asked[-1])
+        return True
+
+    run = FitRun(seed=3, go_on=go_on, report=lambda step, _: steps.append(step) or True, note=notes.append)
+    model, _ = together(gang, 2, WithinJob(**{**vars(plain), "checkpoint": tmp_path / "kept"}), run)
+    np.testing.assert_array_equal(answer(model, Task.BINARY), answer(alone(plain), Task.BINARY))
+    assert len(set(killed)) == 2
+    assert [note.rpartition(" with ")[2] for note in notes] == ["2.", "1."]
+    assert steps == [1, 2, 3]
+    assert not (tmp_path / "kept").exists()
+
+
 def test_who_grows_trees_together_tells_by_how_many_rows(gang: Gang, folder: Path) -> None:
     wanted, ended = job(folder, "trees", Task.BINARY, n_estimators=12), list[WorkerView]()
     choice = Choice(size=2, families=frozenset(FAMILIES), text="")
@@ -215,6 +255,33 @@ def test_who_grows_trees_together_tells_by_how_many_rows(gang: Gang, folder: Pat
     assert len(ended) == 2
     assert sum(worker.rows for worker in ended) == 12 * wanted.train.n_rows
     assert model.rounds == 12  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LopsidedJob(Job):
+    """The second member works longer on each round of trees than the first one."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        plain = trees.update_for
+
+        def heavy(rows: BinnedRows, task: Task) -> Update:
+            update = plain(rows, task)
+            return lambda booster: sum(range(3_000_000)) < 0 or update(booster)  # some 50 ms of work
+
+        with pytest.MonkeyPatch.context() as patch:
+            if member.rank == 1:
+                patch.setattr(trees, "update_for", heavy)
+            return super().__call__(member)
+
+
+def test_who_waits_for_another_while_trees_grow_is_seen(gang: Gang, folder: Path) -> None:
+    wanted, ended = job(folder, "trees", Task.BINARY, n_estimators=30), list[WorkerView]()
+    choice = Choice(size=2, families=frozenset(FAMILIES), text="")
+    SharedFits(lambda: gang, choice, ROOM, ended=ended.extend).fit(LopsidedJob(**vars(wanted)), FitRun(seed=3))
+    fast, slow = ended
+    assert fast.wait_s - slow.wait_s > 0.3
+    assert slow.work_s > fast.work_s
+    assert anomalies.waited_for(ended, 0.1) == 1
 
 
 def test_a_worker_that_stands_still_is_named_while_it_does(

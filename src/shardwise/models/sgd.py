@@ -148,7 +148,7 @@ class Descent:
 
     def run(self, train: Rows, valid: Rows | None, run: FitRun, target: Target) -> None:
         with threadpool_limits(limits=1, user_api="blas"):  # sums of threaded products depend on their number
-            self._slices = Slices(run.slices, run.member)
+            self._slices = Slices(run.slices, run.member, run.saw)
             score = None if valid is None else Scorer(self._design, self._answers, valid, target, self._slices)
             self._guard = Guard(0.0, 0.0) if score is None else score.guard()
             self._run(train, score, run)

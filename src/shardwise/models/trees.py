@@ -125,7 +125,7 @@ class Trees:
                     None if valid is None else Guard.of(self.target, valid.target(), valid.weight(), worse_rounds=None)
                 )
                 leaves = self._most_leaves(train.n_rows)
-                update = they.counted(update, own.n_rows)
+                update = they.counted(update, run, own.n_rows)
                 self._boost(booster, metrics, run, keeper, before, update=update, guard=guard, leaves=leaves)
             except BaseException as error:
                 traceback.clear_frames(error.__traceback__)  # in which the booster would live on

@@ -28,6 +28,7 @@ import numpy as np
 from shardwise.compute.gang.base import GangBroken, Member
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow, window_of
+from shardwise.models.base import FitRun
 from shardwise.models.boosting import OWN_ROOT, Joint, alone
 from shardwise.models.trees_row import be_silent, call
 from shardwise.models.trees_soft import Update
@@ -80,9 +81,19 @@ class Growers:
         """Connections for as long as a booster needs them; the params that go with them."""
         return nullcontext({})
 
-    def counted(self, update: Update, rows: int) -> Update:  # noqa: ARG002
-        """A round that tells those who watch by how many rows it has gone."""
-        return update
+    def counted(self, update: Update, run: FitRun, rows: int) -> Update:
+        """A round that tells those who watch by how many rows it has gone, and what it took of waiting for others."""
+
+        def one(booster: lgb.Booster) -> bool:
+            with self._waiting():
+                ended = update(booster)
+            run.saw(rows)
+            return ended
+
+        return one
+
+    def _waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def joined(self, values: np.ndarray) -> np.ndarray:
         """What all have found for their rows, `(..., outputs)`, one after the other."""
@@ -132,13 +143,8 @@ class Together(Growers):
         finally:
             call("LGBM_NetworkFree")
 
-    def counted(self, update: Update, rows: int) -> Update:
-        def one(booster: lgb.Booster) -> bool:
-            ended = update(booster)
-            self._member.saw(rows)
-            return ended
-
-        return one
+    def _waiting(self) -> AbstractContextManager[None]:
+        return self._member.elsewhere()
 
     def joined(self, values: np.ndarray) -> np.ndarray:
         parts = self._member.gather(np.ascontiguousarray(values).tobytes())

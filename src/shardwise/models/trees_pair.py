@@ -14,7 +14,7 @@ there are no more threads than were given.
 import ctypes
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,9 +109,6 @@ class Twin:
     def broadcast(self, content: bytes | None) -> bytes:
         return bytes(self.meeting.meet(self.rank, content)[0])
 
-    def saw(self, rows: int) -> None:
-        """Nobody watches."""
-
 
 class Twins(Together):
     """A half of the rows, beside the other half."""
@@ -137,8 +134,8 @@ class Twins(Together):
         finally:
             call("LGBM_NetworkFree")
 
-    def counted(self, update: Update, rows: int) -> Update:
-        counted = super().counted(update, rows)
+    def counted(self, update: Update, run: FitRun, rows: int) -> Update:
+        counted = super().counted(update, run, rows)
 
         def one(booster: lgb.Booster) -> bool:
             ended = counted(booster)
@@ -147,6 +144,9 @@ class Twins(Together):
             return ended
 
         return one
+
+    def _waiting(self) -> AbstractContextManager[None]:
+        return nullcontext()  # for nobody but the other half, which works meanwhile
 
     def _scatter(self, *asked: Any) -> None:
         """Each gets the sums of its block."""
