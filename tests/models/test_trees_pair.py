@@ -108,11 +108,11 @@ def test_an_interrupt_within_a_round_is_raised_after_it(rows: Pair, monkeypatch:
 def test_an_error_of_the_other_half_is_raised(rows: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     update = Together.counted
 
-    def broken(self: Together, inner: Any, n_rows: int) -> Any:
+    def broken(self: Together, inner: Any, run: Any, n_rows: int) -> Any:
         def fails(_booster: Any) -> bool:
             raise TaskFailed("no more")
 
-        return fails if self._member.rank == 1 else update(self, inner, n_rows)
+        return fails if self._member.rank == 1 else update(self, inner, run, n_rows)
 
     monkeypatch.setattr(Together, "counted", broken)
     with pytest.raises(TaskFailed, match="no more"):
