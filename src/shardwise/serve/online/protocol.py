@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, which waits a bounded time for the head of a request and counts connections."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -37,7 +37,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._begin_to_wait()
         super().on_message_begin()
-        self.scope[OVER] = self._is_over  # type: ignore[typeddict-unknown-key]
+        cast("dict[str, Any]", self.scope)[OVER] = self._is_over
 
     def on_headers_complete(self) -> None:
         self._end_to_wait()
