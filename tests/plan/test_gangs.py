@@ -165,3 +165,26 @@ def test_a_run_of_members_teaches_by_the_same_terms() -> None:
     assert together[1] == alone[1] == 3.0
     assert together[0]["histograms"] == pytest.approx(alone[0]["histograms"] / 2**GAIN)
     assert together[0]["one"] == alone[0]["one"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "families", "size", "said"),
+    [
+        ("none", ("ray", 8, 10**8), (), 1, "as it was asked for"),
+        ("data", ("local", 4, 100), (), 4, "as asked"),
+        ("data", ("local", 1, 10**8), (), 1, "there is one worker"),
+        ("auto", ("ray", 8, 50_000), (), 1, "many side by side gain more"),
+        ("auto", ("ray", 8, 10**7), (), 8, "by 8 workers of the cluster"),
+        ("auto", ("local", 2, 10**7), (), 1, "by one worker on all cores"),
+        ("auto", ("local", 2, 10**7), ("trees", "neural"), 2, "networks, of one thread each"),
+        ("auto", ("local", 2, 10**7), ("cnn",), 2, "networks, of one thread each"),
+        ("auto", ("dask", 8, 10**7), ("neural",), 1, "by one worker"),
+    ],
+)
+def test_the_choice_and_its_sentence(
+    asked: str, given: tuple[str, int, int], families: tuple[str, ...], size: int, said: str
+) -> None:
+    engine, workers, rows = given
+    choice = choose_parallel(asked, engine=engine, workers=workers, rows=rows, families=families)
+    assert choice.size == size
+    assert said in choice.text

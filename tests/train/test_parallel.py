@@ -14,7 +14,6 @@ from shardwise.compute.gang import desk
 from shardwise.compute.gang.base import Gang, Member
 from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.gang.local import ProcessLauncher
-from shardwise.core.candidate import Candidate
 from shardwise.core.errors import Pruned
 from shardwise.core.events import WorkerView
 from shardwise.core.target import Task
@@ -25,13 +24,11 @@ from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
 from shardwise.models.trees_soft import Update
-from shardwise.plan.gangs import SLICES, Choice, choose_parallel
-from shardwise.split.base import Fold
+from shardwise.plan.gangs import SLICES, Choice
 from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
 from shardwise.train import parallel
 from shardwise.train.parallel import Job, Room, SharedFits
-from shardwise.train.trainer import FitTask, FitUnit
 
 PARAMS: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 3, "batch_rows": 500},
@@ -385,59 +382,3 @@ def test_time_that_is_up_ends_all_members_where_nothing_is_scored(gang: Gang, fo
     assert np.isfinite(answer(model, Task.BINARY)).all()
     if family == "trees":
         assert 0 < model.rounds < 20_000  # type: ignore[attr-defined]
-
-
-def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
-    shared = SharedFits(lambda: None, Choice(size=4, families=frozenset({"trees", "forest", "linear"}), text=""), ROOM)  # type: ignore[arg-type,return-value]
-    number, quantile = tiny_target(Task.REGRESSION), tiny_target(Task.QUANTILE)
-    assert shared.size_for("trees", {}, number, 100_000) == 4
-    assert shared.size_for("trees", {}, number, 3000) == 2
-    assert shared.size_for("trees", {}, quantile, 100_000) == 1
-    assert shared.size_for("trees", {"objective": "l1"}, number, 100_000) == 1
-    assert shared.size_for("trees", {"extra_trees": True}, number, 100_000) == 1
-    assert shared.size_for("forest", {"extra_trees": True}, number, 100_000) == 4
-    assert shared.size_for("linear", {}, quantile, 100) == 4
-    assert shared.size_for("baseline", {}, number, 100) == 1
-
-
-@pytest.mark.parametrize(
-    ("shared", "threads", "memory_bytes"), [(True, 2, 100), (False, 6, 300)], ids=["a machine", "a cluster"]
-)
-def test_members_share_a_machine_and_have_their_own_of_a_cluster(
-    folder: Path, shared: bool, threads: int, memory_bytes: int
-) -> None:
-    room = Room(threads=6, memory_bytes=300, shared=shared)
-    fits = SharedFits(lambda: None, Choice(size=3, families=frozenset({"trees"}), text=""), room)  # type: ignore[arg-type,return-value]
-    task = FitTask(
-        models=folder, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=64,
-        memory_bytes=2**40, shared=fits,
-    )  # fmt: skip
-    unit = FitUnit(
-        trial=1, candidate=Candidate(family="trees", params={}), number=0, key="unit", rows=folder,
-        fold=Fold(train=(0,), valid=(1,)),
-    )  # fmt: skip
-    found = task._job(unit, {}, rows_of(folder, Task.BINARY, "bins"), FitRun(seed=1, model_bytes=30))
-    assert (found.threads, found.memory_bytes, found.model_bytes) == (threads, memory_bytes, 10)
-
-
-@pytest.mark.parametrize(
-    ("asked", "given", "families", "size", "said"),
-    [
-        ("none", ("ray", 8, 10**8), (), 1, "as it was asked for"),
-        ("data", ("local", 4, 100), (), 4, "as asked"),
-        ("data", ("local", 1, 10**8), (), 1, "there is one worker"),
-        ("auto", ("ray", 8, 50_000), (), 1, "many side by side gain more"),
-        ("auto", ("ray", 8, 10**7), (), 8, "by 8 workers of the cluster"),
-        ("auto", ("local", 2, 10**7), (), 1, "by one worker on all cores"),
-        ("auto", ("local", 2, 10**7), ("trees", "neural"), 2, "networks, of one thread each"),
-        ("auto", ("local", 2, 10**7), ("cnn",), 2, "networks, of one thread each"),
-        ("auto", ("dask", 8, 10**7), ("neural",), 1, "by one worker"),
-    ],
-)
-def test_the_choice_and_its_sentence(
-    asked: str, given: tuple[str, int, int], families: tuple[str, ...], size: int, said: str
-) -> None:
-    engine, workers, rows = given
-    choice = choose_parallel(asked, engine=engine, workers=workers, rows=rows, families=families)
-    assert choice.size == size
-    assert said in choice.text
