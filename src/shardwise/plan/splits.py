@@ -29,7 +29,7 @@ def training_bytes(count: int) -> int:
 
 def part_bytes(cuts: Cuts) -> int:
     """What training takes in a worker that has its part: what is gathered for a step, and its gradients, included."""
-    return training_bytes(cuts.largest) + 4 * 2 * cuts.gathered
+    return training_bytes(cuts.largest) + 4 * 2 * cuts.lent
 
 
 def choose_split(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -70,6 +71,10 @@ class Member(Protocol):
 
     def saw(self, rows: int) -> None:
         """Count rows that were worked on, for those who watch."""
+        ...
+
+    def talking(self) -> AbstractContextManager[None]:
+        """Meanwhile a library talks to the other members by means of its own: that is no work. Not one in another."""
         ...
 
 

@@ -10,8 +10,8 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -44,6 +44,20 @@ class Clock:
         wait_s = self.wait_s + (now - since if since else 0.0)
         work_s = now - self.began_s - self.talk_s - wait_s
         return [self.rows, round(work_s, 3), round(self.talk_s, 3), round(wait_s, 3)]
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """Meanwhile another library talks to the others: time in which this process did nothing is waiting."""
+        began, busy_s = time.monotonic(), time.process_time()
+        self.waits_s = began
+        try:
+            yield
+        finally:
+            took_s = time.monotonic() - began
+            talk_s = min(took_s, time.process_time() - busy_s)
+            self.waits_s = 0.0
+            self.talk_s += talk_s
+            self.wait_s += took_s - talk_s
 
 
 class _Sending:

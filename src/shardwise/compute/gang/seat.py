@@ -8,7 +8,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -223,6 +223,9 @@ class SeatedMember:
 
     def saw(self, rows: int) -> None:
         self._mesh.clock.rows += rows
+
+    def talking(self) -> AbstractContextManager[None]:
+        return self._mesh.clock.talking()
 
     def call(self, question: Any) -> Any:
         return pickle.loads(self._asked(question))  # noqa: S301 - our caller's

@@ -77,10 +77,12 @@ def _gathered(
             if rank == 0 == place.rank and whole is not None:
                 whole[name][piece] = arrays[name]
             elif rank == place.rank:
-                dist.send(torch.from_numpy(np.ascontiguousarray(arrays[name])), 0)
+                with place.member.talking():
+                    dist.send(torch.from_numpy(np.ascontiguousarray(arrays[name])), 0)
             elif whole is not None:
                 came = torch.empty([s.stop - s.start for s in piece])
-                dist.recv(came, rank)
+                with place.member.talking():
+                    dist.recv(came, rank)
                 whole[name][piece] = came.numpy()
 
 
