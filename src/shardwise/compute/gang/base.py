@@ -74,7 +74,7 @@ class Member(Protocol):
         ...
 
     def talking(self) -> AbstractContextManager[None]:
-        """Meanwhile a library talks to the other members by means of its own: that is no work. Not one in another."""
+        """Meanwhile a library talks to the other members by means of its own: that is no work."""
         ...
 
 

@@ -5,6 +5,8 @@ the gradients of the first micro-batch as soon as it comes back, so that few of 
 """
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -35,9 +37,10 @@ class Pipeline:
         self._layers = _Stage(place, tensors, dropout)
         self.layers = self._layers.layers
         group = place.parts.get_group()
-        stage = PipelineStage(self._layers, place.part, place.cuts.parts, torch.device("cpu"), group=group)
+        stage = _Turns(self._layers, place.part, place.cuts.parts, torch.device("cpu"), group=group)
+        stage.work = self._layers.work = self._working
         self._schedule = Schedule1F1B(stage, micro, loss_fn=self._losses, scale_grads=False)
-        self._group = group
+        self._group, self._talk = group, ExitStack()
 
     def gradients(self, batch: Batch) -> torch.Tensor:
         """This share's summed loss over the rows of the whole batch; gradients are added to those of the tensors."""
@@ -70,16 +73,39 @@ class Pipeline:
         told: dict[str, Any] = (
             {"target": torch.stack([whole.y, whole.weight], dim=1), "losses": losses} if self._last else {}
         )
-        with torch.set_grad_enabled(learn):
+        with torch.set_grad_enabled(learn), self._talk:
+            self._talk.enter_context(self.place.member.talking())
             scores = self._schedule.step(*given, **told) if learn else self._schedule.eval(*given, **told)
         return scores, losses
 
     def _losses(self, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (self._loss(scores, target[:, 0]) * target[:, 1]).sum() / self._of_rows
+        with self._working():
+            return (self._loss(scores, target[:, 0]) * target[:, 1]).sum() / self._of_rows
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """What is done in a step, all else of which is talking to the other stages."""
+        self._talk.close()
+        try:
+            yield
+        finally:
+            self._talk.enter_context(self.place.member.talking())
+
+
+class _Turns(PipelineStage):
+    """A stage whose way back counts as work."""
+
+    work: Callable[[], AbstractContextManager[None]]
+
+    def backward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
+        with self.work():
+            return super().backward_one_chunk(*args, **kwargs)
 
 
 class _Stage(nn.Module):
     """What a worker computes: the embedding, layers, the head, as it has tensors of them."""
+
+    work: Callable[[], AbstractContextManager[None]]
 
     def __init__(self, place: Place, tensors: Tensors, dropout: float) -> None:
         super().__init__()
@@ -92,6 +118,10 @@ class _Stage(nn.Module):
 
     def forward(self, *given: torch.Tensor) -> torch.Tensor:
         """Hidden state or scores of the rows of a micro-batch."""
+        with self.work():
+            return self._forward(*given)
+
+    def _forward(self, *given: torch.Tensor) -> torch.Tensor:
         hidden, shape = given[0], self._place.cuts.shape
         if "knots" in self._tensors:
             numbers, slots = given
