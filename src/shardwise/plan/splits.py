@@ -1,6 +1,6 @@
 """Whether a network has to lie in parts, in which, and what each of its workers then needs. Pure.
 
-Notation: p parameters of a network; training takes `4 * COPIES * p` bytes. A worker has a share of the memory, of which
+Notation: p parameters of a network; training takes `4 * COPIES * p` bytes, of a part of p `4 * PART_COPIES * p`. A worker has a share of the memory, of which
 the process itself takes `TORCH_BYTES`, or half where that is more than half.
 """
 
@@ -14,6 +14,7 @@ from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import Shape
 
 COPIES = 8  # a parameter, its gradient, two moments; parameter and moments of the round before; the best
+PART_COPIES = 4  # what is kept of a part lies in files
 TORCH_BYTES = 450_000_000  # a process with PyTorch and its distributed tensors
 
 
@@ -28,8 +29,8 @@ def training_bytes(count: int) -> int:
 
 
 def part_bytes(cuts: Cuts) -> int:
-    """What training takes in a worker that has its part: what is gathered for a step, and its gradients, included."""
-    return training_bytes(cuts.largest) + 4 * 2 * cuts.lent
+    """What training takes in a worker that has its part, and a block of another one's with its gradient."""
+    return 4 * (PART_COPIES * cuts.largest + 2 * cuts.lent)
 
 
 def choose_split(

@@ -140,8 +140,7 @@ class Neural:
         knots = find_knots(train, self._design, self.params.knots)
         start = LINKS[self.target.task](self.target, constant).start
         training, pieces = self._training(run)
-        self._weights = first_weights(self.shape, knots, start, run.seed, pieces)
-        training.begin(self._weights, constant, mean_weight)
+        training.begin(first_weights(self.shape, knots, start, run.seed, pieces), constant, mean_weight)
         try:
             training.run(train, valid if valid is not None and valid.n_rows else None, run)
         except RuntimeError as error:

@@ -175,20 +175,17 @@ class Steps:
             f"gradients are added up, so that a step still sees {rows}."
         )
 
-    def moments(self) -> Weights:
-        """What the optimiser remembers: `<tensor>/<name>` -> float32 array; empty before the first step."""
-        named = {}
-        for name, tensor in self._learned.items():
-            for key, value in self.optimizer.state.get(tensor, {}).items():
-                named[f"{name}/{key}"] = value.detach().cpu().numpy().copy()
-        return named
+    def remembered(self) -> Tensors:
+        """What the optimiser remembers: `<tensor>/<name>` -> value; empty before the first step."""
+        return {f"{name}/{key}": value.detach() for name, tensor in self._learned.items()
+                for key, value in self.optimizer.state.get(tensor, {}).items()}  # fmt: skip
 
     def restore(self, weights: Weights, moments: Weights) -> None:
         """Go back to weights and moments that were taken together."""
         self._unseen = []
         with torch.no_grad():
             for name, tensor in self.tensors.items():
-                tensor.copy_(torch.from_numpy(weights[name]))
+                tensor.copy_(torch.tensor(weights[name]))
         self.optimizer.state.clear()
         for place, array in moments.items():
             name, key = place.split("/")

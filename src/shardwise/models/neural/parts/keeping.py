@@ -6,7 +6,7 @@ The first worker writes into a mapped file what the others send, one piece at a 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from shardwise.models.neural.checkpoint import FILE, KEPT, Progress
 from shardwise.models.neural.parts.cuts import Piece
 from shardwise.models.neural.parts.group import Place
 from shardwise.models.neural.shape import Weights
-from shardwise.models.neural.tensors import create_tensors, map_tensors
+from shardwise.models.neural.tensors import create_tensors, map_tensors, write_tensors
 from shardwise.store.files import staged_file
 
 _SCALAR = "step"  # what an optimiser counts for a tensor
@@ -36,7 +36,10 @@ def write_parts(folder: Path, place: Place, progress: Progress) -> None:
 
 
 def read_parts(folder: Path, place: Place) -> Progress | None:
-    """This worker's pieces of the last checkpoint, however many wrote it; None where there is none to read."""
+    """This worker's pieces of the last checkpoint, however many wrote it; None where there is none to read.
+
+    They stay in the file, and are read when they are looked at.
+    """
     if not (folder / FILE).exists():
         return None
     try:
@@ -47,8 +50,17 @@ def read_parts(folder: Path, place: Place) -> Progress | None:
     for name, array in arrays.items():
         piece = _piece(place, name, place.rank)
         if piece is not None:
-            kept[name] = np.array(array[piece])
+            kept[name] = array[piece]
     return Progress.of(kept, metadata["state"])
+
+
+def set_aside(arrays: Mapping[str, np.ndarray], folder: Path | None) -> Weights:
+    """Copies in a file without a name (in `folder`), which are read when they are looked at: they take no memory."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=folder) as file:
+        write_tensors(Path(file.name), arrays)
+        return map_tensors(Path(file.name))[0]
 
 
 def whole_weights(place: Place, weights: Weights, folder: Path | None) -> Weights:
@@ -78,7 +90,7 @@ def _gathered(
                 whole[name][piece] = arrays[name]
             elif rank == place.rank:
                 with place.member.talking():
-                    dist.send(torch.from_numpy(np.ascontiguousarray(arrays[name])), 0)
+                    dist.send(torch.tensor(arrays[name]), 0)
             elif whole is not None:
                 came = torch.empty([s.stop - s.start for s in piece])
                 with place.member.talking():

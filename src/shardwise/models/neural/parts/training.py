@@ -13,12 +13,16 @@ from shardwise.models.neural.device import find_device
 from shardwise.models.neural.network import Tensors
 from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.parts.group import Place, placed
-from shardwise.models.neural.parts.keeping import read_parts, whole_weights, write_parts
+from shardwise.models.neural.parts.keeping import read_parts, set_aside, whole_weights, write_parts
 from shardwise.models.neural.parts.layers import CutLayers
 from shardwise.models.neural.parts.pipeline import Pipeline
+from shardwise.models.neural.shape import Weights
 from shardwise.models.neural.steps import Batch, Steps
 from shardwise.models.neural.training import Training
 from shardwise.models.slices import Slices
+
+
+SQUARED = 2**18  # numbers of a gradient at once
 
 
 class Parts(Protocol):
@@ -39,6 +43,7 @@ class PartedTraining(Training):
     _cuts: Cuts
     _place: Place
     _parts: Parts
+    _folder: Path | None
 
     def lie(self, cuts: Cuts) -> None:
         """Say how the network lies; `begin` is given this member's pieces."""
@@ -47,16 +52,18 @@ class PartedTraining(Training):
     def run(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
         """As `Training.run`; raises `GangBroken` when another member is lost, `ConfigError` for another device."""
         assert run.member is not None
+        self._folder = None if run.checkpoint is None else run.checkpoint.parent
+        self.best = self._start = set_aside(self._start, self._folder)
         with placed(run.member, self._cuts) as self._place:
             try:
                 super().run(train, valid, run)
             except Pruned:
-                self._gather(run.checkpoint)
+                self._gather()
                 raise
-            self._gather(run.checkpoint)
+            self._gather()
 
-    def _gather(self, checkpoint: Path | None) -> None:
-        self.best = whole_weights(self._place, self.best, None if checkpoint is None else checkpoint.parent)
+    def _gather(self) -> None:
+        self.best = whole_weights(self._place, self.best, self._folder)
 
     def _chosen_device(self, name: str) -> torch.device:
         if name not in ("auto", "cpu"):
@@ -91,6 +98,15 @@ class PartedTraining(Training):
         steps.lie(self._parts, place)
         return steps
 
+    def _kept(self) -> tuple[Weights, Weights]:
+        """In files, as is all that is not worked with: a worker has a piece, its gradient and its two moments."""
+        self._steps.optimizer.zero_grad(set_to_none=True)  # nothing else is in memory while it is sent
+        kept = (self._tensors, self._steps.remembered())
+        weights, moments = (
+            set_aside({name: each.detach().numpy() for name, each in tensors.items()}, self._folder) for tensors in kept
+        )
+        return weights, moments
+
     def _read(self, folder: Path) -> Progress | None:
         return read_parts(folder, self._place)
 
@@ -116,7 +132,7 @@ class PartedSteps(Steps):
         """One step of all members, unless one is not `going`; see `Steps.step`."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._parts.gradients(batch)
-        squares = [tensor.grad.square().sum() for name, tensor in self._learned.items()
+        squares = [_squares(tensor.grad) for name, tensor in self._learned.items()
                    if name in self._counted and tensor.grad is not None]  # fmt: skip
         norm = torch.stack(squares).sum() if squares else torch.zeros(())
         summed = self._place.all_reduce(torch.stack([loss, torch.tensor(float(not going)), norm]))
@@ -130,3 +146,8 @@ class PartedSteps(Steps):
                 tensor.grad.mul_(shrink)
         self._take(rate, number, summed[0] + norm)
         return True
+
+
+def _squares(gradient: torch.Tensor) -> torch.Tensor:
+    """The sum of the squares, without all of them in memory at once."""
+    return torch.stack([part.square().sum() for part in gradient.flatten().split(SQUARED)]).sum()
