@@ -33,6 +33,23 @@ def part_bytes(cuts: Cuts) -> int:
     return 4 * (PART_COPIES * cuts.largest + 2 * cuts.lent)
 
 
+def needed_bytes(shape: Shape, split: Split, workers: int) -> int:
+    """What training takes in each of so many workers, which have parts; in one that is left alone, which has the whole."""
+    if workers == 1:
+        return training_bytes(parameters(shape))
+    return part_bytes(Cuts(shape, split.on(workers), workers))
+
+
+def room_bytes(worker_bytes: int) -> int:
+    """What a worker has to train with, beside its process."""
+    return max(worker_bytes - TORCH_BYTES, worker_bytes // 2)
+
+
+def predicting_bytes(shape: Shape) -> int:
+    """Memory that predicting takes beside the process: all but the table of categories, in double precision."""
+    return 8 * (parameters(shape) - shape.slots * shape.code_embedding)
+
+
 def choose_split(
     asked: Parallel, shapes: Sequence[Shape], *, workers: int, worker_bytes: int | None
 ) -> tuple[Split | None, str]:
@@ -48,7 +65,7 @@ def choose_split(
         return split, _told(split, lies[shapes.index(largest)], "as asked") if largest else _plain(split, workers)
     if largest is None or worker_bytes is None or workers < 2 or asked.kind != "auto":
         return None, ""
-    room, needed = max(worker_bytes - TORCH_BYTES, worker_bytes // 2), training_bytes(parameters(largest))
+    room, needed = room_bytes(worker_bytes), training_bytes(parameters(largest))
     able = list(_possible(largest, workers)) if needed > room else []
     if not able:
         return None, ""

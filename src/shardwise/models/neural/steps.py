@@ -101,6 +101,9 @@ class Steps:
             self.check()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self._apply()
+
+    def _apply(self) -> None:
         self.optimizer.step()
 
     def _shared(self, batch: Batch, number: int, going: bool) -> tuple[torch.Tensor, bool]:

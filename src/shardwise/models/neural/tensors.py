@@ -61,7 +61,7 @@ def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         metadata = header.pop(_META, {})
-        content = np.memmap(path, dtype=np.uint8, mode="r")[8 + size :]
+        content = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))[8 + size :]
         arrays = {name: content[slice(*entry["data_offsets"])].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
                   for name, entry in header.items()}  # fmt: skip
         return arrays, metadata

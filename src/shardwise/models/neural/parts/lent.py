@@ -66,15 +66,16 @@ class Lender:
         """This share's rows out of the table of categories, `slots` those of all shares, in order: no block is lent.
 
         Each looks up for all shares what it has. DTensor's own lookup gives each worker a gradient of the size of the
-        whole table before it is cut.
+        whole table before it is cut; here it has the rows of the batch alone (it is sparse).
         """
         table = self.tensors["categories"]
         if self.cuts.shares == 1:
-            return functional.embedding(slots, table)
+            return functional.embedding(slots, table, sparse=True)
         mine = self._mine("categories", 0)
         if len(table):
             here = (slots >= mine.start) & (slots < mine.stop)
-            found = functional.embedding((slots - mine.start).clamp(0, len(table) - 1), table) * here.unsqueeze(2)
+            place = (slots - mine.start).clamp(0, len(table) - 1)
+            found = functional.embedding(place, table, sparse=True) * here.unsqueeze(2)
         else:
             found = table.sum() + table.new_zeros(*slots.shape, table.shape[1])  # it takes part in the sums nonetheless
         return own_rows(found, self.place)

@@ -1,11 +1,13 @@
 """Training of a network that lies in parts: as `training`, on pieces of its tensors."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.optim.adamw import adamw
 
+from shardwise.compute.ceiling import return_at_once
 from shardwise.core.errors import ConfigError, Pruned
 from shardwise.models.base import FitRun, Rows
 from shardwise.models.neural.checkpoint import Progress
@@ -22,7 +24,8 @@ from shardwise.models.neural.training import Training
 from shardwise.models.slices import Slices
 
 
-SQUARED = 2**18  # numbers of a gradient at once
+AT_ONCE = 2**18  # numbers of a gradient
+RETURNED_BYTES = 2**24  # memory of that size goes back when it is free: pieces come and go
 
 
 class Parts(Protocol):
@@ -52,6 +55,7 @@ class PartedTraining(Training):
     def run(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
         """As `Training.run`; raises `GangBroken` when another member is lost, `ConfigError` for another device."""
         assert run.member is not None
+        return_at_once(RETURNED_BYTES)
         self._folder = None if run.checkpoint is None else run.checkpoint.parent
         self.best = self._start = set_aside(self._start, self._folder)
         with placed(run.member, self._cuts) as self._place:
@@ -132,8 +136,8 @@ class PartedSteps(Steps):
         """One step of all members, unless one is not `going`; see `Steps.step`."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._parts.gradients(batch)
-        squares = [_squares(tensor.grad) for name, tensor in self._learned.items()
-                   if name in self._counted and tensor.grad is not None]  # fmt: skip
+        found = {name: _values(tensor) for name, tensor in self._learned.items() if tensor.grad is not None}
+        squares = [_squares(values) for name, values in found.items() if name in self._counted]
         norm = torch.stack(squares).sum() if squares else torch.zeros(())
         summed = self._place.all_reduce(torch.stack([loss, torch.tensor(float(not going)), norm]))
         if summed[1] > 0:
@@ -141,13 +145,51 @@ class PartedSteps(Steps):
         self._place.member.saw(len(batch))
         norm = summed[2].sqrt()
         shrink = (self.gradient_clip / (norm + 1e-6)).clamp(max=1.0)  # as `clip_grad_norm_`
-        for tensor in self._learned.values():
-            if tensor.grad is not None:
-                tensor.grad.mul_(shrink)
+        for values in found.values():
+            values.mul_(shrink)
         self._take(rate, number, summed[0] + norm)
         return True
 
+    def _apply(self) -> None:
+        rows = {name: tensor.grad for name, tensor in self._learned.items()
+                if tensor.grad is not None and tensor.grad.is_sparse}  # fmt: skip
+        for name in rows:
+            self._learned[name].grad = None
+        self.optimizer.step()
+        for group in self.optimizer.param_groups:
+            for name, gradient in rows.items():
+                if any(each is self._learned[name] for each in group["params"]):
+                    self._take_rows(self._learned[name].detach(), self.optimizer.state[self._learned[name]],
+                                    gradient, group)  # fmt: skip
 
-def _squares(gradient: torch.Tensor) -> torch.Tensor:
+    def _take_rows(
+        self, table: torch.Tensor, state: dict[str, torch.Tensor], gradient: torch.Tensor, group: dict[str, Any]
+    ) -> None:
+        """The optimiser's step of a table whose gradient has few rows: the same one, some rows of the table at a time."""
+        if not state:
+            state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(table), "exp_avg_sq": torch.zeros_like(table)}
+        places, values = gradient.indices()[0], gradient.values()
+        for start in range(0, len(table), step := max(1, AT_ONCE // table.shape[1])):
+            low, high = torch.searchsorted(places, torch.tensor([start, start + step])).tolist()
+            given = torch.zeros_like(table[start : start + step])
+            given[places[low:high] - start] = values[low:high]
+            pieces = ([each[start : start + step]] for each in (table, state["exp_avg"], state["exp_avg_sq"]))
+            weights, first, second = pieces
+            adamw(weights, [given], first, second, [], [state["step"].clone()], fused=True, amsgrad=False,
+                  beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"],
+                  eps=group["eps"], maximize=False)  # fmt: skip
+        state["step"] += 1
+
+
+def _values(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers of a tensor's gradient, which may have few rows."""
+    assert tensor.grad is not None
+    if not tensor.grad.is_sparse:
+        return tensor.grad
+    tensor.grad = tensor.grad.coalesce()
+    return tensor.grad.values()
+
+
+def _squares(values: torch.Tensor) -> torch.Tensor:
     """The sum of the squares, without all of them in memory at once."""
-    return torch.stack([part.square().sum() for part in gradient.flatten().split(SQUARED)]).sum()
+    return torch.stack([part.square().sum() for part in values.flatten().split(AT_ONCE)]).sum()
