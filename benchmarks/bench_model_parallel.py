@@ -1,11 +1,12 @@
 """One network in parts on several workers: what each of them holds, what it costs, and a network too large for one.
 
 `tensor-2` and so on: a fit of some epochs by (workers) processes of one thread, against the same fit by one process;
-`held` is the largest share of the parameters that a worker has, `step` that with what it borrows at once, `peak` its memory beyond what it had before the fit,
-as a share of the one process's. Validation losses are compared in float64. In float32 each order of sums ends
-elsewhere, as Adam makes whole steps of rounding errors: `float32_spread` is how far the losses of one process lie
-apart, which adds up the gradients of a batch from one, two or eight slices. `ceiling`: a table of categories larger
-than what a worker may take beside its libraries (`RLIMIT_DATA`): one worker fails, `--workers-of-ceiling` train it.
+`held` is the largest share of the parameters that a worker has, `step` that with what it borrows at once in a step,
+`peak` its memory beyond what it had before the fit, as a share of the one process's. Validation losses are compared in
+float64. In float32 each order of sums ends elsewhere, as Adam makes whole steps of rounding errors: `float32_spread` is
+how far the losses of one process lie apart, which adds up the gradients of a batch from one, two or eight slices.
+`ceiling`: a table of categories larger than what a worker may take beside its libraries (`RLIMIT_DATA`): one worker
+fails, `--workers-of-ceiling` train it.
 """
 
 import resource
@@ -79,7 +80,8 @@ def compared(folder: Path, lies: tuple[str, int, int], args: Any) -> dict[str, A
     peak = max(told["peak"] for told in many) / alone["one"]["peak"]
     return {
         "workers": size, "parameters": parameters(cuts.shape), "held": round(held, 3),
-        "step": round(step, 3), "step_limit": verdict(step, 1 / size + SLACK), "peak": round(peak, 3), "loss_differs": differs,
+        "step": round(step, 3), "step_limit": verdict(step, 1 / size + SLACK),
+        "peak": round(peak, 3), "loss_differs": differs,
         "loss_limit": verdict(differs, 1e-9), "float32_differs": apart(alone["one"], many[0]),
         "float32_spread": max(apart(alone["one"], alone[name]) for name in ("two", "eight")),
         "one_s": round(alone["one"]["seconds"], 2), "parts_s": round(many[0]["seconds"], 2),

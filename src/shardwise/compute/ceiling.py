@@ -260,8 +260,8 @@ def give_back() -> None:
 def return_at_once(least_bytes: int) -> None:
     """From now on blocks of memory of that size go back to the system as soon as they are free.
 
-    mallopt(3) of glibc, which by itself keeps ever larger ones, in whose place no other ones may fit; does nothing where
-    there is no such call.
+    mallopt(3) of glibc, which by itself keeps ever larger ones, in whose place no other ones may fit; does nothing
+    where there is no such call.
     """
     option = getattr(ctypes.CDLL(None), "mallopt", None)
     if option is not None:

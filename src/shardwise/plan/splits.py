@@ -1,7 +1,7 @@
 """Whether a network has to lie in parts, in which, and what each of its workers then needs. Pure.
 
-Notation: p parameters of a network; training takes `4 * COPIES * p` bytes, of a part of p `4 * PART_COPIES * p`. A worker has a share of the memory, of which
-the process itself takes `TORCH_BYTES`, or half where that is more than half.
+Notation: p parameters of a network; training takes `4 * COPIES * p` bytes, of a part of p `4 * PART_COPIES * p`. A
+worker has a share of the memory, of which the process itself takes `TORCH_BYTES`, or half where that is more than half.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ def part_bytes(cuts: Cuts) -> int:
 
 
 def needed_bytes(shape: Shape, split: Split, workers: int) -> int:
-    """What training takes in each of so many workers, which have parts; in one that is left alone, which has the whole."""
+    """What training takes in each of so many workers, which have parts; in one alone, which has the whole."""
     if workers == 1:
         return training_bytes(parameters(shape))
     return part_bytes(Cuts(shape, split.on(workers), workers))

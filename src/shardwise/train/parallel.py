@@ -179,7 +179,9 @@ class SharedFits:
     def fit(self, job: Job, run: FitRun) -> tuple[Model, bool]:
         """The fitted model, and whether it was pruned. Raises what the fit raises, and `MemberLost` in the end."""
         self._gang = self._gang or self.make()
-        elastic = Elastic(self._gang, run.note, any_number if job.split is None else partial(self._fitting, job, job.split))
+        elastic = Elastic(
+            self._gang, run.note, any_number if job.split is None else partial(self._fitting, job, job.split)
+        )
         size = self.size_for(job.family, job.params, job.target, job.train.n_rows)
         last: list[WorkerView] = []
         answers, looks = _Answers(run, elastic.stepped), Workers(self._noticed(run))
@@ -205,7 +207,8 @@ class SharedFits:
         if needed > has:
             lies = f"in parts on {size} workers" if size > 1 else "whole on the one worker that can be had"
             raise OverBudget(
-                f"{what} does not fit {lies}: training takes {format_size(needed)} in each, which has {format_size(has)}",
+                f"{what} does not fit {lies}: training takes {format_size(needed)} in each, "
+                f"which has {format_size(has)}",
                 hint="Give more --memory, or more --workers; the same command goes on from the last checkpoint.",
             )
         needed, has = predicting_bytes(shape), min(memory_limit_bytes(), self.room.memory_bytes)

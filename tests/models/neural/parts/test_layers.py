@@ -105,7 +105,9 @@ class Computed:
             torch.manual_seed(7)
             total = place.all_reduce(network.gradients(batch))
             scores = network.scores(batch)
-        gradients = {name: tensor.grad.to_dense().numpy() for name, tensor in tensors.items() if tensor.grad is not None}
+        gradients = {
+            name: tensor.grad.to_dense().numpy() for name, tensor in tensors.items() if tensor.grad is not None
+        }
         held, lent = sum(tensor.numel() for tensor in tensors.values()), network.layers.lender.most
         return {"loss": total.item(), "scores": scores.numpy(), "gradients": gradients, "held": held, "lent": lent}
 

@@ -149,5 +149,7 @@ def test_what_does_not_fit_the_workers_or_the_one_that_is_left_is_refused_with_n
     count = parameters(Neural(tiny_target(Task.MULTICLASS), FEATURES, **PARAMS).shape)
     for share, said in ((10, "in parts on 2 workers"), (60, "whole on the one worker that can be had")):
         fits = shared_fits(Dwindling(), split, share * count)
-        with pytest.raises(OverBudget, match=rf"{count:,} parameters does not fit {said}.* takes .* in each, which has"):
+        with pytest.raises(
+            OverBudget, match=rf"{count:,} parameters does not fit {said}.* takes .* in each, which has"
+        ):
             fits.fit(job_of(rows, split, tmp_path), FitRun(seed=3, note=notes.append))

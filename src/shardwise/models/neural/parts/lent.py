@@ -49,7 +49,7 @@ class Lender:
 
     def product(self, x: torch.Tensor, name: str, lift: int | None = None) -> torch.Tensor:
         """The batched product; `lift` is the dimension of size 1 that a tensor of two dimensions gets for it."""
-        result: torch.Tensor = _Product.apply(x, self.tensors[name], self, name, lift)
+        result: torch.Tensor = _Product.apply(x, self.tensors[name], self, (name, lift))
         return result
 
     def times(self, x: torch.Tensor, name: str) -> torch.Tensor:
@@ -144,10 +144,11 @@ def _at(x: torch.Tensor, axis: int | None, run: slice) -> torch.Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, piece: torch.Tensor, lender: Lender, name: str, lift: int | None
+        ctx: Any, x: torch.Tensor, piece: torch.Tensor, lender: Lender, lifted: tuple[str, int | None]
     ) -> torch.Tensor:
         ctx.save_for_backward(x, piece)
-        ctx.lender, ctx.name, ctx.lift = lender, name, lift
+        ctx.lender, (name, lift) = lender, lifted
+        ctx.name, ctx.lift = lifted
         axis, size = lender.cuts.by_share(name) or 0, lender.size(name, piece)
         if lift is not None:
             axis += lift <= axis
@@ -177,7 +178,7 @@ class _Product(torch.autograd.Function):
             product = torch.bmm(left.transpose(1, 2), given)
             return product if lift is None else product.squeeze(lift)
 
-        return of_x, ctx.lender.summed(ctx.name, piece, use, needed=of_x is not None), None, None, None
+        return of_x, ctx.lender.summed(ctx.name, piece, use, needed=of_x is not None), None, None
 
 
 class _Times(torch.autograd.Function):

@@ -23,7 +23,6 @@ from shardwise.models.neural.steps import Batch, Steps
 from shardwise.models.neural.training import Training
 from shardwise.models.slices import Slices
 
-
 AT_ONCE = 2**18  # numbers of a gradient
 RETURNED_BYTES = 2**24  # memory of that size goes back when it is free: pieces come and go
 
@@ -165,9 +164,13 @@ class PartedSteps(Steps):
     def _take_rows(
         self, table: torch.Tensor, state: dict[str, torch.Tensor], gradient: torch.Tensor, group: dict[str, Any]
     ) -> None:
-        """The optimiser's step of a table whose gradient has few rows: the same one, some rows of the table at a time."""
+        """The optimiser's step of a table whose gradient has few rows: the same one, some rows at a time."""
         if not state:
-            state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(table), "exp_avg_sq": torch.zeros_like(table)}
+            state |= {
+                "step": torch.zeros((), dtype=torch.float32),
+                "exp_avg": torch.zeros_like(table),
+                "exp_avg_sq": torch.zeros_like(table),
+            }
         places, values = gradient.indices()[0], gradient.values()
         for start in range(0, len(table), step := max(1, AT_ONCE // table.shape[1])):
             low, high = torch.searchsorted(places, torch.tensor([start, start + step])).tolist()
