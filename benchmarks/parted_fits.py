@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shardwise.compute.gang.base import Member
 from shardwise.core.parallel import Split
 from shardwise.core.schema import Feature
@@ -48,7 +50,8 @@ class Fit:
             report=lambda _step, loss: losses.append(loss) or True,
         )  # fmt: skip
         limits = resource.getrlimit(resource.RLIMIT_DATA)
-        next(iter(valid.chunks()))  # what Arrow reserves for itself is no part of the model either
+        square = np.ones((64, 64), np.float32)
+        square @ square  # what OpenBLAS reserves for itself, 32 MB, is no part of the model either
         with _Peak() as peak, _lenders() as lenders, _doubles() if self.exact else nullcontext():
             if self.cap is not None:
                 resource.setrlimit(resource.RLIMIT_DATA, (_bytes("VmData") + self.cap, limits[1]))

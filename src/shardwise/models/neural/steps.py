@@ -186,10 +186,10 @@ class Steps:
     def restore(self, weights: Weights, moments: Weights) -> None:
         """Go back to weights and moments that were taken together."""
         self._unseen = []
+        self.optimizer.state.clear()
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 tensor.copy_(torch.tensor(weights[name]))
-        self.optimizer.state.clear()
         for place, array in moments.items():
             name, key = place.split("/")
             tensor = self.tensors[name]

@@ -4,7 +4,8 @@ The first worker writes into a mapped file what the others send, one piece at a 
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryFile
 
@@ -20,6 +21,7 @@ from shardwise.models.neural.shape import Weights
 from shardwise.models.neural.tensors import create_tensors, map_tensors, write_tensors
 from shardwise.store.files import staged_file
 
+SENT = 2**20  # numbers at once
 _SCALAR = "step"  # what an optimiser counts for a tensor
 
 
@@ -80,22 +82,36 @@ def whole_weights(place: Place, weights: Weights, folder: Path | None) -> Weight
 def _gathered(
     place: Place, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, tuple[int, ...]], whole: Weights | None
 ) -> None:
-    """Send to the first worker each piece that it lacks; there, put all of them into `whole`."""
+    """Send to the first worker each piece that it lacks, some rows at a time; there, put all of them into `whole`."""
     for name in sorted(sizes):
         for rank in range(place.member.size):
             piece = _piece(place, name, rank)
             if piece is None or _owner(place, name, rank) != rank or 0 in (s.stop - s.start for s in piece):
                 continue
-            if rank == 0 == place.rank and whole is not None:
-                whole[name][piece] = arrays[name]
-            elif rank == place.rank:
-                with place.member.talking():
-                    dist.send(torch.tensor(arrays[name]), 0)
-            elif whole is not None:
-                came = torch.empty([s.stop - s.start for s in piece])
-                with place.member.talking():
-                    dist.recv(came, rank)
-                whole[name][piece] = came.numpy()
+            for block, rows in _blocks(piece):
+                if rank == 0 == place.rank and whole is not None:
+                    whole[name][block] = arrays[name][rows]
+                elif rank == place.rank:
+                    given = torch.tensor(arrays[name][rows])
+                    with place.member.talking():
+                        dist.send(given, 0)
+                elif whole is not None:
+                    came = torch.empty([s.stop - s.start for s in block])
+                    with place.member.talking():
+                        dist.recv(came, rank)
+                    whole[name][block] = came.numpy()
+
+
+def _blocks(piece: Piece) -> Iterator[tuple[Piece, Piece]]:
+    """A piece by some of its rows: where they are in the whole, and where in the piece."""
+    if not piece:
+        yield (), ()
+        return
+    first = piece[0]
+    step = max(1, SENT // math.prod(part.stop - part.start for part in piece[1:]))
+    for start in range(first.start, first.stop, step):
+        stop = min(start + step, first.stop)
+        yield (slice(start, stop), *piece[1:]), (slice(start - first.start, stop - first.start),)
 
 
 def _sizes(place: Place, progress: Progress) -> dict[str, tuple[int, ...]]:
