@@ -50,7 +50,7 @@ class Fit:
             report=lambda _step, loss: losses.append(loss) or True,
         )  # fmt: skip
         limits = resource.getrlimit(resource.RLIMIT_DATA)
-        square = np.ones((64, 64), np.float32)
+        square = np.ones((512, 512), np.float32)
         square @ square  # what OpenBLAS reserves for itself, 32 MB, is no part of the model either
         with _Peak() as peak, _lenders() as lenders, _doubles() if self.exact else nullcontext():
             if self.cap is not None:
