@@ -21,7 +21,7 @@ from shardwise.models.neural.shape import Weights
 from shardwise.models.neural.tensors import create_tensors, map_tensors, write_tensors
 from shardwise.store.files import staged_file
 
-SENT = 2**20  # numbers at once
+SENT = 2**18  # numbers at once
 _SCALAR = "step"  # what an optimiser counts for a tensor
 
 

@@ -66,6 +66,7 @@ class PartedTraining(Training):
             self._gather()
 
     def _gather(self) -> None:
+        self._steps.optimizer.state.clear()  # nothing more is learned
         self.best = whole_weights(self._place, self.best, self._folder)
 
     def _chosen_device(self, name: str) -> torch.device:
