@@ -6,11 +6,12 @@ installed. `same`: rows one by one have the bits of the batch. `http`: one worke
 process (`load.py`): closed loop for requests/s, open loop at half of that for p50 and p99. `cache`: the same with rows
 that come again. `routing`: what the server's own layers cost, against the same answer from a bare ASGI function, and
 through Starlette where it is installed. `doors`: `infer` over HTTP and over gRPC, and what it costs to trace every
-request. `mlflow`: MLflow's server on the same trees, where `--mlflow` names a Python that has it; ours must answer 3
-times the requests.
+request. `mlflow`: MLflow's server on the same trees, where `--mlflow` names a Python that has it, and `ray`: Ray Serve,
+one replica, where Ray is installed; ours must answer 3 times the requests.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import socket
@@ -45,7 +46,7 @@ FEATURES, TREES = 30, 500
 MOST_US = 100.0
 LEAST_TIMES = 3.0
 LEAST_CACHED = 1.5
-CASES = ("row", "same", "http", "cache", "routing", "doors", "mlflow")
+CASES = ("row", "same", "http", "cache", "routing", "doors", "mlflow", "ray")
 _START_S = 120.0
 
 
@@ -55,6 +56,7 @@ def main() -> None:
     measures: dict[str, Callable[[Path, argparse.Namespace], Iterator[tuple[str, dict[str, Any]]]]] = {
         "row": measure_rows, "same": measure_same, "http": measure_http, "cache": measure_cache,
         "routing": measure_routing, "doors": measure_doors, "mlflow": measure_mlflow,
+        "ray": measure_ray,
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         package = make_package(Path(place), args)
@@ -297,11 +299,48 @@ def measure_mlflow(package: Path, args: argparse.Namespace) -> Iterator[tuple[st
                 yield "mlflow", {"skipped": "its server has not come up"}
                 return
             peer = loaded(f"{url}/invocations", split, args)
+    yield "mlflow", _beside(peer, package, args)
+
+
+def measure_ray(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    if importlib.util.find_spec("ray") is None:
+        yield "ray", {"skipped": "Ray is not installed"}
+        return
+    with tempfile.TemporaryDirectory() as place:
+        trees = Path(place) / "trees.txt"
+        trees.write_text(trees_texts(package)[0], encoding="utf8")
+        command = [sys.executable, str(Path(__file__).parent / "serve_peers.py"), "ray", "{port}", str(trees)]
+        with _other(command, "http://127.0.0.1:{port}", ready="/-/healthz") as url:
+            if url is None:
+                yield "ray", {"skipped": "its server has not come up"}
+                return
+            _wait_for(f"{url}/predict", bodies_of(1)[0])
+            peer = loaded(f"{url}/predict", bodies_of(500), args)
+    yield "ray", _beside(peer, package, args)
+
+
+def _beside(peer: dict[str, Any], package: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What ours answers under the load that a peer had, and the ratio."""
     with serving(f"m={package}") as url:
         ours = loaded(f"{url}/predict", bodies_of(500), args)
     ratio = round(ours["requests_per_s"] / peer["requests_per_s"], 2)
     peers = {f"peer_{name}": peer[name] for name in ("requests_per_s", "p50_ms", "p99_ms", "failed")}
-    yield "mlflow", {**ours, **peers, "ratio": ratio, "verdict": verdict(-ratio, -LEAST_TIMES)}
+    return {**ours, **peers, "ratio": ratio, "verdict": verdict(-ratio, -LEAST_TIMES)}
+
+
+def _wait_for(url: str, body: str) -> None:
+    """Until a route is there that a proxy, which answers already, learns of later."""
+    until = time.monotonic() + _START_S
+    while True:
+        try:
+            request = urllib.request.Request(url, body.encode(), {"content-type": "application/json"})
+            urllib.request.urlopen(request, timeout=5).close()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 @contextmanager
@@ -309,7 +348,7 @@ def _other(command: list[str], url: str, *, cwd: Path | None = None, ready: str 
     """Another server on a free port, when it answers; None when it does not start."""
     port = free_port()
     words = [word.format(port=port) for word in command]
-    words = words if "--port" in words else [*words, str(port)]
+    words = words if any("{port}" in word for word in command) else [*words, str(port)]
     path = f"{Path(words[0]).parent}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env={**os.environ, "PATH": path}, start_new_session=True)  # fmt: skip

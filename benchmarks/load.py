@@ -2,7 +2,8 @@
 
 `closed` asks again as soon as an answer is there, on each connection: what a server can do at most. `steady` asks at
 times that were fixed before (open loop): a request that has to wait for a connection has waited since its own time, so
-that a server which stalls cannot hide it.
+that a server which stalls cannot hide it. `told` counts what each body was answered, `again` makes a connection anew
+that was lost, and `pushed` sends at fixed times whatever waits for its answer, as long as there are connections.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 WARM_S = 1.0
+LOST, ENDED = 0, -1  # as a status: the connection of a request, and one on which nothing was under way
+_LAST_CHUNK = b"\r\n0\r\n\r\n"  # of a body that is no empty one
 _END = b"\r\n\r\n"
 
 
@@ -25,13 +28,14 @@ class _Connection(asyncio.Protocol):
     def __init__(self, done: Any) -> None:
         self._done = done
         self._read = b""
-        self.asked_s = 0.0
+        self.asked_s, self.number, self.body, self.waits = 0.0, 0, b"", False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def ask(self, request: bytes, asked_s: float) -> None:
         self.asked_s = asked_s
+        self.waits = True
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -40,15 +44,22 @@ class _Connection(asyncio.Protocol):
         if end < 0:
             return
         head = self._read[:end].lower()
+        whole = end + 4 + self._length(head, end + 4)
+        if len(self._read) >= whole:
+            self.body, self._read = self._read[end + 4 : whole], self._read[whole:]
+            self.waits = False
+            self._done(self, int(head[9:12]))
+
+    def _length(self, head: bytes, start: int) -> int:
+        """Bytes of the body, which begins at `start`; of one in chunks that has not ended, so many that it is not."""
+        if b"transfer-encoding: chunked" in head:
+            last = self._read.find(_LAST_CHUNK, start)
+            return last + len(_LAST_CHUNK) - start if last >= 0 else len(self._read)
         place = head.find(b"content-length:")
-        length = int(head[place + 15 :].split(b"\r\n", 1)[0]) if place >= 0 else 0
-        if len(self._read) >= end + 4 + length:
-            status = int(head[9:12])
-            self._read = self._read[end + 4 + length :]
-            self._done(self, status)
+        return int(head[place + 15 :].split(b"\r\n", 1)[0]) if place >= 0 else 0
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface
-        self._done(self, 0)
+        self._done(self, LOST if self.waits else ENDED)
 
     def close(self) -> None:
         self._done = lambda *_: None
@@ -59,23 +70,26 @@ class _Tally:
     """What came back after the warming up."""
 
     def __init__(self, begin_s: float) -> None:
-        self.begin_s = begin_s
+        self.begin_s = self.last_s = begin_s
+        self.pause_s = 0.0  # the longest without a good answer
         self.seconds: list[float] = []
         self.statuses: collections.Counter[int] = collections.Counter()
 
     def add(self, asked_s: float, status: int) -> None:
         now = time.perf_counter()
-        if asked_s >= self.begin_s:
+        if asked_s >= self.begin_s and status != ENDED:
             self.statuses[status] += 1
             if status == 200:
                 self.seconds.append(now - asked_s)
+                self.pause_s, self.last_s = max(self.pause_s, now - self.last_s), now
 
     def figures(self, span_s: float) -> dict[str, Any]:
         good = len(self.seconds)
         quantiles = np.quantile(self.seconds, [0.5, 0.99]) if good else [float("nan")] * 2
         failed = {str(status): count for status, count in self.statuses.items() if status != 200}
         return {"requests_per_s": round(good / span_s, 1), "p50_ms": round(float(quantiles[0]) * 1e3, 3),
-                "p99_ms": round(float(quantiles[1]) * 1e3, 3), "requests": good, "failed": failed}  # fmt: skip
+                "p99_ms": round(float(quantiles[1]) * 1e3, 3), "requests": good, "failed": failed,
+                "longest_pause_ms": round(self.pause_s * 1e3, 1)}  # fmt: skip
 
 
 def closed(url: str, bodies: str, connections: int, seconds: float) -> dict[str, Any]:
@@ -86,6 +100,21 @@ def closed(url: str, bodies: str, connections: int, seconds: float) -> dict[str,
 def steady(url: str, bodies: str, connections: int, seconds: float, rate: float) -> dict[str, Any]:
     """The same at `rate` requests a second, by the times at which they were due."""
     return _run(_steady(url, _requests(url, bodies), connections, seconds, rate))
+
+
+def told(url: str, bodies: str, connections: int, least: int, stop: str) -> list[tuple[int, int, str, int]]:
+    """Which body (its place), status, answer, and how often; until there were so many and the file `stop` is there."""
+    return _run(_told(url, _requests(url, bodies), connections, least, Path(stop)))
+
+
+def again(url: str, bodies: str, connections: int, seconds: float) -> dict[str, Any]:
+    """As `closed`; the status of a request whose connection was lost is 0, and another is made."""
+    return _run(_closed(url, _requests(url, bodies), connections, seconds, anew=True))
+
+
+def pushed(url: str, bodies: str, connections: int, seconds: float, rate: float) -> dict[str, Any]:
+    """Requests at `rate`, each sent when it is due; `held_back`: those for which all connections waited."""
+    return _run(_pushed(url, _requests(url, bodies), connections, seconds, rate))
 
 
 def closed_rpc(place: str, messages: str, connections: int, seconds: float) -> dict[str, Any]:
@@ -117,9 +146,11 @@ async def _connect(url: str, done: Any, count: int) -> list[_Connection]:
     return [protocol for _, protocol in made]
 
 
-async def _closed(url: str, requests: list[bytes], count: int, seconds: float) -> dict[str, Any]:
+async def _closed(
+    url: str, requests: list[bytes], count: int, seconds: float, *, anew: bool = False
+) -> dict[str, Any]:  # fmt: skip
     begin_s = time.perf_counter() + WARM_S
-    tally, number = _Tally(begin_s), 0
+    tally, number, tasks = _Tally(begin_s), 0, set()
 
     def done(connection: _Connection, status: int) -> None:
         nonlocal number
@@ -127,6 +158,13 @@ async def _closed(url: str, requests: list[bytes], count: int, seconds: float) -
         number += 1
         if status:
             connection.ask(requests[number % len(requests)], time.perf_counter())
+        elif anew:
+            tasks.add(asyncio.get_running_loop().create_task(begin()))
+
+    async def begin() -> None:
+        [made] = await _connect(url, done, 1)
+        connections.append(made)
+        made.ask(requests[0], time.perf_counter())
 
     connections = await _connect(url, done, count)
     for place, connection in enumerate(connections):
@@ -136,6 +174,70 @@ async def _closed(url: str, requests: list[bytes], count: int, seconds: float) -
     for connection in connections:
         connection.close()
     return figures
+
+
+async def _told(
+    url: str, requests: list[bytes], count: int, least: int, stop: Path
+) -> list[tuple[int, int, str, int]]:  # fmt: skip
+    seen: collections.Counter[tuple[int, int, str]] = collections.Counter()
+    asked, ended = 0, False
+
+    def ask(connection: _Connection) -> None:
+        nonlocal asked
+        connection.number = asked % len(requests)
+        asked += 1
+        connection.ask(requests[connection.number], time.perf_counter())
+
+    def done(connection: _Connection, status: int) -> None:
+        seen[connection.number, status, connection.body.decode() if status else ""] += 1
+        if status and not ended:
+            ask(connection)
+
+    connections = await _connect(url, done, count)
+    for connection in connections:
+        ask(connection)
+    while seen.total() < least or not stop.exists():
+        await asyncio.sleep(0.05)
+    ended = True
+    while seen.total() < asked:
+        await asyncio.sleep(0.01)
+    for connection in connections:
+        connection.close()
+    return [(*key, times) for key, times in seen.items()]
+
+
+async def _pushed(url: str, requests: list[bytes], count: int, seconds: float, rate: float) -> dict[str, Any]:
+    begin_s = time.perf_counter()
+    tally, asked, held_back, step_s, tasks = _Tally(begin_s + WARM_S), 0, 0, 0.002, set()
+
+    def done(connection: _Connection, status: int) -> None:
+        tally.add(connection.asked_s, status)
+        if status > 0:
+            free.append(connection)
+        else:
+            tasks.add(asyncio.get_running_loop().create_task(begin(connection)))
+
+    async def begin(lost: _Connection) -> None:
+        with contextlib.suppress(ValueError):
+            free.remove(lost)
+        made = await _connect(url, done, 1)
+        connections.extend(made)
+        free.extend(made)
+
+    connections = await _connect(url, done, count)
+    free = collections.deque(connections)
+    while (now := time.perf_counter()) < begin_s + WARM_S + seconds:
+        for _ in range(int(rate * (now - begin_s)) - asked - held_back):
+            if free:
+                asked += 1
+                free.popleft().ask(requests[asked % len(requests)], now)
+            else:
+                held_back += 1
+        await asyncio.sleep(step_s)
+    figures = tally.figures(time.perf_counter() - begin_s - WARM_S)
+    for connection in connections:
+        connection.close()
+    return {**figures, "asked_per_s": rate, "held_back": held_back}
 
 
 async def _closed_rpc(place: str, messages: list[bytes], count: int, seconds: float) -> dict[str, Any]:
@@ -175,7 +277,7 @@ async def _steady(url: str, requests: list[bytes], count: int, seconds: float, r
 
     def done(connection: _Connection, status: int) -> None:
         tally.add(connection.asked_s, status)
-        if status:
+        if status > 0:
             free.append(connection)
             go_on()
 

@@ -1,11 +1,13 @@
 """Peers of `bench_serve.py`: other ways through the same trees, and other servers around an answer.
 
 Run as a program, `serve_peers.py bare PORT` and `serve_peers.py starlette PORT` are servers that read a body and answer
-with one that was made before: what a server costs without a model.
+with one that was made before: what a server costs without a model. `serve_peers.py ray PORT TREES` is Ray Serve, one
+replica, on a cluster of its own.
 """
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,8 +111,36 @@ def with_starlette() -> Any:
     return Starlette(routes=[Route("/predict", predict, methods=["POST"])])
 
 
+def serve_on_ray(port: int, trees: str) -> None:
+    """A deployment as Ray's guide writes one (https://docs.ray.io/en/latest/serve/tutorials): JSON in, JSON out."""
+    import ray
+    from ray import serve
+    from starlette.requests import Request
+
+    @serve.deployment(max_ongoing_requests=64)
+    class Trees:
+        def __init__(self) -> None:
+            self.booster = lgb.Booster(model_file=trees)
+
+        async def __call__(self, request: Request) -> dict[str, Any]:
+            row = await request.json()
+            positive = float(self.booster.predict(np.array([list(row.values())]), num_threads=1)[0])
+            return {"prediction": int(positive > 0.5), "probabilities": {"0": 1 - positive, "1": positive}}
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        serve.start(http_options={"port": port})
+        serve.run(Trees.bind(), route_prefix="/predict")
+        signal.sigwait([signal.SIGTERM])
+    finally:
+        ray.shutdown()
+
+
 if __name__ == "__main__":
     import uvicorn
 
     kind, port = sys.argv[1], int(sys.argv[2])
-    uvicorn.run(bare if kind == "bare" else with_starlette(), port=port, log_level="error", lifespan="off")
+    if kind == "ray":
+        serve_on_ray(port, sys.argv[3])
+    else:
+        uvicorn.run(bare if kind == "bare" else with_starlette(), port=port, log_level="error", lifespan="off")

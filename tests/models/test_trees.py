@@ -108,6 +108,7 @@ def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: 
     alone = np.concatenate([blocks.predict(row[None]) for row in table.X[:50]])
     np.testing.assert_array_equal(alone, together[:50])
     monkeypatch.setattr(trees_scores, "WORTH_ROWS", 0)
+    monkeypatch.setattr(trees_scores, "LEAST_ROWS", 1)
     calls.clear()
     np.testing.assert_array_equal(blocks.predict(table.X), together)  # by bit masks
     assert not calls

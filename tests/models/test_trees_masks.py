@@ -100,3 +100,20 @@ def test_a_tree_without_a_split_is_a_constant() -> None:
     )
     expected = booster.predict(X, raw_score=True)
     np.testing.assert_array_equal(MaskedTrees(ModelText.of(booster).trees, 1, 9)(X, 1)[:, 0], expected)
+
+
+@pytest.mark.parametrize("rows", [1, 1000, trees_masks.BLOCK_ROWS])
+def test_blocks_of_any_size_are_worked_on_in_memory_without_gaps(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy copies the whole of what it takes rows from where it has gaps, for each byte of each tree."""
+    seen = []
+    take = np.take
+
+    def spy(source: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
+        seen.append(source.flags.c_contiguous and kwargs["out"].flags.c_contiguous)
+        return take(source, *args, **kwargs)
+
+    monkeypatch.setattr(np, "take", spy)
+    booster = trained(12)
+    MaskedTrees(ModelText.of(booster).trees, 1, 100)(np.resize(table()[0], (rows, 6)).astype(np.float32), 1)
+    assert seen
+    assert all(seen)

@@ -22,7 +22,7 @@ import numpy as np
 BLOCK_ROWS = 16_384
 MOST_LEAVES = 64  # of a tree; LightGBM is about as fast with more
 GROUP_SPLITS = 2048  # of the trees that are evaluated together: their conditions take 32 MB at most
-LEAST_ROWS = 256  # below, LightGBM is as fast
+LEAST_ROWS = 2_048  # below, LightGBM is as fast
 WORTH_ROWS = 16_384  # that are predicted until it pays to make masks of the trees
 CATEGORICAL, DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision type; two more say what counts as missing
 NONE, ZERO, NAN = 0, 1, 2
@@ -104,6 +104,7 @@ class MaskedTrees:
             return []
         trees = [tree for group in self._groups for _, tree in group.trees]
         space = _Space(
+            max(map(len, blocks)),
             conditions=max(group.conditions for group in self._groups),
             splits=max(len(conditions) for tree in trees for conditions, _ in tree.bytes_),
             bytes_=max(len(tree.bytes_) for tree in trees),
@@ -114,7 +115,7 @@ class MaskedTrees:
         """Trees are added in LightGBM's order, as sums have digits that depend on it."""
         total, part = np.zeros((self._outputs, len(X))), np.zeros((self._outputs, len(X)))
         for group in self._groups:
-            left = space.left[: group.conditions, : len(X)]
+            left = space.left(group.conditions, len(X))
             _fill(left, group, X)
             for number, tree in group.trees:
                 if number and number % self._block == 0:
@@ -127,17 +128,19 @@ class MaskedTrees:
 class _Space:
     """Memory that a thread works in: pages that are new each time would cost more than what is computed in them."""
 
-    def __init__(self, *, conditions: int, splits: int, bytes_: int) -> None:
-        self.left = np.empty((conditions, BLOCK_ROWS), np.uint8)
-        self._kept = np.empty((splits, BLOCK_ROWS), np.uint8)
-        self._masks = np.empty((bytes_, BLOCK_ROWS), np.uint8)
+    def __init__(self, rows: int, *, conditions: int, splits: int, bytes_: int) -> None:
+        self._left, self._kept, self._masks = (np.empty(n * rows, np.uint8) for n in (conditions, splits, bytes_))
+
+    def left(self, conditions: int, rows: int) -> np.ndarray:
+        """Where `left` of a group goes."""
+        return _matrix(self._left, conditions, rows)
 
     def leaf(self, tree: _Tree, left: np.ndarray) -> np.ndarray:
         """Number of the leaf in which each row ends, int64 `(rows,)`."""
         rows = left.shape[1]
-        masks = self._masks[: len(tree.bytes_), :rows]
+        masks = _matrix(self._masks, len(tree.bytes_), rows)
         for mask, (conditions, keeps) in zip(masks, tree.bytes_, strict=True):
-            kept = self._kept[: len(conditions), :rows]
+            kept = _matrix(self._kept, len(conditions), rows)
             np.take(left, conditions, axis=0, out=kept, mode="clip")
             np.bitwise_or(kept, keeps[:, None], out=kept)
             np.bitwise_and.reduce(kept, axis=0, out=mask)
@@ -150,6 +153,11 @@ class _Space:
         found: np.ndarray = _FIRST_BIT[lowest]
         found += np.multiply(place, 8, dtype=np.int64)
         return found
+
+
+def _matrix(memory: np.ndarray, n: int, rows: int) -> np.ndarray:
+    """The beginning of a memory as `(n, rows)`, without gaps: NumPy's `take` would copy what has some, each time."""
+    return memory[: n * rows].reshape(n, rows)
 
 
 _FIRST_BIT = np.array([(byte & -byte).bit_length() - 1 for byte in range(256)], np.int64)

@@ -106,8 +106,11 @@ def test_a_full_lane_refuses_and_goes_on_when_there_is_room():
         await settle()
         with pytest.raises(Problem) as refused:
             await asked(lane, model, [9])
+        with pytest.raises(Problem, match="4 rows"):
+            lane.check_room(model)
         model.predictor.gate.set()
         assert await asyncio.gather(*waiting) == [[0.0], [1.0], [2.0], [3.0]]
+        lane.check_room(model)
         assert await asked(lane, model, [5]) == [5.0]
         return refused.value
 
@@ -173,3 +176,17 @@ def test_costs_are_learned_by_the_size_of_a_group():
     for _ in range(200):
         costs.learn(1, 0.001)
     assert costs.expected_s(1) == pytest.approx(0.001)
+
+
+def test_a_cold_start_and_a_held_up_prediction_are_no_costs():
+    costs = Costs()
+    for seconds in (0.02, *[0.0001] * 8):
+        costs.learn(1, seconds)
+    assert costs.expected_s(1) < 0.0002
+    costs.learn(1, 0.05)
+    assert costs.expected_s(1) < 0.0003
+    for _ in range(60):
+        costs.learn(1, 0.05)
+    assert costs.expected_s(1) == pytest.approx(0.05)  # it does take longer now
+    costs.learn(16, 0.0004)
+    assert costs.expected_s(1) == pytest.approx(0.0004)  # a row does not take longer than 16

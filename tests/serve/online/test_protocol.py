@@ -4,14 +4,16 @@ import socket
 import ssl
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
-from tests.serve.online.servers import PATIENCE_S, make_certificate
+from tests.serve.online.servers import PATIENCE_S, make_certificate, until
+from tests.serve.online.test_server import ROW
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
 from shardwise.registry.references import open_registry
+from shardwise.serve.online import app as online_app
 from shardwise.serve.online.assembly import Assembly, optional
 from shardwise.serve.online.server import _server, check_certificate, listen
 from shardwise.serve.online.settings import ServeConfig
@@ -55,6 +57,21 @@ def test_a_connection_is_kept_for_the_next_request(place):
         first = client.get("/v2/health/live").extensions["network_stream"].get_extra_info("client_addr")
         threading.Event().wait(0.6)  # longer than a head may take
         assert client.get("/v2/health/live").extensions["network_stream"].get_extra_info("client_addr") == first
+
+
+def test_connections_beyond_the_most_are_refused_and_those_before_them_go_on(packages, monkeypatch):
+    monkeypatch.setattr(online_app, "REFUSED_S", 0.01)
+    with ExitStack() as held:
+        host, port = held.enter_context(patient(packages[Task.BINARY], most_connections=2))
+        three = [
+            held.enter_context(httpx.Client(base_url=f"http://{host}:{port}", timeout=PATIENCE_S)) for _ in range(3)
+        ]
+        for client in three:
+            assert client.get("/v2/health/live").status_code == 200
+        assert [client.post("/predict", json=ROW).status_code for client in three] == [200, 200, 429]
+        three[0].close()
+        until(lambda: three[2].post("/predict", json=ROW).status_code == 200, "there is room again")
+        assert three[1].post("/predict", json=ROW).status_code == 200
 
 
 def test_a_handshake_of_tls_that_does_not_come_ends_the_connection(packages, tmp_path):

@@ -306,6 +306,22 @@ def test_metrics_count_what_happens(client):
     assert sum(value for key, value in after.items() if key[0] == "shardwise_live") == 3
 
 
+def test_no_request_is_shorter_than_its_prediction(client):
+    before = samples(client)
+    for row in rows_of(50):  # each in less than a millisecond, which is what the clock of some event loops has
+        client.post("/predict", params={"model": "binary"}, json=row)
+    after = samples(client)
+
+    def within(le, what, *label):
+        key = (f"shardwise_{what}_seconds_bucket", *sorted([("le", le), label]))
+        return after[key] - before.get(key, 0.0)
+
+    ends = sorted({dict(key[1:])["le"] for key in after if key[0] == "shardwise_stage_seconds_bucket"}, key=float)
+    assert within(ends[-1], "request", "endpoint", "predict") == within(ends[-1], "stage", "stage", "predict") == 50
+    for le in ends:
+        assert within(le, "request", "endpoint", "predict") <= within(le, "stage", "stage", "predict")
+
+
 def test_many_at_once_get_their_own_answers(server, predictors):
     rows = rows_of(200)
     found: dict[int, dict] = {}

@@ -5,7 +5,9 @@ costs otherwise is in docs/decisions/0017-online.md.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
+from typing import NoReturn
 
 from shardwise.serve.online.front import GONE, ID_HEADER, Front
 from shardwise.serve.online.http import Disconnected, Receive, Request, Response, Scope, Send
@@ -13,6 +15,8 @@ from shardwise.serve.online.problems import Problem, overloaded
 from shardwise.serve.online.ui.page import OPEN
 
 OPEN_PATHS = frozenset(("/v2/health/live", "/v2/health/ready", *OPEN))  # which ask for no key, and tell of no model
+OVER = "shardwise.over"  # in a scope: its connection came when there were too many already
+REFUSED_S = 0.5  # until it is told so
 _START = "http.response.start"
 _BODY = "http.response.body"
 
@@ -27,8 +31,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # neither web sockets nor a lifespan are offered
-        now = asyncio.get_running_loop().time
-        came_s = now()
+        came_s = time.perf_counter()
         headers = dict(scope["headers"])
         request_id = self._front.id_of(headers)
         endpoint, request = "none", None
@@ -37,17 +40,27 @@ class App:
             if request.path not in OPEN_PATHS:
                 self._front.check_key(headers)
             endpoint, handler = self._routes.find(request.method, request.path)
-            if self.connections > self._routes.config.most_connections and request.method == "POST":
-                self._routes.metrics.refused("connections")
-                raise overloaded(f"{self.connections} connections", 1.0)
+            if scope.get(OVER) and self.is_crowded and request.method == "POST":
+                await self._refuse()
             response = await handler(request)
         except Disconnected:
-            self._front.ended(endpoint, request, GONE, now() - came_s)
+            self._front.ended(endpoint, request, GONE, time.perf_counter() - came_s)
             return
         except Exception as error:
             response = _of_problem(self._front.problem(error, endpoint, request_id), request_id)
         await _send(send, response, request_id)
-        self._front.ended(endpoint, request, response.status, now() - came_s)
+        self._front.ended(endpoint, request, response.status, time.perf_counter() - came_s)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are more connections than allowed: requests of those that came last are refused."""
+        return self.connections > self._routes.config.most_connections
+
+    async def _refuse(self) -> NoReturn:
+        """Not at once: who asks again and again would take the time that the others need."""
+        self._routes.metrics.refused("connections")
+        await asyncio.sleep(REFUSED_S)
+        raise overloaded(f"{self.connections} connections", 1.0)
 
     def _request(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, request_id: str, came_s: float

@@ -1,12 +1,15 @@
 """What a prediction takes, learned while serving."""
 
-_LEARN = 0.1  # the share of the last time in what is expected
+_UP, _DOWN = 0.1, 0.5  # how much more is expected after a longer time; how far it goes down to a shorter one
+_LEAST_S = 1e-5
 
 
 class Costs:
     """Seconds that groups of 1, 2 to 3, 4 to 7, ... rows take; a size that was never seen is guessed.
 
-    They are seconds of the processor in one thread: waiting for the interpreter's lock is no cost of the model.
+    They are seconds of the processor in one thread: waiting for the interpreter's lock is no cost of the model. A short
+    time is believed soon, a long one must come again and again: the first prediction of a model, and one that the
+    machine has held up, are no costs either. A group does not take less than a smaller one.
     """
 
     def __init__(self) -> None:
@@ -15,10 +18,13 @@ class Costs:
     def learn(self, rows: int, seconds: float) -> None:
         size = rows.bit_length()
         before = self._seconds.get(size, seconds)
-        self._seconds[size] = before + _LEARN * (seconds - before)
+        if seconds < before:
+            self._seconds[size] = before + _DOWN * (seconds - before)
+        else:
+            self._seconds[size] = min(seconds, max(before * (1 + _UP), _LEAST_S))
 
     def expected_s(self, rows: int) -> float:
-        """By the same size, else in proportion to the next smaller one that is known; infinite before the first.
+        """By the same size or a larger one, else in proportion to the next smaller one; infinite before the first.
 
         >>> costs = Costs()
         >>> costs.learn(1, 0.001)
@@ -26,9 +32,8 @@ class Costs:
         (0.001, 0.004)
         """
         size = rows.bit_length()
-        if size in self._seconds:
-            return self._seconds[size]
-        smaller = [known for known in self._seconds if known < size]
-        if not smaller:
-            return min(self._seconds.values(), default=float("inf"))
-        return self._seconds[max(smaller)] * 2.0 ** (size - max(smaller))
+        known = [seconds for other, seconds in self._seconds.items() if other >= size]
+        smaller = max((other for other in self._seconds if other < size), default=None)
+        if smaller is not None and size not in self._seconds:
+            known.append(self._seconds[smaller] * 2.0 ** (size - smaller))
+        return min(known, default=float("inf"))

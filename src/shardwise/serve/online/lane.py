@@ -22,21 +22,20 @@ from shardwise.core.errors import BadInput
 from shardwise.serve.online.call import Stage, Trace
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.metrics import Metrics
-from shardwise.serve.online.problems import overloaded, too_late
+from shardwise.serve.online.problems import Problem, overloaded, too_late
 from shardwise.serve.online.settings import ServeConfig
 
 Row = Mapping[str, Any]
 Answers = list[np.ndarray | BadInput]
 INLINE_S = 0.0005  # up to here the event loop may be held
 GROUP_ROWS = 256
+FULL = 0.9  # of the rows that may wait
 
 
 @dataclass(slots=True)
 class _Waiting:
     served: Served
     rows: Sequence[Row]
-    until_s: float  # on the clock of the event loop
-    came_s: float
     answer: "asyncio.Future[np.ndarray]"
     trace: Trace | None = None
     began_s: float = field(default_factory=time.perf_counter)
@@ -60,21 +59,28 @@ class Lane:
             return self._now(served, rows, trace)
         expected_s = self._expected_s(served)
         if self._rows and self._rows + len(rows) > self._config.queue_rows:
-            self._metrics.refused("queue")
-            raise overloaded(f"{self._rows} rows", expected_s)
+            raise self._refused(expected_s)
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        waiting = _Waiting(served, rows, now + deadline_s, now, loop.create_future(), trace)
+        waiting = _Waiting(served, rows, loop.create_future(), trace)
         self._waiting.append(waiting)
         self._count(len(rows))
         if not self._busy:
             self._busy = True
             loop.call_later(self._pause_s(served), self._start)
-        late = loop.call_at(waiting.until_s, _give_up, waiting, deadline_s)
+        late = loop.call_later(deadline_s, _give_up, waiting, deadline_s)
         try:
             return await waiting.answer
         finally:
             late.cancel()
+
+    def check_room(self, served: Served) -> None:
+        """Raise `Problem` 429 while there is hardly room: to read a body for nothing takes time from the others."""
+        if self._rows >= FULL * self._config.queue_rows:
+            raise self._refused(self._expected_s(served))
+
+    def _refused(self, expected_s: float) -> Problem:
+        self._metrics.refused("queue")
+        return overloaded(f"{self._rows} rows", expected_s)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -115,7 +121,7 @@ class Lane:
             return
         loop = asyncio.get_running_loop()
         for waiting in group:
-            self._metrics.waited(loop.time() - waiting.came_s)
+            self._metrics.waited(time.perf_counter() - waiting.began_s)
         task = loop.run_in_executor(self._pool, _predict, group)
         task.add_done_callback(lambda done: self._finish(group, done))
 

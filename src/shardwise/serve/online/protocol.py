@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from shardwise.serve.online.app import App
+from shardwise.serve.online.app import OVER, App
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -25,6 +25,7 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.app_of_all.connections += 1
+        self._is_over = self.app_of_all.is_crowded
         self._wait: asyncio.TimerHandle | None = None
         self._begin_to_wait()
 
@@ -36,6 +37,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._begin_to_wait()
         super().on_message_begin()
+        self.scope[OVER] = self._is_over  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         self._end_to_wait()

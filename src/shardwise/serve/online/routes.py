@@ -181,6 +181,8 @@ class Routes:
             raise Problem(415, "unsupported_type", f"the content-type {kind!r} is not understood",
                           hint=f"Send {JSON} or {ARROW_STREAM}.")  # fmt: skip
         started = time.perf_counter()
+        named = self.models.find(request.parameter("model"))
+        self._lanes[named.name].check_room(named)
         content = read_json(await request.body(self.config.max_json_bytes))
         served, level = self._asked(request), self._level(request)
         rows, single = rows_of(content, self.config)
@@ -194,6 +196,7 @@ class Routes:
 
     async def infer(self, request: Request, name: str, version: str | None) -> Response:
         served = self.chosen(request, name, version)
+        self._lanes[served.name].check_room(served)
         started = time.perf_counter()
         length = head_length(request.headers)
         if length is None and request.content_type not in (*_JSON_TYPES, OCTETS):
