@@ -49,17 +49,17 @@ class Lender:
 
     def product(self, x: torch.Tensor, name: str, lift: int | None = None) -> torch.Tensor:
         """The batched product; `lift` is the dimension of size 1 that a tensor of two dimensions gets for it."""
-        result: torch.Tensor = _Product.apply(x, self.tensors[name], self, (name, lift))
+        result: torch.Tensor = _Product.apply(x, self.tensors[name], self, (name, lift))  # type: ignore[no-untyped-call]
         return result
 
     def times(self, x: torch.Tensor, name: str) -> torch.Tensor:
         """The product with each row."""
-        result: torch.Tensor = _Times.apply(x, self.tensors[name], self, name)
+        result: torch.Tensor = _Times.apply(x, self.tensors[name], self, name)  # type: ignore[no-untyped-call]
         return result
 
     def plus(self, x: torch.Tensor, name: str) -> torch.Tensor:
         """The sum with each row."""
-        result: torch.Tensor = _Plus.apply(x, self.tensors[name], self, name)
+        result: torch.Tensor = _Plus.apply(x, self.tensors[name], self, name)  # type: ignore[no-untyped-call]
         return result
 
     def looked_up(self, slots: torch.Tensor) -> torch.Tensor:
@@ -132,8 +132,8 @@ class Lender:
         return block
 
     def _count(self, block: torch.Tensor) -> None:
-        self._here = [(seen, cells) for seen, cells in self._here if not seen.expired()]
-        self._here.append((StorageWeakRef(block.untyped_storage()), block.numel()))
+        self._here = [(seen, cells) for seen, cells in self._here if not seen.expired()]  # type: ignore[no-untyped-call]
+        self._here.append((StorageWeakRef(block.untyped_storage()), block.numel()))  # type: ignore[no-untyped-call]
         self.most = max(self.most, sum(cells for _, cells in self._here))
 
 

@@ -61,7 +61,7 @@ def all_rows(x: torch.Tensor, place: Place, rows: int) -> torch.Tensor:
 def _sent(x: torch.Tensor, trip: _Trip) -> torch.Tensor:
     if trip.mesh.size() == 1:
         return x
-    result: torch.Tensor = _Sent.apply(x, trip)
+    result: torch.Tensor = _Sent.apply(x, trip)  # type: ignore[no-untyped-call]
     return result
 
 

@@ -196,4 +196,4 @@ def _values(tensor: torch.Tensor) -> torch.Tensor:
 
 def _squares(values: torch.Tensor) -> torch.Tensor:
     """The sum of the squares, without all of them in memory at once."""
-    return torch.stack([part.square().sum() for part in values.flatten().split(AT_ONCE)]).sum()
+    return torch.stack([part.square().sum() for part in torch.split(values.flatten(), AT_ONCE)]).sum()
