@@ -1,11 +1,12 @@
 """One network in parts on several workers: what each of them holds, what it costs, and a network too large for one.
 
 `tensor-2` and so on: a fit of some epochs by (workers) processes of one thread, against the same fit by one process;
-`held` is the largest share of the parameters that a worker has, `peak` its memory beyond what it had before the fit,
-as a share of the one process's. Validation losses are compared in float64. In float32 each order of sums ends
-elsewhere, as Adam makes whole steps of rounding errors: `float32_spread` is how far the losses of one process lie
-apart, which adds up the gradients of a batch from one, two or eight slices. `ceiling`: a table of categories larger
-than what a worker may take beside its libraries (`RLIMIT_DATA`): one worker fails, `--workers-of-ceiling` train it.
+`held` is the largest share of the parameters that a worker has, `step` that with what it borrows at once in a step,
+`peak` its memory beyond what it had before the fit, as a share of the one process's. Validation losses are compared in
+float64. In float32 each order of sums ends elsewhere, as Adam makes whole steps of rounding errors: `float32_spread` is
+how far the losses of one process lie apart, which adds up the gradients of a batch from one, two or eight slices.
+`ceiling`: a table of categories larger than what a worker may take beside its libraries (`RLIMIT_DATA`): one worker
+fails, `--workers-of-ceiling` train it.
 """
 
 import resource
@@ -34,7 +35,8 @@ SLACK = 0.15  # of the parameters, that a worker may hold beside its part
 STACK_BYTES = 2**20  # of a thread, where memory is bounded
 CASES = {
     "tensor-2": ("tensor", 2, 2), "tensor-4": ("tensor", 4, 4), "tensor-2x2": ("tensor", 2, 4),
-    "pipeline-2": ("pipeline", 2, 2), "pipeline-4": ("pipeline", 4, 4), "embedding-4": ("embedding", 4, 4),
+    "pipeline-2": ("pipeline", 2, 2), "pipeline-4": ("pipeline", 4, 4), "pipeline-2x2": ("pipeline", 2, 4),
+    "embedding-2": ("embedding", 2, 2), "embedding-4": ("embedding", 4, 4),
 }  # fmt: skip
 ALONE: dict[str, dict[str, Any]] = {}  # what was fitted by one process, for the cases that follow
 
@@ -44,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--categories", type=int, default=2_000_000, help="of the case ceiling")
-    parser.add_argument("--workers-of-ceiling", type=int, default=12)
+    parser.add_argument("--workers-of-ceiling", type=int, default=4)
     args = parser.parse_args()
     results = Results("model_parallel", args.results)
     with tempfile.TemporaryDirectory() as place:
@@ -73,11 +75,13 @@ def compared(folder: Path, lies: tuple[str, int, int], args: Any) -> dict[str, A
     many, exact = fitted(part, size), fitted(replace(part, exact=True), size)
     cuts = Cuts(Neural(TARGET, features, **params).shape, split, size)
     held = cuts.largest / parameters(cuts.shape)
+    step = held + max(told["lent"] for told in many) / parameters(cuts.shape)
     differs = apart(alone["exact"], exact[0])
     peak = max(told["peak"] for told in many) / alone["one"]["peak"]
     return {
         "workers": size, "parameters": parameters(cuts.shape), "held": round(held, 3),
-        "held_limit": verdict(held, 1 / parts + SLACK), "peak": round(peak, 3), "loss_differs": differs,
+        "step": round(step, 3), "step_limit": verdict(step, 1 / size + SLACK),
+        "peak": round(peak, 3), "loss_differs": differs,
         "loss_limit": verdict(differs, 1e-9), "float32_differs": apart(alone["one"], many[0]),
         "float32_spread": max(apart(alone["one"], alone[name]) for name in ("two", "eight")),
         "one_s": round(alone["one"]["seconds"], 2), "parts_s": round(many[0]["seconds"], 2),

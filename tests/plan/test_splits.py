@@ -21,8 +21,8 @@ NEEDED = training_bytes(parameters(DENSE))
         (DENSE, 4, 1.1, None),
         (DENSE, 1, 0.3, None),
         (DENSE, 4, 0.6, Split(kind="tensor", parts=2)),
-        (DENSE, 4, 0.3, Split(kind="tensor", parts=4)),
-        (DENSE, 6, 0.27, Split(kind="tensor", parts=3)),
+        (DENSE, 4, 0.13, Split(kind="tensor", parts=4)),
+        (DENSE, 6, 0.12, Split(kind="tensor", parts=2)),
         (TABLE, 4, 0.3, Split(kind="embedding", parts=4)),
     ],
 )

@@ -23,6 +23,7 @@ from shardwise.core.units import format_size
 
 ROOT = Path("/")
 _MAX_SAMPLES = 2048
+_MMAP_THRESHOLD = -3  # of malloc.h
 LAP_S = 0.1  # a measurement so young is not repeated: the kernel takes ten milliseconds for it
 
 
@@ -254,6 +255,17 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def return_at_once(least_bytes: int) -> None:
+    """From now on blocks of memory of that size go back to the system as soon as they are free.
+
+    mallopt(3) of glibc, which by itself keeps ever larger ones, in whose place no other ones may fit; does nothing
+    where there is no such call.
+    """
+    option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if option is not None:
+        option(_MMAP_THRESHOLD, least_bytes)
 
 
 def disk_free(path: str | os.PathLike[str]) -> int:

@@ -16,13 +16,12 @@ from shardwise.core.target import Target
 from shardwise.models.families import FAMILIES, NETWORKS
 from shardwise.models.forest import ForestParams
 from shardwise.models.neural.model import Neural
-from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import Shape
 from shardwise.models.sgd import SCORED_ROWS
 from shardwise.models.trees_gang import most_leaves, most_members
 from shardwise.plan.memory import LARGE_LEAVES, PROCESS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
-from shardwise.plan.splits import TORCH_BYTES, choose_split, parameters, part_bytes, training_bytes
+from shardwise.plan.splits import TORCH_BYTES, choose_split, needed_bytes, parameters, training_bytes
 from shardwise.plan.training import LARGE_ROWS
 
 SLICES = 8  # of a minibatch: at most so many members share a network or a linear model
@@ -172,6 +171,4 @@ def _grown_bytes(family: str, sizes: Sizes, members: int) -> int:
 
 def _network_bytes(shape: Shape, members: int, split: Split | None) -> int:
     """What training takes in a member, beside its process and the rows."""
-    if split is None:
-        return training_bytes(parameters(shape))
-    return part_bytes(Cuts(shape, split.on(members), members))
+    return training_bytes(parameters(shape)) if split is None else needed_bytes(shape, split, members)

@@ -1,7 +1,7 @@
 """Whether a network has to lie in parts, in which, and what each of its workers then needs. Pure.
 
-Notation: p parameters of a network; training takes `4 * COPIES * p` bytes. A worker has a share of the memory, of which
-the process itself takes `TORCH_BYTES`, or half where that is more than half.
+Notation: p parameters of a network; training takes `4 * COPIES * p` bytes, of a part of p `4 * PART_COPIES * p`. A
+worker has a share of the memory, of which the process itself takes `TORCH_BYTES`, or half where that is more than half.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import Shape
 
 COPIES = 8  # a parameter, its gradient, two moments; parameter and moments of the round before; the best
+PART_COPIES = 4  # what is kept of a part lies in files
 TORCH_BYTES = 450_000_000  # a process with PyTorch and its distributed tensors
 
 
@@ -28,8 +29,25 @@ def training_bytes(count: int) -> int:
 
 
 def part_bytes(cuts: Cuts) -> int:
-    """What training takes in a worker that has its part: what is gathered for a step, and its gradients, included."""
-    return training_bytes(cuts.largest) + 4 * 2 * cuts.gathered
+    """What training takes in a worker that has its part, and a block of another one's with its gradient."""
+    return 4 * (PART_COPIES * cuts.largest + 2 * cuts.lent)
+
+
+def needed_bytes(shape: Shape, split: Split, workers: int) -> int:
+    """What training takes in each of so many workers, which have parts; in one alone, which has the whole."""
+    if workers == 1:
+        return training_bytes(parameters(shape))
+    return part_bytes(Cuts(shape, split.on(workers), workers))
+
+
+def room_bytes(worker_bytes: int) -> int:
+    """What a worker has to train with, beside its process."""
+    return max(worker_bytes - TORCH_BYTES, worker_bytes // 2)
+
+
+def predicting_bytes(shape: Shape) -> int:
+    """Memory that predicting takes beside the process: all but the table of categories, in double precision."""
+    return 8 * (parameters(shape) - shape.slots * shape.code_embedding)
 
 
 def choose_split(
@@ -47,7 +65,7 @@ def choose_split(
         return split, _told(split, lies[shapes.index(largest)], "as asked") if largest else _plain(split, workers)
     if largest is None or worker_bytes is None or workers < 2 or asked.kind != "auto":
         return None, ""
-    room, needed = max(worker_bytes - TORCH_BYTES, worker_bytes // 2), training_bytes(parameters(largest))
+    room, needed = room_bytes(worker_bytes), training_bytes(parameters(largest))
     able = list(_possible(largest, workers)) if needed > room else []
     if not able:
         return None, ""

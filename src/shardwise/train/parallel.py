@@ -8,18 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shardwise.compute.ceiling import memory_limit_bytes
 from shardwise.compute.gang.base import Gang, Member
 from shardwise.compute.gang.desk import ignore
 from shardwise.compute.gang.elastic import Elastic, any_number
-from shardwise.core.errors import Pruned
+from shardwise.core.errors import OverBudget, Pruned
 from shardwise.core.events import WorkerView
 from shardwise.core.parallel import Split
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
+from shardwise.core.units import format_size
 from shardwise.models.base import FitRun, Model, Rows
 from shardwise.models.families import NETWORKS, build, load_model, save_model
-from shardwise.models.neural.model import has_torch
+from shardwise.models.neural.model import Neural, has_torch
 from shardwise.plan.gangs import Choice
+from shardwise.plan.splits import needed_bytes, parameters, predicting_bytes, room_bytes
 from shardwise.stats.anomalies import Anomaly
 from shardwise.train.watch import Workers
 
@@ -176,7 +179,9 @@ class SharedFits:
     def fit(self, job: Job, run: FitRun) -> tuple[Model, bool]:
         """The fitted model, and whether it was pruned. Raises what the fit raises, and `MemberLost` in the end."""
         self._gang = self._gang or self.make()
-        elastic = Elastic(self._gang, run.note, any_number if job.split is None else job.split.fitting)
+        elastic = Elastic(
+            self._gang, run.note, any_number if job.split is None else partial(self._fitting, job, job.split)
+        )
         size = self.size_for(job.family, job.params, job.target, job.train.n_rows)
         last: list[WorkerView] = []
         answers, looks = _Answers(run, elastic.stepped), Workers(self._noticed(run))
@@ -193,6 +198,27 @@ class SharedFits:
         model = load_model(job.out)
         shutil.rmtree(job.out)
         return model, told["pruned"]
+
+    def _fitting(self, job: Job, split: Split, most: int) -> int:
+        """On how many of so many workers the parts of a network lie. Raises `OverBudget` where it does not fit them."""
+        size, shape = split.fitting(most), Neural(job.target, job.features, **job.params).shape
+        what = f"a network of {parameters(shape):,} parameters"
+        needed, has = needed_bytes(shape, split, size), room_bytes(self.room.of_each(size)[1])
+        if needed > has:
+            lies = f"in parts on {size} workers" if size > 1 else "whole on the one worker that can be had"
+            raise OverBudget(
+                f"{what} does not fit {lies}: training takes {format_size(needed)} in each, "
+                f"which has {format_size(has)}",
+                hint="Give more --memory, or more --workers; the same command goes on from the last checkpoint.",
+            )
+        needed, has = predicting_bytes(shape), min(memory_limit_bytes(), self.room.memory_bytes)
+        if needed > has:
+            raise OverBudget(
+                f"{what} could be trained in parts, but not be predicted with: that takes {format_size(needed)} in one "
+                f"process, which may have {format_size(has)}",
+                hint="Give more --memory, or a smaller width.",
+            )
+        return size
 
     def _noticed(self, run: FitRun) -> Callable[[Anomaly], None]:
         def notice(anomaly: Anomaly) -> None:

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from shardwise.core.errors import OverBudget  # noqa: E402
+from shardwise.models.neural.network import to_numpy  # noqa: E402
 from shardwise.models.neural.steps import Batch, NotFinite, Steps, is_out_of_memory  # noqa: E402
 
 
@@ -110,7 +111,7 @@ def test_restored_moments_go_on_as_if_nothing_had_happened() -> None:
     steps = make(12)
     learned(steps)
     weights = {name: tensor.detach().numpy().copy() for name, tensor in steps.tensors.items()}
-    moments = steps.moments()
+    moments = to_numpy(steps.remembered())
     wanted = learned(steps)
     other = make(12)
     other.restore(weights, moments)

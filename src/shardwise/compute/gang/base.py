@@ -78,6 +78,10 @@ class Member(Protocol):
         sleeps it counts as talking, so far as all members sleep, and else as waiting."""
         ...
 
+    def talking(self) -> AbstractContextManager[None]:
+        """Meanwhile a library talks to the other members by means of its own: that is no work."""
+        ...
+
 
 class Gang(Protocol):
     """Starts members together. A gang may run one worker after another."""

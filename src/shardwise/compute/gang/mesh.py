@@ -63,6 +63,26 @@ class Clock:
         talk_s = least(slept_s)
         self.wait_s, self.talk_s = self.wait_s - talk_s, self.talk_s + talk_s
 
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """Meanwhile another library talks to the others: time in which this process did nothing is waiting.
+
+        One in another counts once.
+        """
+        if self.waits_s:
+            yield
+            return
+        began, busy_s = time.monotonic(), time.process_time()
+        self.waits_s = began
+        try:
+            yield
+        finally:
+            took_s = time.monotonic() - began
+            talk_s = min(took_s, time.process_time() - busy_s)
+            self.waits_s = 0.0
+            self.talk_s += talk_s
+            self.wait_s += took_s - talk_s
+
 
 class _Sending:
     def __init__(self, head: bytes, body: memoryview) -> None:

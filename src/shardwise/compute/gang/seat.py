@@ -233,6 +233,9 @@ class SeatedMember:
         """Of all members' seconds."""
         return float(min(_SECONDS.unpack(part)[0] for part in self._mesh.gather(_SECONDS.pack(seconds))))
 
+    def talking(self) -> AbstractContextManager[None]:
+        return self._mesh.clock.talking()
+
     def call(self, question: Any) -> Any:
         return pickle.loads(self._asked(question))  # noqa: S301 - our caller's
 

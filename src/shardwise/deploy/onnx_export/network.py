@@ -21,7 +21,7 @@ def predictions(
     parts = [] if numbers is None else [_embedded(graph, weights, numbers)]
     if slots:
         width = len(slots) * weights["categories"].shape[1]
-        rows = graph.op("Gather", weights["categories"], graph.op("Concat", *slots, axis=1))
+        rows = graph.op("Gather", weights["categories"].astype(np.float64), graph.op("Concat", *slots, axis=1))
         parts.append(graph.op("Reshape", rows, np.array([-1, width])))
     hidden = graph.op("Unsqueeze", graph.op("Concat", *parts, axis=1), np.array([1]))
     layers = sum(name.startswith("w") for name in weights)

@@ -22,7 +22,7 @@ from shardwise.models.neural.forward import predict_blocks
 from shardwise.models.neural.grids.trunks import Trunk
 from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import ACTIVATIONS, Shape, Weights, find_knots, first_weights
-from shardwise.models.neural.tensors import read_tensors, write_tensors
+from shardwise.models.neural.tensors import map_tensors, write_tensors
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
@@ -140,8 +140,7 @@ class Neural:
         knots = find_knots(train, self._design, self.params.knots)
         start = LINKS[self.target.task](self.target, constant).start
         training, pieces = self._training(run)
-        self._weights = first_weights(self.shape, knots, start, run.seed, pieces)
-        training.begin(self._weights, constant, mean_weight)
+        training.begin(first_weights(self.shape, knots, start, run.seed, pieces), constant, mean_weight)
         try:
             training.run(train, valid if valid is not None and valid.n_rows else None, run)
         except RuntimeError as error:
@@ -199,11 +198,14 @@ class Neural:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises `PackageError` when the weights do not fit the features. PyTorch is not needed."""
+        """Raises `PackageError` when the weights do not fit the features. PyTorch is not needed.
+
+        The weights stay in the file, and are read when they are looked at.
+        """
         header = Header.read(folder, cls.family)
         model = cls(header.target, header.features, **{**FORMER, **header.params})
         model._scale = TargetScale.from_json(header.extra["scale"])
-        model._weights, _ = read_tensors(folder / WEIGHTS)
+        model._weights, _ = map_tensors(folder / WEIGHTS)
         expected = model.shape.tensors()
         found = {name: array.shape for name, array in model._weights.items()}
         if found != expected:

@@ -67,18 +67,17 @@ def mask(rows: int, width: int, dropout: float, device: torch.device) -> torch.T
     return kept.float().div_(1 - dropout)
 
 
-def number_columns(tensors: Tensors, numbers: torch.Tensor) -> torch.Tensor:
-    """Embeddings `(numbers, rows, embedding)`, or those of their columns that the tensors have."""
+def number_places(tensors: Tensors, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers within their limits `(numbers, rows, 1)`, and where in its pieces each lies `(numbers, rows, knots)`."""
     column = numbers.T.clamp(-LIMIT, LIMIT).unsqueeze(2)
-    places = ((column - tensors["knots"].unsqueeze(1)) * tensors["slopes"].unsqueeze(1)).clamp(0, 1)
-    return torch.baddbmm(
-        tensors["shift"].unsqueeze(1) + column * tensors["linear"].unsqueeze(1), places, tensors["pieces"]
-    )
+    return column, ((column - tensors["knots"].unsqueeze(1)) * tensors["slopes"].unsqueeze(1)).clamp(0, 1)
 
 
 def embedded_numbers(tensors: Tensors, numbers: torch.Tensor) -> torch.Tensor:
     """`(rows, numbers * embedding)`."""
-    return beside(number_columns(tensors, numbers).transpose(0, 1))
+    column, places = number_places(tensors, numbers)
+    line = tensors["shift"].unsqueeze(1) + column * tensors["linear"].unsqueeze(1)
+    return beside(torch.baddbmm(line, places, tensors["pieces"]).transpose(0, 1))
 
 
 def embedded_codes(tensors: Tensors, slots: torch.Tensor) -> torch.Tensor:

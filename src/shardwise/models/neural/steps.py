@@ -102,6 +102,9 @@ class Steps:
             self.check()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self._apply()
+
+    def _apply(self) -> None:
         self.optimizer.step()
 
     def _shared(self, batch: Batch, number: int, going: bool) -> tuple[torch.Tensor, bool]:
@@ -176,21 +179,18 @@ class Steps:
             f"gradients are added up, so that a step still sees {rows}."
         )
 
-    def moments(self) -> Weights:
-        """What the optimiser remembers: `<tensor>/<name>` -> float32 array; empty before the first step."""
-        named = {}
-        for name, tensor in self._learned.items():
-            for key, value in self.optimizer.state.get(tensor, {}).items():
-                named[f"{name}/{key}"] = value.detach().cpu().numpy().copy()
-        return named
+    def remembered(self) -> Tensors:
+        """What the optimiser remembers: `<tensor>/<name>` -> value; empty before the first step."""
+        return {f"{name}/{key}": value.detach() for name, tensor in self._learned.items()
+                for key, value in self.optimizer.state.get(tensor, {}).items()}  # fmt: skip
 
     def restore(self, weights: Weights, moments: Weights) -> None:
         """Go back to weights and moments that were taken together."""
         self._unseen = []
+        self.optimizer.state.clear()
         with torch.no_grad():
             for name, tensor in self.tensors.items():
-                tensor.copy_(torch.from_numpy(weights[name]))
-        self.optimizer.state.clear()
+                tensor.copy_(torch.tensor(weights[name]))
         for place, array in moments.items():
             name, key = place.split("/")
             tensor = self.tensors[name]

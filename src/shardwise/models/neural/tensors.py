@@ -51,25 +51,20 @@ def create_tensors(
     head, places = _layout({name: (size, np.dtype(np.float32)) for name, size in sizes.items()}, metadata)
     file.write(head)
     file.truncate(max((stop for _, stop in places.values()), default=len(head)))
-    return _mapped(np.memmap(file, dtype=np.uint8, mode="r+"), sizes, places)
+    content = np.memmap(file, dtype=np.uint8, mode="r+")
+    return {name: content[slice(*places[name])].view(np.float32).reshape(size) for name, size in sizes.items()}
 
 
 def map_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """`read_tensors` of a float32 file, whose arrays are read when they are looked at."""
+    """`read_tensors`, whose arrays are read when they are looked at, and cannot be written to."""
     with path.open("rb") as file, _damaged():
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         metadata = header.pop(_META, {})
-        sizes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-        places = {name: (8 + size + entry["data_offsets"][0], 8 + size + entry["data_offsets"][1])
+        content = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))[8 + size :]
+        arrays = {name: content[slice(*entry["data_offsets"])].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
                   for name, entry in header.items()}  # fmt: skip
-        return _mapped(np.memmap(path, dtype=np.uint8, mode="r"), sizes, places), metadata
-
-
-def _mapped(
-    content: np.ndarray, sizes: Mapping[str, tuple[int, ...]], places: Mapping[str, tuple[int, int]]
-) -> dict[str, np.ndarray]:
-    return {name: content[slice(*places[name])].view(np.float32).reshape(size) for name, size in sizes.items()}
+        return arrays, metadata
 
 
 def _layout(

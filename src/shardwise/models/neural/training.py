@@ -118,7 +118,7 @@ class Training:
 
     def _kept(self) -> tuple[Weights, Weights]:
         """Weights and moments as they are."""
-        return to_numpy(self._tensors), self._steps.moments()
+        return to_numpy(self._tensors), to_numpy(self._steps.remembered())
 
     def _read(self, folder: Path, file: str = FILE) -> Progress | None:
         return read_progress(folder, file)
@@ -201,8 +201,8 @@ class Training:
                 continue
             if self._late and progress.rounds:
                 return False  # the best of the rounds before counts
-            progress.weights, progress.moments = to_numpy(self._tensors), {}  # the old ones go before the new ones come
-            progress.moments = self._steps.moments()
+            progress.weights, progress.moments = {}, {}  # the old ones go before the new ones come
+            progress.weights, progress.moments = self._kept()
             progress.rounds += 1
             if progress.rounds == 1:
                 self.best = progress.best = progress.weights

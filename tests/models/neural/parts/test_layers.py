@@ -3,6 +3,7 @@
 import math
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ torch = pytest.importorskip("torch", reason="the extra torch is not installed")
 
 from shardwise.compute.gang.base import Gang, Member  # noqa: E402
 from shardwise.compute.gang.local import process_gang  # noqa: E402
+from shardwise.core.events import WorkerView  # noqa: E402
 from shardwise.core.parallel import Split  # noqa: E402
 from shardwise.core.target import Target, Task  # noqa: E402
 from shardwise.models.neural.losses import loss_of  # noqa: E402
@@ -103,9 +105,11 @@ class Computed:
             torch.manual_seed(7)
             total = place.all_reduce(network.gradients(batch))
             scores = network.scores(batch)
-        gradients = {name: tensor.grad.numpy() for name, tensor in tensors.items() if tensor.grad is not None}
-        held = sum(tensor.numel() for tensor in tensors.values())
-        return {"loss": total.item(), "scores": scores.numpy(), "gradients": gradients, "held": held}
+        gradients = {
+            name: tensor.grad.to_dense().numpy() for name, tensor in tensors.items() if tensor.grad is not None
+        }
+        held, lent = sum(tensor.numel() for tensor in tensors.values()), network.layers.lender.most
+        return {"loss": total.item(), "scores": scores.numpy(), "gradients": gradients, "held": held, "lent": lent}
 
 
 @cache
@@ -134,7 +138,7 @@ def test_parts_compute_what_the_whole_does(gang: Gang, case: str) -> None:
     for rank, found in enumerate(told):
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
         np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-5)
-        assert found["held"] / total <= 1 / parts + 0.15
+        assert (found["held"] + found["lent"]) / total <= 1 / size + 0.15
         pieces = {name: piece for name, piece in cuts.pieces(rank).items() if cuts.learns(name)}
         assert found["gradients"].keys() == pieces.keys()
         for name, piece in pieces.items():
@@ -171,3 +175,39 @@ class Bounded:
 def test_no_worker_ever_has_the_gradient_of_the_whole_table(gang: Gang) -> None:
     shape = Shape(**{**vars(BASE), "slots": 2**20, "code_embedding": 8})
     assert gang.run(Bounded(shape), 4) == [(2**18, 8)] * 4
+
+
+@dataclass(frozen=True)
+class Late:
+    """In a member: some steps, to each of which the last member comes late."""
+
+    kind: str
+    shape: Shape
+
+    def __call__(self, member: Member) -> None:
+        torch.set_num_threads(1)
+        cuts = Cuts(self.shape, Split(kind=self.kind, parts=member.size), member.size)
+        weights = weights_of(self.shape, cuts.pieces(member.rank))
+        tensors = {name: torch.tensor(array, requires_grad=cuts.learns(name)) for name, array in weights.items()}
+        batch = batch_of(self.shape)
+        with placed(member, cuts) as place:
+            loss = loss_for(self.shape)
+            if self.kind == "pipeline":
+                network: Any = Pipeline(place, tensors, loss, 0.0, ROWS)
+            else:
+                network = CutLayers(place, tensors, loss, 0.0, SMOOTHING)
+            for _ in range(4):
+                if member.rank == member.size - 1:
+                    time.sleep(0.4)
+                network.gradients(batch)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("tensor", BASE), ("pipeline", EVEN)])
+def test_time_in_which_others_are_waited_for_is_no_work(gang: Gang, kind: str, shape: Shape) -> None:
+    last: list[WorkerView] = []
+
+    def watch(workers: list[WorkerView]) -> None:
+        last[:] = workers
+
+    gang.run(Late(kind, shape), 2, watch=watch)
+    assert last[0].wait_s > last[0].work_s

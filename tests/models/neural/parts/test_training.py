@@ -12,9 +12,10 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra torch is not installed")
 
+from shardwise.compute.gang.base import Gang
 from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.gang.local import ProcessLauncher
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, MemberLost, OverBudget
 from shardwise.core.parallel import Split
 from shardwise.core.target import Task
 from shardwise.models.base import FitRun
@@ -23,6 +24,7 @@ from shardwise.models.neural.model import Neural
 from shardwise.models.neural.parts.training import PartedTraining
 from shardwise.models.scaling import TargetScale
 from shardwise.plan.gangs import Choice
+from shardwise.plan.splits import parameters
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
 from shardwise.train.parallel import Job, Room, SharedFits
 
@@ -43,16 +45,22 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return on_disk(tmp_path_factory.mktemp("rows"), tiny_table(Task.MULTICLASS))
 
 
-def fit(launcher: ProcessLauncher, rows: Pair, split: Split, out: Path, **run: Any) -> Neural:
-    checkpoint = run.pop("checkpoint", None)
-    job = Job(
+def job_of(rows: Pair, split: Split, out: Path, checkpoint: Path | None = None) -> Job:
+    return Job(
         family="neural", params=PARAMS, target=tiny_target(Task.MULTICLASS), features=FEATURES, train=rows[0],
         valid=rows[1], seed=3, threads=1, memory_bytes=2**62, slices=1, checkpoint=checkpoint, device="auto",
         out=out / "model", split=split,
     )  # fmt: skip
+
+
+def shared_fits(gang: Gang, split: Split, memory_bytes: int = 2**62) -> SharedFits:
     choice = Choice(size=2, families=frozenset({"neural"}), text="", split=split)
-    shared = SharedFits(lambda: StarGang(launcher), choice, Room(threads=2, memory_bytes=2**62, shared=True))
-    model, _ = shared.fit(job, FitRun(seed=3, **run))
+    return SharedFits(lambda: gang, choice, Room(threads=2, memory_bytes=memory_bytes, shared=False))
+
+
+def fit(launcher: ProcessLauncher, rows: Pair, split: Split, out: Path, **run: Any) -> Neural:
+    job = job_of(rows, split, out, run.pop("checkpoint", None))
+    model, _ = shared_fits(StarGang(launcher), split).fit(job, FitRun(seed=3, **run))
     assert isinstance(model, Neural)
     return model
 
@@ -116,3 +124,32 @@ def test_parts_are_trained_on_processors_alone() -> None:
     assert training._chosen_device("auto").type == "cpu"
     with pytest.raises(ConfigError, match="cuda"):
         training._chosen_device("cuda")
+
+
+class Dwindling:
+    """A gang that has had room for two, of whom one is lost."""
+
+    def __init__(self) -> None:
+        self.workers = 2
+
+    def room(self) -> int:
+        return self.workers
+
+    def run(self, _worker: Any, _size: int, **_told: Any) -> list[Any]:
+        self.workers = 1
+        raise MemberLost("member 1 of 2 is lost")
+
+    def close(self) -> None: ...
+
+
+def test_what_does_not_fit_the_workers_or_the_one_that_is_left_is_refused_with_numbers(
+    rows: Pair, tmp_path: Path
+) -> None:
+    split, notes = Split(kind="tensor", parts=2), list[str]()
+    count = parameters(Neural(tiny_target(Task.MULTICLASS), FEATURES, **PARAMS).shape)
+    for share, said in ((10, "in parts on 2 workers"), (60, "whole on the one worker that can be had")):
+        fits = shared_fits(Dwindling(), split, share * count)
+        with pytest.raises(
+            OverBudget, match=rf"{count:,} parameters does not fit {said}.* takes .* in each, which has"
+        ):
+            fits.fit(job_of(rows, split, tmp_path), FitRun(seed=3, note=notes.append))

@@ -11,9 +11,10 @@ rows. A dimension is cut as `torch.chunk` and DTensor do it.
 | `head`, `bias`              | many classes: by columns, with a softmax that is cut too; else the head by rows       |
 | all else                    | whole                                                                                 |
 
-Over the shares of the rows what learns is cut too, by its largest dimension that is whole: it is gathered where it is
-used and its gradient is summed where it lies, as is done with optimisers' states (Rajbhandari et al. 2020,
-https://arxiv.org/abs/1910.02054). The embedding kind cuts the table of categories by rows, and only so.
+A pipeline's stages have consecutive layers. Over the shares of the rows what learns is cut too, in all kinds: the table
+of categories by rows, all else by its largest dimension that is whole. It is lent block by block where it is used, and
+its gradient is summed where it lies (`lent`), as is done with optimisers' states (Rajbhandari et al. 2020,
+https://arxiv.org/abs/1910.02054).
 """
 
 import math
@@ -29,6 +30,8 @@ from shardwise.models.neural.shape import FIXED, Shape
 Piece = tuple[slice, ...]
 Name = str
 _EMBEDDING = ("knots", "slopes", "pieces", "linear", "shift", "categories")
+_BLOCK_SHARE = 16  # a block that is lent has at most that part of all parameters
+_BLOCK = 2**22  # and no more parameters than this: larger messages are no faster
 
 
 def chunk(size: int, parts: int, part: int) -> slice:
@@ -90,9 +93,9 @@ class Cuts:
 
     def by_share(self, name: Name) -> int | None:
         """The dimension that is cut over the shares of the rows."""
-        if self.shares == 1 or not self.learns(name) or self.split.kind == "pipeline":
+        if self.shares == 1 or not self.learns(name):
             return None
-        if name == "categories" and self.split.kind == "embedding":
+        if name == "categories":
             return 0
         sizes = self.tensors[name]
         left = [axis for axis in range(len(sizes)) if axis != self.by_part(name)]
@@ -136,12 +139,34 @@ class Cuts:
         sizes = [sum(math.prod(int(s.stop - s.start) for s in piece) for piece in pieces) for pieces in held]
         return max(sizes)
 
+    def runs(self, name: Name, rank: int) -> list[tuple[int, slice]]:
+        """In which runs along the dimension `by_share` a tensor is lent: the share that has it, and its bounds."""
+        axis, piece = self.by_share(name), self.piece(name, rank)
+        if axis is None or piece is None:
+            return []
+        cells = [part.stop - part.start for part in piece]
+        step = max(1, self._most_lent // max(1, math.prod(cells[:axis] + cells[axis + 1 :])))
+        bounds = [(share, chunk(self.tensors[name][axis], self.shares, share)) for share in range(self.shares)]
+        return [(share, slice(start, min(start + step, run.stop))) for share, run in bounds
+                for start in range(run.start, run.stop, step)]  # fmt: skip
+
     @property
-    def gathered(self) -> int:
-        """Parameters that are gathered over the shares of the rows in a step, at most, their gradients not counted."""
-        table = "categories" if self.split.kind == "embedding" else ""
-        names = [name for name in self.tensors if name != table and self.by_share(name) is not None]
-        return sum(math.prod(self.tensors[name]) for name in names) // self.parts
+    def _most_lent(self) -> int:
+        return min(_BLOCK, sum(map(math.prod, self.tensors.values())) // _BLOCK_SHARE)
+
+    @cached_property
+    def lent(self) -> int:
+        """Parameters that another share's block has, at most: so many are in a worker beside its own, one at a time."""
+        if self.shares == 1:
+            return 0
+        sizes = []
+        for rank in range(self.parts):
+            for name, piece in self.pieces(rank).items():
+                axis, runs = self.by_share(name), self.runs(name, rank)
+                if axis is not None and runs and name != "categories":
+                    cells = math.prod(part.stop - part.start for i, part in enumerate(piece) if i != axis)
+                    sizes.append(cells * max(run.stop - run.start for _, run in runs))
+        return max(sizes, default=0)
 
 
 def units_of(shape: Shape) -> list[tuple[Name, ...]]:

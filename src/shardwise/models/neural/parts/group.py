@@ -48,7 +48,8 @@ class Place:
 
     def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all members, in place."""
-        dist.all_reduce(values)
+        with self.member.talking():
+            dist.all_reduce(values)
         return values
 
 

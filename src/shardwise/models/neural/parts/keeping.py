@@ -4,9 +4,10 @@ The first worker writes into a mapped file what the others send, one piece at a 
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from shardwise.models.neural.checkpoint import FILE, KEPT, Progress
 from shardwise.models.neural.parts.cuts import Piece
 from shardwise.models.neural.parts.group import Place
 from shardwise.models.neural.shape import Weights
-from shardwise.models.neural.tensors import create_tensors, map_tensors
+from shardwise.models.neural.tensors import create_tensors, map_tensors, write_tensors
 from shardwise.store.files import staged_file
 
+SENT = 2**18  # numbers at once
 _SCALAR = "step"  # what an optimiser counts for a tensor
 
 
@@ -36,7 +38,10 @@ def write_parts(folder: Path, place: Place, progress: Progress, what: str = FILE
 
 
 def read_parts(folder: Path, place: Place, what: str = FILE) -> Progress | None:
-    """This worker's pieces of the last checkpoint, however many wrote it; None where there is none to read."""
+    """This worker's pieces of the last checkpoint, however many wrote it; None where there is none to read.
+
+    They stay in the file, and are read when they are looked at.
+    """
     if not (folder / what).exists():
         return None
     try:
@@ -47,8 +52,17 @@ def read_parts(folder: Path, place: Place, what: str = FILE) -> Progress | None:
     for name, array in arrays.items():
         piece = _piece(place, name, place.rank)
         if piece is not None:
-            kept[name] = np.array(array[piece])
+            kept[name] = array[piece]
     return Progress.of(kept, metadata["state"])
+
+
+def set_aside(arrays: Mapping[str, np.ndarray], folder: Path | None) -> Weights:
+    """Copies in a file without a name (in `folder`), which are read when they are looked at: they take no memory."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=folder) as file:
+        write_tensors(Path(file.name), arrays)
+        return map_tensors(Path(file.name))[0]
 
 
 def whole_weights(place: Place, weights: Weights, folder: Path | None) -> Weights:
@@ -68,20 +82,36 @@ def whole_weights(place: Place, weights: Weights, folder: Path | None) -> Weight
 def _gathered(
     place: Place, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, tuple[int, ...]], whole: Weights | None
 ) -> None:
-    """Send to the first worker each piece that it lacks; there, put all of them into `whole`."""
+    """Send to the first worker each piece that it lacks, some rows at a time; there, put all of them into `whole`."""
     for name in sorted(sizes):
         for rank in range(place.member.size):
             piece = _piece(place, name, rank)
             if piece is None or _owner(place, name, rank) != rank or 0 in (s.stop - s.start for s in piece):
                 continue
-            if rank == 0 == place.rank and whole is not None:
-                whole[name][piece] = arrays[name]
-            elif rank == place.rank:
-                dist.send(torch.from_numpy(np.ascontiguousarray(arrays[name])), 0)
-            elif whole is not None:
-                came = torch.empty([s.stop - s.start for s in piece])
-                dist.recv(came, rank)
-                whole[name][piece] = came.numpy()
+            for block, rows in _blocks(piece):
+                if rank == 0 == place.rank and whole is not None:
+                    whole[name][block] = arrays[name][rows]
+                elif rank == place.rank:
+                    given = torch.tensor(arrays[name][rows])
+                    with place.member.talking():
+                        dist.send(given, 0)
+                elif whole is not None:
+                    came = torch.empty([s.stop - s.start for s in block])
+                    with place.member.talking():
+                        dist.recv(came, rank)
+                    whole[name][block] = came.numpy()
+
+
+def _blocks(piece: Piece) -> Iterator[tuple[Piece, Piece]]:
+    """A piece by some of its rows: where they are in the whole, and where in the piece."""
+    if not piece:
+        yield (), ()
+        return
+    first = piece[0]
+    step = max(1, SENT // math.prod(part.stop - part.start for part in piece[1:]))
+    for start in range(first.start, first.stop, step):
+        stop = min(start + step, first.stop)
+        yield (slice(start, stop), *piece[1:]), (slice(start - first.start, stop - first.start),)
 
 
 def _sizes(place: Place, progress: Progress) -> dict[str, tuple[int, ...]]:
