@@ -1,5 +1,6 @@
 """Clients that say too little: a connection whose request does not come is closed, and others are answered."""
 
+import json
 import socket
 import ssl
 import sys
@@ -14,6 +15,7 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
 from shardwise.registry.references import open_registry
 from shardwise.serve.online import app as online_app
+from shardwise.serve.online import protocol
 from shardwise.serve.online.assembly import Assembly, optional
 from shardwise.serve.online.server import _server, check_certificate, listen
 from shardwise.serve.online.settings import ServeConfig
@@ -24,7 +26,8 @@ httpx = pytest.importorskip("httpx")
 @contextmanager
 def patient(package, **config):
     """Host and port of a server in this process that waits a quarter of a second for the head of a request."""
-    assembly = Assembly([f"m={package}"], open_registry("nowhere"), ServeConfig(header_s=0.25, **config))
+    config = {"header_s": 0.25, **config}
+    assembly = Assembly([f"m={package}"], open_registry("nowhere"), ServeConfig(**config))
     server, sock = _server(assembly, lambda _: None), listen("127.0.0.1", 0)
     sock.listen()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
@@ -50,6 +53,78 @@ def test_a_head_that_does_not_come_ends_the_connection(place, said):
         slow.sendall(said)
         assert httpx.get(f"http://{place[0]}:{place[1]}/v2/health/live", timeout=PATIENCE_S).status_code == 200
         assert slow.recv(1000) == b""
+
+
+def answers(place, *parts: bytes) -> bytes:
+    """All that is said until the connection is closed, whatever is sent meanwhile."""
+    with socket.create_connection(place, timeout=PATIENCE_S) as raw:
+        for part in parts:
+            raw.sendall(part)
+        return b"".join(iter(lambda: raw.recv(100_000), b""))
+
+
+@pytest.fixture(scope="module")
+def steady(packages):
+    """A server that has time enough for the rest of a body."""
+    with patient(packages[Task.BINARY], header_s=PATIENCE_S, max_json_bytes=1000) as opened:
+        yield opened
+
+
+HUGE = b"u" * 8_000_000
+
+
+@pytest.mark.parametrize("way", ["length", "chunked"])
+def test_who_still_sends_a_body_that_was_refused_hears_of_it(steady, way):
+    head = b"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    if way == "length":
+        said = (head + b"content-length: %d\r\n\r\n" % len(HUGE), HUGE)
+    else:
+        said = (head + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(HUGE), HUGE, b"\r\n0\r\n\r\n")
+    for _ in range(3):
+        told = answers(steady, *said)
+        assert told.startswith(b"HTTP/1.1 413 ")
+        assert told.endswith(b"}")
+        assert b'"body_too_large"' in told
+
+
+def test_a_connection_goes_on_after_a_body_that_was_refused(steady):
+    with httpx.Client(base_url=f"http://{steady[0]}:{steady[1]}", timeout=PATIENCE_S) as client:
+        for _ in range(3):
+            assert client.post("/predict", content=HUGE).status_code == 413
+            assert client.post("/predict", json=ROW).status_code == 200
+
+
+def test_a_body_that_was_refused_may_not_drip_for_ever(packages):
+    head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\nu"
+    with patient(packages[Task.BINARY]) as place:
+        assert answers(place, head).startswith(b"HTTP/1.1 413 ")
+
+
+def test_no_more_of_a_body_that_was_refused_is_read_than_a_bounded_part(steady, monkeypatch):
+    monkeypatch.setattr(protocol, "MOST_UNREAD_BYTES", 1_000_000)
+    head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 900000000\r\n\r\n"
+    with socket.create_connection(steady, timeout=PATIENCE_S) as raw, pytest.raises(ConnectionError):
+        raw.sendall(head)
+        for _ in range(200):
+            raw.sendall(HUGE)
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "code"),
+    [
+        (b"BLAH\r\n\r\n", 400, "malformed_request"),
+        (b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcd", 400,
+         "malformed_request"),
+        (b"GET /v2 HTTP/1.1\r\nhost: x\r\nx-more: " + HUGE, 431, "head_too_large"),
+        (b"GET /v2 HTTP/1.1\r\n" + b"x-more: " * 1_000_000, 431, "head_too_large"),
+    ],
+)  # fmt: skip
+def test_a_head_that_is_none_is_a_problem_as_others_are(steady, said, status, code):
+    head, _, body = answers(steady, said).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-type: application/json" in head
+    told = json.loads(body)
+    assert (told["code"], bool(told["hint"])) == (code, True)
 
 
 def test_a_connection_is_kept_for_the_next_request(place):

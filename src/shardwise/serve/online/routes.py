@@ -202,7 +202,7 @@ class Routes:
         if length is None and request.content_type not in (*_JSON_TYPES, OCTETS):
             raise Problem(415, "unsupported_type", f"the content-type {request.content_type!r} is not understood",
                           hint=f"Send {JSON}, or binary tensors with inference-header-content-length.")  # fmt: skip
-        infer = Infer.read(await request.body(self.config.max_json_bytes), length, self.config)
+        infer = Infer.read(await request.body(self.config.max_json_bytes), length, self.config, served)
         scores = await self.inferred(infer, served, request, started)
         started = time.perf_counter()
         response = infer.answer(served, scores)

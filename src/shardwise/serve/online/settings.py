@@ -29,7 +29,7 @@ class ServeConfig:
     poll_s             between two looks at what is to be served
     drain_delay_s      from SIGTERM, when the server says that it is not ready, until it listens no more
     drain_s            from there until requests that are still under way are given up
-    header_s           the longest that the head of a request may take to come
+    header_s           the longest that the head of a request may take to come, or the rest of one that was refused
     most_connections   beyond which requests are refused with 429
     cache, cache_ttl_s names of `serve.cache.opening`, and how long an answer is kept
     monitor            whether rows and answers are compared with those of training, in windows
