@@ -207,19 +207,6 @@ def test_a_million_rows_of_json_and_long_texts_are_refused(predictors):
         assert (told.value.status, told.value.code, told.value.where["column"]) == (413, "text_too_long", "town")
 
 
-def test_more_inputs_than_the_model_has_columns_are_refused_before_they_are_read(predictors):
-    served = Served("m", "1", "1", predictors[Task.BINARY])
-    unread = [{"name": name, "shape": "none"} for name in served.predictor.columns] * 3
-    other = [{"name": f"x{number}"} for number in range(len(unread))]
-    for inputs, code in ((unread, "too_many_inputs"), (other, "unknown_column")):
-        with pytest.raises(Problem) as told:
-            Infer({"inputs": inputs}, b"", ServeConfig(), served)
-        assert (told.value.status, told.value.code) == (422, code)
-    with pytest.raises(Problem) as told:
-        Infer({"inputs": unread}, b"", ServeConfig(extra="ignore"), served)
-    assert told.value.code == "bad_tensor"
-
-
 def test_a_body_that_does_not_come_is_given_up(server, client):
     place = urlparse(server.url)
     head = b"POST /predict?model=binary HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\nx-deadline-ms: 200\r\n\r\n{"

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 
 from shardwise.core.names import nearest, nearest_column
+from shardwise.serve.online.call import whole_header
 from shardwise.serve.online.http import JSON, OCTETS, Response
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
@@ -77,9 +78,8 @@ class Infer:
             return
         names = (each.get("name") for each in inputs if isinstance(each, dict))
         known = served.predictor.known
-        other = next(
-            (name for name in names if isinstance(name, str) and name.removesuffix(MISSING) not in known), None
-        )
+        texts = (name for name in names if isinstance(name, str))
+        other = next((name for name in texts if name.removesuffix(MISSING) not in known), None)
         if other is not None:
             raise unknown_column(other, columns, {})
         message = f"there are {len(inputs):,} inputs, and the model reads {len(columns):,} columns"
@@ -141,12 +141,7 @@ class Infer:
 
 def head_length(headers: Mapping[bytes, bytes]) -> int | None:
     """Bytes of the JSON before binary tensors; None where all is JSON."""
-    told = headers.get(LENGTH_HEADER)
-    if told is None:
-        return None
-    if not told.isdigit():
-        raise Problem(400, "bad_header", f"{LENGTH_HEADER.decode()} is no number", hint="Give the bytes of the JSON.")
-    return int(told)
+    return whole_header(headers, LENGTH_HEADER, "Give the bytes of the JSON, a whole number.")
 
 
 def _wanted(content: Mapping[str, Any]) -> tuple[dict[str, bool] | None, bool]:

@@ -58,9 +58,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._spent_bytes += len(data)
             if self._spent_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
                 message = f"the head of the request has more than {MOST_HEAD_BYTES:,} bytes"
-                self._refuse(
-                    Problem(431, "head_too_large", message, hint="Send values in the body, and fewer headers.")
-                )
+                self._refuse(Problem(431, "head_too_large", message, hint="Send values in the body."))
 
     def on_message_begin(self) -> None:
         self._begin_to_wait()
