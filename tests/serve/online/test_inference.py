@@ -8,6 +8,7 @@ from shardwise.serve.online.front import DEADLINE_HEADER, Front
 from shardwise.serve.online.inference import LENGTH_HEADER, Infer, head_length
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
+from shardwise.serve.online.rows import confidence_level
 from shardwise.serve.online.settings import ServeConfig
 
 
@@ -39,3 +40,13 @@ def test_headers_that_are_no_number_are_refused(told):
     assert head_length({LENGTH_HEADER: b"12"}) == 12
     assert front.deadline_s({DEADLINE_HEADER: b"250"}) == 0.25
     assert front.deadline_s({DEADLINE_HEADER: b"9" * 18}) == ServeConfig().deadline_s
+
+
+@pytest.mark.parametrize("told", ["much", "", "nan", "0", "1", "-0.5", "2", "0.9"])
+def test_a_level_that_cannot_be_promised_has_a_code_of_its_own(told, predictors):
+    served = Served("m", "1", "1", predictors[Task.BINARY])  # was trained without conformal scores
+    with pytest.raises(Problem) as problem:
+        confidence_level(told, served)
+    assert (problem.value.status, problem.value.code) == (400, "bad_level")
+    assert problem.value.hint
+    assert confidence_level(None, served) is None

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import pytest
 from tests.serve.online.servers import PATIENCE_S, make_certificate, until
 from tests.serve.online.test_server import ROW
@@ -178,3 +179,27 @@ def test_an_extra_that_is_missing_is_named(monkeypatch, module, library):
     with pytest.raises(ConfigError, match="--this") as raised:
         optional(module, "--this", "that")
     assert "shardwise[serve,that]" in raised.value.hint
+
+
+def test_binary_tensors_may_be_as_large_as_arrow(packages):
+    count, texts = 40, b"".join(len(text).to_bytes(4, "little") + text for text in [b"Ulm" * 100] * 40)
+    days = b"".join(b"\x0a\x00\x00\x00" + b"2024-05-06" for _ in range(count))
+    tails = {"x": np.zeros(count), "z": np.zeros(count, np.float32), "town": texts, "day": days}
+    kinds = {"x": "FP64", "z": "FP32", "town": "BYTES", "day": "BYTES"}
+    inputs = [{"name": name, "shape": [count], "datatype": kinds[name],
+               "parameters": {"binary_data_size": len(bytes(tail))}} for name, tail in tails.items()]  # fmt: skip
+    head = json.dumps({"inputs": inputs}).encode()
+    body = head + b"".join(map(bytes, tails.values()))
+    assert len(head) < 1000 < len(body)
+    with patient(packages[Task.BINARY], max_json_bytes=1000, max_arrow_bytes=20_000) as (host, port):
+        url = f"http://{host}:{port}/v2/models/m/infer"
+
+        def told(content: bytes, length: int):
+            headers = {"inference-header-content-length": str(length)}
+            answer = httpx.post(url, content=content, headers=headers, timeout=PATIENCE_S)
+            return answer.status_code, answer.json().get("code")
+
+        assert told(body, len(head)) == (200, None)
+        assert told(body, len(body)) == (413, "body_too_large")  # all of it as JSON
+        assert told(body + b"u" * 20_000, len(head)) == (413, "body_too_large")
+        assert httpx.post(url, content=body, timeout=PATIENCE_S).status_code == 413

@@ -87,6 +87,7 @@ def test_health_and_metadata(client, predictors):
     assert client.get("/v2/health/live").status_code == 200
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2").json()["name"] == "shardwise"
+    assert client.get("/v2/").json() == client.get("/v2").json()
     assert client.get("/v2/models/binary/ready").status_code == 200
     told = client.get("/v2/models/multiclass").json()
     assert [each["name"] for each in told["inputs"]] == list(predictors[Task.MULTICLASS].columns)

@@ -50,7 +50,10 @@ class Infer:
     """An `infer` request that was read: its columns, and what is to be answered."""
 
     def __init__(self, content: Any, tail: bytes, config: ServeConfig, served: Served) -> None:
-        """`content` as JSON has it; `tail` holds the bytes of its binary tensors."""
+        """`content` as JSON has it; `tail` holds the bytes of its binary tensors; `served` is to answer.
+
+        Raises `Problem` for what cannot be answered.
+        """
         if not isinstance(content, dict):
             raise Problem(422, "not_rows", "the body is no object", hint='Send {"inputs": [...]}.')
         self.id = content.get("id")
@@ -60,6 +63,7 @@ class Infer:
         self.tensors = read_tensors(content.get("inputs"), tail)
         for tensor in self.tensors:
             _check_texts(tensor, config.max_text_bytes)
+        self._check(served)
 
     @classmethod
     def read(cls, body: bytes, head_bytes: int | None, config: ServeConfig, served: Served) -> "Infer":
@@ -89,7 +93,7 @@ class Infer:
     def rows(self) -> int:
         return len(self.tensors[0].values)
 
-    def check(self, served: Served) -> None:
+    def _check(self, served: Served) -> None:
         """Raise `Problem` for columns that are missing or not known, and outputs that there are not."""
         self.tensors = masked(self.tensors, served.predictor.known)
         columns, given = served.predictor.columns, {tensor.name: None for tensor in self.tensors}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest, nearest_column
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
@@ -93,13 +94,20 @@ def _bounds(served: Served, scores: np.ndarray, level: float) -> list[dict[str, 
     return [{"set": [label for label, own in zip(predictor.labels, held, strict=True) if own]} for held in rows]
 
 
-def confidence_level(text: str | None) -> float | None:
-    """The `confidence_level` of a request's address; raises `Problem` 400 for what is no number."""
+def confidence_level(text: str | None, served: Served) -> float | None:
+    """The `confidence_level` of a request's address; raises `Problem` 400 for one that the model cannot promise."""
+    if text is None:
+        return None
     try:
-        return None if text is None else float(text)
+        level = float(text)
     except ValueError:
         raise Problem(400, "bad_level", f"the confidence level {text!r} is no number",
                       hint="Write ?confidence_level=0.9") from None  # fmt: skip
+    try:
+        served.predictor.answer_schema(level)
+    except ConfigError as error:
+        raise Problem(400, "bad_level", error.message, hint=error.hint) from None
+    return level
 
 
 def unknown_column(name: str, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:
