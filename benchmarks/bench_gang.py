@@ -2,8 +2,11 @@
 
 `once`: campaigns of 1, then 2, then 1 members that go through the same rows; each but the last is ended by killing one
 of its members at a random instant, and the next goes on from the checkpoint. A model that counts its rows
-(`gang_counts.py`) tells how often each was seen: once in each epoch. `trees` and `neural`: one model on 2 processes of
-one thread each, against 1 process of one thread, and 1 process of two threads.
+(`gang_counts.py`) tells how often each was seen: once in each epoch. `trees`, `forest`, `adaboost`, `svm` (with a
+kernel, streamed) and `neural`: one model on 2 processes of one thread each, against 1 process of one thread, and 1
+process of two threads; ratios are medians of those of each repetition. A forest or AdaBoost of one process is timed as
+it is grown without `--parallel data`; its loss is compared with the one of two processes with it, where the trees are
+to be the same.
 """
 
 import os
@@ -22,6 +25,7 @@ import numpy as np
 
 from common import Results, chosen, make_parser, verdict
 from gang_counts import Count, write_rows
+from shardwise.compute.gang.base import GangBroken
 from shardwise.compute.gang.desk import StarGang
 from shardwise.compute.gang.local import ProcessLauncher, process_gang
 from shardwise.core.errors import MemberLost
@@ -40,6 +44,12 @@ NUMBERS = 20
 FEATURES = tuple(
     Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER, low=-5.0, high=5.0) for i in range(NUMBERS)
 )
+PARAMS: dict[str, dict[str, Any]] = {
+    "neural": {"epochs": 1, "width": 256, "batch_rows": 1024},
+    "svm": {"epochs": 2, "kernel": "rbf", "batch_rows": 1024},
+}
+OWN = ("forest", "adaboost")  # grown otherwise by one who is not asked for the trees of several
+SHARES = {"trees": 1, "adaboost": 1, "forest": 1, "svm": 8, "neural": 25}  # of --rows; one in so many
 CHUNK_ROWS = 500_000
 SEEN_ROWS, EPOCHS = 20_000, 6
 
@@ -50,16 +60,16 @@ def main() -> None:
     parser.add_argument(
         "--first", type=int, default=0, help="number of the first campaign, from which its kills follow"
     )
-    parser.add_argument("--rows", type=int, default=5_000_000, help="of trees; of networks a twenty-fifth")
+    parser.add_argument("--rows", type=int, default=5_000_000, help="of trees; of others a share")
     parser.add_argument("--rounds", type=int, default=20, help="of boosting")
     args = parser.parse_args()
     results = Results("gang", args.results)
     with tempfile.TemporaryDirectory() as place:
-        for case in chosen(args.only, ("once", "trees", "neural")):
+        for case in chosen(args.only, ("once", *SHARES)):
             if case == "once":
                 results.add(case, campaigns(Path(place) / case, args.first, args.campaigns))
                 continue
-            rows = args.rows if case == "trees" else args.rows // 25
+            rows = args.rows // SHARES[case]
             speed = speeds(case, Path(place) / case, rows, args)
             results.add(case, {**speed, **limits(case, speed)}, rows=rows)
         for row in results.rows:
@@ -113,7 +123,7 @@ def campaign(
         with _Killer(launcher, work, calm_s[size], chance):
             try:
                 return gang.run(work, size)[0], shares
-            except MemberLost:
+            except (MemberLost, GangBroken):  # who is left may say that the line broke before the dead one is named
                 kept = read_progress(checkpoint)
                 shares.append(0.0 if kept is None else kept.seen / (EPOCHS * SEEN_ROWS))
     return gang.run(work, 1)[0], shares
@@ -150,35 +160,41 @@ def speeds(family: str, folder: Path, rows: int, args: Any) -> dict[str, Any]:
     """Seconds from the first round to the last one, on (processes x threads), medians."""
     write = write_codes if FAMILIES[family].traits.reads == "bins" else write_floats
     write(folder, rows)
-    params: dict[str, Any] = {"n_estimators": args.rounds, "learning_rate": 0.1}
-    if family == "neural":
-        params = {"epochs": 1, "width": 256, "batch_rows": 1024}
+    params = PARAMS.get(family, {"n_estimators": args.rounds} | ({} if family == "forest" else {"learning_rate": 0.1}))
     shapes = ((1, 1), (2, 1), (1, 2))
     times: dict[tuple[int, int], list[float]] = {shape: [] for shape in shapes}
     losses: dict[tuple[int, int], float] = {}
     for _ in range(args.repeat):
         for shape in shapes:
-            seconds, losses[shape] = fitted(family, folder, params, shape)
+            alone = shape[0] == 1 and family in OWN
+            seconds, losses[shape] = fitted(family, folder, params, shape, slices=1 if alone else SLICES)
             times[shape].append(seconds)
+    if family in OWN:
+        _, losses[1, 1] = fitted(family, folder, params, (1, 1))
     found = {f"{p}x{t}_s": round(statistics.median(times[p, t]), 2) for p, t in shapes}
-    one = statistics.median(times[1, 1])
     return {
-        **found, "gain": round(one / statistics.median(times[2, 1]), 3),
-        "of_threads": round(statistics.median(times[1, 2]) / statistics.median(times[2, 1]), 3),
+        **found, "gain": ratio(times[1, 1], times[2, 1]), "of_threads": ratio(times[1, 2], times[2, 1]),
         "loss_differs": abs(losses[2, 1] - losses[1, 1]) / losses[1, 1],
     }  # fmt: skip
 
 
+def ratio(times: list[float], others: list[float]) -> float:
+    """Median of the ratios of what was measured in turn."""
+    return round(statistics.median(a / b for a, b in zip(times, others, strict=True)), 3)
+
+
 def limits(case: str, speed: dict[str, Any]) -> dict[str, str]:
     """How they stand to what is wanted."""
-    least = 1.8 if case == "trees" else 1.7
+    least = 1.7 if case in PARAMS else 1.8
     return {
         "gain_limit": verdict(least, speed["gain"]), "threads_limit": verdict(0.9, speed["of_threads"]),
         "loss_limit": verdict(speed["loss_differs"], 1e-4),
     }  # fmt: skip
 
 
-def fitted(family: str, folder: Path, params: dict[str, Any], shape: tuple[int, int]) -> tuple[float, float]:
+def fitted(
+    family: str, folder: Path, params: dict[str, Any], shape: tuple[int, int], *, slices: int = SLICES
+) -> tuple[float, float]:
     """Seconds that a fit took but for starting processes and binning, and its last validation loss."""
     processes, threads = shape
     kind: Callable[..., Any] = BinnedRows if FAMILIES[family].traits.reads == "bins" else DiskRows
@@ -200,10 +216,10 @@ def fitted(family: str, folder: Path, params: dict[str, Any], shape: tuple[int, 
         shared = SharedFits(lambda: gang, choice, Room(threads=threads, memory_bytes=2**62, shared=True))
         job = Job(
             family=family, params=params, target=TARGET, features=FEATURES, train=train, valid=valid, seed=1,
-            threads=threads, memory_bytes=2**62, slices=SLICES, checkpoint=None, device="cpu", out=folder / "out",
+            threads=threads, memory_bytes=2**62, slices=slices, checkpoint=None, device="cpu", out=folder / "out",
         )  # fmt: skip
         shared.fit(job, FitRun(seed=1, report=report, go_on=go_on))
-    began = marks[0][0] if family == "trees" else asked[0]
+    began = asked[0] if family == "neural" else marks[0][0]
     return marks[-1][0] - began, marks[-1][1]
 
 

@@ -3,9 +3,11 @@
 `swaps`: at least 100,000 requests, and meanwhile 20 new champions, a rollout to a fifth of the users that is taken back
 and one that is promoted, by hand; each answer must be 200 and, to the byte, that of the version which it names.
 `kill`: two workers, SIGKILL for one of them: only requests that were under way with it may fail, and nowhere is there a
-pause of 2 seconds; beside it when two answer again. `overload`: requests at 3 times what a closed loop was answered, at fixed times, one row each and 64
-each, over 256 connections, and over more than are allowed: what is answered must be 0.9 of the closed loop's, the
-refusals 429 alone, and memory flat. Milliseconds are those of what was answered, from when it was sent.
+pause of 2 seconds; beside it when two answer again. `same`: rollouts of a version that is as good and as fast, beside
+processes that take the cores away: none may be rolled back. `overload`: requests at 3 times what a closed loop was
+answered before and after, at fixed times, one row each and 64 each, over 256 connections, and over more than are
+allowed: what is answered must be 0.9 of the closed loop's, the refusals 429 alone, and memory bounded: 20 MB and what
+the connections send. Milliseconds are those of what was answered, from when it was sent.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,7 +29,7 @@ import psutil
 
 import load
 from bench_serve import bodies_of, make_package
-from common import Results, chosen, in_fresh_process, make_parser, megabytes, shardwise_command, verdict
+from common import Results, chosen, in_fresh_process, make_parser, shardwise_command, verdict
 from shardwise.monitor.canary import RolloutRules
 from shardwise.registry.registry import Registry
 from shardwise.registry.rollouts import Rollouts
@@ -34,9 +37,10 @@ from shardwise.serve.online.live import Served
 from shardwise.serve.online.rows import answer_json
 from shardwise.serve.predictor import Predictor
 
-CASES = ("swaps", "kill", "overload")
+CASES = ("swaps", "kill", "same", "overload")
 SWAPS, LEAST_REQUESTS, BACK_S = 20, 100_000, 2.0
-LEAST_GOOD, MOST_GROWTH, MORE = 0.9, 1.1, 3.0
+LEAST_GOOD, MOST_GROWTH_BYTES, MORE = 0.9, 20_000_000, 3.0
+ROLLOUTS, ROLLOUT_S = 10, 6.0
 ROWS, FEW, MANY = (1, 64), 256, 2_500  # rows of a request; connections, the last beyond --most-connections
 _PATIENCE_S = 60.0
 
@@ -93,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         packages = [_made(folder / str(rows), rows) for rows in (20_000, 15_000)]
-        measures = {"swaps": measure_swaps, "kill": measure_kill, "overload": measure_overload}
+        measures = {"swaps": measure_swaps, "kill": measure_kill, "same": measure_same, "overload": measure_overload}
         for case in chosen(args.only, CASES):
             for name, figures in measures[case](packages, args):
                 results.add(name, figures)
@@ -193,31 +197,72 @@ def measure_kill(packages: list[Path], args: argparse.Namespace) -> Iterator[tup
                    "verdict": verdict(bad, 0)}  # fmt: skip
 
 
+# -- versions that are as good -----------------------------------------------------------------------------------------
+
+
+def measure_same(packages: list[Path], args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ARG001
+    folder = packages[0].parent
+    registry, stop = Registry(folder / "same"), folder / "stop_same"
+    for package in packages:
+        registry.register("m", package)
+    registry.promote("m@1")
+    with (
+        serving("m", "--registry", registry.place, "--poll", "50ms") as server,
+        written(bodies_of(500)) as file,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asking = pool.submit(in_fresh_process, load.told, url=f"{server.url}/predict", bodies=file, connections=8,
+                             least=1, stop=str(stop))  # fmt: skip
+        hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+        try:
+            for number in range(ROLLOUTS):
+                Rollouts(registry).start("m@2", RolloutRules(steps=(0.2,), least_requests=1_000_000_000).to_json())
+                server.wait_for("rollout_step", number + 1)
+                time.sleep(ROLLOUT_S)
+                if Rollouts(registry).running("m") is not None:
+                    Rollouts(registry).override("m", "rolled_back", "by the benchmark")
+                server.wait_for("rollout_left", number + 1)
+        finally:
+            stop.touch()
+            for hog in hogs:
+                hog.kill()
+        seen, _ = asking.result()
+    ends = [each["event"]["reason"] for each in registry.history("m") if each["event"]["kind"] == "rollout_ended"]
+    wrong = [reason for reason in ends if reason != "by the benchmark"]
+    yield "same", {"requests": sum(count for *_, count in seen), "rollouts": len(ends), "rolled_back": wrong,
+                   "verdict": verdict(len(wrong), 0)}  # fmt: skip
+
+
 # -- too many requests -------------------------------------------------------------------------------------------------
 
 
 def measure_overload(packages: list[Path], args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for rows in ROWS:
         single = bodies_of(rows * 50)
-        bodies = (
-            single if rows == 1 else [f"[{','.join(single[at : at + rows])}]" for at in range(0, len(single), rows)]
-        )
+        groups = [single[at : at + rows] for at in range(0, len(single), rows)]
+        bodies = single if rows == 1 else [f"[{','.join(group)}]" for group in groups]
         for connections in (FEW, MANY):
             with serving(f"m={packages[0]}") as server, written(bodies) as file:
-                given = {"url": f"{server.url}/predict", "bodies": file}
-                most, _ = in_fresh_process(load.closed, **given, connections=16, seconds=args.seconds)
-                before = psutil.Process(server.process.pid).memory_info().rss
-                rate = MORE * most["requests_per_s"]
-                found, _ = in_fresh_process(
-                    load.pushed, **given, connections=connections, seconds=args.seconds, rate=rate
-                )
-                after = psutil.Process(server.process.pid).memory_info().rss
-            good = found["requests_per_s"] / most["requests_per_s"]
+                found = pushed(server, file, connections, args.seconds)
+            grown = found["after_bytes"] - found["before_bytes"]
             others = [status for status in found["failed"] if status != "429"]
-            bad = (good < LEAST_GOOD) + (after > MOST_GROWTH * before + 20e6) + bool(others)
-            yield f"overload, {rows} rows, {connections} connections", {
-                **found, "closed_requests_per_s": most["requests_per_s"], "good": round(good, 3),
-                "before_mb": megabytes(before), "after_mb": megabytes(after), "verdict": verdict(bad, 0)}  # fmt: skip
+            bad = (found["good"] < LEAST_GOOD) + bool(others)
+            bad += grown > MOST_GROWTH_BYTES + connections * len(bodies[0])
+            yield f"overload, {rows} rows, {connections} connections", {**found, "verdict": verdict(bad, 0)}
+
+
+def pushed(server: Server, file: str, connections: int, seconds: float) -> dict[str, Any]:
+    """What a server answers that is asked for more than it can, and what a closed loop was answered around it."""
+    given: dict[str, Any] = {"url": f"{server.url}/predict", "bodies": file, "seconds": seconds}
+    memory = psutil.Process(server.process.pid).memory_info
+    first, _ = in_fresh_process(load.closed, **given, connections=16)
+    before, rate = memory().rss, MORE * first["requests_per_s"]
+    found, _ = in_fresh_process(load.pushed, **given, connections=connections, rate=rate)
+    after = memory().rss
+    second, _ = in_fresh_process(load.closed, **given, connections=16)
+    closed = (first["requests_per_s"] + second["requests_per_s"]) / 2
+    return {**found, "closed_requests_per_s": round(closed, 1), "good": round(found["requests_per_s"] / closed, 3),
+            "before_bytes": before, "after_bytes": after}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shardwise.models.neural.model import has_torch
+from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
 
 NEEDS = {"ray": "ray", "dask": "distributed", "spark": "pyspark"}
@@ -48,6 +49,14 @@ def package_hash(data: Path, run: str, *options: str) -> str:
 @pytest.mark.parametrize("workers", ["2", "4"])
 def test_local_workers_give_the_same_package(data: Path, expected: str, workers: str) -> None:
     assert package_hash(data, f"local-{workers}", "--engine", "local", "--workers", workers) == expected
+    assert seen_rows(data, f"local-{workers}") > 0
+
+
+def seen_rows(data: Path, run: str) -> int:
+    """Rows that workers side by side told of: those of all rounds."""
+    with SqliteJournal(data.parent / "runs" / run / "journal.db", read_only=True) as journal:
+        records = [record for record in journal.read() if record["kind"] == "workers" and not record["together"]]
+    return sum(worker["rows"] for record in records for worker in record["workers"])
 
 
 def skip_unless_installed(engine: str) -> None:
@@ -60,6 +69,7 @@ def skip_unless_installed(engine: str) -> None:
 def test_an_engine_gives_the_same_package(data: Path, expected: str, engine: str) -> None:
     skip_unless_installed(engine)
     assert package_hash(data, engine, "--engine", engine, "--workers", "2") == expected
+    assert seen_rows(data, engine) > 0
 
 
 def test_an_engine_that_is_not_installed_partitions_nothing(

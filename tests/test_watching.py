@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shardwise.core.config import RunConfig
-from shardwise.core.events import Event, Events, Said
+from shardwise.core.events import Event, Events, Said, Working
 from shardwise.report.terminal import PlainLog
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
@@ -81,3 +81,23 @@ def test_it_is_journalled_once_and_the_same_in_another_run(wild: Run) -> None:
     other = trained(wild.folder.parents[1], run="other")
     assert [unit["anomalies"] for unit in other.units()] == [unit["anomalies"] for unit in before]
     assert other.result.package_hash == wild.result.package_hash
+
+
+def test_workers_side_by_side_are_shown_and_journalled(tmp_path: Path) -> None:
+    pq.write_table(people(900), tmp_path / "people.parquet")
+    shown: list[Working] = []
+    config = RunConfig.from_mapping(
+        {"data": str(tmp_path / "people.parquet"), "runs_folder": str(tmp_path / "runs"), **ASKED, "workers": 2,
+         "trials": 3, "params": {}}
+    )  # fmt: skip
+    train(config, Events([lambda event: shown.append(event) if isinstance(event, Working) else None]))
+    folder = tmp_path / "runs" / "wild"
+    with SqliteJournal(folder / "journal.db", read_only=True) as journal:
+        (record,) = [dict(record) for record in journal.read() if record["kind"] == "workers"]
+    assert not record["together"]
+    assert sum(worker["rows"] for worker in record["workers"]) >= 2 * 2 * 360  # models, folds, rows of a fold
+    assert all(worker["work_s"] > 0 and worker["wait_s"] >= 0 for worker in record["workers"])
+    assert shown[-1].workers
+    assert not shown[-1].together
+    assert "Workers that fitted models side by side" in (folder / "report.html").read_text()
+    assert not list(folder.glob(".workers-*"))

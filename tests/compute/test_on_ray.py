@@ -17,6 +17,7 @@ from shardwise.testing.executors import ExecutorConformance, WorkerConformance, 
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 
+from shardwise.compute.endpoints import check_ray  # noqa: E402
 from shardwise.compute.engines import worker_memory_bytes  # noqa: E402
 from shardwise.compute.gang.on_ray import RayLauncher  # noqa: E402
 from shardwise.compute.on_ray import RayExecutor  # noqa: E402
@@ -114,6 +115,19 @@ def test_workers_ask_for_the_gpu_that_they_see(session: None) -> None:
     (future,) = launcher.launch([(seen_gpus, 0)])
     assert future.result() == "0"
     launcher.close()
+
+
+def test_gpus_may_be_asked_for_where_the_cluster_has_some(session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RayExecutor(gpu=None) as executor:
+        assert executor.slots == 1
+        assert executor.submit(seen_gpus, 0).result() == "0"
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
+    with RayExecutor(gpu=None) as executor:
+        assert (executor.slots, executor.resources) == (3, {"CPU": 1.0})
+
+
+def test_a_cluster_that_is_there_may_be_ray(session: None) -> None:
+    check_ray(ray.get_runtime_context().gcs_address)
 
 
 def test_a_cluster_without_gpus_is_told(session: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def design(components: int = 4096) -> KernelDesign:
 def test_products_of_features_come_near_the_gaussian_kernel() -> None:
     table = tiny_table(Task.BINARY, 60)
     kernel = design()
-    block = kernel.prepare(Chunk(table.X, table.y, None), table.y, 1.0)
+    block = kernel.widened(kernel.prepare(Chunk(table.X, table.y, None), table.y, 1.0))
     waves = block.numbers[:, kernel.linear.numbers :]
     numbers, slots = kernel.linear.columns(table.X)
     far = ((numbers[:, None] - numbers[None]) ** 2).sum(axis=2) + 2.0 * (slots[:, None, 0] != slots[None, :, 0])
@@ -30,12 +30,22 @@ def test_scores_are_the_product_with_what_is_prepared() -> None:
     table = tiny_table(Task.BINARY, 700)
     kernel = design(200)
     weights = np.random.default_rng(0).normal(size=(kernel.width + 1, 2))
-    block = kernel.prepare(Chunk(table.X, table.y, None), table.y, 1.0)
+    block = kernel.widened(kernel.prepare(Chunk(table.X, table.y, None), table.y, 1.0))
     expected = block.numbers @ weights[: kernel.numbers] + weights[block.slots[:, 0]] + weights[-1]
     scores = kernel.scores(table.X, weights)
     np.testing.assert_allclose(scores, expected, atol=2e-4)
     row = kernel.for_rows(weights)
     np.testing.assert_array_equal(np.concatenate([row(table.X[i : i + 1]) for i in range(300)]), scores[:300])
+
+
+def test_columns_of_some_rows_are_those_that_they_have_among_all() -> None:
+    table = tiny_table(Task.BINARY, 700)
+    kernel = design(200)
+    rows = kernel.prepare(Chunk(table.X, table.y, None), table.y, 1.0)
+    some = np.random.default_rng(0).permutation(700)[:33]
+    expected, found = kernel.widened(rows).take(some), kernel.widened(rows.take(some))
+    np.testing.assert_array_equal(found.numbers, expected.numbers)
+    np.testing.assert_array_equal(found.slots, expected.slots)
 
 
 def test_categories_of_many_values_are_no_inputs() -> None:

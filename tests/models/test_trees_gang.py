@@ -10,7 +10,7 @@ import pytest
 
 from shardwise.compute.gang.base import GangBroken
 from shardwise.models import trees_gang
-from shardwise.models.trees_gang import network
+from shardwise.models.trees_gang import Together
 
 
 class Pair:
@@ -38,7 +38,7 @@ def test_a_connection_that_breaks_is_no_fault_of_the_member_that_sees_it(
     calls: list[str] = []
     monkeypatch.setattr(trees_gang, "call", lambda name, *_: calls.append(name))
     member: Any = Pair()
-    with pytest.raises(expected), network(member, 1):
+    with pytest.raises(expected), Together(member).network(1):
         raise lgb.basic.LightGBMError(message)
     assert calls == ["LGBM_NetworkInit", "LGBM_NetworkFree"]
 
@@ -52,7 +52,7 @@ def test_a_port_that_is_taken_meanwhile_breaks_the_gang_and_the_next_one_begins(
 
     taken: list[socket.socket] = []
     member: Any = Late()
-    with pytest.raises(GangBroken, match="Binding port"), network(member, 1):
+    with pytest.raises(GangBroken, match="Binding port"), Together(member).network(1):
         pytest.fail("nobody can listen there")
     taken[0].close()
     x = np.arange(100.0)

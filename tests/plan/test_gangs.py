@@ -11,7 +11,7 @@ from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import Shape
 from shardwise.plan.answer import answer, render
 from shardwise.plan.cost import Budget, Forecast, forecast
-from shardwise.plan.gangs import GAIN, member_bytes, shared_terms, starting_s
+from shardwise.plan.gangs import GAIN, choose_parallel, member_bytes, shared_terms, starting_s
 from shardwise.plan.knowledge import defaults, observed_time
 from shardwise.plan.memory import MAIN_BYTES, PROCESS_BYTES
 from shardwise.plan.past import PastRun
@@ -135,6 +135,22 @@ def test_a_network_too_large_for_a_worker_is_planned_in_parts_and_what_lacks_is_
 def test_the_choice_is_that_of_the_run(parallel: str, engine: str, rows: int, members: int) -> None:
     budget = replace(TOGETHER, parallel=parallel, engine=engine)
     assert forecast(replace(LARGE, train_rows=rows), budget, KNOWN).members == members
+
+
+def test_members_of_forests_have_the_histograms_of_all_leaves_up_to_a_bound() -> None:
+    wide = replace(LARGE, columns={"number": 400}, features=400)
+    forest, adaboost = (member_bytes(wide, 2, frozenset({family})) for family in ("forest", "adaboost"))
+    assert abs(forest - adaboost) < 256 * 2**20
+    assert member_bytes(LARGE, 2, frozenset({"forest"})) > member_bytes(LARGE, 2, frozenset({"trees"}))
+
+
+def test_what_exchanges_more_often_than_it_gains_is_shared_where_it_is_asked_for() -> None:
+    auto, data = (
+        choose_parallel(asked, engine="ray", workers=2, rows=10**7, families=("forest", "svm", "adaboost"))
+        for asked in ("auto", "data")
+    )
+    assert auto.families == {"adaboost"}
+    assert data.families == {"forest", "svm", "adaboost"}
 
 
 def past(parallel: str) -> PastRun:

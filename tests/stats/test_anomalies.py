@@ -12,10 +12,13 @@ from shardwise.stats.anomalies import (
     NOT_FINITE,
     STRAGGLES,
     Anomaly,
+    Pace,
     divergence,
+    lost_seconds,
     memory_creep,
     plateau,
     slow_down,
+    slow_workers,
     straggler,
     waited_for,
 )
@@ -197,3 +200,29 @@ def test_anomalies_go_through_json() -> None:
     assert found is not None
     assert Anomaly.from_json(found.to_json()) == found
     assert str(found).endswith("Training went on.")
+
+
+def test_who_takes_twice_as_long_for_like_work_is_slow() -> None:
+    even = [Pace(worker=worker, like=1, rows=10_000, seconds=10.0) for worker in range(3)]
+    assert slow_workers(even) == {}
+    slow = [*even[:2], Pace(worker=2, like=1, rows=5_000, seconds=12.0)]
+    assert slow_workers(slow) == {2: pytest.approx(2.4)}
+    assert lost_seconds(slow)[2] == (12.0, pytest.approx(5.0))
+
+
+@pytest.mark.parametrize(
+    "pace",
+    [
+        Pace(worker=1, like=1, rows=1_000, seconds=3.0),  # three times as long, which has cost two seconds
+        Pace(worker=1, like=2, rows=1_000, seconds=60.0),  # of other work
+        Pace(worker=1, like=1, rows=60_000, seconds=100.0),  # less than twice as long
+    ],
+)
+def test_little_other_and_nearly_as_quick_work_tells_nothing(pace: Pace) -> None:
+    assert slow_workers([Pace(worker=0, like=1, rows=10_000, seconds=10.0), pace]) == {}
+
+
+def test_who_does_nothing_more_of_what_others_did_is_slow() -> None:
+    paces = [Pace(worker=0, like=1, rows=10_000, seconds=10.0), Pace(worker=1, like=1, rows=0, seconds=30.0)]
+    assert list(slow_workers(paces)) == [1]
+    assert 0 not in lost_seconds(paces)  # of the other one nothing is known

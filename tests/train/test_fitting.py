@@ -13,6 +13,7 @@ from shardwise.testing.models import tiny_target
 from shardwise.train import fitting
 from shardwise.train.fitting import Fitting, Sizes
 from shardwise.train.parallel import Room
+from shardwise.train.run import gpu_asked
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.train.watch import Watch
 
@@ -29,7 +30,7 @@ class Elsewhere(InlineExecutor):
         return 2**30
 
 
-def made(monkeypatch: pytest.MonkeyPatch, engine: str, parallel: str) -> Fitting:
+def made(monkeypatch: pytest.MonkeyPatch, folder: Path, engine: str, parallel: str) -> Fitting:
     """On a machine of 64 CPUs."""
     monkeypatch.setattr(fitting, "cpu_quota", lambda: 64)
     sizes = Sizes(rows=2_000_000, valid_rows=1000, features=30, outputs=1)
@@ -41,15 +42,15 @@ def made(monkeypatch: pytest.MonkeyPatch, engine: str, parallel: str) -> Fitting
     )  # fmt: skip
     run: Any = SimpleNamespace(
         config=config, executor=executor, inline=InlineExecutor(), memory_bytes=2**40, worker_bytes=lambda: 2**30,
-        folder=Path(), stop_file=Path("stop"), records=lambda _: [], say=lambda *_, **__: None,
+        folder=folder, stop_file=Path("stop"), records=lambda _: [], say=lambda *_, **__: None,
         executor_for=lambda **_: executor, events=None,
     )  # fmt: skip
     prepared: Any = SimpleNamespace(recipe=SimpleNamespace(features=()), target=tiny_target(Task.BINARY), fold_rows={})
     return Fitting(run, prepared, "log_loss")
 
 
-def test_threads_and_memory_of_a_fit_are_those_of_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made(monkeypatch, "ray", "none")._task
+def test_threads_and_memory_of_a_fit_are_those_of_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    task = made(monkeypatch, tmp_path, "ray", "none")._task
     assert (task.threads, task.memory_bytes) == (3, 2**30)
 
 
@@ -61,11 +62,28 @@ def test_threads_and_memory_of_a_fit_are_those_of_its_worker(monkeypatch: pytest
     ],
 )
 def test_members_of_a_gang_have_what_their_workers_have(
-    monkeypatch: pytest.MonkeyPatch, engine: str, room: Room
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str, room: Room
 ) -> None:
-    shared = made(monkeypatch, engine, "data").shared
+    shared = made(monkeypatch, tmp_path, engine, "data").shared
     assert shared is not None
     assert shared.room == room
+
+
+@pytest.mark.parametrize(
+    ("device", "families", "asked"),
+    [
+        ("cuda", (), True),
+        ("auto", (), False),
+        ("auto", ("neural", "trees"), False),
+        ("auto", ("neural", "rnn"), None),
+        ("cpu", ("neural",), False),
+    ],
+)
+def test_gpus_are_asked_for_where_networks_alone_may_use_them(
+    device: str, families: tuple[str, ...], asked: bool | None
+) -> None:
+    config: Any = SimpleNamespace(device=device, families=families)
+    assert gpu_asked(config) is asked
 
 
 def test_a_fit_has_no_more_threads_than_its_machine(tmp_path: Path) -> None:

@@ -24,19 +24,25 @@ from shardwise.models.base import FitRun, Model
 from shardwise.models.families import FAMILIES, build
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
+from shardwise.models.trees_soft import Update
 from shardwise.plan.gangs import SLICES, Choice, choose_parallel
 from shardwise.split.base import Fold
 from shardwise.stats import anomalies
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
+from shardwise.train import parallel
 from shardwise.train.parallel import Job, Room, SharedFits
 from shardwise.train.trainer import FitTask, FitUnit
 
 PARAMS: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 3, "batch_rows": 500},
+    "svm": {"epochs": 3, "batch_rows": 500, "kernel": "rbf", "n_components": 32},
     "neural": {"epochs": 3, "width": 16, "members": 2, "batch_rows": 512, "knots": 4},
     "trees": {"n_estimators": 24, "num_leaves": 7, "learning_rate": 0.2},
+    "forest": {"n_estimators": 24, "num_leaves": 15},
+    "adaboost": {"n_estimators": 8, "subsample": 0.7},
 }
 ROOM = Room(threads=2, memory_bytes=2**62, shared=True)
+MEMORY = {"svm": 400_000}  # of a member: too little to keep the columns of all rows
 ROWS = {"bins": 45_000, "floats": 9000}
 
 
@@ -87,12 +93,16 @@ class QuickJob(Job):
             return super().__call__(member)
 
 
+class Lost(Exception):
+    """The whole machine."""
+
+
 def job(folder: Path, family: str, task: Task, **params: Any) -> Job:
     train, valid = rows_of(folder, task, FAMILIES[family].traits.reads)
     return Job(
         family=family, params={**PARAMS[family], **params}, target=tiny_target(task), features=FEATURES, train=train,
-        valid=valid, seed=3, threads=1, memory_bytes=2**62, slices=SLICES, checkpoint=None, device="cpu",
-        out=folder / "out",
+        valid=valid, seed=3, threads=1, memory_bytes=MEMORY.get(family, 2**62), slices=SLICES, checkpoint=None,
+        device="cpu", out=folder / "out",
     )  # fmt: skip
 
 
@@ -117,13 +127,50 @@ def needs(family: str) -> None:
 
 
 @pytest.mark.parametrize("task", [Task.MULTICLASS, Task.REGRESSION])
-@pytest.mark.parametrize("family", ["linear", "neural"])
+@pytest.mark.parametrize("family", ["linear", "svm", "neural"])
 def test_any_number_of_members_learns_the_same_bits(gang: Gang, folder: Path, family: str, task: Task) -> None:
     needs(family)
     wanted = job(folder, family, task)
     expected = answer(alone(wanted), task)
     for size in (2, 3):
         np.testing.assert_array_equal(answer(together(gang, size, wanted)[0], task), expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "params"),
+    [
+        ("forest", Task.MULTICLASS, {"n_estimators": 3}),
+        ("forest", Task.REGRESSION, {"n_estimators": 6, "extra_trees": True, "subsample": 1.0}),
+        ("adaboost", Task.BINARY, {}),
+    ],
+)
+def test_any_number_of_members_grows_the_same_trees_of_exact_gradients(
+    gang: Gang, folder: Path, family: str, task: Task, params: dict[str, Any]
+) -> None:
+    wanted = job(folder, family, task, **params)
+    expected = answer(alone(wanted), task)
+    for size in (2, 3):
+        np.testing.assert_array_equal(answer(together(gang, size, wanted)[0], task), expected)
+
+
+def test_one_goes_on_with_the_forest_that_three_have_begun(
+    gang: Gang, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trees, "SEGMENT_ROUNDS", 5)
+    plain = job(folder, "forest", Task.REGRESSION, n_estimators=12)
+    begun = QuickJob(**{**vars(plain), "checkpoint": tmp_path / "kept"})
+
+    def report(step: int, _loss: float) -> bool:
+        if step == 7:
+            raise Lost
+        return True
+
+    with pytest.raises(Lost):
+        together(gang, 3, begun, FitRun(seed=3, report=report))
+    assert (tmp_path / "kept").exists()
+    model = build("forest", plain.target, plain.features, plain.params)
+    model.fit(plain.train, plain.valid, FitRun(seed=3, slices=SLICES, checkpoint=tmp_path / "kept"))
+    np.testing.assert_array_equal(answer(model, Task.REGRESSION), answer(alone(plain), Task.REGRESSION))
 
 
 @pytest.mark.parametrize("params", [{}, {"subsample": 0.7, "feature_fraction": 0.6}], ids=["all", "sampled"])
@@ -139,7 +186,7 @@ def test_members_grow_the_trees_of_one(gang: Gang, folder: Path, task: Task, par
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-@pytest.mark.parametrize("family", ["linear", "neural", "trees"])
+@pytest.mark.parametrize("family", ["linear", "svm", "neural", "trees", "forest"])
 def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     gang: Gang, launcher: ProcessLauncher, folder: Path, family: str, tmp_path: Path
 ) -> None:
@@ -147,7 +194,7 @@ def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     plain = job(folder, family, Task.BINARY)
     quick = QuickJob(**{**vars(plain), "checkpoint": tmp_path / "kept"})
     calm, steps = answer(together(gang, 2, QuickJob(**vars(plain)))[0], Task.BINARY), list[int]()
-    kills = {2: 0, 3: 1} if family != "trees" else {7: 0, 16: 1}
+    kills = {2: 0, 3: 1} if FAMILIES[family].traits.reads != "bins" else {7: 0, 16: 1}
 
     def report(step: int, _loss: float) -> bool:
         steps.append(step)
@@ -163,6 +210,44 @@ def test_a_fit_that_loses_members_ends_as_if_nothing_had_happened(
     assert not (tmp_path / "kept").exists()
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithinJob(Job):
+    """Writes a checkpoint after each batch of a network, and asks before each whether there is time."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        from shardwise.models.neural import within
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(within, "EVERY_S", 0.0)
+            patch.setattr(within, "SHARE", 1e9)
+            patch.setattr(parallel, "GO_ON_S", 0.0)
+            return super().__call__(member)
+
+
+def test_members_lost_within_an_epoch_are_gone_on_without_from_there(
+    gang: Gang, launcher: ProcessLauncher, folder: Path, tmp_path: Path
+) -> None:
+    needs("neural")
+    plain = job(folder, "neural", Task.BINARY)
+    asked, killed, steps, notes = list[int](), list[int](), list[int](), list[str]()
+
+    def go_on() -> bool:
+        asked.append(launcher.pids()[-1])
+        if len(asked) in (7, 10):  # of 18 batches
+            assert (tmp_path / "kept" / "within.safetensors").exists()
+            os.kill(asked[-1], signal.SIGKILL)
+            killed.append(asked[-1])
+        return True
+
+    run = FitRun(seed=3, go_on=go_on, report=lambda step, _: steps.append(step) or True, note=notes.append)
+    model, _ = together(gang, 2, WithinJob(**{**vars(plain), "checkpoint": tmp_path / "kept"}), run)
+    np.testing.assert_array_equal(answer(model, Task.BINARY), answer(alone(plain), Task.BINARY))
+    assert len(set(killed)) == 2
+    assert [note.rpartition(" with ")[2] for note in notes] == ["2.", "1."]
+    assert steps == [1, 2, 3]
+    assert not (tmp_path / "kept").exists()
+
+
 def test_who_grows_trees_together_tells_by_how_many_rows(gang: Gang, folder: Path) -> None:
     wanted, ended = job(folder, "trees", Task.BINARY, n_estimators=12), list[WorkerView]()
     choice = Choice(size=2, families=frozenset(FAMILIES), text="")
@@ -170,6 +255,33 @@ def test_who_grows_trees_together_tells_by_how_many_rows(gang: Gang, folder: Pat
     assert len(ended) == 2
     assert sum(worker.rows for worker in ended) == 12 * wanted.train.n_rows
     assert model.rounds == 12  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LopsidedJob(Job):
+    """The second member works longer on each round of trees than the first one."""
+
+    def __call__(self, member: Member) -> dict[str, Any]:
+        plain = trees.update_for
+
+        def heavy(rows: BinnedRows, task: Task) -> Update:
+            update = plain(rows, task)
+            return lambda booster: sum(range(3_000_000)) < 0 or update(booster)  # some 50 ms of work
+
+        with pytest.MonkeyPatch.context() as patch:
+            if member.rank == 1:
+                patch.setattr(trees, "update_for", heavy)
+            return super().__call__(member)
+
+
+def test_who_waits_for_another_while_trees_grow_is_seen(gang: Gang, folder: Path) -> None:
+    wanted, ended = job(folder, "trees", Task.BINARY, n_estimators=30), list[WorkerView]()
+    choice = Choice(size=2, families=frozenset(FAMILIES), text="")
+    SharedFits(lambda: gang, choice, ROOM, ended=ended.extend).fit(LopsidedJob(**vars(wanted)), FitRun(seed=3))
+    fast, slow = ended
+    assert fast.wait_s - slow.wait_s > 0.3
+    assert slow.work_s > fast.work_s
+    assert anomalies.waited_for(ended, 0.1) == 1
 
 
 def test_a_worker_that_stands_still_is_named_while_it_does(
@@ -206,8 +318,8 @@ def test_what_members_notice_is_told(gang: Gang, folder: Path) -> None:
     together(gang, 2, wild, FitRun(seed=3, notice=noticed.append))
     model = build(wild.family, wild.target, wild.features, wild.params)
     model.fit(wild.train, wild.valid, FitRun(seed=3, slices=SLICES, notice=noticed_alone.append))
-    assert noticed
-    assert noticed == noticed_alone
+    assert noticed_alone
+    assert [each for each in noticed if each.kind != anomalies.STRAGGLER] == noticed_alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,13 +388,14 @@ def test_time_that_is_up_ends_all_members_where_nothing_is_scored(gang: Gang, fo
 
 
 def test_what_cannot_be_shared_is_fitted_by_one_member() -> None:
-    shared = SharedFits(lambda: None, Choice(size=4, families=frozenset({"trees", "linear"}), text=""), ROOM)  # type: ignore[arg-type,return-value]
+    shared = SharedFits(lambda: None, Choice(size=4, families=frozenset({"trees", "forest", "linear"}), text=""), ROOM)  # type: ignore[arg-type,return-value]
     number, quantile = tiny_target(Task.REGRESSION), tiny_target(Task.QUANTILE)
     assert shared.size_for("trees", {}, number, 100_000) == 4
     assert shared.size_for("trees", {}, number, 3000) == 2
     assert shared.size_for("trees", {}, quantile, 100_000) == 1
     assert shared.size_for("trees", {"objective": "l1"}, number, 100_000) == 1
     assert shared.size_for("trees", {"extra_trees": True}, number, 100_000) == 1
+    assert shared.size_for("forest", {"extra_trees": True}, number, 100_000) == 4
     assert shared.size_for("linear", {}, quantile, 100) == 4
     assert shared.size_for("baseline", {}, number, 100) == 1
 

@@ -18,6 +18,7 @@ class NotYet(Enum):
     NOT_YET = "not yet"
 
 
+LOOK_S = 1.0  # between two looks at what is under way
 NOT_YET: Final = NotYet.NOT_YET
 """In the place of an item: there is none before another outcome was taken."""
 
@@ -72,6 +73,7 @@ def stream(
     retries: int = 0,
     ahead: int = 0,
     instead: Callable[[T, BaseException], T | None] = lambda _item, _error: None,
+    look: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome[R]]:
     """Run `task` over `items` lazily: at most `executor.slots` in flight, no item drawn before it can start.
 
@@ -85,13 +87,13 @@ def stream(
     A task that raises is an `Outcome` with its error; one whose worker died (`WorkerLost`) is tried again `retries`
     times, then the error names the item. For any other error `instead(item, error)` may give an item to try in its
     place, such as the same work on fewer rows after `OverBudget`. What `items` itself raises passes through. Closing
-    the generator cancels what has not started.
+    the generator cancels what has not started. `look()` is called, in this thread, about once a second while it waits.
 
     >>> from shardwise.compute.local import InlineExecutor
     >>> [outcome.unwrap() for outcome in stream(InlineExecutor(), abs, [-1, -2])]
     [1, 2]
     """
-    flight = _Flight(executor, task, iter(items), retries, executor.slots + ahead, instead)
+    flight = _Flight(executor, task, iter(items), retries, executor.slots + ahead, instead, look)
     try:
         flight.fill()
         while flight.calls:
@@ -119,6 +121,7 @@ class _Flight(Generic[T, R]):
     retries: int
     window: int
     instead: Callable[[T, BaseException], T | None]
+    look: Callable[[], None]
     calls: dict[int, _Call[T, R]] = field(default_factory=dict)
     drawn: int = 0
     exhausted: bool = False
@@ -148,7 +151,9 @@ class _Flight(Generic[T, R]):
                         continue
                     del self.calls[call.index]
                     return self._outcome(call)
-            wait([call.future for call in self.calls.values() if not call.future.done()], return_when=FIRST_COMPLETED)
+            running = [call.future for call in self.calls.values() if not call.future.done()]
+            wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED)
+            self.look()
             self.fill()
 
     def _try_again(self, call: _Call[T, R]) -> bool:

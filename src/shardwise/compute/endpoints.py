@@ -5,17 +5,18 @@ import socket
 from collections.abc import Callable
 from types import ModuleType
 
+from shardwise.compute.rpc_look import PREFACE, SETTINGS, frame, may_be_ray
 from shardwise.core.errors import ConfigError
 
 CONNECT_S = 3.0
-_SETTINGS = b"\x04"  # the type of a frame, its fourth byte
+_SETTINGS = bytes([SETTINGS])  # the type of a frame, its fourth byte
 # Spark's frames (TransportFrameDecoder, Message.Type): a length of 8 bytes that counts itself, a type, a body
 _STREAM = b"shardwise/hello"
 _ASKED = b"\x06" + len(_STREAM).to_bytes(4, "big") + _STREAM  # a stream that is not there
 _STREAM_REQUEST = (8 + len(_ASKED)).to_bytes(8, "big") + _ASKED
 _FAILURES = (b"\x05", b"\x08")  # types of answers: of a call, of a stream
 _TLS_ALERT = b"\x15"  # the first byte where Spark's own calls are encrypted, as ours is not
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" + b"\0\0\0\0"
+_PREFACE = PREFACE + frame(SETTINGS, 0, 0)
 
 
 def library(engine: str, name: str) -> ModuleType:
@@ -35,6 +36,18 @@ def check_port(engine: str, address: str) -> None:
 def check_grpc(engine: str, address: str) -> None:
     """The same, unless what listens there speaks HTTP/2, as gRPC does: it sends its settings first (RFC 9113, 3.4)."""
     _check_first_words(engine, address, _PREFACE, lambda words: words[3:4] == _SETTINGS)
+
+
+def check_ray(address: str) -> None:
+    """The same, of a cluster's own port, unless what listens there is surely not Ray."""
+    check_grpc("ray", address)
+    with _connect("ray", address) as connection:
+        try:
+            speaks = may_be_ray(connection, address, CONNECT_S)
+        except OSError:
+            speaks = False
+    if not speaks:
+        raise _stranger("ray", address)
 
 
 def check_spark(addresses: str) -> None:
@@ -68,8 +81,12 @@ def _check_first_words(engine: str, address: str, said: bytes, known: Callable[[
         except OSError:
             speaks = False
     if not speaks:
-        hint = f"Give the --address where {engine} listens; without one it runs on this machine."
-        raise ConfigError(f"what listens at {address} is not {engine}", hint=hint)
+        raise _stranger(engine, address)
+
+
+def _stranger(engine: str, address: str) -> ConfigError:
+    hint = f"Give the --address where {engine} listens; without one it runs on this machine."
+    return ConfigError(f"what listens at {address} is not {engine}", hint=hint)
 
 
 def _connect(engine: str, address: str) -> socket.socket:

@@ -17,13 +17,13 @@ class Asked:
     workers   how many; None: as many as it has CPUs
     address   where it listens; None: the engine's own default, else a cluster on this machine that ends with the run
     memory_bytes  what the workers may use together
-    gpu       each worker needs one, where the engine gives them away
+    gpu       each worker needs one, where the engine gives them away; None: where the cluster has some
     """
 
     workers: int | None = None
     address: str | None = None
     memory_bytes: int | None = None
-    gpu: bool = False
+    gpu: bool | None = False
 
 
 def _local(asked: Asked) -> Executor:
@@ -80,13 +80,14 @@ def worker_memory_bytes(engine: str, address: str | None) -> int | None:
 
 def make_executor(
     engine: str = "local", workers: int | None = None, *, memory_bytes: int | None = None, address: str | None = None,
-    gpu: bool = False,
+    gpu: bool | None = False,
 ) -> Executor:  # fmt: skip
     """The executor of an engine; `workers` defaults to the CPUs that this process, or the cluster, has for it.
 
     `memory_bytes` bounds what the workers use together, where the engine can. With `gpu` each worker asks for one,
-    where the engine gives them away. Raises `ConfigError` for an engine that is not known or not installed, an address
-    where it does not answer or that is not the one of the session that this process has, or less than one worker.
+    where the engine gives them away; with None, where the cluster has some. Raises `ConfigError` for an engine that is
+    not known or not installed, an address where it does not answer or that is not the one of the session that this
+    process has, or less than one worker.
 
     >>> make_executor("local", 1).slots
     1

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota, give_back
-from shardwise.compute.endpoints import check_grpc, check_port, library
+from shardwise.compute.endpoints import check_grpc, check_port, check_ray, library
 from shardwise.compute.messages import RESULT_LIMIT_BYTES, Caller, answer
 from shardwise.compute.slots import ClusterExecutor, Slot, threads_per_worker
 from shardwise.core.errors import ConfigError, TaskFailed, WorkerLost
@@ -30,7 +30,7 @@ class RayExecutor(ClusterExecutor):
     A session of Ray that this process has already is used and left open; an `address` has to be its own then. Else
     `address`, or the environment's RAY_ADDRESS, names a cluster; without one a small cluster is started on this machine
     (loopback, no dashboard) and ends with the executor. `workers` None: one for each CPU of the cluster. With `gpu`
-    each actor asks for a GPU too, and sees no other one.
+    each actor asks for a GPU too, and sees no other one; with None, where the cluster has some.
 
     What tasks print goes to Ray's own logs. `shed` reaches actors of this machine alone; elsewhere nothing bounds an
     actor's memory but Ray's own monitor, which ends the largest task on a machine that is nearly full.
@@ -38,7 +38,7 @@ class RayExecutor(ClusterExecutor):
 
     def __init__(
         self, workers: int | None = None, *, address: str | None = None, limit_bytes: int = RESULT_LIMIT_BYTES,
-        gpu: bool = False,
+        gpu: bool | None = False,
     ) -> None:  # fmt: skip
         self._ray = library("ray", "ray")
         self._owned = not self._ray.is_initialized()
@@ -48,6 +48,7 @@ class RayExecutor(ClusterExecutor):
         if self._owned:
             _connect(self._ray, address, workers or cpu_quota())
         room = self._ray.cluster_resources()
+        gpu = bool(room.get("GPU")) if gpu is None else gpu
         if gpu and not room.get("GPU"):
             self.leave_session()
             what = "--device cuda needs a GPU, and the cluster of Ray has none"
@@ -125,14 +126,23 @@ def _connect(ray: ModuleType, address: str, workers: int) -> None:
         ray.init(**own, **quiet)
         return
     if address != "auto":  # `ray.init` tries for minutes where nobody listens
-        encrypted = os.environ.get("RAY_USE_TLS") == "1"
-        (check_port if encrypted else check_grpc)("ray", address.removeprefix("ray://"))
+        _check(address)
     try:
         ray.init(address=address, **quiet)
     except (Exception, SystemExit) as error:  # Ray exits where it cannot go on
         hint = "Give the address of a running Ray cluster, like 10.0.0.1:6379, as `ray status` shows it."
         reason = " ".join(str(error).split())
         raise ConfigError(f"Ray does not answer at {address}: {reason}", hint=hint) from error
+
+
+def _check(address: str) -> None:
+    """Raises `ConfigError` where Ray does not listen."""
+    if os.environ.get("RAY_USE_TLS") == "1":
+        check_port("ray", address.removeprefix("ray://"))
+    elif address.startswith("ray://"):
+        check_grpc("ray", address.removeprefix("ray://"))
+    else:
+        check_ray(address)
 
 
 class Answerer:

@@ -54,23 +54,28 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerView:
-    """What a worker did since it began to fit a model with others: rows, and seconds of work, of talking to the others,
-    and of waiting for them; `rows_s` are rows per second of late, `place` its host and process."""
+    """What a worker did since it began to fit models: rows, and seconds of work, of reading, of talking to others with
+    whom it fits one, and of waiting, for these or for its next task. `rows_s` are rows per second of late, `place` its
+    host and process; `doing` is what it works on, `slow` says that like work takes the others far less time."""
 
     rank: int
     place: str
     rows: int = 0
     work_s: float = 0.0
+    read_s: float = 0.0
     talk_s: float = 0.0
     wait_s: float = 0.0
     rows_s: float = 0.0
+    doing: str = ""
+    slow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """Workers fit a model together; told about once a second."""
+    """Workers fit a model `together`, or models side by side; told about once a second."""
 
     workers: tuple[WorkerView, ...]
+    together: bool = True
 
 
 Event = RunOpened | StageStarted | Advanced | Scored | Said | Working

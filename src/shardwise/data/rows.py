@@ -21,6 +21,7 @@ from shardwise.core.schema import Feature
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.units import format_size
 from shardwise.data.bins import Binner
+from shardwise.data.reading import READING
 from shardwise.data.rows_order import Piece, Shuffle, places
 from shardwise.data.rows_writer import FORMAT, MANIFEST, PREFIX, PartitionWriter, RowsWriter
 from shardwise.stats.hashes import mix
@@ -222,10 +223,11 @@ class DiskRows:
             )
         X = np.empty((len(self.features), self.n_rows), np.float32)
         start = 0
-        for chunk in self.chunks():
-            X[:, start : start + len(chunk.y)] = chunk.X.T
-            start += len(chunk.y)
-        return Chunk(X.T, self.target(), self.weight())
+        with READING.running():
+            for chunk in self.chunks():
+                X[:, start : start + len(chunk.y)] = chunk.X.T
+                start += len(chunk.y)
+            return Chunk(X.T, self.target(), self.weight())
 
     def batches(self, batch_rows: int, seed: int | None = None) -> Iterator[Chunk]:
         """Column-major batches of at most `batch_rows` rows; each row comes exactly once.
@@ -239,7 +241,7 @@ class DiskRows:
                     yield _slice(chunk, start, start + batch_rows)
             return
         shuffle = Shuffle(pile_rows=self._pile_rows, batch_rows=batch_rows, read=self._piece, join=_join, take=_take)
-        yield from shuffle.batches(self.block_rows(), seed)
+        yield from READING.each(shuffle.batches(self.block_rows(), seed))
 
     def places(self, batch_rows: int, seed: int) -> Iterator[np.ndarray]:
         """Of the shuffled `batches` of this seed the places of the rows, int64, in the order of the chunks."""

@@ -23,11 +23,13 @@ import numpy as np
 
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target, Task
+from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models.base import Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.grown import Grown
 from shardwise.models.links import link
 from shardwise.models.params import check_choice, check_range, parse_params
+from shardwise.models.trees_loss import Joined, exact
 
 TINY = 1e-6  # of a prior
 _FARTHEST = 30.0  # of a row from the border: weights stay finite
@@ -73,19 +75,22 @@ class Exponential:
         self.start: Sequence[float] = ()
         self._signs: np.ndarray | None = None
         self._weight: np.ndarray | None = None
+        self._rows = 0
+        self._joined: Joined = np.asarray  # as it is
 
     def settings(self) -> Mapping[str, Any]:
         return {"objective": "none", "metric": "None"}
 
-    def begin(self, y: np.ndarray, weight: np.ndarray | None) -> None:
+    def begin(self, y: np.ndarray, weight: np.ndarray | None, own: slice, joined: Joined) -> None:
         share = best_constant(self._target, y, weight).clip(TINY, 1 - TINY)
         logits = np.log(share / (1 - share))
         if self._target.task is Task.BINARY:
             self.start, classes = logits[1:].tolist(), np.array([1])
         else:
             self.start, classes = logits.tolist(), np.arange(len(logits))
-        self._signs = np.asfortranarray(np.where(y[:, None] == classes, np.int8(1), np.int8(-1)))
-        self._weight = None if weight is None else (weight / weight.mean(dtype=np.float64))[:, None]
+        self._signs = np.asfortranarray(np.where(y[own, None] == classes, np.int8(1), np.int8(-1)))
+        self._weight = None if weight is None else (weight[own] / weight.mean(dtype=np.float64))[:, None]
+        self._rows, self._joined = len(y), joined
 
     def gradients(self, scores: np.ndarray, dataset: lgb.Dataset) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
         assert self._signs is not None
@@ -93,7 +98,8 @@ class Exponential:
         weight = np.exp(-margin.clip(-_FARTHEST, _FARTHEST))
         if self._weight is not None:
             weight *= self._weight
-        weight /= weight.mean(axis=0)
+        blocks = np.add.reduceat(weight, range(0, len(weight), ALIGNED_ROWS), axis=0)
+        weight = exact(weight * (self._rows / self._joined(blocks).sum(axis=0)))
         if weight.shape[1] == 1:
             return -(weight * self._signs)[:, 0], weight[:, 0]
         return -weight * self._signs, weight
@@ -116,7 +122,9 @@ class AdaBoost(Grown):
     """Small trees of the exponential loss behind the `Model` interface."""
 
     family = "adaboost"
-    traits: ClassVar[Traits] = Traits(tasks=frozenset({Task.BINARY, Task.MULTICLASS}), reads="bins", importance=True)
+    traits: ClassVar[Traits] = Traits(
+        tasks=frozenset({Task.BINARY, Task.MULTICLASS}), reads="bins", importance=True, parallel=True
+    )
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(AdaBoostParams, "adaboost", params)

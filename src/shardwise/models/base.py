@@ -38,6 +38,8 @@ class FitRun:
     `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later:
     what it needs for that stays in `checkpoint`.
 
+    `saw(rows)` counts rows that this process has learned from, each time that it does, for those who watch.
+
     `member` is this process's place among those that fit the model together; all of them call `report` at the same
     steps and get the same answer, and the one of rank 0 writes checkpoints. A minibatch is cut into `slices` pieces (a
     power of two), whose gradients are added in the order of a binary tree: the same bits for any number of members, one
@@ -52,6 +54,7 @@ class FitRun:
     go_on: Callable[[], bool] = field(default=lambda: True)
     note: Callable[[str], None] = field(default=lambda _text: None)
     notice: Callable[[Anomaly], None] = field(default=lambda _anomaly: None)
+    saw: Callable[[int], None] = field(default=lambda _rows: None)
     checkpoint: Path | None = None
     device: str = "auto"
     rests_at: int | None = None

@@ -10,13 +10,13 @@ import numpy as np
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import Rows
 from shardwise.models.links import link
-from shardwise.models.losses import task_loss
+from shardwise.models.losses import LOSSES, task_loss
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_soft import Update
 
 _IDLE_ROUNDS = 10  # rounds in a row that found no split: with sampling the next one may
 LEAST_FALL = 0.001
-_OWN = "own_loss"  # the name of a loss that LightGBM does not compute
+OWN_MEAN, OWN_ROOT = "own_loss", "own_rmse"  # names of a loss that LightGBM does not compute: a mean, or its root
 _DIGITS = 12  # sums over threads differ in the last digits
 
 # What early stopping may watch, by task: name -> LightGBM's metric; the first is the task's loss.
@@ -41,8 +41,8 @@ class Metrics:
         *, linked: bool = False,
     ) -> None:  # fmt: skip
         self._target = target
-        self._joint = joint or _alone
-        self._total = _weight_of(valid)
+        self._joint = joint or alone
+        self._total = weight_of(valid)
         self._scale = scale
         self._stop = _METRICS[target.task][stop_metric] if stop_metric else None
         self._own = scale.transform is not None or linked
@@ -67,20 +67,18 @@ class Metrics:
         """(the task's loss, what is watched) on the validation rows."""
         results = booster.eval_valid(self._feval if self._own else None)
         joint = self._joint({result[1]: result[2] for result in results}, self._total)
-        values = {name: _rounded(value) for name, value in joint.items()}
+        values = {name: rounded(value) for name, value in joint.items()}
         if self._own:
-            loss = values[_OWN]
+            loss = values[own_name(self._target.task)]
         else:
             first = values[next(iter(_METRICS[self._target.task].values()))]
-            loss = (
-                _rounded(2 * (first + self._offset)) if self._target.task is Task.COUNT else first * self._scale.scale
-            )
+            loss = rounded(2 * (first + self._offset)) if self._target.task is Task.COUNT else first * self._scale.scale
         watched = loss if self._stop is None else values[self._stop]
         return loss, -watched if self._stop == "auc" else watched
 
     def _feval(self, z: np.ndarray, _dataset: Any) -> tuple[str, float, bool]:
         predicted = link(Task.MULTICLASS, z) if self._linked else self._scale.invert(z)
-        return _OWN, task_loss(self._target, self._y, predicted, self._weight), False
+        return own_name(self._target.task), task_loss(self._target, self._y, predicted, self._weight), False
 
     def _poisson_offset(self) -> float:
         """What LightGBM's Poisson likelihood lacks of half the deviance: mean(y ln y - y)."""
@@ -95,16 +93,24 @@ Joint = Callable[
 ]  # means over some rows, and their weight -> over all
 
 
-def _alone(values: Mapping[str, float], _weight: float) -> Mapping[str, float]:
+def own_name(task: Task) -> str:
+    """Under which the task's loss goes where LightGBM does not compute it."""
+    return OWN_ROOT if LOSSES[task] == "rmse" else OWN_MEAN
+
+
+def alone(values: Mapping[str, float], _weight: float) -> Mapping[str, float]:
+    """The means of one who has all rows."""
     return values
 
 
-def _weight_of(rows: Rows) -> float:
+def weight_of(rows: Rows) -> float:
+    """Of all the rows together."""
     weight = rows.weight()
     return float(rows.n_rows) if weight is None else float(weight.sum(dtype=np.float64))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Without the last digits."""
     return float(f"{value:.{_DIGITS}g}")
 
 

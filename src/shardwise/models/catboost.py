@@ -23,6 +23,7 @@ import numpy as np
 from shardwise.core.errors import ConfigError, PackageError, TargetError, TaskFailed
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
+from shardwise.data.reading import READING
 from shardwise.data.rows import Chunk
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
@@ -135,7 +136,7 @@ class CatBoost:
     def _boost(self, train: Chunk, valid: Chunk | None, run: FitRun) -> None:
         import catboost  # the extra is imported where it is needed
 
-        told = _Told(self, valid, run)
+        told = _Told(self, valid, run, len(train.y))
         pools = [self._pool(chunk) for chunk in (train, valid) if chunk is not None]
         booster = catboost.CatBoost(self._settings(run))
         with catboost_errors():
@@ -256,8 +257,8 @@ class _Told:
     """What CatBoost calls after each round: reports the loss, and says whether to go on. `end` raises what was raised
     meanwhile: nothing may go through CatBoost's own loop."""
 
-    def __init__(self, model: CatBoost, valid: Chunk | None, run: FitRun) -> None:
-        self._run = run
+    def __init__(self, model: CatBoost, valid: Chunk | None, run: FitRun, rows: int) -> None:
+        self._run, self._rows = run, rows
         self._task, self._scale = model.target.task, model._scale.scale
         self._curve = Curve(model.params.early_stopping_rounds, model.params.patience)
         self._losses: list[float] = []
@@ -278,6 +279,7 @@ class _Told:
     def after_iteration(self, info: Any) -> bool:
         """False ends training."""
         self._rounds = info.iteration
+        self._run.saw(self._rows)
         try:
             if not self._watches:
                 return self._run.go_on()
@@ -337,10 +339,11 @@ def _bytes_of(booster: Any) -> bytes:
 
 def _gathered(rows: Rows, stride: int) -> Chunk:
     """Every so many-th row, in memory."""
-    parts = [Chunk(chunk.X[::stride], chunk.y[::stride], None) for chunk in rows.chunks()]
-    weights = [chunk.weight[::stride] for chunk in rows.chunks() if chunk.weight is not None]
-    X = np.concatenate([part.X for part in parts]).astype(np.float32, copy=False)
-    return Chunk(X, np.concatenate([part.y for part in parts]), np.concatenate(weights) if weights else None)
+    with READING.running():
+        parts = [Chunk(chunk.X[::stride], chunk.y[::stride], None) for chunk in rows.chunks()]
+        weights = [chunk.weight[::stride] for chunk in rows.chunks() if chunk.weight is not None]
+        X = np.concatenate([part.X for part in parts]).astype(np.float32, copy=False)
+        return Chunk(X, np.concatenate([part.y for part in parts]), np.concatenate(weights) if weights else None)
 
 
 def _texts(codes: np.ndarray, cardinality: int) -> np.ndarray:

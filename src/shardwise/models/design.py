@@ -80,6 +80,10 @@ class Design:
         weight = None if chunk.weight is None else (chunk.weight / mean_weight).astype(np.float32)
         return Block(numbers, slots, y.astype(np.float32), weight)
 
+    def widened(self, block: Block) -> Block:
+        """The block with columns that are made of others; here there are none."""
+        return block
+
     def columns(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`Block.numbers` and `Block.slots` of X `(rows, features)`."""
         slots = np.empty((len(X), len(self._codes)), np.int32)

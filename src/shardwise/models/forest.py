@@ -9,7 +9,8 @@ loss instead, whose logits are no means of probabilities (docs/decisions/0024-fo
 
 Where scikit-learn draws rows with replacement, here each tree gets `subsample` of them without: as good (Friedman and
 Hall 2007), and a tree costs less. Several classes are one tree each. `extra_trees` is LightGBM's: a random threshold
-among all values of a column, where Geurts et al. (2006) draw among those of the node; it ends branches early.
+among all values of a column, where Geurts et al. (2006) draw among those of the node; it ends branches early. They are
+grown by two of LightGBM's machines, as its serial learner would give up columns for whole branches (`trees_pair`).
 """
 
 import math
@@ -26,6 +27,7 @@ from shardwise.models.base import Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.grown import Grown
 from shardwise.models.params import check_choice, check_range, parse_params
+from shardwise.models.trees_loss import Joined, exact
 
 HISTOGRAMS_MB = 256.0  # that LightGBM keeps: all leaves of a large tree would take more
 LEAST = 1e-9  # of a probability or a mean count: losses stay finite
@@ -86,17 +88,18 @@ class Means:
             "histogram_pool_size": HISTOGRAMS_MB,
         }  # fmt: skip
 
-    def begin(self, y: np.ndarray, weight: np.ndarray | None) -> None:
+    def begin(self, y: np.ndarray, weight: np.ndarray | None, own: slice, joined: Joined) -> None:  # noqa: ARG002
         constant = best_constant(self._target, y, weight)
         if self._target.task is Task.BINARY:
             constant = constant[1:]
-        self.start = constant.tolist()
-        hessian = np.ones(len(y), np.float32) if weight is None else (weight / weight.mean(dtype=np.float64))
+        self.start = exact(constant).tolist()
+        mean_weight = 1.0 if weight is None else weight.mean(dtype=np.float64)
+        y = y[own]
+        hessian = exact(np.ones(len(y)) if weight is None else weight[own] / mean_weight)
         gradient = np.empty((len(y), len(constant)), np.float32, order="F")
         for k, mean in enumerate(self.start):
-            own = y == k if self._target.task is Task.MULTICLASS else y
-            gradient[:, k] = (mean - own) * hessian
-        wide = np.broadcast_to(hessian[:, None].astype(np.float32), gradient.shape)
+            gradient[:, k] = exact((mean - (y == k if self._target.task is Task.MULTICLASS else y)) * hessian)
+        wide = np.broadcast_to(hessian[:, None], gradient.shape)
         self._given = (gradient, np.asfortranarray(wide)) if gradient.shape[1] > 1 else (gradient[:, 0], wide[:, 0])
 
     def gradients(self, scores: np.ndarray, dataset: lgb.Dataset) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
@@ -125,7 +128,9 @@ class Forest(Grown):
     """Bagged trees behind the `Model` interface."""
 
     family = "forest"
-    traits: ClassVar[Traits] = Traits(tasks=frozenset(Task) - {Task.QUANTILE}, reads="bins", importance=True)
+    traits: ClassVar[Traits] = Traits(
+        tasks=frozenset(Task) - {Task.QUANTILE}, reads="bins", importance=True, parallel=True
+    )
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(ForestParams, "forest", params)

@@ -13,6 +13,7 @@ from shardwise.models.base import FitRun
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.trees import Trees
 from shardwise.models.trees_loss import OwnLoss
+from shardwise.models.trees_pair import LEAST_ROWS, fit_by_two
 from shardwise.models.trees_params import TreesParams
 
 
@@ -44,9 +45,19 @@ class Grown:
         Raises `DataError` without rows, `TargetError` for targets that the task cannot have.
         """
         try:
-            self._trees.fit(train, valid, run)
+            if self._by_two(train, run):
+                other = type(self)(self.target, self.features, **vars(self.params))
+                fit_by_two((self._trees.fit, other._trees.fit), train, valid, run)
+            else:
+                self._trees.fit(train, valid, run)
         finally:
             self._loss.end()
+
+    def _by_two(self, train: BinnedRows, run: FitRun) -> bool:
+        """Whether trees are to be those of several members, though there is one: see `trees_pair`."""
+        alone = run.member is None or run.member.size == 1
+        enough = self.growth.subsample * train.n_rows >= LEAST_ROWS
+        return alone and enough and (run.slices > 1 or self.growth.extra_trees)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""

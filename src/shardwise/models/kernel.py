@@ -44,7 +44,10 @@ class Directions:
 
 
 class KernelDesign:
-    """The columns of `linear`, and `components` more; see `design.Design` for what the methods give."""
+    """The columns of `linear`, and `components` more; see `design.Design` for what the methods give.
+
+    The more are made by `widened`, so that nobody makes those of rows that others learn from.
+    """
 
     def __init__(self, linear: Design, directions: Directions) -> None:
         self.linear, self.directions = linear, directions
@@ -65,7 +68,9 @@ class KernelDesign:
         return self.linear.row_bytes + 4 * self._more
 
     def prepare(self, chunk: Chunk, y: np.ndarray, mean_weight: float) -> Block:
-        block = self.linear.prepare(chunk, y, mean_weight)
+        return self.linear.prepare(chunk, y, mean_weight)
+
+    def widened(self, block: Block) -> Block:
         waves = [self._waves(block.numbers[rows], block.slots[rows]) for rows in _blocks(len(block))]
         more = np.concatenate([np.empty((0, self._more)), *waves]) * self._height
         numbers = np.concatenate([block.numbers, more.astype(np.float32)], axis=1)

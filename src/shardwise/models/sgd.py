@@ -66,6 +66,7 @@ class Columns(Protocol):
     @property
     def row_bytes(self) -> int: ...
     def prepare(self, chunk: Chunk, y: np.ndarray, mean_weight: float) -> Block: ...
+    def widened(self, block: Block) -> Block: ...
     def scores(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray: ...
 
 
@@ -147,7 +148,7 @@ class Descent:
 
     def run(self, train: Rows, valid: Rows | None, run: FitRun, target: Target) -> None:
         with threadpool_limits(limits=1, user_api="blas"):  # sums of threaded products depend on their number
-            self._slices = Slices(run.slices, run.member)
+            self._slices = Slices(run.slices, run.member, run.saw)
             score = None if valid is None else Scorer(self._design, self._answers, valid, target, self._slices)
             self._guard = Guard(0.0, 0.0) if score is None else score.guard()
             self._run(train, score, run)
@@ -244,12 +245,13 @@ class Descent:
         The order is that of the streamed rows also where all are kept prepared: memory has no say in it.
         """
         fits = train.n_rows * self._design.row_bytes <= min(run.memory_bytes // MEMORY_SHARE, MEMORY_BYTES)
-        whole = _join(list(self._prepared(train, None))) if fits else None
+        widened = self._design.widened
+        whole = _join([widened(block) for block in self._prepared(train, None)]) if fits else None
         for epoch in epochs:
             seed = derive_seed(run.seed, "epoch", epoch)
             if whole is None:
                 for block in self._prepared(train, seed):
-                    yield len(block), block.take
+                    yield len(block), partial(_widened, self._design, block)
                 continue
             for drawn in train.places(STREAM_ROWS, seed):
                 yield len(drawn), partial(_taken, whole, drawn)
@@ -277,6 +279,11 @@ class Descent:
 
 
 _Take = Callable[[slice], Block]
+
+
+def _widened(columns: Columns, block: Block, rows: slice) -> Block:
+    """Of several members each makes the columns of its own rows alone."""
+    return columns.widened(block.take(rows))
 
 
 def _taken(whole: Block, order: np.ndarray, rows: slice) -> Block:

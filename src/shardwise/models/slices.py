@@ -13,11 +13,13 @@ T = TypeVar("T")
 
 
 class Slices:
-    """The `total` slices of each batch, of which `member` (None: this process alone) works on its own."""
+    """The `total` slices of each batch, of which `member` (None: this process alone) works on its own, and says to
+    `saw` how many rows that were."""
 
-    def __init__(self, total: int, member: Member | None) -> None:
+    def __init__(self, total: int, member: Member | None, saw: Callable[[int], None] = lambda _rows: None) -> None:
         self.total = total
         self.member = member
+        self.saw = saw
         self.mine = share_of(member.rank, member.size, total) if member is not None else range(total)
 
     def rows(self, start: int, stop: int) -> list[tuple[int, slice]]:
@@ -29,9 +31,9 @@ class Slices:
     def sum(self, gradient: Callable[[int, slice], np.ndarray], start: int, stop: int) -> np.ndarray:
         """The sum of `gradient(number, rows)` over all slices of a batch, wherever they were worked out."""
         parts = {i: gradient(i, rows) for i, rows in self.rows(start, stop)}
+        self.saw(sum(rows.stop - rows.start for _, rows in self.rows(start, stop)))
         if self.member is None:
             return tree_sum(parts, self.total)
-        self.member.saw(sum(rows.stop - rows.start for _, rows in self.rows(start, stop)))
         return self.member.sum_slices(parts, self.total)
 
     def mapped(self, function: Callable[[T], np.ndarray], items: Sequence[T]) -> list[np.ndarray]:

@@ -65,7 +65,9 @@ class SVMParams:
 class SVM:
     """Linear or kernel support vector classification and regression behind the `Model` interface."""
 
-    traits: ClassVar[Traits] = Traits(tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}), importance=True)
+    traits: ClassVar[Traits] = Traits(
+        tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}), importance=True, parallel=True
+    )
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(SVMParams, "svm", params)

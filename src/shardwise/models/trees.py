@@ -9,24 +9,21 @@ standardised in float64 before LightGBM sees them as float32, so that huge or ti
 
 import traceback
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import lightgbm as lgb
 import numpy as np
 
-from shardwise.compute.gang.base import Member
 from shardwise.core.errors import ConfigError, TargetError, context
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_soft import SoftRows
-from shardwise.data.rows_window import ALIGNED_ROWS
 from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant
-from shardwise.models.boosting import Boosting, Curve, Joint, Look, Metrics, Plateau, Stop
+from shardwise.models.boosting import Boosting, Curve, Joint, Look, Metrics, Plateau, Stop, alone
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.guard import Guard
 from shardwise.models.links import LINKS, constant_terms, link
@@ -34,8 +31,9 @@ from shardwise.models.params import check_choice, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
 from shardwise.models.trees_data import DATASETS, lightgbm_errors, most_rounds
-from shardwise.models.trees_gang import counted, first_bag, joined, network, own_rows
+from shardwise.models.trees_gang import Growers, first_bag, most_leaves
 from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_update
+from shardwise.models.trees_pair import growers
 from shardwise.models.trees_params import TreesParams
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
@@ -92,22 +90,24 @@ class Trees:
             self._constant = best_constant(self.target, y, weight)
             return
         self._scale = TargetScale.of(y, self.params.target_transform) if self._is_scaled else TargetScale()
-        member, start = run.member, None
-        if member is not None and member.size > 1:  # LightGBM would start each member from its own rows' average
+        start, they = None, growers(run.member)
+        if self.loss is not None:
+            self.loss.begin(self._scale.apply(y), weight, they.place(train), they.joined)
+        elif they.several:  # LightGBM would start each member from its own rows' average
             constant = best_constant(self.target, self._scale.apply(y), weight)
             start = LINKS[self.target.task](self.target, constant).start
-        if self.loss is not None:
-            self.loss.begin(self._scale.apply(y), weight)
         del y, weight  # as large as the labels that LightGBM keeps
-        self._learn(train, valid if valid is not None and valid.n_rows else None, run, start)
+        keeper = Keeper(run.checkpoint, self._sampling(they.own(train), run), run.member, start)
+        self._learn(train, valid if valid is not None and valid.n_rows else None, run, keeper, they)
 
-    def _learn(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, start: np.ndarray | None) -> None:
-        member = run.member
-        own, own_valid = own_rows(train, member), None if valid is None else self._own_valid(valid, member)
+    def _learn(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, keeper: Keeper, they: Growers) -> None:
+        own = they.own(train)
+        own_valid, joint = (None, alone) if valid is None else they.judged(valid, self.params.stop_metric)
         kept = DATASETS.open(own, own_valid, self._dataset_params(train, run), run.memory_bytes)
-        keeper = Keeper(run.checkpoint, self._sampling(own, run), member, start)
         params = self._booster_params(train, run) | keeper.sampling.params()
-        with lightgbm_errors(), kept as (train_set, valid_set), network(member, params["num_threads"]) as shared:
+        if self.loss is not None and they.several:
+            params["num_leaves"] = most_leaves(self.params.num_leaves, len(train.features))
+        with lightgbm_errors(), kept as (train_set, valid_set), they.network(params["num_threads"]) as shared:
             self._label(train_set, own)
             if own_valid is not None and valid_set is not None:
                 self._label(valid_set, own_valid)
@@ -118,7 +118,6 @@ class Trees:
                 del trees  # it has copies of them
                 if valid_set is not None:
                     booster.add_valid(valid_set, "valid")
-            joint = partial(joined, None if own_valid is valid else member)
             metrics = None if own_valid is None else self._metrics(own, own_valid, joint)
             try:
                 update = update_for(own, self.target.task) if self.loss is None else own_update(self.loss)
@@ -126,13 +125,13 @@ class Trees:
                     None if valid is None else Guard.of(self.target, valid.target(), valid.weight(), worse_rounds=None)
                 )
                 leaves = self._most_leaves(train.n_rows)
-                update = counted(update, member, own.n_rows)
+                update = they.counted(update, run, own.n_rows)
                 self._boost(booster, metrics, run, keeper, before, update=update, guard=guard, leaves=leaves)
             except BaseException as error:
                 traceback.clear_frames(error.__traceback__)  # in which the booster would live on
                 raise
             finally:
-                if self.rounds:
+                if self.rounds and run.leads:
                     text = keeper.text(booster, self.rounds)
                     text = text if self.loss is None else on_its_scale(text, self.loss, self.rounds)
                     packed = on_raw_values(text, train.binner, self.features).packed()
@@ -141,14 +140,9 @@ class Trees:
 
     def _metrics(self, own: BinnedRows, valid: BinnedRows, joint: Joint) -> Look:
         if self.loss is not None:
-            return OwnMetrics(self.target, self._scale, valid, self.loss)
+            return OwnMetrics(self.target, self._scale, valid, self.loss, joint)
         linked = self._is_linked(own)
         return Metrics(self.target, self._scale, valid, self.params.stop_metric, joint, linked=linked)
-
-    def _own_valid(self, valid: BinnedRows, member: Member | None) -> BinnedRows:
-        """The validation rows that this member scores: all of them where a share does not tell, or is nothing."""
-        alone = member is None or self.params.stop_metric == "roc_auc" or valid.n_rows < ALIGNED_ROWS * member.size
-        return valid if alone else own_rows(valid, member)
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
         soft = soft_labels(rows, self.target.task)

@@ -15,6 +15,7 @@ import numpy as np
 
 from shardwise.core.errors import OverBudget, TaskFailed
 from shardwise.data.bins import MISSING
+from shardwise.data.reading import READING
 from shardwise.data.rows import BinnedRows
 from shardwise.models.trees_text import column_names
 
@@ -94,8 +95,9 @@ def _key(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any])
 
 def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any]) -> Pair:
     params = {**params, "min_data_in_bin": 1}
-    bins = _reference(train.source, params.pop("categorical_feature"), params)
-    return _filled(train, bins, params), None if valid is None else _filled(valid, bins, params)
+    with READING.running():
+        bins = _reference(train.source, params.pop("categorical_feature"), params)
+        return _filled(train, bins, params), None if valid is None else _filled(valid, bins, params)
 
 
 def _reference(rows: BinnedRows, categorical: list[int], params: Mapping[str, Any]) -> lgb.Dataset:

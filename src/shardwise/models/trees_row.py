@@ -66,6 +66,11 @@ def _opened(booster: lgb.Booster, features: int, *, raw: bool) -> ctypes.c_void_
     return handle
 
 
+def be_silent() -> None:
+    """Let LightGBM print nothing from this thread: each has a level of its own, which any call with params sets."""
+    call("LGBM_GetSampleCount", 1, b"verbosity=-1", ctypes.byref(ctypes.c_int()))
+
+
 def call(name: str, *arguments: Any) -> None:
     """Call a function of LightGBM's C interface; raises LightGBM's own error."""
     _check(getattr(_LIB, name)(*arguments))

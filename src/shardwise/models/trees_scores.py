@@ -22,6 +22,7 @@ from shardwise.models.trees_masks import LEAST_ROWS, MOST_LEAVES, WORTH_ROWS, Ma
 from shardwise.models.trees_row import SingleRow
 from shardwise.models.trees_text import ModelText
 
+ALONE = 200_000  # rows x trees, some 10 ms: up to here a second thread is waited for longer than it helps
 BLOCK_LEAVES = 16_384  # of the trees of a block: about a megabyte
 
 
@@ -35,7 +36,8 @@ class TreeScores:
         self._booster, self._task, self._features = booster, task, features
         self._leaves = leaves
         self._outputs = booster.num_model_per_iteration()
-        rounds = max(1, booster.num_trees() // self._outputs)
+        self._trees = booster.num_trees()
+        rounds = max(1, self._trees // self._outputs)
         blocks = -(-rounds * leaves * self._outputs // BLOCK_LEAVES)
         self._size = -(-rounds // blocks)
         self._blocks = [(start, self._size) for start in range(0, rounds, self._size)]  # (first round, rounds)
@@ -54,6 +56,7 @@ class TreeScores:
                 SingleRow(booster, self._features, self._outputs, raw=True) for booster in self._boosters()
             ]
             return self._linked(self._added(row(X) for row in self._rows))
+        threads = threads if len(X) * self._trees > ALONE else 1
         return self._linked(self._batch(np.ascontiguousarray(X), threads))  # LightGBM would do it for each block
 
     def _batch(self, X: np.ndarray, threads: int) -> np.ndarray:

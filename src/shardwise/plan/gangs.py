@@ -1,8 +1,9 @@
 """How many workers fit one model together, what that gains, and what each of them needs. Pure.
 
 Notation: m members, n training rows, f binned features. A tree learner of m members has `n / m` rows of codes and the
-histograms of all; a network or a linear model has all labels, the order of the rows and its slices of a minibatch. With
-m members the work of a fit takes `m ** GAIN` times less; beside it members start, and talk in each step.
+histograms of all; a network, a linear model or a support vector machine has all labels, the order of the rows and its
+slices of a minibatch. With m members the work of a fit takes `m ** GAIN` times less; beside it members start, and talk
+in each step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,21 +14,24 @@ from shardwise.core.parallel import Parallel, Split
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
 from shardwise.models.families import FAMILIES, NETWORKS
+from shardwise.models.forest import ForestParams
 from shardwise.models.neural.model import Neural
 from shardwise.models.neural.parts.cuts import Cuts
 from shardwise.models.neural.shape import Shape
 from shardwise.models.sgd import SCORED_ROWS
-from shardwise.models.trees_gang import most_members
-from shardwise.plan.memory import PROCESS_BYTES, trees_bytes
+from shardwise.models.trees_gang import most_leaves, most_members
+from shardwise.plan.memory import LARGE_LEAVES, PROCESS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
 from shardwise.plan.splits import TORCH_BYTES, choose_split, parameters, part_bytes, training_bytes
 from shardwise.plan.training import LARGE_ROWS
 
 SLICES = 8  # of a minibatch: at most so many members share a network or a linear model
 CUT = "neural"  # the family of networks that can lie in parts
+ASKED = frozenset({"linear", "svm", "forest"})  # shared when asked: a step or split takes less than an exchange
 CLUSTERS = ("ray", "spark")  # engines with machines of their own that can start members together
 GAIN = 0.8  # 2 members are 1.7 times as fast
 START_S = {"local": 2.0, "ray": 4.0, "spark": 4.0}  # for the members to start and to find each other
+_OWN_OUTPUT = 16  # bytes of a row and output that gradients of our own take
 _ORDER_ROW = 16  # bytes of a label and a place in the order, of which each member of a network has all
 
 
@@ -42,12 +46,13 @@ class Choice:
 
     def members(self, family: str, params: Mapping[str, Any], *, quantile: bool, rows: int) -> int:
         """How many fit a model of these params on `rows` rows: some objectives and few rows are left to one."""
-        alone = quantile or params.get("objective") == "l1" or params.get("extra_trees")
         if self.split is not None:
             return self.size if family in self.families else 1
+        of_trees = FAMILIES[family].traits.reads == "bins"
+        alone = quantile or params.get("objective") == "l1" or params.get("extra_trees")
         if family not in self.families or (family == "trees" and alone):
             return 1
-        return min(self.size, most_members(rows) if family == "trees" else SLICES)
+        return min(self.size, most_members(rows) if of_trees else SLICES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +115,7 @@ def choose_parallel(
         return Choice(size=1, text=f"Each model is fitted by one worker: {few}.")
     if engine in CLUSTERS:
         text = f"With {rows:,} rows one model is fitted at a time, by {workers} workers of the cluster together."
-        return Choice(size=workers, families=wanted - {"linear"}, text=text)
+        return Choice(size=workers, families=wanted - ASKED, text=text)
     neural = frozenset(NETWORKS) & frozenset(families)
     if engine == "local" and neural:
         text = f"With {rows:,} rows one model is fitted at a time; networks, of one thread each, by {workers} workers."
@@ -145,17 +150,24 @@ def member_bytes(
     >>> member_bytes(sizes, 2, frozenset({"trees"})) < 0.6 * member_bytes(sizes, 1, frozenset({"trees"}))
     True
     """
-    needed = 0
-    if "trees" in families:
-        parts = -(-sizes.train_rows // members), -(-sizes.valid_rows // members)
-        needed = PROCESS_BYTES + trees_bytes(parts[0], sizes.seen, sizes.outputs, valid_rows=parts[1])
+    grown = frozenset(name for name in families if FAMILIES[name].traits.reads == "bins")
+    needed = max((_grown_bytes(name, sizes, members) for name in grown), default=0)
     read = sizes.train_rows * _ORDER_ROW + min(sizes.valid_rows, SCORED_ROWS) * 4 * sizes.features
-    if families - {"trees", *NETWORKS}:
+    if families - {*grown, *NETWORKS}:
         needed = max(needed, PROCESS_BYTES + read)
     if families & set(NETWORKS):
         learned = max((_network_bytes(shape, members, split) for shape in shapes), default=0)
         needed = max(needed, TORCH_BYTES + read + learned)
     return needed
+
+
+def _grown_bytes(family: str, sizes: Sizes, members: int) -> int:
+    """Of a member that grows trees, its process included."""
+    rows, valid_rows = -(-sizes.train_rows // members), -(-sizes.valid_rows // members)
+    leaves, own = LARGE_LEAVES, 0 if family == "trees" else rows * sizes.outputs * _OWN_OUTPUT
+    if family == "forest":
+        leaves = most_leaves(ForestParams().num_leaves, sizes.seen)
+    return PROCESS_BYTES + own + trees_bytes(rows, sizes.seen, sizes.outputs, valid_rows=valid_rows, leaves=leaves)
 
 
 def _network_bytes(shape: Shape, members: int, split: Split | None) -> int:

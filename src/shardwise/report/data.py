@@ -47,7 +47,8 @@ class ReportData:
     slices        dicts: column, value, rows, score, low, high
     stages        dicts: stage, seconds, rows, peak_bytes
     anomalies     dicts: trial, fold, kind, step, text, action, evidence
-    workers       dicts, one per model that workers fitted together: workers `[{rank, rows, work_s, talk_s, wait_s}]`
+    workers       dicts: `together` (one per model that workers fitted so; else of all models that they fitted side by
+                  side), workers `[{rank, place, rows, work_s, read_s, talk_s, wait_s, slow}]`
     reading       dicts, one per partition: partition, path, accesses, rows, seconds
     ceilings      memory_bytes `{limit, peak}`, time_s `{limit, used}`, samples `[(t_s, bytes)]`
     package       path, hash, size_bytes

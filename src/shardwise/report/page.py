@@ -77,6 +77,7 @@ def _sections(data: ReportData) -> dict[str, Any]:
         "columns": columns(data),
         "stages": tables.stages(data),
         "workers": workers(data),
+        "beside": workers(data, together=False),
         "reading": tables.reading(data),
         "gauges": tables.gauges(data),
         "memory": training.memory_chart(data),

@@ -31,6 +31,7 @@ class State:
     rows: int = 0
     best: str = ""
     workers: tuple[WorkerView, ...] = ()
+    together: bool = True
     limit_s: float | None = None
     memory_bytes: int | None = None
     clock: Callable[[], float] = time.monotonic
@@ -49,7 +50,7 @@ class State:
                 self.stage, self.total, self.done, self.rows = event.stage, event.total, 0, 0
                 self.stage_start_s, self.workers = self.clock(), ()
             case Working():
-                self.workers = event.workers
+                self.workers, self.together = event.workers, event.together
             case Advanced():
                 self.done += event.done
                 self.rows += event.rows
@@ -90,7 +91,7 @@ class PlainLog:
         if now - self._workers_s < WORKERS_S:
             return []
         self._workers_s = now
-        return worker_lines(event.workers)
+        return worker_lines(event.workers, together=event.together)
 
 
 def _line(event: Event) -> str:
@@ -143,7 +144,7 @@ class TerminalProgress:
         table.add_row(Text(state.stage, style="bold"), done, speed, Text(state.best, style="green"))
         table.add_row("time", _against(format_duration(state.used_s), state.limit_s, format_duration))
         table.add_row("memory", _against(format_size(self._used_bytes()), state.memory_bytes, format_size))
-        for line in worker_lines(state.workers)[:MOST_WORKERS]:
+        for line in worker_lines(state.workers, together=state.together)[:MOST_WORKERS]:
             name, _, told = line.partition(": ")
             table.add_row(name, told)
         return table

@@ -9,6 +9,7 @@ anomaly or None out. Whoever asks decides what is done about it.
 | slow_down    | seconds and seconds of CPU of each step    | the last steps took several times as long as before     |
 | memory_creep | memory at the end of steps                 | it grows all the while, and does not level off          |
 | straggler    | what workers did since the last look       | the others wait for one of them most of the time        |
+|              | fits of the same trial on several workers  | one takes twice the others' time for a row              |
 
 Losses depend on rows, params and seed alone, so that training may be changed by the first two. What rests on a clock or
 on memory is only told. Thresholds are chosen by numbers: docs/decisions/0028-watching-training.md.
@@ -37,6 +38,7 @@ SLOWER, SLOWER_S = 3.0, 5.0  # times as long a step; seconds that this has cost
 CREEP_SAMPLES, CREEP_BYTES, CREEP_SHARE = 16, 2**26, 0.2  # growth that counts, in bytes and of what was used
 WAITED_SHARE = 0.5  # of their time, from which others wait for a straggler
 STRAGGLES = 5  # looks in a row
+SLOW_FITS, SLOW_FITS_S = 2.0, 5.0  # times as long for like work, and seconds that this has cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,45 @@ def straggler(looks: Sequence[Sequence[WorkerView]], step: int = 0) -> Anomaly |
         "others_rows": float(np.mean([worker.rows for worker in others])),
     }  # fmt: skip
     return Anomaly(kind=STRAGGLER, step=step, text=text, evidence=evidence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What a worker did of some work: `like` is the same for work of the same kind, done or under way."""
+
+    worker: int
+    like: int
+    rows: int
+    seconds: float
+
+
+def lost_seconds(paces: Sequence[Pace]) -> dict[int, tuple[float, float]]:
+    """(seconds, those that the others would have taken for it) by worker, of work the like of which others did too.
+
+    The others' pace is the median of theirs; work without rows so far tells none.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    for like in sorted({pace.like for pace in paces}):
+        sums: dict[int, tuple[int, float]] = {}
+        for pace in (pace for pace in paces if pace.like == like):
+            rows, seconds = sums.get(pace.worker, (0, 0.0))
+            sums[pace.worker] = rows + pace.rows, seconds + pace.seconds
+        for worker, (rows, seconds) in sums.items():
+            others = [n / s for other, (n, s) in sums.items() if other != worker and n and s > 0]
+            if others:
+                spent_s, wanted_s = found.get(worker, (0.0, 0.0))
+                found[worker] = spent_s + seconds, wanted_s + rows / float(np.median(others))
+    return found
+
+
+def slow_workers(paces: Sequence[Pace]) -> dict[int, float]:
+    """Those that take `SLOW_FITS` times as long as others for like work, or more, and by how many times, where that has
+    cost `SLOW_FITS_S`: what rests on the clock has to be plain."""
+    return {
+        worker: spent_s / max(wanted_s, 1e-9)
+        for worker, (spent_s, wanted_s) in lost_seconds(paces).items()
+        if spent_s >= SLOW_FITS * wanted_s and spent_s - wanted_s >= SLOW_FITS_S
+    }
 
 
 def _slowest(span: Sequence[WorkerView]) -> int | None:

@@ -18,12 +18,13 @@ from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, held_rounds, trees_byt
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
 from shardwise.split.base import TEST
 from shardwise.stats.anomalies import PLATEAU, STRAGGLER
+from shardwise.train.beside import Beside
 from shardwise.train.ladder import Ladder, make_ladder
 from shardwise.train.parallel import Room, SharedFits
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
-from shardwise.train.run import Run
+from shardwise.train.run import Run, gpu_asked
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.train.units import run_units
 
@@ -48,6 +49,10 @@ class Sizes:
         return trees_bytes(self.rows, self.features, self.outputs, valid_rows=self.valid_rows)
 
 
+def ignored() -> None:
+    """Nobody looks."""
+
+
 def sizes_of(prepared: Prepared) -> Sizes:
     folds = [(_rows(prepared, fold.train), _rows(prepared, fold.valid)) for fold in prepared.splitter.folds()]
     rows, valid_rows = max(folds)
@@ -69,12 +74,14 @@ class Fitting:
         self.shared = self._shared(choice) if choice.size > 1 else None
         self.executor = run.inline if self.shared is not None else self._choose_executor(sizes)
         self.ladder = self._make_ladder(sizes)
+        self._beside = self._watched() if self.shared is None and self.executor.slots > 1 else None
         self._rung = max((record["rung"] for record in run.records("rung")), default=0)
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
             seed=run.config.seed, threads=fit_threads(sizes.cells, self.executor.threads),
             memory_bytes=run.worker_bytes(), test_rows=prepared.fold_rows.get(TEST, 0),
             stop=run.stop_file, device=run.config.device,
+            beacons=None if self._beside is None else self._beside.folder,
             slices=SLICES if run.config.parallel == "data" or sizes.rows >= LARGE_ROWS else 1, shared=self.shared,
         )  # fmt: skip
         for finding in self.findings:
@@ -103,7 +110,7 @@ class Fitting:
         )
         work = run_units(
             self._run.ledger, self.executor, self._task, on_rung, key=lambda unit: unit.key, ahead=ahead,
-            final=lambda record: not record["cut"], instead=self._lower,
+            final=lambda record: not record["cut"], instead=self._lower, look=self._beside or ignored,
         )  # fmt: skip
         for unit, record in work:
             result = FoldResult.from_json(record)
@@ -126,6 +133,14 @@ class Fitting:
             self._run.note("rung", rung=number, unit=unit.key, reason=error.message)
             self._run.say(f"{error.message[0].upper()}{error.message[1:]}. Trying with {rung}.", level="warning")
         return replace(unit, rung=rung)
+
+    def _watched(self) -> Beside:
+        """Workers that fit models side by side."""
+        run = self._run
+        return Beside(
+            run.folder, show=lambda workers: run.events.emit(Working(workers=tuple(workers), together=False)),
+            tell=lambda anomaly: run.say(str(anomaly), level="warning"),
+        )  # fmt: skip
 
     def _choose_executor(self, sizes: Sizes) -> Executor:
         apart = side_by_side(sizes.cells, sizes.rows)
@@ -152,7 +167,7 @@ class Fitting:
         asked = Asked(
             workers=choice.size, address=run.config.address,
             memory_bytes=None if ceiling is None else max(PASS_BYTES, ceiling - MAIN_BYTES),
-            gpu=run.config.device == "cuda",
+            gpu=gpu_asked(run.config),
         )  # fmt: skip
         run.executor.retire()  # workers that the passes have left idle
         if run.config.engine == "local":
@@ -167,9 +182,13 @@ class Fitting:
         )  # fmt: skip
 
     def close(self) -> None:
-        """End the workers that fit models together."""
+        """End the workers that fit models together; journal what those did that fitted some side by side."""
         if self.shared is not None:
             self.shared.close()
+        if self._beside is not None:
+            workers = [asdict(worker) for worker in self._beside.close()]
+            if workers:
+                self._run.note("workers", together=False, workers=workers)
 
     def _make_ladder(self, sizes: Sizes) -> Ladder:
         if self.slots == 1:

@@ -61,8 +61,8 @@ class Job:
         run = FitRun(
             seed=self.seed, threads=self.threads, memory_bytes=self.memory_bytes, report=partial(_report, member),
             go_on=_GoOn(member), note=partial(_note, member), notice=noticed.append, checkpoint=self.checkpoint,
-            rests_at=self.rests_at, device=self.device, member=member, slices=self.slices, split=self.split,
-            model_bytes=self.model_bytes,
+            saw=member.saw, rests_at=self.rests_at, device=self.device, member=member, slices=self.slices,
+            split=self.split, model_bytes=self.model_bytes,
         )  # fmt: skip
         pruned = False
         try:

@@ -19,6 +19,7 @@ from shardwise.core.errors import BadInput, ConfigError, DiskFull, context
 from shardwise.core.events import Events, RunOpened, Said, StageStarted
 from shardwise.core.units import format_size
 from shardwise.data.access import AccessCounter
+from shardwise.models.families import NETWORKS
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, PROCESS_BYTES
 from shardwise.plan.training import CONFINED_SHARE
 from shardwise.store.blobs import FolderBlobs
@@ -30,7 +31,7 @@ from shardwise.train.inherit import KIND, Parent, inherit
 THREADS_BYTES = 1_000_000_000  # a ceiling below leaves no room for several partitions at a time in this process
 WATCH_S = 0.2  # between two looks at the memory of the process tree
 ACT_SHARE = 0.985  # of the ceiling, at which the largest worker is ended: memory grows between two looks
-FORMAT = 4  # part of every unit's key: work of another format version is not taken over
+FORMAT = 5  # part of every unit's key: work of another format version is not taken over
 
 
 @dataclass
@@ -188,8 +189,16 @@ def _executors(config: RunConfig) -> tuple[Executor, ProcessExecutor]:
 
 
 def _workers(config: RunConfig, count: int | None, memory_bytes: int | None = None) -> Executor:
-    gpu = config.device == "cuda"
+    gpu = gpu_asked(config)
     return make_executor(config.engine, count, memory_bytes=memory_bytes, address=config.address, gpu=gpu)
+
+
+def gpu_asked(config: RunConfig) -> bool | None:
+    """Whether each worker needs a GPU of its own: with `--device cuda`, and, None, with `auto` where the cluster has
+    some and networks alone are asked for. Of other runs all but few fits need none, and workers would wait for one."""
+    if config.device == "auto" and config.families and set(config.families) <= set(NETWORKS):
+        return None
+    return config.device == "cuda"
 
 
 def sees(path: str) -> bool:

@@ -5,6 +5,7 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import METRICS, loss_of
 from shardwise.store.files import remove_folder
+from shardwise.train.beacon import beacon_in
 from shardwise.train.ladder import Rung
 from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
@@ -98,7 +100,8 @@ def _boot() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FitTask:
-    """Fits units; once the file `stop` exists, training ends with what it has."""
+    """Fits units; once the file `stop` exists, training ends with what it has. In a worker beside others it tells in
+    the folder `beacons` what it does."""
 
     models: Path
     features: tuple[Feature, ...]
@@ -111,6 +114,7 @@ class FitTask:
     stop: Path | None = None
     device: str = "auto"
     slices: int = 1
+    beacons: Path | None = None
     shared: SharedFits | None = None  # where models are fitted by several workers; such a task stays in this process
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
@@ -121,11 +125,20 @@ class FitTask:
             if (unit.trial > 1 or unit.since) and time.monotonic() > unit.deadline:
                 return (earlier or _not_begun(unit)).to_json()
             try:
-                return self._fit(unit, earlier).to_json()
+                with self._told(unit):
+                    return self._fit(unit, earlier).to_json()
             except (BadInput, TaskFailed) as error:
                 if not unit.forgiving:
                     raise
                 return _failed(unit, error).to_json()
+
+    def _told(self, unit: FitUnit) -> AbstractContextManager[None]:
+        """Those who watch are told of the fit inside."""
+        return nullcontext() if self.beacons is None else beacon_in(self.beacons).fitting(unit.trial, unit.number)
+
+    def _saw(self, rows: int) -> None:
+        if self.beacons is not None:
+            beacon_in(self.beacons).saw(rows)
 
     def _earlier(self, unit: FitUnit) -> FoldResult | None:
         """What the unit came to before it was cut, in a run that is now gone on with."""
@@ -170,8 +183,8 @@ class FitTask:
         return FitRun(
             seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=min(self.threads, cpu_quota()),
             memory_bytes=self.memory_bytes, model_bytes=unit.rung.model_bytes, report=watch.report, go_on=watch.go_on,
-            note=notes.append, notice=watch.noticed.append, checkpoint=self._checkpoint(unit), device=self.device,
-            rests_at=unit.rounds, slices=self.slices,
+            note=notes.append, notice=watch.noticed.append, saw=self._saw, checkpoint=self._checkpoint(unit),
+            device=self.device, rests_at=unit.rounds, slices=self.slices,
         )  # fmt: skip
 
     def _checkpoint(self, unit: FitUnit) -> Path:

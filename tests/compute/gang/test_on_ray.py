@@ -14,8 +14,6 @@ pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
 @pytest.mark.slow
 class TestRay(GangConformance):
-    start_s = 40.0
-
     @pytest.fixture(scope="class")
     @classmethod
     def gang(cls) -> Iterator[Gang]:

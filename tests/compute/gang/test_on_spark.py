@@ -17,8 +17,6 @@ pytestmark = pytest.mark.filterwarnings("default")  # the engine's own
 
 @pytest.mark.slow
 class TestSpark(GangConformance):
-    start_s = 40.0
-
     @pytest.fixture(scope="class")
     @classmethod
     def gang(cls) -> Iterator[Gang]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -70,6 +71,11 @@ class Member(Protocol):
 
     def saw(self, rows: int) -> None:
         """Count rows that were worked on, for those who watch."""
+        ...
+
+    def elsewhere(self) -> AbstractContextManager[None]:
+        """A collective, inside of which a library talks to the other members by itself in this thread: as long as it
+        sleeps it counts as talking, so far as all members sleep, and else as waiting."""
         ...
 
 

@@ -147,7 +147,17 @@ class Desk:
         self._door.close()
 
     def serve(self, futures: Sequence["Future[Any]"], answer: Call, watch: Watch) -> list[Any]:
-        """What the members return, by rank. Raises the error that ended the gang."""
+        """What the members return, by rank. Raises the error that ended the gang; that of a lost member tells by
+        `silent_s` how long it had said nothing when it was named."""
+        try:
+            return self._served(futures, answer, watch)
+        except MemberLost as error:
+            member = error.context["member"]
+            assert isinstance(member, int)
+            error.context["silent_s"] = round(self._silent_s(member), 1)
+            raise
+
+    def _served(self, futures: Sequence["Future[Any]"], answer: Call, watch: Watch) -> list[Any]:
         while not all(future.done() and future.exception() is None for future in futures):
             self._listen(answer)
             self._check_futures(futures)
@@ -346,6 +356,13 @@ class Desk:
         self._ended_s = self._ended_s or time.monotonic()
         if time.monotonic() - self._ended_s > ANSWER_S:
             raise self._lost(late[0], f"its answer did not come in {ANSWER_S:.0f} s after its work had ended")
+
+    def _silent_s(self, rank: int) -> float:
+        """Since a member has said something; of one that has not come, since it was called."""
+        now = time.monotonic()
+        if rank in self._members:
+            return self._members[rank].pulse.silent_s(now)
+        return self._awaited[rank][1].silent_s(now) if rank in self._awaited else now - self._begun_s
 
     def _lost(self, rank: int, why: str, cause: BaseException | None = None) -> MemberLost:
         place = f"process {self._awaited[rank][0]}" if rank in self._awaited else "a place that is not known"

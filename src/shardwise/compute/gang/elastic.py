@@ -59,7 +59,10 @@ class Elastic:
         if self._in_a_row >= TRIES and size == 1:
             raise error
         found = self._within(size - (self._in_a_row >= TRIES))
-        self.tell(f"{error.message[0].upper()}{error.message[1:]}. Going on from the last checkpoint with {found}.")
+        silent_s = error.context.get("silent_s")
+        named = "" if silent_s is None else f" (named {silent_s:.1f} s after it was heard last)"
+        told = f"{error.message[0].upper()}{error.message[1:]}{named}."
+        self.tell(f"{told} Going on from the last checkpoint with {found}.")
         return found
 
     def _within(self, most: int) -> int:

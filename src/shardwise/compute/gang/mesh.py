@@ -10,13 +10,14 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 
+from shardwise.compute.gang.asleep import Asleep
 from shardwise.compute.gang.base import GangBroken, share_of
 from shardwise.core.errors import TaskFailed
 
@@ -30,20 +31,37 @@ _GATHER, _BROADCAST, _SUM, _BARRIER = range(4)
 
 @dataclass
 class Clock:
-    """Seconds spent talking and waiting, and rows that were worked on; `waits_s` is since when it waits now, or 0."""
+    """Seconds spent talking and waiting, and rows that were worked on; `waits_s` is since when it waits now, or 0.
+    While a library talks by itself, `asleep` counts how long its thread sleeps."""
 
     rows: int = 0
     talk_s: float = 0.0
     wait_s: float = 0.0
     waits_s: float = 0.0
+    asleep: Asleep | None = None
     began_s: float = field(default_factory=time.monotonic)
 
     def told(self) -> list[float]:
         """`[rows, work_s, talk_s, wait_s]`, what it waits for now included; may be asked from any thread."""
-        now, since = time.monotonic(), self.waits_s
-        wait_s = self.wait_s + (now - since if since else 0.0)
+        now, since, asleep = time.monotonic(), self.waits_s, self.asleep
+        wait_s = self.wait_s + (now - since if since else 0.0) + (asleep.seconds() if asleep is not None else 0.0)
         work_s = now - self.began_s - self.talk_s - wait_s
         return [self.rows, round(work_s, 3), round(self.talk_s, 3), round(wait_s, 3)]
+
+    @contextmanager
+    def elsewhere(self, least: Callable[[float], float]) -> Iterator[None]:
+        """Inside of it this thread's sleep is waiting; in the end `least(own seconds)` of it, what all slept, is talk.
+
+        Who is waited for sleeps least: while what is sent is on its way, and no longer.
+        """
+        asleep = self.asleep = Asleep()
+        try:
+            yield
+        finally:
+            slept_s, self.asleep = asleep.seconds(), None
+            self.wait_s += slept_s
+        talk_s = least(slept_s)
+        self.wait_s, self.talk_s = self.wait_s - talk_s, self.talk_s + talk_s
 
 
 class _Sending:

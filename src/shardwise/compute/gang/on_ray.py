@@ -20,7 +20,7 @@ _LOOK_S = 1.0
 class RayLauncher:
     """Starts members as actors, anew for each run; `RayExecutor` has the session, and says what an actor asks for."""
 
-    def __init__(self, workers: int | None = None, *, address: str | None = None, gpu: bool = False) -> None:
+    def __init__(self, workers: int | None = None, *, address: str | None = None, gpu: bool | None = False) -> None:
         self._ray = library("ray", "ray")
         self._groups = library("ray", "ray.util.placement_group")
         self._session = RayExecutor(workers, address=address, gpu=gpu)  # opens Ray; its actors are started when asked
@@ -93,6 +93,7 @@ class RayLauncher:
         self._session.close()
 
 
-def ray_gang(workers: int | None = None, *, address: str | None = None, gpu: bool = False) -> StarGang:
-    """Gangs of up to `workers` actors (default: a CPU of the cluster for each), with `gpu` each with a GPU."""
+def ray_gang(workers: int | None = None, *, address: str | None = None, gpu: bool | None = False) -> StarGang:
+    """Gangs of up to `workers` actors (default: a CPU of the cluster for each), with `gpu` each with a GPU; None: where
+    the cluster has some."""
     return StarGang(RayLauncher(workers, address=address, gpu=gpu))

@@ -103,13 +103,17 @@ class Pulse:
         self._beat_s += seconds
         self._sign_s += seconds
 
+    def silent_s(self, now: float) -> float:
+        """Seconds since it has said something, without those in which the caller did not run."""
+        return now - self._beat_s
+
     def lost(self, now: float, *, ended: bool = False) -> str:
         """Why the member is lost; nothing while it is not.
 
         One whose work has `ended` owes no beat any more, and may wait for the others, or be gone: that it is stopped
         keeps its answer from the caller.
         """
-        silent_s = now - self._beat_s
+        silent_s = self.silent_s(now)
         if self._process is not None and silent_s > _LOOK_AFTER_S and now - self._looked_s >= _LOOK_S:
             self.saw(self._look(self._process), now)
             self._looked_s = now

@@ -6,9 +6,10 @@ import os
 import pickle
 import selectors
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from shardwise.compute.gang.witness import witnessed
 JOIN_S = 60.0  # for a peer to answer, when all have come to the desk
 GREET_S = 5.0  # for who has begun to say who it is to have said it
 _RANK_BYTES = 4
+_SECONDS = struct.Struct("<d")
 _CALLERS = 1024  # at once, strangers included
 
 
@@ -223,6 +225,13 @@ class SeatedMember:
 
     def saw(self, rows: int) -> None:
         self._mesh.clock.rows += rows
+
+    def elsewhere(self) -> AbstractContextManager[None]:
+        return self._mesh.clock.elsewhere(self._least)
+
+    def _least(self, seconds: float) -> float:
+        """Of all members' seconds."""
+        return float(min(_SECONDS.unpack(part)[0] for part in self._mesh.gather(_SECONDS.pack(seconds))))
 
     def call(self, question: Any) -> Any:
         return pickle.loads(self._asked(question))  # noqa: S301 - our caller's

@@ -1,4 +1,5 @@
-"""What a fit needs to go on where it was killed: weights, moments and the best so far, after each round."""
+"""What a fit needs to go on where it was killed: weights, moments and the best so far, after each round; and now and
+then within one, in a second file, since a round that fails is taken again from its beginning."""
 
 import json
 from collections.abc import Mapping
@@ -14,17 +15,19 @@ from shardwise.models.neural.tensors import dump_tensors, read_tensors
 from shardwise.store.files import write_atomic
 
 FILE = "round.safetensors"
+WITHIN = "within.safetensors"
 KEPT = ("weights", "best", "moments")
-_STATE = ("rounds", "losses", "lowered", "since", "noticed")
+_STATE = ("rounds", "losses", "lowered", "since", "noticed", "steps", "random")
 
 
 @dataclass
 class Progress:
-    """The state between two rounds.
+    """The state between two rounds, or within one.
 
     `rounds` are done; `losses` are those of the validation rows, one a round; `best` are the weights of the round with
     the lowest one. `lowered` counts how often the learning rate was, the last time after `since` rounds; `noticed` are
-    the anomalies so far.
+    the anomalies so far. Within a round `steps` batches of it are learned from, and `random` is the state of PyTorch's
+    random numbers by device, as hexadecimal digits.
     """
 
     weights: Weights
@@ -35,6 +38,8 @@ class Progress:
     lowered: int = 0
     since: int = 0
     noticed: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
+    random: dict[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -64,18 +69,18 @@ class Progress:
         return len(self.losses) - max(self.losses.index(min(self.losses)) + 1, self.since)
 
 
-def write_progress(folder: Path, progress: Progress) -> None:
+def write_progress(folder: Path, progress: Progress, file: str = FILE) -> None:
     """Whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / FILE, dump_tensors(progress.arrays(), {"state": progress.state}))
+    write_atomic(folder / file, dump_tensors(progress.arrays(), {"state": progress.state}))
 
 
-def read_progress(folder: Path) -> Progress | None:
+def read_progress(folder: Path, file: str = FILE) -> Progress | None:
     """What was written last; None when there is nothing, or nothing that can be read."""
-    if not (folder / FILE).exists():
+    if not (folder / file).exists():
         return None
     try:
-        arrays, metadata = read_tensors(folder / FILE)
+        arrays, metadata = read_tensors(folder / file)
     except PackageError:
         return None  # of a disk that lost power: the fit begins anew
     return Progress.of(arrays, metadata["state"])

@@ -1,6 +1,6 @@
 """Where PyTorch computes: the device by name, and what it can do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -34,6 +34,28 @@ def autocast(device: torch.device, *, wanted: bool) -> AbstractContextManager[ob
     if wanted and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()
+
+
+def random_state(device: torch.device) -> dict[str, str]:
+    """The state of the random numbers of the processor and of the device, by its type, as hexadecimal digits."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return {kind: state.cpu().numpy().tobytes().hex() for kind, state in states.items()}
+
+
+def set_random_state(device: torch.device, states: Mapping[str, str]) -> None:
+    """Go back to a `random_state`; of another type of device there is none."""
+    for kind, digits in states.items():
+        state = torch.frombuffer(bytearray.fromhex(digits), dtype=torch.uint8)
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif kind == device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
+        elif kind == device.type == "mps":
+            torch.mps.set_rng_state(state)
 
 
 @contextmanager

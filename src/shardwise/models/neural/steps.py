@@ -86,6 +86,7 @@ class Steps:
         """
         if self.slices.total == 1 and self.slices.member is None:
             total = self._gradients(batch)
+            self.slices.saw(len(batch))
         else:
             total, stopped = self._shared(batch, number, going)
             if stopped:

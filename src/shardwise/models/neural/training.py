@@ -1,11 +1,13 @@
 """Epochs of minibatches: schedule, early stopping, the way back from a loss that diverges, checkpoints.
 
 A round is an epoch, or about a million rows of one. What is random comes from seeds of (epoch) and (round), so that a
-fit that goes on after a kill ends with the same bytes.
+fit that goes on after a kill ends with the same bytes; within a round the state of random numbers is kept too.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -20,13 +22,14 @@ from shardwise.models.design import Block, Design
 from shardwise.models.guard import LOWER, LOWERED, Guard
 from shardwise.models.links import link
 from shardwise.models.losses import task_loss
-from shardwise.models.neural.checkpoint import Progress, read_progress, write_progress
-from shardwise.models.neural.device import autocast, find_device, settled
+from shardwise.models.neural.checkpoint import FILE, WITHIN, Progress, read_progress, write_progress
+from shardwise.models.neural.device import autocast, find_device, random_state, set_random_state, settled
 from shardwise.models.neural.losses import Loss, loss_of
 from shardwise.models.neural.network import Tensors, forward, on_device, to_numpy
 from shardwise.models.neural.order import Order, usual_batch, usual_epochs
 from shardwise.models.neural.shape import Shape, Weights
 from shardwise.models.neural.steps import Batch, NotFinite, Steps
+from shardwise.models.neural.within import Saving
 from shardwise.models.scaling import TargetScale
 from shardwise.models.slices import Slices
 from shardwise.stats.anomalies import NOT_FINITE, Anomaly
@@ -73,6 +76,7 @@ class Training:
         self._scale = scale
         self._target = target
         self._late = False
+        self._within: Progress | None = None  # where the first round goes on
 
     def begin(self, weights: Weights, constant: np.ndarray, mean_weight: float) -> None:
         """From these weights; `constant` is the best constant prediction, on the scale of the model."""
@@ -85,6 +89,7 @@ class Training:
         self._device = self._chosen_device(run.device)
         self._run = run
         self._slices = self._slices_here()
+        self._saving = Saving(run)
         with settled(self._device):
             self._tensors = self._placed()
             self._order = Order(train, self._settings.batch_rows or usual_batch(train.n_rows), run.seed)
@@ -100,7 +105,7 @@ class Training:
         return find_device(name)
 
     def _slices_here(self) -> Slices:
-        return Slices(self._run.slices, self._run.member)
+        return Slices(self._run.slices, self._run.member, self._run.saw)
 
     def _placed(self) -> Tensors:
         return on_device(self.best, self._device)
@@ -111,12 +116,16 @@ class Training:
             self._order.batch_rows, self._run.note, self._slices, self._begin_slice, self._settings.beta2,
         )  # fmt: skip
 
-    def _read(self, folder: Path) -> Progress | None:
-        return read_progress(folder)
+    def _kept(self) -> tuple[Weights, Weights]:
+        """Weights and moments as they are."""
+        return to_numpy(self._tensors), self._steps.moments()
 
-    def _write(self, folder: Path, progress: Progress) -> None:
+    def _read(self, folder: Path, file: str = FILE) -> Progress | None:
+        return read_progress(folder, file)
+
+    def _write(self, folder: Path, progress: Progress, file: str = FILE) -> None:
         if self._run.leads:
-            write_progress(folder, progress)
+            write_progress(folder, progress, file)
 
     def _raw(self, batch: Batch) -> np.ndarray:
         """Scores float32 `(rows, members, scores)` by the weights as they are."""
@@ -140,17 +149,43 @@ class Training:
             if not self._round(progress):
                 return
             going = self._scored(progress, score)
-            if self._run.checkpoint is not None and (going or self._run.rests_at is not None):
-                self._write(self._run.checkpoint, progress)
+            if going or self._run.rests_at is not None:
+                self._keep(progress)
             if not going:
                 return
 
+    def _keep(self, progress: Progress) -> None:
+        """Write a checkpoint at the end of a round; what was kept within it counts no more."""
+        if self._run.checkpoint is None:
+            return
+        with self._saving.wrote():
+            self._write(self._run.checkpoint, progress)
+            if self._run.leads:
+                (self._run.checkpoint / WITHIN).unlink(missing_ok=True)
+
+    def _keep_within(self, progress: Progress, steps: int) -> None:
+        """Write one after so many batches of a round, where that pays."""
+        if self._run.checkpoint is None or not self._saving.due():
+            return
+        self._steps.check()
+        with self._saving.wrote():
+            weights, moments = self._kept()
+            random = random_state(self._device)
+            now = replace(progress, weights=weights, moments=moments, steps=steps, random=random)
+            self._write(self._run.checkpoint, now, WITHIN)
+
     def _resumed(self) -> Progress:
-        kept = None if self._run.checkpoint is None else self._read(self._run.checkpoint)
-        if kept is None:
+        if self._run.checkpoint is None:
             return Progress(weights=self.best, best=self.best)
-        self._steps.restore(kept.weights, kept.moments)
-        self.best = kept.best
+        kept, within = self._read(self._run.checkpoint), self._read(self._run.checkpoint, WITHIN)
+        if kept is None:
+            kept = Progress(weights=self.best, best=self.best)
+        else:
+            self._steps.restore(kept.weights, kept.moments)
+            self.best = kept.best
+        if within is not None and within.rounds == kept.rounds:
+            kept.lowered, kept.noticed = within.lowered, within.noticed
+            self._within = within
         return kept
 
     def _round(self, progress: Progress) -> bool:
@@ -199,10 +234,13 @@ class Training:
     def _descend(self, progress: Progress) -> bool:
         """The steps of a round; True when the time was up before its end."""
         torch.manual_seed(derive_seed(self._run.seed, "dropout", progress.rounds))
-        self._first = number = self._order.first_step(progress.rounds)
+        self._first = self._order.first_step(progress.rounds)
+        number = done = self._first + self._went_on()
         alone = self._run.member is None
-        for chunk in self._order.round(progress.rounds):
-            for batch in self._batches(chunk, self._order.batch_rows):
+        for first, chunk in self._chunks(progress.rounds):
+            if first + -(-len(chunk.y) // self._order.batch_rows) <= done:
+                continue
+            for batch in islice(self._batches(chunk, self._order.batch_rows), max(0, done - first), None):
                 going = self._run.go_on()
                 if alone and not going:
                     return True
@@ -210,7 +248,24 @@ class Training:
                 if not self._steps.step(batch, rate, number - self._first, going=going):
                     return True
                 number += 1
+                self._keep_within(progress, number - self._first)
         return False
+
+    def _went_on(self) -> int:
+        """Go on within the round where there is a checkpoint of that; the batches before it."""
+        within, self._within = self._within, None  # once: a round that fails is taken again from its beginning
+        if within is None:
+            return 0
+        self._steps.restore(within.weights, within.moments)
+        set_random_state(self._device, within.random)
+        return within.steps
+
+    def _chunks(self, number: int) -> Iterator[tuple[int, Chunk]]:
+        """Those of a round, each with the number of its first batch."""
+        first = self._order.first_step(number)
+        for chunk in self._order.round(number):
+            yield first, chunk
+            first += -(-len(chunk.y) // self._order.batch_rows)
 
     def _rate(self, step: int, lowered: int) -> float:
         """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter 2017)."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -63,13 +63,13 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._begin_to_wait()
         super().on_message_begin()
-        self.scope[OVER] = self._is_over  # type: ignore[typeddict-unknown-key]
+        cast("dict[str, Any]", self.scope)[OVER] = self._is_over
 
     def on_headers_complete(self) -> None:
         self._end_to_wait()
         super().on_headers_complete()
         self._is_unread = True
-        self.cycle.transport = self._answering  # type: ignore[assignment]
+        self.cycle.transport = cast("asyncio.Transport", self._answering)
 
     def on_body(self, body: bytes) -> None:
         if self._rest is None:

@@ -23,24 +23,24 @@ from shardwise.store.files import staged_file
 _SCALAR = "step"  # what an optimiser counts for a tensor
 
 
-def write_parts(folder: Path, place: Place, progress: Progress) -> None:
+def write_parts(folder: Path, place: Place, progress: Progress, what: str = FILE) -> None:
     """A checkpoint as `write_progress` leaves it; called by all workers."""
     sizes = _sizes(place, progress)
     if place.rank != 0:
         _gathered(place, progress.arrays(), sizes, None)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with staged_file(folder / FILE) as temp, temp.open("r+b") as file:
+    with staged_file(folder / what) as temp, temp.open("r+b") as file:
         whole = create_tensors(file, sizes, {"state": progress.state})
         _gathered(place, progress.arrays(), sizes, whole)
 
 
-def read_parts(folder: Path, place: Place) -> Progress | None:
+def read_parts(folder: Path, place: Place, what: str = FILE) -> Progress | None:
     """This worker's pieces of the last checkpoint, however many wrote it; None where there is none to read."""
-    if not (folder / FILE).exists():
+    if not (folder / what).exists():
         return None
     try:
-        arrays, metadata = map_tensors(folder / FILE)
+        arrays, metadata = map_tensors(folder / what)
     except PackageError:
         return None
     kept = {}

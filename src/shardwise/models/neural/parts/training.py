@@ -8,7 +8,7 @@ import torch
 
 from shardwise.core.errors import ConfigError, Pruned
 from shardwise.models.base import FitRun, Rows
-from shardwise.models.neural.checkpoint import Progress
+from shardwise.models.neural.checkpoint import FILE, Progress
 from shardwise.models.neural.device import find_device
 from shardwise.models.neural.network import Tensors
 from shardwise.models.neural.parts.cuts import Cuts
@@ -91,11 +91,11 @@ class PartedTraining(Training):
         steps.lie(self._parts, place)
         return steps
 
-    def _read(self, folder: Path) -> Progress | None:
-        return read_parts(folder, self._place)
+    def _read(self, folder: Path, file: str = FILE) -> Progress | None:
+        return read_parts(folder, self._place, file)
 
-    def _write(self, folder: Path, progress: Progress) -> None:
-        write_parts(folder, self._place, progress)
+    def _write(self, folder: Path, progress: Progress, file: str = FILE) -> None:
+        write_parts(folder, self._place, progress, file)
 
     def _raw(self, batch: Batch) -> np.ndarray:
         return self._parts.scores(batch).numpy()
