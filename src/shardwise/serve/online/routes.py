@@ -231,7 +231,10 @@ class Routes:
             batch = infer.as_batch()
             return batch, served.predictor.predict(batch)
 
-        batch, scores = await self._bulk.run(self._timed(work, infer.rows, call), call.left_s)
+        found: tuple[pa.RecordBatch, np.ndarray] = await self._bulk.run(
+            self._timed(work, infer.rows, call), call.left_s
+        )
+        batch, scores = found
         if self.watching is not None:
             self.watching.record_table(served, pa.Table.from_batches([batch]), scores)
         return scores
