@@ -42,6 +42,14 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
 }
 
 
+def missing_library() -> ConfigError | None:
+    """What is to be told where labels cannot be watched; None where they can."""
+    if not _MISSING:
+        return None
+    what = f"watching labels needs a library that is not installed ({_MISSING})"
+    return ConfigError(what, hint="Run: pip install 'shardwise[monitor]'.")
+
+
 class ConceptMonitor:
     """Takes labels and predictions in their order; says when the loss has risen."""
 
@@ -49,9 +57,9 @@ class ConceptMonitor:
         """`spread` is the standard deviation of the outcome in training; raises `ConfigError`."""
         if detector not in DETECTORS:
             raise ConfigError(f"there is no detector {detector!r}", hint=nearest(detector, DETECTORS))
-        if _MISSING:
-            what = f"watching labels needs a library that is not installed ({_MISSING})"
-            raise ConfigError(what, hint="Run: pip install 'shardwise[monitor]'.")
+        missing = missing_library()
+        if missing is not None:
+            raise missing
         self.name = detector
         self.rows = 0
         self._target, self._spread = target, spread if spread > 0 else 1.0

@@ -16,6 +16,7 @@ from shardwise.monitor.drift import ColumnDrift
 from shardwise.monitor.windows import Reference, Window
 from shardwise.stats.paired import holm
 
+UNREAD = "unread"  # of a finding: values of a column that cannot be compared
 SPANS = (1, 4, 16)  # windows that are judged together
 _SPENT = 0.5  # of the rate: the rest is for tests that are not exact far out, and for a training that is odd by chance
 
@@ -130,10 +131,12 @@ def suggested(findings: Sequence[Finding], by_partition: Mapping[str, Sequence[F
     """What to do about findings; `by_partition` says which new partitions show them."""
     if not findings:
         return ""
-    broken = [f for f in findings if f.code in ("drift_missing", "drift_new") and f.evidence["what"] == "column"]
+    broken = [
+        f for f in findings if f.code in ("drift_missing", "drift_new", UNREAD) and f.evidence["what"] == "column"
+    ]
     if broken and len(broken) == len(findings):
         columns = ", ".join(sorted({column for finding in broken for column in finding.columns}))
-        return f"Look at where {columns} come from before anything is retrained: cells are missing or new."
+        return f"Look at where {columns} come from before anything is retrained: cells are missing, new or unread."
     moved = [place for place, found in (by_partition or {}).items() if found]
     if moved:
         shown = ", ".join(moved[:5]) + (f" and {len(moved) - 5} more" if len(moved) > 5 else "")

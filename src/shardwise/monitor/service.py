@@ -15,13 +15,14 @@ SLOW = 0.95  # the quantile that is watched
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig:
-    """`false_alarms` per window; and what is too small to matter."""
+    """`false_alarms` per window; what is too small to matter; and after how many windows another latency is usual."""
 
     false_alarms: float = 0.001
     least_failures: float = 0.005  # growth of the share of failures
     slower: float = 1.5  # times the quantile of before
     least_requests: int = 100
     history: int = 2  # windows before anything is said
+    lasting: int = 5  # windows in a row
 
 
 @dataclass
@@ -46,11 +47,17 @@ class Traffic:
 
 @dataclass
 class ServiceMonitor:
-    """Keeps what is usual; a window with a finding does not become usual."""
+    """Keeps what is usual; a window with a finding does not become usual.
+
+    A latency that stays on another level for `lasting` windows, each of which told it where it is slower, is the usual
+    one from then on: an alarm in each window for ever would hide the next change. Failures never become usual.
+    """
 
     config: ServiceConfig = field(default_factory=ServiceConfig)
     windows: int = 0
     usual: Traffic = field(default_factory=Traffic)
+    level: int = 0  # of the last windows: 1 slower than usual, -1 faster
+    lasted: list[Traffic] = field(default_factory=list)  # the windows on that level
 
     def close(self, window: Traffic) -> list[Finding]:
         if window.requests < self.config.least_requests:
@@ -61,7 +68,32 @@ class ServiceMonitor:
         if not found:
             self.windows += 1
             self.usual.merge(window)
+        if self.windows >= self.config.history:
+            self._follow(window, 1 if any(finding.code == "latency" for finding in found) else -self._is_faster(window))
         return found
+
+    def _follow(self, window: Traffic, level: int) -> None:
+        """Take another level of latency as usual once it has lasted."""
+        if level != self.level:
+            self.level, self.lasted = level, []
+        if level == 0:
+            return
+        self.lasted.append(window)
+        if len(self.lasted) == self.config.lasting:
+            self.usual.seconds = Quantiles("seconds")
+            for each in self.lasted:
+                self.usual.seconds.merge(each.seconds)
+            self.level, self.lasted = 0, []
+
+    def _is_faster(self, window: Traffic) -> bool:
+        if not window.seconds.count or not self.usual.seconds.count:
+            return False
+        usual, now = self._quantiles(window)
+        return now * self.config.slower <= usual
+
+    def _quantiles(self, window: Traffic) -> tuple[float, float]:
+        usual, now = (float(each.at(np.array([SLOW]))[0]) for each in (self.usual.seconds, window.seconds))
+        return usual, now
 
     def _failures(self, window: Traffic) -> list[Finding]:
         usual = self.usual
@@ -78,7 +110,7 @@ class ServiceMonitor:
         quantile itself must have grown as well."""
         if not window.seconds.count or not self.usual.seconds.count:
             return []
-        usual, now = (float(each.at(np.array([SLOW]))[0]) for each in (self.usual.seconds, window.seconds))
+        usual, now = self._quantiles(window)
         rows = window.seconds.count
         slow = round((1.0 - float(window.seconds.shares(np.array([usual]))[0])) * rows)
         p_value = float(bdtrc(slow - 1, rows, 1.0 - SLOW))

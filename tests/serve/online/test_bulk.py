@@ -71,3 +71,23 @@ def test_who_waits_too_long_is_told_so_and_what_has_not_begun_is_not_done():
 
     assert run(main).code == "deadline_exceeded"
     assert done == []
+
+
+def test_work_that_is_to_finish_is_waited_for_once_it_has_begun():
+    begun, done = threading.Event(), []
+
+    async def main(bulk, gate):
+        def work():
+            begun.set()
+            return gate.wait(PATIENCE_S)
+
+        first = asyncio.create_task(bulk.run(work, 0.01, finish=True))
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        with pytest.raises(Problem) as late:  # meanwhile: it has not begun
+            await bulk.run(lambda: done.append(1), 0.05, finish=True)
+        gate.set()
+        assert await first is True
+        return late.value
+
+    assert run(main).code == "deadline_exceeded"
+    assert done == []

@@ -360,6 +360,10 @@ def test_rollouts_choose_and_count_as_over_http_and_a_swap_is_followed(packages)
         bad = infer(message(model_name="m", inputs=[X]), metadata=[("x-rollout-key", "new")])
         assert await bad.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert rollout.seen[4:] == [(True, 422)]
+        routes.models.beside["m"] = candidate
+        asked = rpc_messages.MESSAGES["ModelMetadataRequest"](name="m", version="candidate")
+        told = await rpc.Endpoints(routes).model(asked, None)
+        assert list(told.versions) == [slot.live.version, "candidate"]
         del routes.canaries.running["m"]
         slot.live = dataclasses.replace(slot.live, version="next")
         assert rpc_messages.MESSAGES["ModelInferResponse"].FromString(await infer(row_of())).model_version == "next"

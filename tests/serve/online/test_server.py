@@ -183,7 +183,7 @@ def test_bad_bodies_are_told_with_a_code_a_message_and_a_hint(client, name):
 
 @pytest.mark.parametrize("path", ["/v2/models/binary/infer", "/feedback"])
 def test_deep_nesting_is_refused_everywhere(client, path):
-    answer = client.post(path, content=DEEP)
+    answer = client.post(path, content=DEEP, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
 
 

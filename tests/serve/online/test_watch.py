@@ -1,15 +1,24 @@
 """A server that watches: windows of live rows are judged, findings are told, counted and shown."""
 
-import datetime
+import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from tests.registry.parts import make_table
 from tests.serve.online.servers import serving, until
 from tests.serve.profiled import make_profiled
 
-from shardwise.serve.online.watch import batch_of
+from shardwise.monitor import concept
+from shardwise.registry.registry import Registry
+from shardwise.serve.online.assembly import Assembly
+from shardwise.serve.online.live import FolderSource, Models, Served, Slot
+from shardwise.serve.online.metrics import Metrics
+from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.online.watch import Watch, Watching
+from shardwise.serve.predictor import Predictor
 from shardwise.store.files import staged_folder
 
 httpx = pytest.importorskip("httpx")
@@ -51,15 +60,6 @@ def ask(client, rows, size=20):
     return state(client)
 
 
-def test_values_of_json_become_those_of_training_and_others_are_missing():
-    schema = pa.schema([("day", pa.date32()), ("n", pa.int64()), ("town", pa.dictionary(pa.int8(), pa.string()))])
-    rows = [{"day": "2024-05-06", "n": 3, "town": "Ulm"}, {"day": "soon", "n": 2**70, "town": None},
-            {"day": None, "n": "7", "town": 4}]  # fmt: skip
-    assert batch_of(rows, schema).to_pydict() == {
-        "day": [datetime.date(2024, 5, 6), None, None], "n": [3, None, 7], "town": ["Ulm", None, "4"],
-    }  # fmt: skip
-
-
 def test_windows_of_live_rows_are_judged(client, server):
     quiet = ask(client, rows_of(400, seed=21))
     assert (quiet["name"], quiet["findings"], quiet["last"]["rows"]) == ("m", [], 400)
@@ -98,3 +98,91 @@ def test_a_server_that_does_not_watch_says_so(place):
     with serving(f"m={place}") as running:
         answer = httpx.get(f"{running.url}/monitor")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_watched")
+
+
+def moved(place, change):
+    """The findings of a window whose column x has moved, after `change(table)`; and how many rows it had."""
+    watch = Watch(Served("m", "1", "same", Predictor.load(place)), ServeConfig())
+    table = make_table(600, seed=24).drop_columns(["y", "row"])
+    table = change(table.set_column(table.column_names.index("x"), "x", pc.add(table["x"], 3.0)))
+    watch.record_table(table, watch.served.predictor.predict(table))
+    findings = watch.close()
+    return findings, watch.last["rows"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("z", lambda column: column.cast(pa.string())),
+        ("z", lambda column: column.cast(pa.float64())),
+        ("day", lambda column: column.cast(pa.timestamp("ms"))),
+        ("day", lambda column: pc.binary_join_element_wise(column.cast(pa.string()), "00:00:00Z", "T")),
+        ("town", lambda column: column.cast(pa.large_string()).dictionary_encode()),
+    ],
+)
+def test_a_column_of_another_type_takes_no_other_from_the_watch(place, name, change):
+    findings, rows = moved(place, lambda t: t.set_column(t.column_names.index(name), name, change(t[name])))
+    assert rows == 600
+    assert {column for finding in findings for column in finding.columns} == {"x", "prediction", "probability_true"}
+
+
+def test_values_that_cannot_be_compared_are_told(place):
+    rows = rows_of(500, seed=25)
+    watch = Watch(Served("m", "1", "same", Predictor.load(place)), ServeConfig())
+    scores = watch.served.predictor.computed(rows)
+    for row in rows[:40]:
+        row["z"] = "much"
+    watch.record(rows, scores)
+    unread = next(finding for finding in watch.close() if finding.code == "unread")
+    assert (unread.columns, unread.evidence["rows"]) == (("z",), [40, 500])
+
+
+def test_a_window_of_long_rows_ends_when_its_bytes_are_full(place):
+    watch = Watch(Served("m", "1", "same", Predictor.load(place)), ServeConfig())
+    row = {"x": 0.1, "z": 0.2, "town": "", "day": None}
+    for number in range(3):
+        watch.record([{**row, "town": f"{number}" * 1_000_000}], np.array([[0.5, 0.5]]))
+    assert not watch.is_due()
+    watch._buffer._left_bytes = 1_500
+    for _ in range(3):
+        watch.record([{**row, "town": "y" * 1_000_000}], np.array([[0.5, 0.5]]))
+    assert watch.is_due()
+    watch.close()
+    assert watch.last["rows"] == 5
+
+
+def test_without_the_library_labels_are_not_watched_which_is_told_at_the_start(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(concept, "_MISSING", "No module named 'river'")
+    assembly = Assembly([f"m={place}"], Registry(tmp_path), ServeConfig(monitor=True))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["hint"]) for line in told] == [
+        ("labels_not_watched", "Run: pip install 'shardwise[monitor]'.")
+    ]
+    watching, served = assembly.routes.watching, assembly.models.find("m")
+    watching.label(served, np.array([1.0]), np.array([[0.4, 0.6]]))
+    assert watching.to_json()["labels_watched"] is False
+    assembly.routes.close()
+
+
+class Heard:
+    """Keeps the alerts that it is sent."""
+
+    def __init__(self):
+        self.alerts = []
+
+    def send(self, alert):
+        self.alerts.append(alert)
+
+
+def test_a_window_that_cannot_be_judged_is_told_and_the_next_one_is(place, monkeypatch):
+    slot, heard = Slot(FolderSource("m", place), Predictor), Heard()
+    watching = Watching(Models([slot]), ServeConfig(window_rows=3), Metrics(), [heard])
+    rows, scores = rows_of(3, seed=26), np.full((3, 2), 0.5)
+    with monkeypatch.context() as broken:
+        broken.setattr(Watch, "_sketched", lambda *_: 1 / 0)
+        watching.record(slot.live, rows, scores)
+        watching.look()
+    assert [finding["code"] for alert in heard.alerts for finding in alert["findings"]] == ["unwatched"]
+    watching.record(slot.live, rows, scores)
+    watching.look()
+    assert watching.to_json()["models"][0]["rows"] == 3

@@ -60,8 +60,10 @@ class Assembly:
         self.routes.decisions = Decisions(self.models, admin, self.journal.tell)
         if config.monitor:
             alerts = open_alerts(config.alerts, self.journal.tell)
-            self.routes.watching = Watching(self.models, config, metrics, alerts)
-        self.routes.canaries = Canaries(self.models, self.journal.tell)
+            self.routes.watching = watching = Watching(self.models, config, metrics, alerts)
+            if (why := watching.without_labels) is not None:  # rows and answers are watched all the same
+                self.journal.tell("labels_not_watched", reason=why.message, hint=why.hint)
+        self.routes.canaries = Canaries(self.models, config, self.journal.tell)
         self.front = Front(self.routes, self.journal, keys=keys, tracing=self._spans)
         self.app = App(self.front)
         metrics.show(self.models)
@@ -102,8 +104,9 @@ class Assembly:
         self.journal.tell("ended")
 
     def _each_round(self, also: Callable[[], None]) -> None:
-        """Follow rollouts and keys, count traffic."""
+        """Follow rollouts and keys, count traffic, let go of versions that are no more."""
         self.routes.canaries.look()
+        self.routes.memory.keep(self.models.served)
         self.routes.page.history.look()
         for keys in (self.front.keys, self.routes.decisions.keys):
             try:

@@ -24,8 +24,11 @@ class Bulk:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._count = 0
 
-    async def run(self, work: Callable[[], R], deadline_s: float) -> R:
-        """What `work()` returns or raises; `Problem` where too many wait, or when the time is up before its end."""
+    async def run(self, work: Callable[[], R], deadline_s: float, *, finish: bool = False) -> R:
+        """What `work()` returns or raises; `Problem` where too many wait, or when the time is up before its end.
+
+        `finish`: work that has begun is waited for, however late, since what it does is not undone.
+        """
         if self._count > MOST_WAITING:
             if self._metrics is not None:
                 self._metrics.refused("bulk")
@@ -37,7 +40,9 @@ class Bulk:
         try:
             return await asyncio.wait_for(asyncio.shield(task), deadline_s)
         except TimeoutError:
-            begun.cancel()  # if it has not begun; a cancelled `task` would tell the pool a turn of the loop later
+            # if it has not begun; a cancelled `task` would tell the pool a turn of the loop later
+            if not begun.cancel() and finish:
+                return await asyncio.shield(task)
             raise too_late(deadline_s) from None
         except asyncio.CancelledError:  # nobody waits any more
             begun.cancel()

@@ -77,6 +77,12 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def check_origin(headers: Mapping[bytes, bytes]) -> None:
+    """Raise `Problem` 403 for what a page of another origin has sent, as browsers tell."""
+    if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
+        raise Problem(403, "other_origin", "a page of another origin has sent this", hint="Use the server's own.")
+
+
 def too_large(most_bytes: int, what: str = "the body") -> Problem:
     return Problem(413, "body_too_large", f"{what} is too large, at most {most_bytes:,} bytes are read",
                    hint="Send fewer rows at a time, or Arrow in the place of JSON.")  # fmt: skip

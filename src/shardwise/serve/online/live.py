@@ -159,10 +159,14 @@ class Slot:
 
 
 class Models:
-    """The slots by name; a name may have several, of which the first one answers where no version is asked for."""
+    """The slots by name; a name may have several, of which the first one answers where no version is asked for.
+
+    `beside` holds those that answer beside the live ones, by name: candidates of rollouts. They can be asked for.
+    """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self.slots = tuple(slots)
+        self.beside: dict[str, Served] = {}
         self._by_name: dict[str, list[Slot]] = {}
         for slot in slots:
             self._by_name.setdefault(slot.name, []).append(slot)
@@ -171,11 +175,21 @@ class Models:
     def names(self) -> list[str]:
         return list(self._by_name)
 
+    @property
+    def served(self) -> list[Served]:
+        """All versions that answer."""
+        return [each for name in self._by_name for each in self._served(name)]
+
+    def _served(self, name: str) -> list[Served]:
+        beside = self.beside.get(name)
+        return [slot.live for slot in self._by_name[name]] + ([] if beside is None else [beside])
+
     def versions(self, name: str) -> list[str]:
-        return [slot.live.version for slot in self._by_name[name]]
+        return list(dict.fromkeys(served.version for served in self._served(name)))
 
     def find(self, name: str | None = None, version: str | None = None) -> Served:
-        """The live version to answer with; raises `Problem` 404 that names what there is."""
+        """The version to answer with, without `version` the first live one; raises `Problem` 404 that names what
+        there is."""
         if name is None:
             if len(self._by_name) > 1:
                 hint = f"Add ?model=NAME, one of: {', '.join(self._by_name)}."
@@ -187,7 +201,7 @@ class Models:
             raise Problem(404, "model_not_found", f"there is no model {name!r}", hint=hint)
         if version is None:
             return slots[0].live
-        for served in [slot.live for slot in slots]:
+        for served in self._served(name):
             if served.version == version:
                 return served
         hint = f"There are: {', '.join(self.versions(name))}."

@@ -21,6 +21,7 @@ _PROBLEMS = {
     422: "a row that the model cannot read", 429: "too much waits already: see retry-after",
     504: "the answer would have come too late",
 }  # fmt: skip
+_ELSEWHERE = {403: "a page of another origin has sent it"}
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -114,7 +115,7 @@ def _parameters(models: Models) -> list[dict[str, Any]]:
         {"name": "model", "in": "query", "required": len(models.names) > 1,
          "schema": {"type": "string", "enum": models.names}},
         {"name": "version", "in": "query", "required": False, "schema": {"type": "string"},
-         "description": "One of the live versions; else the first."},
+         "description": "One of the versions that the model tells; else the first live one."},
         {"name": "x-deadline-ms", "in": "header", "required": False,
          "schema": {"type": "integer", "minimum": 1}, "description": "More than the server's own time is none."},
     ]  # fmt: skip
@@ -140,7 +141,8 @@ def _feedback(models: Models, config: ServeConfig, *, secured: bool) -> dict[str
         "operationId": "feedback",
         "requestBody": {"required": True, **_json({"oneOf": [item, items]})},
         "responses": {
-            "200": {"description": "How many count", **_json(told)}, **_problems(*_PROBLEMS, secured=secured),
+            "200": {"description": "How many count", **_json(told)},
+            **_problems(*_PROBLEMS, *_ELSEWHERE, secured=secured),
         },
     }  # fmt: skip
 
@@ -155,7 +157,7 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _problems(*statuses: int, secured: bool) -> dict[str, Any]:
     texts = {401: "a key is missing, or is not known"} if secured else {}
-    texts |= {status: _PROBLEMS[status] for status in statuses}
+    texts |= {status: text for status, text in {**_PROBLEMS, **_ELSEWHERE}.items() if status in statuses}
     body = _json({"$ref": "#/components/schemas/Problem"})
     return {str(status): {"description": text, **body} for status, text in texts.items()}
 

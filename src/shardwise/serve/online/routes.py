@@ -13,8 +13,8 @@ from shardwise.serve.cache.base import Cache
 from shardwise.serve.online.arrow import ARROW_FILE, answer_arrow, check_columns, read_arrow
 from shardwise.serve.online.bulk import Bulk
 from shardwise.serve.online.call import Call
-from shardwise.serve.online.canary import KEY_HEADER, Canaries
-from shardwise.serve.online.feedback import Labelled, Memory, read_feedback
+from shardwise.serve.online.canary import KEY_HEADER, Canaries, Compared
+from shardwise.serve.online.feedback import Memory, check_sender, read_feedback
 from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response, too_large
 from shardwise.serve.online.inference import Infer, head_length, model_metadata, server_metadata
 from shardwise.serve.online.lane import GROUP_ROWS, Lane
@@ -40,7 +40,7 @@ class Routes:
         self.ready = True
         self.secured = False  # whether clients need a key, for the document
         self.watching: Watching | None = None
-        self.canaries = Canaries(models, lambda *_, **__: None)
+        self.canaries = Canaries(models, config)
         self.decisions = Decisions(models)
         self.memory = Memory()
         remote = cache is not None and any(not name.startswith("memory") for name in config.cache)
@@ -152,22 +152,36 @@ class Routes:
 
     def _named(self, request: Request) -> Served:
         """As `_asked`, but that without a version it is always the champion."""
-        name, version = request.parameter("model"), request.parameter("version")
-        found = None if version is None else self.canaries.find(name, version)
-        return found or self.models.find(name, version)
+        return self.models.find(request.parameter("model"), request.parameter("version"))
 
     async def feedback(self, request: Request) -> Response:
+        check_sender(request.headers, request.content_type)
         content = read_json(await request.body(self.config.max_json_bytes))
-        labelled, unknown = read_feedback(content, self.memory, self.models, self.config)
-        for each in labelled:
-            work = partial(self._labelled, each)
-            await self._bulk.run(work, request.left_s)
-        return _json({"accepted": len(labelled), "unknown": unknown})
+        compared, unknown = await self._bulk.run(partial(self._compared, content), request.left_s)
+        count = partial(self._count, compared, unknown)
+        return _json(await self._bulk.run(count, request.left_s, finish=True))
 
-    def _labelled(self, each: Labelled) -> None:
-        self.canaries.label(each.served, each.rows, each.scores, each.y)
+    def _compared(self, content: Any) -> tuple[list[Compared], list[str]]:
+        """All that counting labels needs, while none counts yet: until then a request may be refused or given up."""
+        labelled, unknown = read_feedback(content, self.memory, self.models, self.config)
+        return self.canaries.compared(labelled), unknown
+
+    def _count(self, compared: list[Compared], unknown: list[str]) -> dict[str, Any]:
+        """Count all labels, but those that another request has brought meanwhile."""
+        counted, gone = [], []
+        for each in compared:
+            known = each[0].id
+            if known is None or self.memory.take(known):
+                counted.append(each)
+            else:
+                gone.append(known)
+        self.canaries.label(counted)
         if self.watching is not None:
-            self.watching.label(each.served, each.y, each.scores)
+            for served in dict.fromkeys(each.served for each, *_ in counted):
+                own = [each for each, *_ in counted if each.served is served]
+                y, scores = (np.concatenate([getattr(each, name) for each in own]) for name in ("y", "scores"))
+                self.watching.label(served, y, scores)
+        return {"accepted": len(counted), "unknown": unknown + gone}
 
     async def show_openapi(self, request: Request) -> Response:  # noqa: ARG002
         return _json(document(self.models, self.config, secured=self.secured))
@@ -227,16 +241,17 @@ class Routes:
             rows = infer.as_rows()
             return await self._scores(served, rows, call) if rows else served.predictor.no_scores()
 
-        def work() -> tuple[pa.RecordBatch, np.ndarray]:
-            batch = infer.as_batch()
-            return batch, served.predictor.predict(batch)
+        def work() -> np.ndarray:
+            return self._watched_table(pa.Table.from_batches([infer.as_batch()]), served, call)
 
-        found: tuple[pa.RecordBatch, np.ndarray] = await self._bulk.run(
-            self._timed(work, infer.rows, call), call.left_s
-        )
-        batch, scores = found
+        scores: np.ndarray = await self._bulk.run(work, call.left_s)
+        return scores
+
+    def _watched_table(self, table: pa.Table, served: Served, call: Call) -> np.ndarray:
+        """Scores of many rows; in the thread for large requests, where what is watched of them is cut out too."""
+        scores: np.ndarray = self._timed(partial(served.predictor.predict, table), table.num_rows, call)()
         if self.watching is not None:
-            self.watching.record_table(served, pa.Table.from_batches([batch]), scores)
+            self.watching.record_table(served, table, scores)
         return scores
 
     async def _predict_arrow(self, request: Request) -> Response:
@@ -247,30 +262,36 @@ class Routes:
         def work() -> Response:
             table = read_arrow(body)
             check_columns(table, served, extra=self.config.extra)
-            scores = self._timed(partial(served.predictor.predict, table), table.num_rows, request)()
-            if self.watching is not None:
-                self.watching.record_table(served, table, scores)
+            scores = self._watched_table(table, served, request)
             return answer_arrow(served.predictor.answer_of(scores, level), served)
 
         return await self._bulk.run(work, request.left_s)
 
     async def _scores(self, served: Served, rows: list[dict[str, Any]], call: Call) -> np.ndarray:
         """Few rows by the lane, many by the thread for large requests."""
-        scores: np.ndarray
         if len(rows) <= GROUP_ROWS:
             if call.trace is not None:
                 call.trace.rows = len(rows)
             scores = await self._lanes[served.name].scores(served, rows, call.left_s, call.trace)
-        else:
-            work = partial(served.predictor.scores_of_rows, rows)
-            scores = await self._bulk.run(self._timed(work, len(rows), call), call.left_s)
+            self._note(served, rows, scores, call)
+            return scores
+        work = self._timed(partial(served.predictor.scores_of_rows, rows), len(rows), call)
+
+        def noted() -> np.ndarray:
+            found: np.ndarray = work()
+            self._note(served, rows, found, call)
+            return found
+
+        return await self._bulk.run(noted, call.left_s)
+
+    def _note(self, served: Served, rows: list[dict[str, Any]], scores: np.ndarray, call: Call) -> None:
+        """Hand an answer to all who look at traffic; takes some microseconds a row."""
         if self.watching is not None:
             self.watching.record(served, rows, scores)
         if call.turn is not None:
             call.turn.canary.answered(rows, scores)
         if self.watching is not None or call.turn is not None:
             self.memory.remember(call.id, served, rows, scores)
-        return scores
 
     def staged(self, stage: str, started_s: float, call: Call) -> None:
         """A stage of a call ends now."""
@@ -300,13 +321,9 @@ class Routes:
 
     def chosen(self, call: Call, name: str | None, version: str | None) -> Served:
         """The version that is asked for; without one the champion or, for its share, the candidate of a rollout."""
-        if not self.canaries.running:
-            served = self.models.find(name, version)
-        elif version is not None:
-            served = self.canaries.find(name, version) or self.models.find(name, version)
-        else:
+        served = self.models.find(name, version)
+        if version is None and self.canaries.running:
             key = call.headers.get(KEY_HEADER)
-            served = self.models.find(name, None)
             served, call.turn = self.canaries.turn(served, call.id if key is None else key.decode("latin1"))
         if call.trace is not None:
             call.trace.served = served

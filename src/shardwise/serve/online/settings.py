@@ -35,7 +35,7 @@ class ServeConfig:
     cache_replicas     on how many of the caches that are named each answer is kept
     cache_behind       answers are put there by a thread, and no request waits for that
     monitor            whether rows and answers are compared with those of training, in windows
-    window_s, window_rows   a window ends after so long, or with so many rows (or requests)
+    window_s, window_rows   a window ends after so long, or with so many rows (or requests), or 64 MB of them
     alerts             where findings go: `log`, URLs of webhooks
     api_key_file       keys, one a line, of which a client has to send one; see `keys`
     admin_key_file     keys of those who may promote and roll back over HTTP; without one nobody may

@@ -6,9 +6,8 @@ loop that answers waits for the interpreter's lock at most. Each process watches
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,17 +15,20 @@ import pyarrow as pa
 
 from shardwise.core.findings import Finding
 from shardwise.monitor.alerts import Alerts
-from shardwise.monitor.concept import ConceptMonitor
-from shardwise.monitor.judge import DriftConfig, DriftMonitor, suggested
+from shardwise.monitor.concept import ConceptMonitor, missing_library
+from shardwise.monitor.judge import UNREAD, DriftConfig, DriftMonitor, suggested
 from shardwise.monitor.service import ServiceMonitor, Traffic
 from shardwise.monitor.windows import Reference, Window, shown_answers
+from shardwise.serve.online.kept import Sketched
 from shardwise.serve.online.live import Models, Served
+from shardwise.serve.online.rows import Row
 from shardwise.serve.online.settings import ServeConfig
+from shardwise.serve.online.training_types import as_trained, sketched_schema
 
 _LOOK_S = 1.0
 _KEPT = 50  # findings that are shown, and windows
+_MOST_BYTES = 64_000_000  # of a window: 5,000 rows of 300 columns; one with longer rows ends sooner
 _FAILED = 500  # status from which a request has failed
-Row = Mapping[str, Any]
 
 
 class Told(Protocol):
@@ -37,16 +39,6 @@ class Told(Protocol):
     def found(self, model: str, findings: Sequence[Finding]) -> None: ...
 
 
-@dataclass(slots=True)
-class _Buffer:
-    """What came since the last window; `rows` and `tables` of the version alone that the watch is about."""
-
-    rows: list[tuple[Sequence[Row], np.ndarray]] = field(default_factory=list)
-    tables: list[tuple[pa.Table, np.ndarray]] = field(default_factory=list)
-    count: int = 0
-    since_s: float = field(default_factory=time.monotonic)
-
-
 class Watch:
     """Of one live version. Any thread may record; one thread closes windows."""
 
@@ -55,7 +47,9 @@ class Watch:
         self._config = config
         self.reference = Reference.of(served.predictor.package)
         self._drift = None if self.reference is None else DriftMonitor(self.reference, DriftConfig())
-        self._buffer = _Buffer()
+        inputs = served.predictor.package.inputs
+        self._schema = inputs if self.reference is None else sketched_schema(inputs, self.reference)
+        self._buffer, self._since_s = self._empty(), time.monotonic()
         self.windows = 0
         self.rows = 0
         self.last: dict[str, Any] = {}
@@ -63,35 +57,29 @@ class Watch:
         self.findings: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._labels: ConceptMonitor | None = None
 
+    def _empty(self) -> Sketched:
+        return Sketched(self.served.predictor.columns, self._config.window_rows, _MOST_BYTES)
+
     def record(self, rows: Sequence[Row], scores: np.ndarray) -> None:
         """Rows of Python values that were answered; those beyond a window are not kept."""
-        buffer = self._buffer
-        room = self._config.window_rows - buffer.count
-        if room > 0:
-            buffer.rows.append((rows[:room], scores[:room]))
-            buffer.count += min(room, len(rows))
+        self._buffer.add(rows, scores)
 
     def record_table(self, table: pa.Table, scores: np.ndarray) -> None:
         """The same for a table."""
-        buffer = self._buffer
-        room = self._config.window_rows - buffer.count
-        if room > 0:
-            buffer.tables.append((table.slice(0, room), scores[:room]))
-            buffer.count += min(room, table.num_rows)
+        self._buffer.add_table(table, scores)
 
     def is_due(self) -> bool:
         """Whether the window is full, or its time is over."""
-        buffer = self._buffer
-        over = time.monotonic() - buffer.since_s >= self._config.window_s
-        return buffer.count >= self._config.window_rows or (over and buffer.count > 0)
+        over = time.monotonic() - self._since_s >= self._config.window_s
+        return self._buffer.is_full or (over and self._buffer.rows > 0)
 
     def close(self) -> list[Finding]:
         """Judge what came since the last window, and begin the next."""
-        buffer, self._buffer = self._buffer, _Buffer()
+        buffer, self._buffer, self._since_s = self._buffer, self._empty(), time.monotonic()
         findings: list[Finding] = []
-        window = None if self._drift is None else self._sketched(buffer)
+        window, unread = (None, {}) if self._drift is None else self._sketched(buffer)
         if window is not None and self._drift is not None:
-            findings = self._drift.close(window)
+            findings = [*_unread(unread, self._schema, window.rows), *self._drift.close(window)]
             self.rows += window.rows
             sizes = sizes_of(self._drift.reference, window)
             self.last = {"rows": window.rows, "sizes": sizes}
@@ -110,58 +98,27 @@ class Watch:
         self.findings.extend(finding.to_json() for finding in findings)
         return findings
 
-    def _sketched(self, buffer: _Buffer) -> Window | None:
+    def _sketched(self, buffer: Sketched) -> tuple[Window | None, dict[str, int]]:
+        """The window, and how many values of a column could not be read."""
         predictor = self.served.predictor
-        window = None
-        inputs = predictor.package.inputs
-        batches = [(batch_of(rows, inputs), scores) for rows, scores in _joined(buffer.rows)]
-        tables = [(table.select(predictor.columns).combine_chunks(), scores) for table, scores in buffer.tables]
-        batches += [(_as_trained(table, inputs), scores) for table, scores in tables]
-        for batch, scores in batches:
-            if batch is None or not batch.num_rows:
-                continue
+        window, unread = None, Counter[str]()
+        for columns, scores in buffer.pieces():
+            batch, lost = as_trained(columns, self._schema)
+            unread.update(lost)
             answers = shown_answers(predictor.target, predictor.answer_of(scores))
             window = window or Window.empty(batch.schema, answers.schema)
             window.add(batch, answers)
-        return window
+        return window, unread
 
 
-def _joined(parts: Sequence[tuple[Sequence[Row], np.ndarray]]) -> list[tuple[Sequence[Row], np.ndarray]]:
-    """All rows together: a batch of many rows is cheap, many of one row are not."""
-    if not parts:
-        return []
-    return [([row for rows, _ in parts for row in rows], np.concatenate([scores for _, scores in parts]))]
-
-
-def batch_of(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows of Python values in the types of training; a value that cannot be read as its column's type is missing."""
-    columns = [_column([row[field.name] for row in rows], field.type) for field in schema]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # such as a date that JSON has as text
-        return pa.array([_cell(value, kind) for value in values], kind)
-
-
-def _cell(value: Any, kind: pa.DataType) -> Any:
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    for own in (plain, None):
-        try:
-            return pa.scalar(value, own).cast(plain).as_py()
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError, ValueError):
-            continue
-    return None
-
-
-def _as_trained(table: pa.Table, schema: pa.Schema) -> pa.RecordBatch | None:
-    """One batch in the types of training; None where a column does not fit them."""
-    try:
-        return table.cast(pa.schema([schema.field(name) for name in table.column_names])).to_batches()[0]
-    except (pa.ArrowException, ValueError, IndexError):
-        return None
+def _unread(unread: Mapping[str, int], schema: pa.Schema, rows: int) -> list[Finding]:
+    return [
+        Finding(code=UNREAD, severity="warning", columns=(name,), evidence={"what": "column", "rows": [count, rows]},
+                text=f"{count:,} values of column {name!r} cannot be watched: they are not read as "
+                     f"{schema.field(name).type}, and count as missing",
+                hint="Send the column in the type that it has in training.")
+        for name, count in unread.items()
+    ]  # fmt: skip
 
 
 def sizes_of(reference: Reference, window: Window) -> dict[str, float]:
@@ -176,6 +133,7 @@ class Watching:
     def __init__(self, models: Models, config: ServeConfig, metrics: Told, alerts: Sequence[Alerts]) -> None:
         self._models, self._config, self._metrics, self._alerts = models, config, metrics, alerts
         self._watches: dict[str, Watch] = {slot.live.identity: Watch(slot.live, config) for slot in models.slots}
+        self.without_labels = missing_library()  # why labels are not watched, where they are not
         self._service = ServiceMonitor()
         self._requests: list[tuple[int, float]] = []
         self._since_s = time.monotonic()
@@ -213,7 +171,7 @@ class Watching:
 
     def label(self, served: Served, y: np.ndarray, scores: np.ndarray) -> None:
         watch = self._watches.get(served.identity)
-        if watch is not None:
+        if watch is not None and self.without_labels is None:
             self._tell(watch, watch.label(y, scores))
 
     def look(self) -> None:
@@ -225,10 +183,17 @@ class Watching:
         self._watches = {identity: watch for identity, watch in self._watches.items() if identity in now}
         for watch in self._watches.values():
             if watch.is_due():
-                findings = watch.close()
-                self._metrics.drifted(watch.served.name, watch.last.get("sizes", {}))
-                self._tell(watch, findings)
+                self._tell(watch, self._closed(watch))
         self._look_at_service()
+
+    def _closed(self, watch: Watch) -> list[Finding]:
+        try:
+            findings = watch.close()
+        except Exception as error:  # values of strangers: what was not thought of must not end the watching
+            return [Finding(code="unwatched", severity="warning", text=f"a window could not be judged: {error!r}",
+                            hint="This is a defect of the server.")]  # fmt: skip
+        self._metrics.drifted(watch.served.name, watch.last.get("sizes", {}))
+        return findings
 
     def _look_at_service(self) -> None:
         full = len(self._requests) >= self._config.window_rows
@@ -257,7 +222,7 @@ class Watching:
 
     def to_json(self) -> dict[str, Any]:
         """What is known now, for people and pages."""
-        return {"models": [
+        return {"labels_watched": self.without_labels is None, "models": [
             {"name": watch.served.name, "version": watch.served.version, "windows": watch.windows, "rows": watch.rows,
              "watched": watch.reference is not None, "last": watch.last, "history": list(watch.history),
              "findings": list(watch.findings)}

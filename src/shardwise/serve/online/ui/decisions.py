@@ -13,6 +13,7 @@ from shardwise.core.names import nearest
 from shardwise.registry.registry import Registry
 from shardwise.registry.rollouts import PROMOTED, ROLLED_BACK, Rollout, Rollouts
 from shardwise.registry.versions import CHAMPION
+from shardwise.serve.online.http import check_origin
 from shardwise.serve.online.keys import ADMIN_VARIABLE, Keys
 from shardwise.serve.online.live import Models, RegistrySource
 from shardwise.serve.online.problems import Problem
@@ -44,8 +45,7 @@ class Decisions:
         if self.keys is None:
             hint = f"Start it with --admin-key-file or {ADMIN_VARIABLE}, or decide by `shardwise rollout promote NAME`."
             raise Problem(403, "decisions_off", "this server takes no decisions over HTTP", hint=hint)
-        if headers.get(b"sec-fetch-site", b"same-origin") not in (b"same-origin", b"none"):
-            raise Problem(403, "other_origin", "a page of another origin has sent this", hint="Use the server's own.")
+        check_origin(headers)
         self.keys.check(headers)
         if content_type != "application/json":
             raise Problem(415, "unsupported_type", f"the content-type is {content_type!r}", hint=_EXAMPLE)

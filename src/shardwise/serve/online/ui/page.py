@@ -44,7 +44,7 @@ class Page:
         self._shown = shown
         self.history = History(shown.metrics)
         self._registered = Registered(shown.models)
-        self._forms: dict[Served, bytes] = {}
+        self._forms: dict[tuple[str, str, str], bytes] = {}  # by names: a version itself would stay loaded
         self._thread = Bulk(None, "page")
         folder = files("shardwise.serve.online.ui")
         self._shell = {path: _file(name, (folder / name).read_bytes()) for path, name in SHELL.items()}
@@ -87,10 +87,11 @@ class Page:
 
     def _form(self, served: Served) -> bytes:
         """Made once for each of the versions that were asked for last."""
-        if served not in self._forms:
+        key = served.name, served.version, served.identity
+        if key not in self._forms:
             newest = list(self._forms.items())[: _FORMS - 1]
-            self._forms = {served: orjson.dumps(form_of(served)), **dict(newest)}
-        return self._forms[served]
+            self._forms = {key: orjson.dumps(form_of(served)), **dict(newest)}
+        return self._forms[key]
 
 
 def _file(name: str, content: bytes) -> Response:
