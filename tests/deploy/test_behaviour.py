@@ -6,7 +6,8 @@ from tests.registry.parts import make_table
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
-from shardwise.deploy.behaviour import behaviour_checks, read_tests
+from shardwise.deploy.behaviour import behaviour_checks
+from shardwise.deploy.declared import read_tests
 from shardwise.deploy.verdict import Status
 from shardwise.serve.predictor import Predictor
 
@@ -81,6 +82,22 @@ def test_a_metric_is_that_of_the_rows_that_match(predictor, rows):
     )
 
 
+def test_what_looks_at_no_row_is_skipped(predictor, rows):
+    text = "[{kind: %s, change: {town: %s}%s}]"
+    nobody = rows.filter([False] * len(rows))
+    same = rows.filter([town == "Ulm" for town in rows["town"].to_pylist()])
+    for kind, more in (("invariance", ""), ("direction", ", expect: rises")):
+        assert run(text % (kind, "Bonn", more), predictor, nobody)[0].status is Status.SKIP
+        check = run(text % (kind, "Ulm", more), predictor, same)[0]
+        assert (check.status, check.evidence["changed"]) == (Status.SKIP, 0)
+
+
+def test_all_that_a_row_declares_must_hold(predictor):
+    text = "[{kind: minimum, rows: [{row: {x: 3.0, town: Bonn}, expect: true, %s}]}]"
+    assert run(text % "low: 0.5", predictor, make_table(5))[0].status is Status.PASS
+    assert run(text % "high: 0.01", predictor, make_table(5))[0].status is Status.FAIL
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -97,9 +114,45 @@ def test_a_metric_is_that_of_the_rows_that_match(predictor, rows):
         ("[{kind: minimum, rows: [{row: {x: 1}}]}]", "row 1"),
         ("[{kind: minimum, rows: [{row: {xyz: 1}, expect: true}]}]", "no column 'xyz'"),
         ("[{kind: invariance, change: {x: 1}, share: 2}]", "share is 2"),
-        ("[3]", "test 1 is 3"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, expect: maybe}]}]", "no class 'maybe'"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, low: 0}], of: maybe}]", "no class 'maybe'"),
     ],
 )
-def test_what_is_declared_wrongly_is_said(text, message, predictor, rows):
+def test_what_the_model_does_not_know_is_said(text, message, predictor, rows):
     with pytest.raises(ConfigError, match=message):
         run(text, predictor, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[3]", "test 1 is 3"),
+        ("[{kind: [a]}]", "no kind"),
+        ("[{kind: minimum, rows: 5}]", "rows is 5.*at least one"),
+        ("[{name: empty, kind: minimum, rows: []}]", r"rows is \[\].*test empty"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, lowww: 0.1}]}]", r"no 'lowww' \(.*row 1\)\. Did you mean 'low'"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, low: 0}, {row: {x: 1}, low: a}]}]", "low is 'a'.*row 2"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, high: true}]}]", "high is True"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, high: .nan}]}]", "high is nan"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, low: 1, high: 0}]}]", "the lesser one"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, expect: [a]}]}]", r"expect is \['a'\]"),
+        ("[{kind: minimum, rows: [{row: {1: 1}, low: 0}]}]", "1 is no name of a column"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, low: 0}], of: [a]}]", r"of is \['a'\]"),
+        ("[{kind: minimum, rows: [{row: {x: 1}, low: 0}], where: {x: 1}}]", "where does not go with rows"),
+        ("[{kind: minimum, metric: accuracy, at_least: 0.5, share: 0.5}]", "share does not go with a metric"),
+        ("[{kind: minimum, metric: accuracy, at_least: x}]", "at_least is 'x'"),
+        ("[{kind: minimum, metric: accuracy, at_least: .inf}]", "at_least is inf"),
+        ("[{kind: minimum, metric: [accuracy], at_least: 1}]", "metric is"),
+        ("[{kind: minimum, metric: accuracy, at_least: 0.5, where: [age]}]", "where is"),
+        ("[{kind: minimum, metric: accuracy, at_least: 0.5, where: {x: [1]}}]", "where is"),
+        ("[{kind: invariance, change: {x: []}}]", r"change is \[\].*column x"),
+        ("[{kind: invariance, change: {x: [[1]]}}]", "at least one"),
+        ("[{kind: invariance, change: {x: '+1'}, tolerance: x}]", "tolerance is 'x'"),
+        ("[{kind: invariance, change: {x: '+1'}, tolerance: -1}]", "tolerance is -1"),
+        ("[{kind: invariance, change: {x: '+1'}, share: true}]", "share is True"),
+        ("[{kind: direction, change: {x: 1}, expect: [rises]}]", r"expect is \['rises'\]"),
+    ],
+)
+def test_what_is_declared_wrongly_is_said_when_it_is_read(text, message):
+    with pytest.raises(ConfigError, match=message):
+        read_tests(yaml.safe_load(text))

@@ -64,6 +64,11 @@ def test_each_alert_arrives_in_order(hook, send, told):
     assert told == []
 
 
+def test_numbers_that_are_none_are_null(hook, send, told):
+    send(url(hook), {"p": float("nan"), "range": (0.5, float("inf"))})
+    assert hook.came == [{"p": None, "range": [0.5, None]}]
+
+
 def test_a_server_that_fails_is_asked_again(hook, send, told):
     hook.answers = [503, 500]
     opened = send(url(hook), {"number": 1}, close=False)

@@ -141,3 +141,19 @@ def test_chances_that_are_estimates_keep_their_rate_in_windows_as_large_as_train
 
 def test_few_rows_make_no_cell_of_their_own():
     assert homogeneity(np.array([1000.0, 1.0, 1.0]), np.array([50.0, 1.0, 0.0])) == 1.0
+
+
+def test_a_window_of_one_new_value_has_a_p_value():
+    for rows in (60, 100, 200):
+        assert homogeneity(np.array([4000.0, 4000.0, 0.0]), np.array([0.0, 0.0, rows])) < 1e-9
+    towns = ["Ulm", "Bonn", "Kiel"] * 2000
+    found = drift(towns, ["Xville"] * 150)
+    assert found.p_values["distribution"] < 1e-9
+    assert found.facts["new_rows"] == 150
+
+
+def test_p_values_are_numbers_whatever_the_counts():
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        before, after = (rng.poisson(rng.choice([0, 0.3, 4, 300], 6)).astype(float) for _ in range(2))
+        assert 0.0 <= homogeneity(before, after) <= 1.0

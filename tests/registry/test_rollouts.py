@@ -7,6 +7,7 @@ import pytest
 from shardwise.core.errors import ConfigError
 from shardwise.registry.registry import Registry
 from shardwise.registry.rollouts import PASSED, PROMOTED, ROLLED_BACK, Rollouts, ended_rollouts
+from shardwise.registry.versions import deleted
 
 
 @pytest.fixture
@@ -101,3 +102,38 @@ def test_the_state_of_a_rollout_comes_back_from_a_checkpoint(registry):
     for number in range(40):
         registry.describe("m@3", note=str(number))
     assert rollouts.running("m") == started
+
+
+def test_what_takes_part_in_a_rollout_cannot_be_deleted(registry):
+    rollouts = Rollouts(registry)
+    rollouts.start("m@2", {})
+    registry.remove_alias("m", "challenger")
+    with pytest.raises(ConfigError, match=r"m@2 takes part in a rollout.*shardwise rollout stop m"):
+        registry.delete("m@2")
+    rollouts.override("m", PROMOTED, "by hand")
+    assert registry.version("m").number == 2
+
+
+def test_a_rollout_is_over_when_its_champion_is_none_any_more(registry):
+    rollouts = Rollouts(registry)
+    rollouts.start("m@2", {})
+    registry.remove_alias("m", "champion")
+    assert rollouts.running("m") is None
+
+
+def test_a_candidate_that_is_gone_is_not_promoted(registry):
+    rollouts = Rollouts(registry)
+    started = rollouts.start("m@2", {})
+    registry.commit("m", lambda _: deleted(2))  # as a writer of before wrote it
+    with pytest.raises(ConfigError, match="m@2 was deleted"):
+        rollouts.end("m", started, PROMOTED, "shown", {})
+    assert registry.aliases("m")["champion"] == 1
+    assert rollouts.end("m", started, ROLLED_BACK, "gone", {})
+
+
+def test_a_version_that_is_deleted_meanwhile_is_not_rolled_out(registry, monkeypatch):
+    found = registry.version("m@3")
+    registry.delete("m@3")
+    monkeypatch.setattr(registry, "version", lambda _: found)
+    with pytest.raises(ConfigError, match="m@3 was deleted"):
+        Rollouts(registry).start("m@3", {})

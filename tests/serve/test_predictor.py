@@ -4,6 +4,7 @@ import sys
 import threading
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from tests.registry.parts import make_table
@@ -12,6 +13,8 @@ from shardwise.core.errors import SchemaError
 from shardwise.core.target import Task
 from shardwise.serve import predictor as module
 from shardwise.serve.predictor import Predictor
+
+ROW = {"x": 0.25, "z": 0.5, "town": "Ulm", "day": None}
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -89,7 +92,7 @@ def test_missing_columns_are_named_with_what_is_near(predictor):
         predictor.predict(twice)
 
 
-@pytest.mark.parametrize("value", [object(), [1], 2**80, "many"])
+@pytest.mark.parametrize("value", [object(), [1], 10**400, 10**5000, "many"], ids=lambda value: type(value).__name__)
 def test_a_value_that_cannot_be_read_is_an_error_of_ours(predictor, value):
     with pytest.raises(SchemaError):
         predictor.predict_one({"x": value, "z": 0, "town": "Ulm", "day": None})
@@ -116,3 +119,33 @@ def test_a_row_is_answered_without_pandas(packages, monkeypatch):
         "probability_false",
         "probability_true",
     }
+
+
+def test_integers_that_no_column_of_integers_holds_count_as_floats(predictors):
+    for task in (Task.BINARY, Task.REGRESSION):
+        predictor = predictors[task]
+        for column in ("x", "z"):
+            for number in (2**63, 2**64 - 1, 2**64, 10**30, -(2**63) - 1):
+                answer = predictor.predict_one({**ROW, column: number})
+                assert answer == predictor.predict_one({**ROW, column: float(number)})
+        with pytest.raises(SchemaError, match=r"no value of a column.*column x"):
+            predictor.predict_one({**ROW, "x": 10**400})
+    field = pa.field("n", pa.int64())
+    assert [module.to_array(number, field).to_pylist() for number in (2**63 - 1, 2**63, 2**64)] == [
+        [2**63 - 1], [2.0**63], [2.0**64]
+    ]  # fmt: skip
+
+
+NONE_OF_PANDAS = [float("nan"), np.float64("nan"), np.float32("nan"), pd.NaT, pd.NA, np.datetime64("NaT", "us")]
+
+
+@pytest.mark.parametrize("gone", NONE_OF_PANDAS, ids=lambda gone: type(gone).__name__)
+@pytest.mark.parametrize("column", ["town", "day", "x"])
+def test_what_pandas_has_for_missing_is_missing(predictors, column, gone):
+    predictor, missing = predictors[Task.BINARY], {**ROW, column: None}
+    row = {**ROW, column: gone}
+    assert predictor.predict_one(row) == predictor.predict_one(missing)
+    for count in (1, 3, module.MANY_ROWS):
+        np.testing.assert_array_equal(
+            predictor.scores_of_rows([row] * count), predictor.scores_of_rows([missing] * count)
+        )

@@ -14,6 +14,7 @@ import shardwise
 from shardwise.core import startup
 from shardwise.core.errors import ShardwiseError, foreign
 from shardwise.core.names import nearest
+from shardwise.core.plain import finite
 
 VERBS = {
     "profile": "Describe a dataset: one pass, readable or as JSON.",
@@ -112,12 +113,4 @@ def chatter_to_stderr() -> Iterator[None]:
 
 def print_json(content: Any, file: TextIO | None = None) -> None:
     """One JSON object on standard output, or in `file`; what is not finite becomes null."""
-    print(json.dumps(_finite(content), ensure_ascii=False, default=str), file=file)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+    print(json.dumps(finite(content), ensure_ascii=False, default=str), file=file)

@@ -50,7 +50,8 @@ def command(package: str, form: str, out: str, *, registry: str | None, as_json:
     onnx      a graph from raw columns to the answer, for ONNX Runtime and what is built on it
     sklearn   a fitted scikit-learn estimator for joblib.load
     To load mlflow and sklearn, shardwise is installed, and the answers are the same bits. onnx needs nothing of it and
-    differs in the last digits; it is checked on golden rows. What ONNX does not express is refused, and named.
+    differs in the last digits; it is checked on golden rows. What ONNX does not express is refused, and named. It knows
+    no missing cells: an empty text and the integer -2**63 stand for them, which are values to the package.
     """
     if form not in FORMATS:
         raise ConfigError(f"packages cannot be exported as {form!r}", hint=nearest(form, FORMATS))

@@ -1,6 +1,7 @@
 """shardwise rollout start|status|promote|rollback|stop"""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ import click
 from shardwise.cli import print_json
 from shardwise.cli.options import json_option, registry_option, words
 from shardwise.core.config import load_config
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, context
 from shardwise.core.names import nearest
 from shardwise.core.units import parse_duration
 from shardwise.monitor.canary import LABELS, PAIRING, RolloutRules, Tally, decide
@@ -38,10 +39,10 @@ def command() -> None:
 @click.option("--steps", metavar="SHARE,...", help="Shares of the traffic; else 1%,5%,25%, then it is champion.")
 @click.option("--shadow", is_flag=True, help="First answer nobody: copies of the traffic, differences counted.")
 @click.option("--no-promote", is_flag=True, help="End as passed, without making it the champion.")
-@click.option("--margin", type=float, help="How much higher the mean loss (0 to 1) may be; else 0.02.")
-@click.option("--failures", type=float, help="How much higher the share of failures may be; else 0.01.")
-@click.option("--slower", type=float, help="By which share it may be slower; else 0.25.")
-@click.option("--alpha", type=float, help="Chance of a false rollback; else 0.05.")
+@click.option("--margin", metavar="SHARE", help="How much higher the mean loss (0 to 1) may be; else 2%.")
+@click.option("--failures", metavar="SHARE", help="How much higher the share of failures may be; else 1%.")
+@click.option("--slower", metavar="SHARE", help="By which share it may be slower; else 25%.")
+@click.option("--alpha", metavar="SHARE", help="Chance of a false rollback; else 5%.")
 @click.option("--least-requests", type=int, help="Of the candidate in each step; else 200.")
 @click.option("--least", help="The shortest that a step may take; else 1m.")
 @click.option("--labels", type=click.Choice(LABELS), help="Must labels arrive? Else auto.")
@@ -51,8 +52,8 @@ def command() -> None:
 @json_option
 def start(reference: str, *, registry: str | None, as_json: bool, config_file: str | None, **given: Any) -> int:
     """Begin to roll out NAME@VERSION, or the challenger of NAME, against the champion."""
-    content = load_config(config_file) if config_file else {}
-    rules = _rules({str(key).replace("-", "_"): value for key, value in content.items()} | _given(given))
+    asked = {name: value for name, value in given.items() if value is not None and value is not False}
+    rules = _rules(_read(load_config(config_file) if config_file else {}) | _read(asked))
     rollout = Rollouts(open_registry(registry)).start(reference, rules.to_json())
     if as_json:
         print_json(vars(rollout) | {"rules": rules.to_json()})
@@ -61,38 +62,75 @@ def start(reference: str, *, registry: str | None, as_json: bool, config_file: s
     return 0
 
 
-def _given(given: Mapping[str, Any]) -> dict[str, Any]:
-    asked = {name: value for name, value in given.items() if value is not None and value is not False}
-    if "least" in asked:
-        asked["least_s"] = parse_duration(asked.pop("least"))
-    if asked.pop("no_promote", False):
-        asked["promote"] = False
-    return asked
+def _read(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """Options by name, of the command line or of a file, as `RolloutRules` has them, and `shadow`."""
+    told: dict[str, Any] = {}
+    for raw, value in given.items():
+        name = str(raw).replace("-", "_")
+        if name not in _OPTIONS:
+            raise ConfigError(f"there is no option {str(raw)!r} of a rollout", hint=nearest(name, _OPTIONS))
+        rule, read = _OPTIONS[name]
+        if rule in told:
+            raise ConfigError(f"{raw} says again what another option has said", hint="Give one of the two.")
+        with context(option=str(raw)):
+            told[rule] = read(value)
+    return told
 
 
-def _rules(content: dict[str, Any]) -> RolloutRules:
-    shadow = content.pop("shadow", False)
-    steps = content.pop("steps", None)
-    known = RolloutRules().to_json()
-    for key in content:
-        if key not in known:
-            raise ConfigError(f"there is no option {key!r} of a rollout", hint=nearest(key, known))
-    shares = (
-        RolloutRules().steps
-        if steps is None
-        else tuple(map(_share, words((steps,)) if isinstance(steps, str) else steps))
-    )
-    if shadow and 0.0 not in shares:
-        shares = (0.0, *shares)
-    return RolloutRules(**content, steps=shares)
+def _rules(told: Mapping[str, Any]) -> RolloutRules:
+    rules = dict(told)
+    shadow, steps = rules.pop("shadow", False), rules.pop("steps", RolloutRules().steps)
+    return RolloutRules(**rules, steps=(0.0, *steps) if shadow and 0.0 not in steps else steps)
 
 
-def _share(text: Any) -> float:
-    word = str(text).strip()
+def _share(given: Any) -> float:
+    word = str(given).strip()
     try:
-        return float(word.removesuffix("%")) / 100 if word.endswith("%") else float(word)
+        share = float(word.removesuffix("%")) / 100 if word.endswith("%") else float(word)
     except ValueError:
-        raise ConfigError(f"{text!r} is no share", hint="Write it like 5% or 0.05.") from None
+        share = math.nan
+    if not math.isfinite(share) or isinstance(given, bool):
+        raise ConfigError(f"{given!r} is no share", hint="Write it like 5% or 0.05.")
+    return share
+
+
+def _steps(given: Any) -> tuple[float, ...]:
+    return tuple(map(_share, given if isinstance(given, list) else words((str(given),))))
+
+
+def _seconds(given: Any) -> float:
+    return 0.0 if given == 0 and not isinstance(given, bool) else parse_duration(given)
+
+
+def _whole(given: Any) -> int:
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise ConfigError(f"{given!r} is no whole number", hint="Give one of at least 1, such as 200.")
+    return given
+
+
+def _yes(given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise ConfigError(f"{given!r} is neither true nor false", hint="Give one of them.")
+    return given
+
+
+def _no(given: Any) -> bool:
+    return not _yes(given)
+
+
+def _word(given: Any) -> str:
+    if not isinstance(given, str):
+        raise ConfigError(f"{given!r} is no word", hint=f"Labels: {', '.join(LABELS)}; quality: {', '.join(PAIRING)}.")
+    return given
+
+
+_OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {  # the field of `RolloutRules`, and how a value is read
+    "steps": ("steps", _steps), "shadow": ("shadow", _yes), "promote": ("promote", _yes),
+    "no_promote": ("promote", _no),
+    "margin": ("margin", _share), "failures": ("failures", _share), "slower": ("slower", _share),
+    "alpha": ("alpha", _share), "least_requests": ("least_requests", _whole), "least": ("least_s", _seconds),
+    "least_s": ("least_s", _seconds), "labels": ("labels", _word), "quality": ("quality", _word),
+}  # fmt: skip
 
 
 @command.command("status")

@@ -32,8 +32,8 @@ except ModuleNotFoundError as error:
 @click.option("--queue", default=2_000, show_default=True, help="Rows that may wait; more are refused with 429.")
 @click.option("--wait", default="2ms", show_default=True, help="The longest that a row waits for others.")
 @click.option("--max-rows", default=10_000, show_default=True, help="Rows of a body of JSON.")
-@click.option("--max-json", default="8MB", show_default=True, help="Size of a body of JSON or tensors.")
-@click.option("--max-arrow", default="256MB", show_default=True, help="Size of a body of Arrow.")
+@click.option("--max-json", default="8MB", show_default=True, help="Size of a body of JSON, or of a message of gRPC.")
+@click.option("--max-arrow", default="256MB", show_default=True, help="Size of a body of Arrow or of binary tensors.")
 @click.option("--extra", type=click.Choice(EXTRA), default="refuse", show_default=True,
               help="What is done about columns that the model does not read.")  # fmt: skip
 @click.option("--poll", default="1s", show_default=True, help="Between two looks for a new version.")
@@ -42,6 +42,8 @@ except ModuleNotFoundError as error:
 @click.option(
     "--cache", multiple=True, metavar="NAME", help="memory:256MB, redis://, valkey://, memcached://; repeatable."
 )
+@click.option("--cache-replicas", type=int, help="On how many of the caches each answer is kept; else 1.")
+@click.option("--cache-behind", is_flag=True, help="Put answers there by a thread, for which no request waits.")
 @click.option("--cache-ttl", help="How long an answer is kept, such as 1h.")
 @click.option("--monitor", is_flag=True, help="Compare windows of rows and answers with those of training.")
 @click.option("--window", default="5m", show_default=True, help="A window ends after so long ...")

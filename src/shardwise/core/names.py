@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Collection
 
+_COMPARED = 200  # characters of a name: a client may send one of megabytes
+
 
 def nearest(name: str, allowed: Collection[str], what: str = "Allowed") -> str:
     """A hint that names what is nearest to `name` among `allowed`, or all of them.
@@ -10,7 +12,7 @@ def nearest(name: str, allowed: Collection[str], what: str = "Allowed") -> str:
     >>> nearest("traget", ["target", "trials"])
     "Did you mean 'target'?"
     """
-    close = difflib.get_close_matches(name, list(allowed), n=1)
+    close = difflib.get_close_matches(name[:_COMPARED], list(allowed), n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
     shown = sorted(allowed)[:30]

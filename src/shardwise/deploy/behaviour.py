@@ -1,4 +1,4 @@
-"""Behavioural tests, declared in YAML: what must hold whatever the scores say.
+"""Behavioural tests, declared in YAML (read by `deploy.declared`): what must hold whatever the scores say.
 
 After Ribeiro et al. (2020, "Beyond accuracy: behavioral testing of NLP models with CheckList"), for tables:
 
@@ -32,7 +32,6 @@ number that is predicted. A row of `rows` that lacks a column gets null there.
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,78 +41,19 @@ import pyarrow.compute as pc
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.names import nearest, nearest_column
 from shardwise.core.target import canonical, canonical_label
+from shardwise.deploy.declared import FALLS, NOT_FALLS, NOT_RISES, RISES, SMALL, BehaviourTest
 from shardwise.deploy.verdict import Check, Status
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.metrics import Pairs, decided, metric_named
 
 MOST_ROWS = 1_000
 _STEP = re.compile(r"([+\-*])(\d+(?:\.\d+)?(?:[eE][+\-]?\d+)?)")
-_SMALL = 1e-9  # by which an answer may differ and count as the same
 _EXPECT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "rises": lambda moved: moved > _SMALL,
-    "falls": lambda moved: moved < -_SMALL,
-    "not rises": lambda moved: moved <= _SMALL,
-    "not falls": lambda moved: moved >= -_SMALL,
+    RISES: lambda moved: moved > SMALL,
+    FALLS: lambda moved: moved < -SMALL,
+    NOT_RISES: lambda moved: moved <= SMALL,
+    NOT_FALLS: lambda moved: moved >= -SMALL,
 }
-_KEYS = {
-    "invariance": ({"change"}, {"tolerance", "share", "of"}),
-    "direction": ({"change", "expect"}, {"share", "of"}),
-    "minimum": (set(), {"rows", "share", "where", "metric", "at_least", "at_most", "of"}),
-}
-
-
-@dataclass(frozen=True)
-class BehaviourTest:
-    """A test as it was declared."""
-
-    name: str
-    kind: str
-    given: Mapping[str, Any]
-
-    @property
-    def share(self) -> float:
-        return float(self.given.get("share", 1.0))
-
-
-def read_tests(content: Any) -> tuple[BehaviourTest, ...]:
-    """The tests of a list of mappings; raises `ConfigError` that names the test and what is wrong with it."""
-    if not isinstance(content, list):
-        raise ConfigError("the behavioural tests are no list", hint="Write `tests:` and a line `- name: ...` for each.")
-    return tuple(_read(item, number) for number, item in enumerate(content, 1))
-
-
-def _read(item: Any, number: int) -> BehaviourTest:
-    if not isinstance(item, Mapping):
-        raise ConfigError(f"test {number} is {item!r}", hint="Write name, kind and what the kind needs.")
-    given = dict(item)
-    name, kind = str(given.pop("name", f"test {number}")), given.pop("kind", None)
-    with context(test=name):
-        if kind not in _KEYS:
-            raise ConfigError(f"there is no kind {kind!r} of test", hint=nearest(str(kind), _KEYS))
-        needed, more = _KEYS[kind]
-        for key in given:
-            if key not in needed | more:
-                raise ConfigError(f"a test of {kind} has no {key!r}", hint=nearest(str(key), needed | more))
-        if needed - given.keys():
-            raise ConfigError(f"a test of {kind} needs {', '.join(sorted(needed - given.keys()))}")
-        _check_values(kind, given)
-    return BehaviourTest(name, kind, given)
-
-
-def _check_values(kind: str, given: Mapping[str, Any]) -> None:
-    share = given.get("share", 1.0)
-    if not isinstance(share, int | float) or not 0 < share <= 1:
-        raise ConfigError(f"share is {share!r}", hint="Give a number above 0, up to 1.")
-    if kind == "minimum":
-        if ("rows" in given) == ("metric" in given):
-            raise ConfigError("a test of minimum needs either rows or metric", hint="Give one of the two.")
-        if "metric" in given and ("at_least" in given) == ("at_most" in given):
-            raise ConfigError("a metric needs either at_least or at_most", hint="Give one of the two.")
-        return
-    if not isinstance(given["change"], Mapping) or not given["change"]:
-        raise ConfigError(f"change is {given['change']!r}", hint="Name a column: {distance: '*1.5'}.")
-    if kind == "direction" and given["expect"] not in _EXPECT:
-        raise ConfigError(f"expect is {given['expect']!r}", hint=nearest(str(given["expect"]), _EXPECT))
 
 
 def behaviour_checks(tests: Sequence[BehaviourTest], predictor: Predictor, rows: pa.Table) -> Iterator[Check]:
@@ -131,25 +71,40 @@ def behaviour_checks(tests: Sequence[BehaviourTest], predictor: Predictor, rows:
 def _answers(test: BehaviourTest, predictor: Predictor, rows: pa.Table) -> np.ndarray:
     """Float64 `(rows,)`: the probability of the class that is looked at, or the number that is predicted."""
     scores = predictor.predict(rows)
+    place = _class_of(test, predictor)
+    return scores if place is None else np.asarray(scores[:, place])
+
+
+def _class_of(test: BehaviourTest, predictor: Predictor) -> int | None:
+    """The place of the class that is looked at; None for a model of numbers."""
     if not predictor.class_names:
-        return scores
-    wanted = test.given.get("of", predictor.target.classes[-1])
-    name = canonical_label(wanted)
+        if "of" in test.given:
+            raise ConfigError(f"of is {test.given['of']!r}, and the model predicts numbers", hint="Leave `of` out.")
+        return None
+    return _place(test.given.get("of", predictor.target.classes[-1]), predictor)
+
+
+def _place(label: Any, predictor: Predictor) -> int:
+    name = canonical_label(label)
     if name not in predictor.class_names:
-        raise ConfigError(f"there is no class {wanted!r}", hint=nearest(name, predictor.class_names))
-    return np.asarray(scores[:, predictor.class_names.index(name)])
+        raise ConfigError(f"there is no class {label!r}", hint=nearest(name, predictor.class_names))
+    return predictor.class_names.index(name)
 
 
 def _change(test: BehaviourTest, predictor: Predictor, rows: pa.Table) -> Check:
     before = _answers(test, predictor, rows)
-    holds, worst = np.ones(len(rows), bool), 0.0
+    holds, worst, tried = np.ones(len(rows), bool), 0.0, np.zeros(len(rows), bool)
     for changed, touched in _changed(test.given["change"], rows):
+        tried |= touched
         moved = np.where(touched, _answers(test, predictor, changed) - before, 0.0)
         if test.kind == "invariance":
-            holds &= np.abs(moved) <= float(test.given.get("tolerance", _SMALL))
+            holds &= np.abs(moved) <= float(test.given.get("tolerance", SMALL))
         else:
             holds &= _EXPECT[test.given["expect"]](moved) | ~touched
         worst = max(worst, float(np.abs(moved).max(initial=0.0)))
+    if not tried.any():
+        return Check(group="behaviour", name=test.name, status=Status.SKIP, evidence={"rows": len(rows), "changed": 0},
+                     text=f"{test.name}: none of {len(rows):,} rows is another after the change")  # fmt: skip
     word = "unchanged" if test.kind == "invariance" else test.given["expect"]
     return _judged(test, holds, f"the answer is as expected ({word})", {"largest_change": worst})
 
@@ -196,26 +151,25 @@ def _moved(column: pa.Array, value: Any) -> pa.Array:
 def _cases(test: BehaviourTest, predictor: Predictor) -> Check:
     holds = []
     for number, case in enumerate(test.given["rows"], 1):
-        if not isinstance(case, Mapping) or not isinstance(case.get("row"), Mapping) or len(case) < 2:
-            raise ConfigError(f"row {number} is {case!r}", hint="Write {row: {...}, expect: LABEL}, or low and high.")
-        for name in case["row"]:
-            if name not in predictor.known and name != predictor.target.column:
-                raise ConfigError(f"the model reads no column {name!r}", hint=nearest_column(name, predictor.columns))
-        holds.append(_holds(test, case, predictor, dict.fromkeys(predictor.columns) | dict(case["row"])))
+        with context(row=number):
+            for name in case["row"]:
+                if name not in predictor.known and name != predictor.target.column:
+                    hint = nearest_column(name, predictor.columns)
+                    raise ConfigError(f"the model reads no column {name!r}", hint=hint)
+            holds.append(_holds(test, case, predictor, dict.fromkeys(predictor.columns) | dict(case["row"])))
     return _judged(test, np.array(holds, bool), "the answer is the one that is declared", {})
 
 
 def _holds(test: BehaviourTest, case: Mapping[str, Any], predictor: Predictor, row: Mapping[str, Any]) -> bool:
-    scores = predictor.row_scores(row)
-    if "expect" in case:
-        if not predictor.class_names:
-            raise ConfigError("a model of numbers has no label to expect", hint="Give low and high.")
-        return predictor.class_names[int(predictor.target.classes_of(scores))] == canonical_label(case["expect"])
-    answer = scores[0]
-    if predictor.class_names:
-        name = canonical_label(test.given.get("of", predictor.target.classes[-1]))
-        answer = scores[predictor.class_names.index(name)]
-    return bool(float(case.get("low", -np.inf)) <= answer <= float(case.get("high", np.inf)))
+    """Whether all that a case declares is so: the label, and the bounds of the answer."""
+    scores, place = predictor.row_scores(row), _class_of(test, predictor)
+    answer = scores[0 if place is None else place]
+    within = bool(float(case.get("low", -np.inf)) <= answer <= float(case.get("high", np.inf)))
+    if "expect" not in case:
+        return within
+    if place is None:
+        raise ConfigError("a model of numbers has no label to expect", hint="Give low and high.")
+    return within and int(predictor.target.classes_of(scores)) == _place(case["expect"], predictor)
 
 
 def _metric(test: BehaviourTest, predictor: Predictor, rows: pa.Table) -> Check:
@@ -240,7 +194,7 @@ def _metric(test: BehaviourTest, predictor: Predictor, rows: pa.Table) -> Check:
 
 
 def _judged(test: BehaviourTest, holds: np.ndarray, what: str, evidence: Mapping[str, Any]) -> Check:
-    share = float(holds.mean()) if len(holds) else 1.0
+    share = float(holds.mean())
     status = Status.PASS if share >= test.share else Status.FAIL
     text = f"{test.name}: {what} in {share:.1%} of {len(holds):,} rows, {test.share:.1%} are asked for"
     told = {"rows": len(holds), "share": share, **evidence}

@@ -10,8 +10,9 @@ from shardwise.core.events import Events
 from shardwise.core.target import canonical_label
 from shardwise.data.dataset import Dataset
 from shardwise.data.profile import Profile
-from shardwise.deploy.behaviour import BehaviourTest, behaviour_checks, read_tests
+from shardwise.deploy.behaviour import behaviour_checks
 from shardwise.deploy.costs import cost_checks
+from shardwise.deploy.declared import BehaviourTest, read_tests
 from shardwise.deploy.pairs import gather_pairs
 from shardwise.deploy.quality import calibration_check, quality_check, slice_checks
 from shardwise.deploy.settings import GateConfig

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from shardwise.core.errors import ConfigError
+from shardwise.core.plain import finite
 
 _WAITING = 100  # alerts that may wait for a webhook
 _TRIES = 4
@@ -71,7 +72,7 @@ class WebhookAlerts:
             self._deliver(alert)
 
     def _deliver(self, alert: Alert) -> None:
-        body, pause_s, reason = json.dumps(alert, default=str).encode(), _PAUSE_S, ""
+        body, pause_s, reason = json.dumps(finite(alert), default=str).encode(), _PAUSE_S, ""
         for number in range(_TRIES):
             if number and self._ended.wait(pause_s):
                 break

@@ -203,13 +203,17 @@ def _cells(before: ColumnProfile, after: ColumnProfile) -> tuple[np.ndarray, np.
 
 def homogeneity(before: np.ndarray, after: np.ndarray) -> float:
     """P-value of two rows of counts `(cells,)` that have one law; cells where few rows of the smaller side are expected
-    are one. The larger of two: far out Pearson's is too small where some cells are rare (3 to 5 times at 3e-5), that of
-    the likelihood ratio where there are many cells (1.4 to 2.7 times)."""
+    are one, and part of the rarest of the others where that has few rows, too: left out, a window of one new value
+    would be empty. The larger of two: far out Pearson's is too small where some cells are rare (3 to 5 times at 3e-5),
+    that of the likelihood ratio where there are many cells (1.4 to 2.7 times)."""
     total = before + after
     small = min(before.sum(), after.sum()) / max(total.sum(), 1.0)
     few = total * small < LEAST_EXPECTED
     table = np.stack([np.append(each[~few], each[few].sum()) for each in (before, after)])
-    table = table[:, table.sum(axis=0) * small >= LEAST_EXPECTED]
+    if table[:, -1].sum() * small < LEAST_EXPECTED:  # all of them together are too few as well
+        table, rest = table[:, :-1], table[:, -1]
+        if table.shape[1]:
+            table[:, table.sum(axis=0).argmin()] += rest
     if table.shape[1] < 2:
         return 1.0
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()

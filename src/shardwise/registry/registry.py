@@ -207,7 +207,7 @@ class Registry:
         self.commit(name, decide)
 
     def delete(self, reference: str) -> Version:
-        """Delete a version and its files; raises `ConfigError` when an alias points at it.
+        """Delete a version and its files; raises `ConfigError` when an alias or a rollout needs it.
 
         Its number is not used again. Packages that writers left, who died more than a day ago, are removed as well.
         """
@@ -220,6 +220,9 @@ class Registry:
             if named:
                 hint = f"Point it elsewhere first, or remove it: shardwise models delete {name} --alias {named[0]}."
                 raise ConfigError(f"{gone[0].reference} is {' and '.join(named)}", hint=hint)
+            if state.rollout and gone[0].number in (state.rollout["candidate"], state.rollout["champion"]):
+                hint = f"End the rollout first: shardwise rollout stop {name}."
+                raise ConfigError(f"{gone[0].reference} takes part in a rollout", hint=hint)
             return events.deleted(gone[0].number)
 
         state = self.commit(name, decide)

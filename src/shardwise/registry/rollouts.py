@@ -54,6 +54,7 @@ class Rollouts:
 
         def decide(state: NameState) -> events.Event:
             champion = state.aliases.get(CHAMPION)
+            _check_there(state, version.reference, version.number)
             if state.rollout is not None:
                 hint = f"End it first: shardwise rollout stop {name}."
                 raise ConfigError(f"version {state.rollout['candidate']} of {name!r} is being rolled out", hint=hint)
@@ -73,8 +74,11 @@ class Rollouts:
         return self._decide(name, rollout, lambda: events.rollout_moved(step, reason, evidence))
 
     def end(self, name: str, rollout: Rollout, outcome: str, reason: str, evidence: Mapping[str, Any]) -> bool:
-        """End it, `promoted` with the candidate as champion; False where another was faster."""
-        done = self._decide(name, rollout, lambda: events.rollout_ended(outcome, reason, evidence))
+        """End it, `promoted` with the candidate as champion; False where another was faster.
+
+        Raises `ConfigError` where a candidate that is to be promoted was deleted.
+        """
+        done = self._decide(name, rollout, lambda: events.rollout_ended(outcome, reason, evidence), outcome)
         if done:
             self.registry.shelf.remove_folder(f"{name}/{_FOLDER}/{rollout.id}")
         return done
@@ -88,12 +92,14 @@ class Rollouts:
             raise ConfigError(f"the rollout of {name!r} has moved meanwhile", hint="Look at it, and decide again.")
         return self.registry.version(f"{name}@{CHAMPION}")
 
-    def _decide(self, name: str, rollout: Rollout, make: Any) -> bool:
+    def _decide(self, name: str, rollout: Rollout, make: Any, outcome: str = "") -> bool:
         mine: list[bool] = []
 
         def decide(state: NameState) -> events.Event | None:
             now = state.rollout
             mine[:] = [now is not None and (now["id"], now["step"]) == (rollout.id, rollout.step)]
+            if mine[0] and outcome == PROMOTED:
+                _check_there(state, f"{name}@{rollout.candidate}", rollout.candidate)
             event: events.Event | None = make() if mine[0] else None
             return event
 
@@ -119,6 +125,12 @@ class Rollouts:
             except KeyError:
                 continue  # the rollout has ended meanwhile
         return found
+
+
+def _check_there(state: NameState, reference: str, number: int) -> None:
+    if number not in state.versions:
+        hint = "Register its package again, and begin a new rollout."
+        raise ConfigError(f"{reference} was deleted", hint=hint)
 
 
 def ended_rollouts(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -189,7 +189,7 @@ def _crown(state: NameState, champions: tuple[int, ...]) -> NameState:
 
 def _unpointed(state: NameState, event: Event) -> NameState:
     if event["alias"] == CHAMPION:
-        return _crown(state, ())
+        return _crown(replace(state, rollout=None), ())
     return replace(state, aliases={name: number for name, number in state.aliases.items() if name != event["alias"]})
 
 

@@ -20,6 +20,7 @@ from shardwise.serve.explain import Explanation, explain
 __all__ = ["BATCH_ROWS", "MANY_ROWS", "PREDICTION", "PROBABILITY", "Predictor", "to_array"]
 
 BATCH_ROWS = 65_536
+_NOT_OF_THE_TYPE = (pa.ArrowException, ValueError, TypeError, OverflowError)  # what Arrow says of a value
 MANY_ROWS = 64  # from here a batch is made of rows of Python values: docs/decisions/0017-online.md
 
 
@@ -172,8 +173,8 @@ class Predictor:
     def rows_batch(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch | None:
         """Rows of Python values as one batch; None where a column holds what only a row alone tells."""
         try:
-            arrays = [pa.array([row[field.name] for row in rows], field.type) for field in self.package.inputs]
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            arrays = [_cells([row[field.name] for row in rows], field.type) for field in self.package.inputs]
+        except _NOT_OF_THE_TYPE:
             return None
         return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
 
@@ -210,22 +211,36 @@ class Predictor:
 def to_array(value: Any, field: pa.Field) -> pa.Array:
     """An array of one value in the type of the training data, or in its own: the recipe knows how to widen."""
     try:
-        return pa.array([value], field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        return _own_type(value, field.name)
+        return _cells([value], field.type)
+    except _NOT_OF_THE_TYPE:
+        array = _own_type(value, field.name)
+        return pa.nulls(1, field.type) if array.null_count else array
+
+
+def _cells(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values of Python as a column. NaN, NaT and NA, which rows out of pandas have, are missing where nothing else is
+    not a number: a column of floats has NaN itself."""
+    return pa.array(values, kind, from_pandas=not pa.types.is_floating(kind))
 
 
 def _own_type(value: Any, name: str) -> pa.Array:
+    shown = f"an integer of {value.bit_length()} bits" if _is_long(value) else repr(value)
     refused = SchemaError(
-        f"{value!r} is no value of a column", hint="Give a number, a text, a date or null.", column=name
+        f"{shown} is no value of a column", hint="Give a number, a text, a date or null.", column=name
     )
     try:
-        array = pa.array([value])
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        plain = float(value) if _is_long(value) or isinstance(value, np.floating) else value
+        array = pa.array([plain], from_pandas=True)
+    except _NOT_OF_THE_TYPE as error:
         raise refused from error
     if pa.types.is_nested(array.type):
         raise refused
     return array
+
+
+def _is_long(value: Any) -> bool:
+    """An integer that int64 does not hold: it counts as a float, as readers of JSON have it."""
+    return type(value) is int and not -(2**63) <= value < 2**63
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
@@ -71,6 +72,20 @@ def test_what_a_client_without_shardwise_does(folders, tmp_path):
         np.testing.assert_allclose(
             probabilities[number], [answer[f"probability_{each}"] for each in classes], rtol=1e-12
         )
+
+
+def test_what_is_taken_for_a_missing_cell_is_said_in_the_graph(folders, tmp_path):
+    out, package = tmp_path / "model.onnx", load_package(folders[Task.BINARY])
+    write_onnx(package, out)
+    about = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"]).get_modelmeta().description
+    assert "an empty text and the integer -2**63 are missing here" in about
+    fields = package.inputs
+    empty, missing = (
+        pa.table([pa.array([{"x": 0.25, "z": 0.5, "town": town}.get(field.name)], field.type) for field in fields],
+                 schema=fields) for town in ("", None)
+    )  # fmt: skip
+    assert np.array_equal(Session(out).scores(empty), Session(out).scores(missing))
+    np.testing.assert_allclose(Session(out).scores(missing), Predictor(package).predict(missing), rtol=1e-12)
 
 
 def test_the_same_package_gives_the_same_bytes(folders):

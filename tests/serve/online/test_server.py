@@ -87,6 +87,7 @@ def test_health_and_metadata(client, predictors):
     assert client.get("/v2/health/live").status_code == 200
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2").json()["name"] == "shardwise"
+    assert client.get("/v2/").json() == client.get("/v2").json()
     assert client.get("/v2/models/binary/ready").status_code == 200
     told = client.get("/v2/models/multiclass").json()
     assert [each["name"] for each in told["inputs"]] == list(predictors[Task.MULTICLASS].columns)
@@ -201,7 +202,7 @@ def test_a_million_rows_of_json_and_long_texts_are_refused(predictors):
     tensors = [{"name": name, "shape": [1], "datatype": kind, "data": [long[name]]}
                for name, kind in (("x", "FP64"), ("z", "FP32"), ("town", "BYTES"), ("day", "BYTES"))]  # fmt: skip
     for check in (lambda: check_rows([long], served, ServeConfig()),
-                  lambda: Infer({"inputs": tensors}, b"", ServeConfig())):  # fmt: skip
+                  lambda: Infer({"inputs": tensors}, b"", ServeConfig(), served)):  # fmt: skip
         with pytest.raises(Problem) as told:
             check()
         assert (told.value.status, told.value.code, told.value.where["column"]) == (413, "text_too_long", "town")

@@ -79,3 +79,28 @@ def test_a_tensor_beside_another_says_where_it_is_missing():
     for wrong in (Tensor("town:missing", "INT8", [0, 1]), Tensor("town:missing", "BOOL", [None, True])):
         with pytest.raises(Problem, match="town:missing"):
             masked([town, wrong], {"town"})
+
+
+def test_inputs_that_come_twice_are_found_without_comparing_each_with_each():
+    compared = []
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    inputs = [{"name": Name(f"c{number}"), "shape": [1], "datatype": "FP64", "data": [1]} for number in range(300)]
+    inputs.append({**inputs[-1], "name": Name("c299")})
+    with pytest.raises(Problem, match="'c299' comes twice"):
+        read_tensors(inputs, b"")
+    assert len(compared) < 10 * len(inputs)
+
+
+def test_masks_are_taken_away_without_comparing_each_with_each():
+    columns = [f"c{number}" for number in range(50)]
+    tensors = [Tensor(name, "INT64", [1, 2]) for name in columns]
+    masks = [Tensor(f"{name}:missing", "BOOL", [False, True]) for name in columns]
+    assert masked([*masks, *tensors], columns) == [Tensor(name, "INT64", [1, None]) for name in columns]

@@ -8,7 +8,9 @@
 | `moment` | int64          | dates, timestamps, text that holds such: microseconds since 1970 UTC | -2**63 |
 | `time`   | int64          | times of day: microseconds since midnight  | -2**63                       |
 
--2**63 is what NumPy has for a time that is none (NaT). A tensor of text has no missing cells, hence the empty one.
+-2**63 is what NumPy has for a time that is none (NaT). A tensor of text has no missing cells, hence the empty one. So
+two values are not told from a missing cell, as the package does: an empty text, and the integer -2**63. `CAVEATS` says
+so to who uses the graph.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +28,10 @@ from shardwise.features.dates import read_instants, read_times
 from shardwise.features.numeric import is_string, read_numbers
 
 MISSING = -(2**63)
+CAVEATS = (
+    "A missing cell is NaN in numbers, -2**63 in integers and times, and the empty text in texts: an empty text and "
+    "the integer -2**63 are missing here, and values that were never seen to the package."
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Inputs are the raw columns that the recipe reads (`columns`); outputs are `prediction` `[rows, 1]`, a label in its own
 type or a double, and for classes `probabilities` `[rows, classes]`, double. Metadata of the model: `package` (hash),
-`task`, `target`, `classes`, `inputs` (how each column is given, JSON). Intervals and sets are not in it.
+`task`, `target`, `classes`, `inputs` (how each column is given, JSON), and as `doc_string` how a missing cell is given,
+and which values are taken for one. Intervals and sets are not in it.
 """
 
 import json
@@ -16,7 +17,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from shardwise.core.errors import ConfigError, PackageError
 from shardwise.core.target import Target
 from shardwise.deploy.onnx_export import answers
-from shardwise.deploy.onnx_export.columns import Columns, Input, feeds
+from shardwise.deploy.onnx_export.columns import CAVEATS, Columns, Input, feeds
 from shardwise.deploy.onnx_export.graph import Graph
 from shardwise.deploy.onnx_export.models import prediction
 from shardwise.deploy.onnx_export.recipe import features
@@ -64,6 +65,7 @@ def onnx_model(package: Package) -> ModelProto:
     about = {"package": package.hash, "task": target.task.value, "target": target.column,
              "classes": json.dumps(list(target.classes)), "inputs": json.dumps(given)}  # fmt: skip
     helper.set_model_props(model, about)
+    model.doc_string = CAVEATS
     return model
 
 

@@ -56,6 +56,12 @@ class App:
         """Whether there are more connections than allowed: requests of those that came last are refused."""
         return self.connections > self._routes.config.most_connections
 
+    def unreadable(self, problem: Problem) -> tuple[str, bytes]:
+        """The id and the body of the answer to what is no request; it is counted as the others are."""
+        request_id = self._front.id_of({})
+        self._front.ended("none", None, problem.status, 0.0)
+        return request_id, problem.body(request_id)
+
     async def _refuse(self) -> NoReturn:
         """Not at once: who asks again and again would take the time that the others need."""
         self._routes.metrics.refused("connections")

@@ -33,6 +33,14 @@ from shardwise.serve.predictor import Predictor
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # of prometheus_client
 
 
+def _cache(config: ServeConfig) -> Cache | None:
+    if not config.cache:
+        return None
+    return open_cache(
+        config.cache, replicas=config.cache_replicas, ttl_s=config.cache_ttl_s, behind=config.cache_behind
+    )
+
+
 class Assembly:
     """Loads the models that `texts` name. `start` begins to watch them, `close` ends all threads.
 
@@ -45,7 +53,7 @@ class Assembly:
         metrics = Metrics(os.environ.get(METRICS_FOLDER))
         keys, admin = Keys.open(config.api_key_file), Keys.open(config.admin_key_file, ADMIN_VARIABLE)
         self._spans = _spans(config, self.journal)
-        cache = open_cache(config.cache, ttl_s=config.cache_ttl_s) if config.cache else None
+        cache = _cache(config)
         self.models = Models([Slot(source_of(text, registry), partial(_predictor, cache=cache)) for text in texts])
         self.routes = Routes(self.models, config, metrics, cache)
         self.routes.secured = keys is not None

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shardwise.serve.online.live import Served
-from shardwise.serve.online.problems import too_late
+from shardwise.serve.online.problems import Problem, too_late
 
+_DIGITS = 18  # of a whole number in a header: Python refuses to read thousands, and none has so many
 Stage = tuple[str, float, float]  # its name, and when it began and ended, by `time.perf_counter`
 
 
@@ -39,3 +40,14 @@ class Call:
         if left <= 0:
             raise too_late(self.deadline_s)
         return left
+
+
+def whole_header(headers: Mapping[bytes, bytes], name: bytes, hint: str) -> int | None:
+    """A header that is a whole number, None where it is not given; raises `Problem` 400 for one that is none."""
+    told = headers.get(name)
+    if told is None:
+        return None
+    if not told.isdigit() or len(told) > _DIGITS:
+        shown = told.decode("latin1")[:50]
+        raise Problem(400, "bad_header", f"{name.decode()} is {shown!r}", hint=hint)
+    return int(told)

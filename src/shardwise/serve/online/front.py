@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from shardwise.core.errors import ShardwiseError
-from shardwise.serve.online.call import Call, Trace
+from shardwise.serve.online.call import Call, Trace, whole_header
 from shardwise.serve.online.journal import Journal
 from shardwise.serve.online.keys import Keys
 from shardwise.serve.online.metrics import PREDICTIONS
@@ -47,13 +47,11 @@ class Front:
     def deadline_s(self, headers: Mapping[bytes, bytes]) -> float:
         """Seconds that the client gives, at most those of the server; raises `Problem` for what is no time."""
         most_s = self.routes.config.deadline_s
-        told = headers.get(DEADLINE_HEADER)
-        if told is None:
-            return most_s
-        if not told.isdigit() or int(told) == 0:
-            raise Problem(400, "bad_header", f"{DEADLINE_HEADER.decode()} is {told.decode('latin1')[:50]!r}",
-                          hint="Give whole milliseconds, at least 1.")  # fmt: skip
-        return min(most_s, int(told) / 1000)
+        hint = "Give whole milliseconds, at least 1."
+        told = whole_header(headers, DEADLINE_HEADER, hint)
+        if told == 0:
+            raise Problem(400, "bad_header", f"{DEADLINE_HEADER.decode()} is 0", hint=hint)
+        return most_s if told is None else min(most_s, told / 1000)
 
     def trace(self) -> Trace | None:
         """For a call that has come; None where nothing is traced."""

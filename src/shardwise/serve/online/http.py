@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from shardwise.serve.online.call import Call
+from shardwise.serve.online.call import Call, whole_header
 from shardwise.serve.online.problems import Problem
 
 Scope = MutableMapping[str, Any]
@@ -60,9 +60,9 @@ class Request(Call):
                           headers={"connection": "close"}) from None  # fmt: skip
 
     def _check_head(self, most_bytes: int) -> None:
-        length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > most_bytes:
-            raise too_large(most_bytes, f"a body of {int(length):,} bytes")
+        length = whole_header(self.headers, b"content-length", "Give the bytes of the body.")
+        if length is not None and length > most_bytes:
+            raise too_large(most_bytes, f"a body of {length:,} bytes")
         coding = self.headers.get(b"content-encoding", b"identity").strip().lower()
         if coding not in (b"identity", b""):
             message = f"the content-encoding {coding.decode('latin1')!r} is not understood"

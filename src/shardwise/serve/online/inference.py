@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ import orjson
 import pyarrow as pa
 
 from shardwise.core.names import nearest, nearest_column
+from shardwise.serve.online.call import whole_header
 from shardwise.serve.online.http import JSON, OCTETS, Response
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
-from shardwise.serve.online.rows import no_time, read_json, unknown_column
+from shardwise.serve.online.rows import MOST_COMPARED, no_time, read_json, unknown_column
 from shardwise.serve.online.settings import ServeConfig
-from shardwise.serve.online.tensors import Tensor, datatype_of, masked, read_tensors, to_bytes
+from shardwise.serve.online.tensors import MISSING, Tensor, datatype_of, masked, read_tensors, to_bytes
 from shardwise.serve.predictor import PREDICTION
 
 LENGTH_HEADER = b"inference-header-content-length"
@@ -47,38 +49,60 @@ def model_metadata(served: Served, versions: list[str]) -> dict[str, Any]:
 class Infer:
     """An `infer` request that was read: its columns, and what is to be answered."""
 
-    def __init__(self, content: Any, tail: bytes, config: ServeConfig) -> None:
-        """`content` as JSON has it; `tail` holds the bytes of its binary tensors."""
+    def __init__(self, content: Any, tail: bytes, config: ServeConfig, served: Served) -> None:
+        """`content` as JSON has it; `tail` holds the bytes of its binary tensors; `served` is to answer.
+
+        Raises `Problem` for what cannot be answered.
+        """
         if not isinstance(content, dict):
             raise Problem(422, "not_rows", "the body is no object", hint='Send {"inputs": [...]}.')
         self.id = content.get("id")
         self._extra = config.extra
         self._outputs, self._binary = _wanted(content)
+        self._check_count(content.get("inputs"), served)
         self.tensors = read_tensors(content.get("inputs"), tail)
         for tensor in self.tensors:
             _check_texts(tensor, config.max_text_bytes)
+        self._check(served)
 
     @classmethod
-    def read(cls, body: bytes, head_bytes: int | None, config: ServeConfig) -> "Infer":
+    def read(cls, body: bytes, head_bytes: int | None, config: ServeConfig, served: Served) -> "Infer":
         """A body of HTTP, whose JSON has `head_bytes`; None where all is JSON."""
         if head_bytes is None:
-            return cls(read_json(body), b"", config)
-        return cls(read_json(body[:head_bytes]), body[head_bytes:], config)
+            return cls(read_json(body), b"", config, served)
+        return cls(read_json(body[:head_bytes]), body[head_bytes:], config, served)
+
+    def _check_count(self, inputs: Any, served: Served) -> None:
+        """Raise `Problem` for more inputs than there can be, before any is read: each column, and where it is missing.
+
+        Where columns that the model does not read are ignored there may be any number of them.
+        """
+        columns = served.predictor.columns
+        if self._extra != "refuse" or not isinstance(inputs, list) or len(inputs) <= 2 * len(columns):
+            return
+        names = (each.get("name") for each in inputs if isinstance(each, dict))
+        known = served.predictor.known
+        texts = (name for name in names if isinstance(name, str))
+        other = next((name for name in texts if name.removesuffix(MISSING) not in known), None)
+        if other is not None:
+            raise unknown_column(other, columns, {})
+        message = f"there are {len(inputs):,} inputs, and the model reads {len(columns):,} columns"
+        raise Problem(422, "too_many_inputs", message, hint="Send each column once.")
 
     @property
     def rows(self) -> int:
         return len(self.tensors[0].values)
 
-    def check(self, served: Served) -> None:
+    def _check(self, served: Served) -> None:
         """Raise `Problem` for columns that are missing or not known, and outputs that there are not."""
         self.tensors = masked(self.tensors, served.predictor.known)
-        columns, given = served.predictor.columns, [tensor.name for tensor in self.tensors]
-        missing = [name for name in columns if name not in given]
-        if missing:
-            raise Problem(422, "missing_column", f"there is no input {missing[0]!r}",
-                          hint=nearest_column(missing[0], given), column=missing[0])  # fmt: skip
+        columns, given = served.predictor.columns, {tensor.name: None for tensor in self.tensors}
+        missing = next((name for name in columns if name not in given), None)
+        if missing is not None:
+            raise Problem(422, "missing_column", f"there is no input {missing!r}",
+                          hint=nearest_column(missing, list(islice(given, MOST_COMPARED))), column=missing)  # fmt: skip
         if len(given) > len(columns) and self._extra == "refuse":
-            raise unknown_column(next(name for name in given if name not in columns), columns, {})
+            raise unknown_column(next(name for name in given if name not in served.predictor.known), columns, {})
         for tensor in self.tensors:
             if tensor.name in served.times and tensor.datatype != "BYTES":
                 raise no_time(tensor.name, tensor.datatype, {})
@@ -121,12 +145,7 @@ class Infer:
 
 def head_length(headers: Mapping[bytes, bytes]) -> int | None:
     """Bytes of the JSON before binary tensors; None where all is JSON."""
-    told = headers.get(LENGTH_HEADER)
-    if told is None:
-        return None
-    if not told.isdigit():
-        raise Problem(400, "bad_header", f"{LENGTH_HEADER.decode()} is no number", hint="Give the bytes of the JSON.")
-    return int(told)
+    return whole_header(headers, LENGTH_HEADER, "Give the bytes of the JSON, a whole number.")
 
 
 def _wanted(content: Mapping[str, Any]) -> tuple[dict[str, bool] | None, bool]:

@@ -7,6 +7,8 @@ import sys
 import threading
 from typing import Any, TextIO
 
+from shardwise.core.plain import finite
+
 
 class Journal:
     """Writes lines; may be shared by threads."""
@@ -18,6 +20,7 @@ class Journal:
     def tell(self, event: str, **details: Any) -> None:
         """One line: the time in UTC, the process, the event, and its details."""
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": time, "pid": os.getpid(), "event": event, **details}, default=str)
+        told = {"time": time, "pid": os.getpid(), "event": event, **details}
+        line = json.dumps(finite(told), default=str)
         with self._lock:
             print(line, file=self._stream, flush=True)

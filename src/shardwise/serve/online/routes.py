@@ -15,7 +15,7 @@ from shardwise.serve.online.bulk import Bulk
 from shardwise.serve.online.call import Call
 from shardwise.serve.online.canary import KEY_HEADER, Canaries, Compared
 from shardwise.serve.online.feedback import Memory, check_sender, read_feedback
-from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response
+from shardwise.serve.online.http import ARROW_STREAM, JSON, OCTETS, Request, Response, too_large
 from shardwise.serve.online.inference import Infer, head_length, model_metadata, server_metadata
 from shardwise.serve.online.lane import GROUP_ROWS, Lane
 from shardwise.serve.online.live import Models, Served
@@ -75,6 +75,7 @@ class Routes:
     def find(self, method: str, path: str) -> tuple[str, Handler]:
         """The name of an endpoint, and what answers it; raises `Problem` 404 or 405."""
         method = "GET" if method == "HEAD" else method
+        path = path.rstrip("/") if path == "/v2/" else path
         found = self._fixed.get((method, path))
         if found is not None:
             return found
@@ -198,7 +199,8 @@ class Routes:
         named = self.models.find(request.parameter("model"))
         self._lanes[named.name].check_room(named)
         content = read_json(await request.body(self.config.max_json_bytes))
-        served, level = self._asked(request), self._level(request)
+        served = self._asked(request)
+        level = confidence_level(request.parameter("confidence_level"), served)
         rows, single = rows_of(content, self.config)
         check_rows(rows, served, self.config)
         self.staged("read", started, request)
@@ -216,23 +218,34 @@ class Routes:
         if length is None and request.content_type not in (*_JSON_TYPES, OCTETS):
             raise Problem(415, "unsupported_type", f"the content-type {request.content_type!r} is not understood",
                           hint=f"Send {JSON}, or binary tensors with inference-header-content-length.")  # fmt: skip
-        infer = Infer.read(await request.body(self.config.max_json_bytes), length, self.config)
+        infer = await self._read_infer(request, served, length)
         scores = await self.inferred(infer, served, request, started)
         started = time.perf_counter()
         response = infer.answer(served, scores)
         self.staged("write", started, request)
         return response
 
+    async def _read_infer(self, request: Request, served: Served, length: int | None) -> Infer:
+        """The request of a body; a large one of binary tensors is read beside the others, as what it is."""
+        config = self.config
+        body = await request.body(config.max_json_bytes if length is None else config.max_arrow_bytes)
+        if length is not None and min(length, len(body)) > config.max_json_bytes:
+            raise too_large(config.max_json_bytes, "the JSON before the tensors")
+        read = partial(Infer.read, body, length, config, served)
+        return read() if len(body) <= config.max_json_bytes else await self._bulk.run(read, request.left_s)
+
     async def inferred(self, infer: Infer, served: Served, call: Call, started_s: float) -> np.ndarray:
         """Scores `(rows, outputs)` of an `infer` request, whatever it came over; its reading began at `started_s`."""
-        infer.check(served)
         self.staged("read", started_s, call)
         if infer.rows <= GROUP_ROWS:
             rows = infer.as_rows()
             return await self._scores(served, rows, call) if rows else served.predictor.no_scores()
-        batch = infer.as_batch()
-        table = pa.Table.from_batches([batch])
-        return await self._bulk.run(partial(self._watched_table, table, served, call), call.left_s)
+
+        def work() -> np.ndarray:
+            return self._watched_table(pa.Table.from_batches([infer.as_batch()]), served, call)
+
+        scores: np.ndarray = await self._bulk.run(work, call.left_s)
+        return scores
 
     def _watched_table(self, table: pa.Table, served: Served, call: Call) -> np.ndarray:
         """Scores of many rows; in the thread for large requests, where what is watched of them is cut out too."""
@@ -243,7 +256,8 @@ class Routes:
 
     async def _predict_arrow(self, request: Request) -> Response:
         body = await request.body(self.config.max_arrow_bytes)
-        served, level = self._asked(request), self._level(request)
+        served = self._asked(request)
+        level = confidence_level(request.parameter("confidence_level"), served)
 
         def work() -> Response:
             table = read_arrow(body)
@@ -301,9 +315,6 @@ class Routes:
                     call.trace.stages += [("wait", asked_s, started_s), ("predict", started_s, ended_s)]
 
         return timed
-
-    def _level(self, request: Request) -> float | None:
-        return confidence_level(request.parameter("confidence_level"))
 
     def _asked(self, request: Request) -> Served:
         return self.chosen(request, request.parameter("model"), request.parameter("version"))

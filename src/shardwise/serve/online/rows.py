@@ -1,17 +1,20 @@
 """Rows as JSON, and answers as JSON: what `POST /predict` reads and writes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import orjson
 
+from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest, nearest_column
 from shardwise.serve.online.live import Served
 from shardwise.serve.online.problems import Problem
 from shardwise.serve.online.settings import ServeConfig
 
 Row = dict[str, Any]
+MOST_COMPARED = 1_000  # names of a request among which one that is mistyped is looked for
 _NESTED = (dict, list)
 _TIMES = (str, type(None))
 _PLAIN = frozenset((int, float, bool, type(None)))
@@ -49,7 +52,7 @@ def check_rows(rows: Sequence[Row], served: Served, config: ServeConfig) -> None
     for number, row in enumerate(rows):
         where = {"row": number} if len(rows) > 1 else {}
         if not known <= row.keys():
-            raise _missing(row, columns, where)
+            raise _missing(row, served, where)
         if len(row) > len(known) and config.extra == "refuse":
             raise unknown_column(next(name for name in row if name not in known), columns, where)
         if not _PLAIN.issuperset(map(type, row.values())):
@@ -91,13 +94,20 @@ def _bounds(served: Served, scores: np.ndarray, level: float) -> list[dict[str, 
     return [{"set": [label for label, own in zip(predictor.labels, held, strict=True) if own]} for held in rows]
 
 
-def confidence_level(text: str | None) -> float | None:
-    """The `confidence_level` of a request's address; raises `Problem` 400 for what is no number."""
+def confidence_level(text: str | None, served: Served) -> float | None:
+    """The `confidence_level` of a request's address; raises `Problem` 400 for one that the model cannot promise."""
+    if text is None:
+        return None
     try:
-        return None if text is None else float(text)
+        level = float(text)
     except ValueError:
         raise Problem(400, "bad_level", f"the confidence level {text!r} is no number",
                       hint="Write ?confidence_level=0.9") from None  # fmt: skip
+    try:
+        served.predictor.answer_schema(level)
+    except ConfigError as error:
+        raise Problem(400, "bad_level", error.message, hint=error.hint) from None
+    return level
 
 
 def unknown_column(name: str, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:
@@ -111,10 +121,10 @@ def no_time(name: str, what: str, where: Mapping[str, Any]) -> Problem:
                    **where)  # fmt: skip
 
 
-def _missing(row: Row, columns: Sequence[str], where: Mapping[str, Any]) -> Problem:
-    missing = [name for name in columns if name not in row]
+def _missing(row: Row, served: Served, where: Mapping[str, Any]) -> Problem:
+    missing = [name for name in served.predictor.columns if name not in row]
     shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
-    others = [name for name in row if name not in columns]
+    others = list(islice((name for name in row if name not in served.predictor.known), MOST_COMPARED))
     hint = nearest_column(missing[0], others) if others else "Give null for a value that is not known."
     return Problem(422, "missing_column", f"the row lacks {len(missing)} column(s) that the model reads: {shown}",
                    hint=hint, column=missing[0], **where)  # fmt: skip

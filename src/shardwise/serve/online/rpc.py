@@ -173,7 +173,7 @@ class Endpoints:
     async def infer(self, message: Any, call: Call) -> Any:
         started = time.perf_counter()
         served = self._routes.chosen(call, message.model_name, message.model_version or None)
-        infer = Infer(*_as_json(message), self._routes.config)
+        infer = Infer(*_as_json(message), self._routes.config, served)
         scores = await self._routes.inferred(infer, served, call, started)
         started = time.perf_counter()
         outputs = infer.outputs(served, scores)

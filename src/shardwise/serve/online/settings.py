@@ -22,16 +22,18 @@ class ServeConfig:
     queue_rows         rows that may wait; more are refused with 429
     wait_s             the longest that a row waits for others to be predicted together with
     max_rows           rows of a body of JSON
-    max_json_bytes     of a body of JSON
-    max_arrow_bytes    of a body of Arrow or of binary tensors
+    max_json_bytes     of a body of JSON, of the JSON before binary tensors, of a message of gRPC
+    max_arrow_bytes    of a body of Arrow, or of JSON with binary tensors
     max_text_bytes     of a single text
     extra              what is done about columns that the model does not read: `refuse` or `ignore`
     poll_s             between two looks at what is to be served
     drain_delay_s      from SIGTERM, when the server says that it is not ready, until it listens no more
     drain_s            from there until requests that are still under way are given up
-    header_s           the longest that the head of a request may take to come
+    header_s           the longest that the head of a request may take to come, or the rest of one that was refused
     most_connections   beyond which requests are refused with 429
     cache, cache_ttl_s names of `serve.cache.opening`, and how long an answer is kept
+    cache_replicas     on how many of the caches that are named each answer is kept
+    cache_behind       answers are put there by a thread, and no request waits for that
     monitor            whether rows and answers are compared with those of training, in windows
     window_s, window_rows   a window ends after so long, or with so many rows (or requests), or 64 MB of them
     alerts             where findings go: `log`, URLs of webhooks
@@ -60,6 +62,8 @@ class ServeConfig:
     most_connections: int = 2_000
     cache: tuple[str, ...] = ()
     cache_ttl_s: float | None = None
+    cache_replicas: int = 1
+    cache_behind: bool = False
     monitor: bool = False
     window_s: float = 300.0
     window_rows: int = 5_000
@@ -76,6 +80,9 @@ class ServeConfig:
                 raise ConfigError(f"{port} is no port", hint="Give 1 to 65535, or 0 for a free one.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("TLS needs a certificate and its key", hint="Give both --tls-cert and --tls-key.")
+        if not 1 <= self.cache_replicas <= max(1, len(set(self.cache))):
+            what = f"{self.cache_replicas} replicas on {len(set(self.cache))} caches"
+            raise ConfigError(what, hint="Name as many caches with --cache, or give fewer --cache-replicas.")
         if self.extra not in EXTRA:
             raise ConfigError(f"extra is {self.extra!r}", hint=f"Give one of: {', '.join(EXTRA)}.")
         whole = ("workers", "queue_rows", "max_rows", "max_json_bytes", "max_arrow_bytes", "max_text_bytes",
@@ -143,7 +150,9 @@ WORDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {  # of options: the fie
     "wait": ("wait_s", parse_duration), "max_rows": ("max_rows", _whole), "max_json": ("max_json_bytes", parse_size),
     "max_arrow": ("max_arrow_bytes", parse_size), "extra": ("extra", _text), "poll": ("poll_s", parse_duration),
     "drain_delay": ("drain_delay_s", parse_duration), "drain": ("drain_s", parse_duration),
-    "cache": ("cache", names_of), "cache_ttl": ("cache_ttl_s", parse_duration), "monitor": ("monitor", _yes),
+    "cache": ("cache", names_of), "cache_ttl": ("cache_ttl_s", parse_duration),
+    "cache_replicas": ("cache_replicas", _whole),
+    "cache_behind": ("cache_behind", _yes), "monitor": ("monitor", _yes),
     "window": ("window_s", parse_duration), "window_rows": ("window_rows", _whole), "alert": ("alerts", names_of),
     "api_key_file": ("api_key_file", _text), "admin_key_file": ("admin_key_file", _text),
     "tls_cert": ("tls_cert", _text), "tls_key": ("tls_key", _text), "traces": ("traces", _text),

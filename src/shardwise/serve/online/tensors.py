@@ -53,7 +53,10 @@ def datatype_of(kind: pa.DataType) -> str:
 
 
 def read_tensors(inputs: Any, tail: bytes) -> list[Tensor]:
-    """The tensors of `inputs`, all of the same length; `tail` holds the bytes of binary ones, one after the other."""
+    """The tensors of `inputs`, all of the same length; `tail` holds the bytes of binary ones, one after the other.
+
+    How many there may be is checked by who knows the model: `inference.Infer`.
+    """
     if not isinstance(inputs, list) or not inputs:
         raise _bad("`inputs` is no list of tensors", 'Send {"inputs": [{"name": "age", "shape": [1], ...}]}.')
     tensors, start = [], 0
@@ -88,19 +91,21 @@ def masked(tensors: Sequence[Tensor], columns: Collection[str]) -> list[Tensor]:
         if mask.datatype != "BOOL" or None in mask.values:
             raise _bad(f"input {mask.name!r} is {mask.datatype}, or has nulls",
                        f"It says where {column!r} is missing: send BOOL, true where it is.", column=column)  # fmt: skip
+    names_of_masks = {mask.name for mask in masks.values()}
     return [
         tensor if tensor.name not in masks else replace(tensor, values=[
             None if gone else value for value, gone in zip(tensor.values, masks[tensor.name].values, strict=True)
         ])
-        for tensor in tensors if not any(tensor is mask for mask in masks.values())
+        for tensor in tensors if tensor.name not in names_of_masks
     ]  # fmt: skip
 
 
 def _check_lengths(tensors: Sequence[Tensor]) -> None:
-    names = [tensor.name for tensor in tensors]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise _bad(f"input {twice!r} comes twice", "Send each column once.", column=twice)
+    seen: set[str] = set()
+    for tensor in tensors:
+        if tensor.name in seen:
+            raise _bad(f"input {tensor.name!r} comes twice", "Send each column once.", column=tensor.name)
+        seen.add(tensor.name)
     first = tensors[0]
     other = next((tensor for tensor in tensors if len(tensor.values) != len(first.values)), None)
     if other is not None:
