@@ -245,6 +245,15 @@ def test_members_lost_within_an_epoch_are_gone_on_without_from_there(
     assert not (tmp_path / "kept").exists()
 
 
+def test_who_grows_trees_together_prints_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    launcher = ProcessLauncher(2, threads=1)  # which inherits what is captured here
+    try:
+        together(StarGang(launcher), 2, job(folder, "trees", Task.BINARY))
+    finally:
+        launcher.close()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_who_grows_trees_together_tells_by_how_many_rows(gang: Gang, folder: Path) -> None:
     wanted, ended = job(folder, "trees", Task.BINARY, n_estimators=12), list[WorkerView]()
     choice = Choice(size=2, families=frozenset(FAMILIES), text="")

@@ -17,6 +17,7 @@ of their gradients are exact (`trees_loss.exact`), and one alone is two (`trees_
 
 import json
 import math
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -134,7 +135,8 @@ class Together(Growers):
         machines = ",".join(f"{host}:{port}" for host, port in places)
         params = {"tree_learner": "data", "num_machines": member.size, "num_threads": threads}
         try:
-            call("LGBM_NetworkInit", machines.encode(), port, _LISTEN_MINUTES, member.size)
+            with _unheard():
+                call("LGBM_NetworkInit", machines.encode(), port, _LISTEN_MINUTES, member.size)
             yield params
         except lgb.basic.LightGBMError as error:
             if any(sign in str(error).lower() for sign in _UNREACHED):  # it notices before the gang does who is lost
@@ -155,6 +157,19 @@ class Together(Growers):
         parts = [json.loads(part) for part in self._member.gather(json.dumps([weight, dict(values)]).encode())]
         total = math.fsum(part for part, _ in parts)
         return {name: _mean(name, [(part, found[name]) for part, found in parts if part], total) for name in values}
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """LightGBM's thread that listens prints that it does, whatever level is set, as each of its threads has its own."""
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _mean(name: str, parts: list[tuple[float, float]], total: float) -> float:
