@@ -17,11 +17,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,8 @@ import psutil
 
 import load
 from bench_serve import bodies_of, make_package
-from common import Results, chosen, in_fresh_process, make_parser, shardwise_command, verdict
+from common import Results, in_fresh_process, make_parser, run_cases, verdict
+from servers import Server, serving, written
 from shardwise.monitor.canary import RolloutRules
 from shardwise.registry.registry import Registry
 from shardwise.registry.rollouts import Rollouts
@@ -37,58 +36,10 @@ from shardwise.serve.online.live import Served
 from shardwise.serve.online.rows import answer_json
 from shardwise.serve.predictor import Predictor
 
-CASES = ("swaps", "kill", "same", "overload")
 SWAPS, LEAST_REQUESTS, BACK_S = 20, 100_000, 2.0
 LEAST_GOOD, MOST_GROWTH_BYTES, MORE = 0.9, 20_000_000, 3.0
 ROLLOUTS, ROLLOUT_S = 10, 6.0
 ROWS, FEW, MANY = (1, 64), 256, 2_500  # rows of a request; connections, the last beyond --most-connections
-_PATIENCE_S = 60.0
-
-
-class Server:
-    """`shardwise serve`; `events` are the lines that it told so far."""
-
-    def __init__(self, *words: str) -> None:
-        self.process = subprocess.Popen(shardwise_command("serve", *words, "--port", "0"), stderr=subprocess.PIPE,
-                                        text=True)  # fmt: skip
-        self.events: list[tuple[float, dict[str, Any]]] = []
-        threading.Thread(target=self._read, daemon=True).start()
-        self.url = str(self.wait_for("serving")["url"])
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if line.startswith("{"):
-                self.events.append((time.perf_counter(), json.loads(line)))
-
-    def told(self, event: str) -> list[tuple[float, dict[str, Any]]]:
-        return [each for each in self.events if each[1]["event"] == event]
-
-    def wait_for(self, event: str, count: int = 1) -> dict[str, Any]:
-        end = time.monotonic() + _PATIENCE_S
-        while len(self.told(event)) < count:
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the server told no {event!r}: {self.events[-3:]}")
-            time.sleep(0.005)
-        return self.told(event)[count - 1][1]
-
-
-@contextmanager
-def serving(*words: str) -> Iterator[Server]:
-    server = Server(*words)
-    try:
-        yield server
-    finally:
-        server.process.terminate()
-        server.process.wait()
-
-
-@contextmanager
-def written(bodies: list[str]) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.write("\n".join(bodies))
-        file.flush()
-        yield file.name
 
 
 def main() -> None:
@@ -98,10 +49,7 @@ def main() -> None:
         folder = Path(place)
         packages = [_made(folder / str(rows), rows) for rows in (20_000, 15_000)]
         measures = {"swaps": measure_swaps, "kill": measure_kill, "same": measure_same, "overload": measure_overload}
-        for case in chosen(args.only, CASES):
-            for name, figures in measures[case](packages, args):
-                results.add(name, figures)
-                print(f"{name}: {json.dumps(figures)}", flush=True)
+        run_cases(measures, results, args, packages)
 
 
 def _arguments() -> argparse.Namespace:

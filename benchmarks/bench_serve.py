@@ -33,8 +33,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import load
-from common import Results, chosen, in_fresh_process, make_parser, shardwise_command, trees_texts, verdict
+from common import Results, in_fresh_process, make_parser, run_cases, trees_texts, verdict
 from serve_peers import flat_walk, onnx_row, write_mlflow_model
+from servers import serving, written
 from shardwise.core.config import RunConfig
 from shardwise.models.trees_row import SingleRow
 from shardwise.registry.package import Member, load_package, write_package
@@ -46,7 +47,6 @@ FEATURES, TREES = 30, 500
 MOST_US = 100.0
 LEAST_TIMES = 3.0
 LEAST_CACHED = 1.5
-CASES = ("row", "same", "http", "cache", "routing", "doors", "mlflow", "ray")
 _START_S = 120.0
 
 
@@ -60,10 +60,7 @@ def main() -> None:
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         package = make_package(Path(place), args)
-        for case in chosen(args.only, CASES):
-            for name, figures in measures[case](package, args):
-                results.add(name, figures)
-                print(f"{name}: {json.dumps(figures)}", flush=True)
+        run_cases(measures, results, args, package)
 
 
 def _arguments() -> argparse.Namespace:
@@ -176,29 +173,10 @@ def measure_same(package: Path, args: argparse.Namespace) -> Iterator[tuple[str,
 # -- HTTP ------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def serving(*words: str) -> Iterator[str]:
-    """The URL of `shardwise serve` in a process of its own."""
-    command = shardwise_command("serve", *words, "--port", "0")
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    try:
-        line = next((line for line in process.stderr if '"serving"' in line), None)
-        if line is None:
-            raise RuntimeError("the server has ended")
-        yield str(json.loads(line)["url"])
-    finally:
-        process.terminate()
-        process.wait()
-        process.stderr.close()
-
-
 def loaded(url: str, bodies: list[str], args: argparse.Namespace) -> dict[str, Any]:
     """Closed loop, then open loop at half of what that gave."""
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.write("\n".join(bodies))
-        file.flush()
-        given = {"url": url, "bodies": file.name, "connections": args.connections, "seconds": args.seconds}
+    with written(bodies) as file:
+        given = {"url": url, "bodies": file, "connections": args.connections, "seconds": args.seconds}
         most, _ = in_fresh_process(load.closed, **given)
         half, _ = in_fresh_process(load.steady, **given, rate=most["requests_per_s"] / 2)
     open_loop = {f"half_{name}": half[name] for name in ("requests_per_s", "p50_ms", "p99_ms", "failed")}
@@ -210,18 +188,18 @@ def bodies_of(count: int) -> list[str]:
 
 
 def measure_http(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    with serving(f"m={package}") as url:
-        yield "http one worker", loaded(f"{url}/predict", bodies_of(2_000), args)
+    with serving(f"m={package}") as server:
+        yield "http one worker", loaded(f"{server.url}/predict", bodies_of(2_000), args)
         bare = dict(vars(args), connections=1)
-        yield "http one connection", loaded(f"{url}/predict", bodies_of(2_000), argparse.Namespace(**bare))
+        yield "http one connection", loaded(f"{server.url}/predict", bodies_of(2_000), argparse.Namespace(**bare))
 
 
 def measure_cache(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     bodies = bodies_of(200)
-    with serving(f"m={package}") as url:
-        without = loaded(f"{url}/predict", bodies, args)
-    with serving(f"m={package}", "--cache", "memory:64MB") as url:
-        cached = loaded(f"{url}/predict", bodies, args)
+    with serving(f"m={package}") as server:
+        without = loaded(f"{server.url}/predict", bodies, args)
+    with serving(f"m={package}", "--cache", "memory:64MB") as server:
+        cached = loaded(f"{server.url}/predict", bodies, args)
     ratio = round(cached["requests_per_s"] / without["requests_per_s"], 3)
     yield "cache hits", {**cached, "without": without["requests_per_s"], "ratio": ratio,
                          "verdict": verdict(-ratio, -LEAST_CACHED)}  # fmt: skip
@@ -236,8 +214,8 @@ def measure_routing(package: Path, args: argparse.Namespace) -> Iterator[tuple[s
                 yield f"routing {kind}", {"skipped": "it is not installed"}
             else:
                 yield f"routing {kind}", loaded(f"{url}/predict", bodies_of(500), args)
-    with serving(f"m={package}") as url:
-        yield "routing ours, with the model", loaded(f"{url}/predict", bodies_of(500), args)
+    with serving(f"m={package}") as server:
+        yield "routing ours, with the model", loaded(f"{server.url}/predict", bodies_of(500), args)
 
 
 def measure_doors(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -245,12 +223,12 @@ def measure_doors(package: Path, args: argparse.Namespace) -> Iterator[tuple[str
     kinds = [[{"name": name, "shape": [1], "datatype": "FP64", "data": [value]} for name, value in row.items()]
              for row in rows_of(500)]  # fmt: skip
     port = free_port()
-    with serving(f"m={package}", "--grpc-port", str(port)) as url:
-        plain = loaded(f"{url}/predict", bodies_of(500), args)
+    with serving(f"m={package}", "--grpc-port", str(port)) as server:
+        plain = loaded(f"{server.url}/predict", bodies_of(500), args)
         yield "doors predict", plain
         yield (
             "doors infer over HTTP",
-            loaded(f"{url}/v2/models/m/infer", [json.dumps({"inputs": k}) for k in kinds], args),
+            loaded(f"{server.url}/v2/models/m/infer", [json.dumps({"inputs": k}) for k in kinds], args),
         )
         with tempfile.NamedTemporaryFile("w", suffix=".hex") as file:
             file.write("\n".join(message_of(inputs).hex() for inputs in kinds))
@@ -261,9 +239,9 @@ def measure_doors(package: Path, args: argparse.Namespace) -> Iterator[tuple[str
     sink = [sys.executable, str(Path(__file__).parent / "serve_peers.py"), "bare"]
     with (
         _other(sink, "http://127.0.0.1:{port}") as collector,
-        serving(f"m={package}", "--traces", str(collector)) as url,
+        serving(f"m={package}", "--traces", str(collector)) as server,
     ):
-        traced = loaded(f"{url}/predict", bodies_of(500), args)
+        traced = loaded(f"{server.url}/predict", bodies_of(500), args)
     yield "doors predict, traced", {**traced, "ratio": round(traced["requests_per_s"] / plain["requests_per_s"], 3)}
 
 
@@ -321,8 +299,8 @@ def measure_ray(package: Path, args: argparse.Namespace) -> Iterator[tuple[str, 
 
 def _beside(peer: dict[str, Any], package: Path, args: argparse.Namespace) -> dict[str, Any]:
     """What ours answers under the load that a peer had, and the ratio."""
-    with serving(f"m={package}") as url:
-        ours = loaded(f"{url}/predict", bodies_of(500), args)
+    with serving(f"m={package}") as server:
+        ours = loaded(f"{server.url}/predict", bodies_of(500), args)
     ratio = round(ours["requests_per_s"] / peer["requests_per_s"], 2)
     peers = {f"peer_{name}": peer[name] for name in ("requests_per_s", "p50_ms", "p99_ms", "failed")}
     return {**ours, **peers, "ratio": ratio, "verdict": verdict(-ratio, -LEAST_TIMES)}

@@ -70,6 +70,17 @@ def chosen(only: str | None, names: Collection[str]) -> list[str]:
     return asked
 
 
+def run_cases(
+    measures: Mapping[str, Callable[[Any, argparse.Namespace], Iterator[tuple[str, dict[str, Any]]]]],
+    results: "Results", args: argparse.Namespace, subject: Any,
+) -> None:  # fmt: skip
+    """Measure the cases that were asked for, and tell and keep the figures of each as they come."""
+    for case in chosen(args.only, measures):
+        for name, figures in measures[case](subject, args):
+            results.add(name, figures)
+            print(f"{name}: {json.dumps(figures)}", flush=True)
+
+
 def available(names: Sequence[str], folder: Path) -> Iterator[str]:
     """Names of data sets whose file is in `folder`; what is not there is said and skipped."""
     for name in names:
