@@ -61,8 +61,8 @@ class TestManyBlocks(ModelConformance):
             yield
 
 
-class TestMasks(ModelConformance):
-    """Many rows go through the trees by bit masks; here as few as two."""
+class TestBits(ModelConformance):
+    """Many rows go through the trees in bits; here as few as two."""
 
     family = "trees"
     tasks = (Task.MULTICLASS, Task.COUNT)
@@ -70,7 +70,7 @@ class TestMasks(ModelConformance):
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
-    def masks_are_for_all(cls) -> Iterator[None]:
+    def bits_are_for_all(cls) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trees_scores, "WORTH_ROWS", 0)
             patch.setattr(trees_scores, "LEAST_ROWS", 2)
@@ -110,7 +110,7 @@ def test_blocks_of_trees_predict_what_all_trees_do(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(trees_scores, "WORTH_ROWS", 0)
     monkeypatch.setattr(trees_scores, "LEAST_ROWS", 1)
     calls.clear()
-    np.testing.assert_array_equal(blocks.predict(table.X), together)  # by bit masks
+    np.testing.assert_array_equal(blocks.predict(table.X), together)  # in bits
     assert not calls
 
 

@@ -5,20 +5,25 @@ The same on every machine, as what is served depends on it; the coefficients are
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.schema import Feature
+from shardwise.models.adaboost import AdaBoostParams
 from shardwise.models.families import NETWORKS
+from shardwise.models.forest import ForestParams
 from shardwise.models.neural.grids.families import CnnParams, RnnParams
 from shardwise.models.neural.grids.trunks import Trunk
 from shardwise.models.neural.model import NeuralParams
 from shardwise.models.params import parse_params
-from shardwise.models.trees_masks import MOST_LEAVES
+from shardwise.models.trees_bits import MOST_LEAVES
 from shardwise.models.trees_params import TreesParams
 
-MASKED_S = 4e-9, 0.4e-9  # of a tree, and of each of its leaves, by bit masks
-WALKED_S = 20e-9, 0.6e-9  # by LightGBM, where a tree has more leaves than masks are made for
+BITS_S = 3.5e-9, 0.12e-9  # of a tree, and of each of its leaves, in bits
+WALKED_S = 20e-9, 0.6e-9  # by LightGBM, where a tree has more leaves
+GROWN: Mapping[str, type[TreesParams | ForestParams | AdaBoostParams]] = {
+    "trees": TreesParams, "forest": ForestParams, "adaboost": AdaBoostParams,
+}  # fmt: skip
 CATBOOST_S = 1.5e-9  # of a round of CatBoost, for each score
 TERM_S = 5e-9  # of a feature in a linear model, for each score
 CELL_S = 1.7e-10  # of a weight of a network
@@ -27,9 +32,9 @@ ENCODED_S = 1.5e-7  # of a feature: to encode it
 
 def batch_s(candidate: Candidate, rounds: float, outputs: int, features: Sequence[Feature]) -> float:
     """Seconds a row of a model that was boosted for `rounds`, or a family that has none."""
-    if candidate.family == "trees":
-        leaves = parse_params(TreesParams, "trees", candidate.params).num_leaves
-        tree_s, leaf_s = MASKED_S if leaves <= MOST_LEAVES else WALKED_S
+    if candidate.family in GROWN:
+        leaves = parse_params(GROWN[candidate.family], candidate.family, candidate.params).num_leaves
+        tree_s, leaf_s = BITS_S if leaves <= MOST_LEAVES else WALKED_S
         return rounds * outputs * (tree_s + leaf_s * leaves)
     if candidate.family == "catboost":
         return rounds * outputs * CATBOOST_S

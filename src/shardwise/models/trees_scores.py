@@ -1,11 +1,11 @@
-"""Predictions of many trees: one row through LightGBM, a few through LightGBM in blocks, many through bit masks.
+"""Predictions of many trees: one row through LightGBM, a few through LightGBM in blocks, many in bits.
 
 All three add the trees in the same order, block by block, and give the same bits. May be shared by threads, which takes
 care: LightGBM keeps in a booster where the range of trees of a prediction begins, and two of different ranges at a time
 get sums of neither. LightGBM walks a row through all
 trees before it takes the next row. Thousands of trees are tens of megabytes, which come from memory again for every
 row: 3,000 trees of 127 leaves took 3.4 times as long on one thread as the same trees in blocks of a hundred. Many rows
-go by `MaskedTrees`, which waits for no branch: decision 0026 has what it gains.
+go by `BitTrees`, which waits for no branch: decision 0026 has what it gains.
 """
 
 import threading
@@ -18,7 +18,7 @@ import numpy as np
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.target import Task
 from shardwise.models.links import link, sigmoid
-from shardwise.models.trees_masks import LEAST_ROWS, MOST_LEAVES, WORTH_ROWS, MaskedTrees
+from shardwise.models.trees_bits import LEAST_ROWS, MOST_LEAVES, WORTH_ROWS, BitTrees
 from shardwise.models.trees_row import SingleRow
 from shardwise.models.trees_text import ModelText
 
@@ -45,12 +45,12 @@ class TreeScores:
         self._apart: list[lgb.Booster] = []  # a booster for each block, for those who find it held
         self._rows: list[SingleRow] = []
         self._seen = 0  # rows that were asked for in batches
-        self._masks: MaskedTrees | None = None
+        self._bits: BitTrees | None = None
 
     def __call__(self, X: np.ndarray, threads: int) -> np.ndarray:
         """Predictions for X `(rows, features)`; `threads` 0: as many as there are cores."""
-        if len(X) >= LEAST_ROWS and (masks := self._worth_masks(len(X))) is not None:
-            return self._linked(masks(X, threads or cpu_quota()))
+        if len(X) >= LEAST_ROWS and (bits := self._worth_bits(len(X))) is not None:
+            return self._linked(bits(X, threads or cpu_quota()))
         if len(X) == 1:
             self._rows = self._rows or [
                 SingleRow(booster, self._features, self._outputs, raw=True) for booster in self._boosters()
@@ -72,12 +72,12 @@ class TreeScores:
         self._apart = self._apart or self._boosters()
         return self._added(booster.predict(X, **options) for booster in self._apart)
 
-    def _worth_masks(self, rows: int) -> MaskedTrees | None:
-        """None while LightGBM would be done before the masks are made."""
+    def _worth_bits(self, rows: int) -> BitTrees | None:
+        """None while LightGBM would be done before the trees are prepared."""
         self._seen += rows
-        if self._masks is None and self._seen >= WORTH_ROWS and self._leaves <= MOST_LEAVES:
-            self._masks = MaskedTrees(ModelText.of(self._booster).trees, self._outputs, self._size)
-        return self._masks
+        if self._bits is None and self._seen >= WORTH_ROWS and self._leaves <= MOST_LEAVES:
+            self._bits = BitTrees(ModelText.of(self._booster).trees, self._outputs, self._size)
+        return self._bits
 
     def _boosters(self) -> list[lgb.Booster]:
         """A booster for each block, whose ranges are all its trees."""

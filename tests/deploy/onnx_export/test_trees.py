@@ -11,7 +11,7 @@ from tests.deploy.onnx_export.graphs import run
 from shardwise.core.errors import ConfigError
 from shardwise.deploy.onnx_export.graph import Graph
 from shardwise.deploy.onnx_export.trees import ensemble
-from shardwise.models.trees_masks import parse_trees
+from shardwise.models.trees_parsed import parse_trees
 from shardwise.models.trees_text import ModelText
 
 

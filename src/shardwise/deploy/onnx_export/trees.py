@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from shardwise.deploy.onnx_export.graph import ML, Graph, refused, tensor
-from shardwise.models.trees_masks import CATEGORICAL, DEFAULT_LEFT, NAN, TINY, ZERO, ParsedTree, parse_trees
+from shardwise.models.trees_parsed import CATEGORICAL, DEFAULT_LEFT, NAN, TINY, ZERO, ParsedTree, parse_trees
 
 _LEQ, _MEMBER = 0, 6  # modes of a node
 _NO_CODE = -1.0

@@ -1,4 +1,4 @@
-"""Bit masks give what LightGBM gives, to the bit, whatever the trees and the rows."""
+"""A bit for each row gives what LightGBM gives, to the bit, whatever the trees and the rows."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from shardwise.models import trees_masks
-from shardwise.models.trees_masks import MaskedTrees
+from shardwise.models import trees_bits
+from shardwise.models.trees_bits import BitTrees
+from shardwise.models.trees_parsed import parse_trees
 from shardwise.models.trees_text import ModelText
 
 ROWS = 1500
@@ -42,14 +43,14 @@ def strange_rows() -> np.ndarray:
     return X
 
 
-@pytest.mark.parametrize("leaves", [2, 8, 31, 33, 64, 65, 200])
+@pytest.mark.parametrize("leaves", [2, 8, 31, 33, 64, 65, 257, 700])
 @pytest.mark.parametrize("params", [{}, {"zero_as_missing": True}, {"use_missing": False}], ids=str)
 def test_equals_lightgbm_to_the_bit(leaves: int, params: dict[str, Any]) -> None:
     booster, X = trained(leaves, **params), strange_rows()
-    masked = MaskedTrees(ModelText.of(booster).trees, 1, rounds=10**6)
+    bits = BitTrees(ModelText.of(booster).trees, 1, rounds=10**6)
     expected = booster.predict(X, raw_score=True, num_threads=1)
-    np.testing.assert_array_equal(masked(X, 1)[:, 0], expected)
-    np.testing.assert_array_equal(masked(np.asfortranarray(X), 1)[:, 0], expected)
+    np.testing.assert_array_equal(bits(X, 1)[:, 0], expected)
+    np.testing.assert_array_equal(bits(np.asfortranarray(X), 1)[:, 0], expected)
 
 
 def test_numbers_that_lightgbm_reads_as_zero_are_read_so() -> None:
@@ -70,7 +71,7 @@ def test_numbers_that_lightgbm_reads_as_zero_are_read_so() -> None:
     text = text.replace(thresholds[0], "threshold=" + " ".join("5e-36" for _ in thresholds[0].split("=")[1].split()))
     booster = lgb.Booster(model_str=text)
     expected = booster.predict(X, raw_score=True, num_threads=1)
-    np.testing.assert_array_equal(MaskedTrees(ModelText.parse(text).trees, 1, rounds=10**6)(X, 1)[:, 0], expected)
+    np.testing.assert_array_equal(BitTrees(ModelText.parse(text).trees, 1, rounds=10**6)(X, 1)[:, 0], expected)
 
 
 @pytest.mark.parametrize("rounds", [1, 4, 100])
@@ -79,18 +80,19 @@ def test_trees_of_several_classes_are_added_block_by_block(rounds: int) -> None:
     total: Any = 0.0
     for start in range(0, booster.current_iteration(), rounds):
         total = total + booster.predict(X, raw_score=True, start_iteration=start, num_iteration=rounds, num_threads=1)
-    np.testing.assert_array_equal(MaskedTrees(ModelText.of(booster).trees, 3, rounds)(X, 1), total)
+    np.testing.assert_array_equal(BitTrees(ModelText.of(booster).trees, 3, rounds)(X, 1), total)
 
 
 def test_a_row_gets_the_same_bits_in_any_block_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     booster, X = trained(31), strange_rows()
-    whole = MaskedTrees(ModelText.of(booster).trees, 1, 5)(X, 1)
-    monkeypatch.setattr(trees_masks, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(trees_masks, "GROUP_SPLITS", 100)
-    masked = MaskedTrees(ModelText.of(booster).trees, 1, 5)
-    np.testing.assert_array_equal(masked(X, 1), whole)
-    np.testing.assert_array_equal(masked(X, 3), whole)
-    np.testing.assert_array_equal(np.concatenate([masked(row[None], 1) for row in X[:40]]), whole[:40])
+    whole = BitTrees(ModelText.of(booster).trees, 1, 5)(X, 1)
+    monkeypatch.setattr(trees_bits, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(trees_bits, "GROUP_SPLITS", 100)
+    monkeypatch.setattr(trees_bits, "ADDED", 3)
+    bits = BitTrees(ModelText.of(booster).trees, 1, 5)
+    np.testing.assert_array_equal(bits(X, 1), whole)
+    np.testing.assert_array_equal(bits(X, 3), whole)
+    np.testing.assert_array_equal(np.concatenate([bits(row[None], 1) for row in X[:40]]), whole[:40])
 
 
 def test_a_tree_without_a_split_is_a_constant() -> None:
@@ -99,21 +101,48 @@ def test_a_tree_without_a_split_is_a_constant() -> None:
         {"verbosity": -1, "objective": "regression"}, lgb.Dataset(X, np.full(300, 2.5), params={"verbosity": -1}), 2
     )
     expected = booster.predict(X, raw_score=True)
-    np.testing.assert_array_equal(MaskedTrees(ModelText.of(booster).trees, 1, 9)(X, 1)[:, 0], expected)
+    np.testing.assert_array_equal(BitTrees(ModelText.of(booster).trees, 1, 9)(X, 1)[:, 0], expected)
 
 
-@pytest.mark.parametrize("rows", [1, 1000, trees_masks.BLOCK_ROWS])
+@pytest.mark.parametrize("rows", [1, 63, 1000, trees_bits.BLOCK_ROWS + 1])
 def test_blocks_of_any_size_are_worked_on_in_memory_without_gaps(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NumPy copies the whole of what it takes rows from where it has gaps, for each byte of each tree."""
+    """NumPy copies the whole of what it takes rows from where it has gaps, for each level and bit."""
     seen = []
     take = np.take
 
     def spy(source: np.ndarray, *args: Any, **kwargs: Any) -> np.ndarray:
-        seen.append(source.flags.c_contiguous and kwargs["out"].flags.c_contiguous)
+        if source.dtype == np.uint64:
+            seen.append(source.flags.c_contiguous and kwargs["out"].flags.c_contiguous)
         return take(source, *args, **kwargs)
 
     monkeypatch.setattr(np, "take", spy)
     booster = trained(12)
-    MaskedTrees(ModelText.of(booster).trees, 1, 100)(np.resize(table()[0], (rows, 6)).astype(np.float32), 1)
+    BitTrees(ModelText.of(booster).trees, 1, 100)(np.resize(table()[0], (rows, 6)).astype(np.float32), 1)
     assert seen
     assert all(seen)
+
+
+def test_trees_with_too_many_conditions_are_walked_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    booster, X = trained(31, classes=3), strange_rows()
+    texts = list(ModelText.of(booster).trees)
+    whole = BitTrees(texts, 3, 4)(X, 1)
+    made = []
+    conditions = trees_bits.Conditions
+
+    def spy(trees: Any) -> Any:
+        made.append(conditions(trees))
+        return made[-1]
+
+    monkeypatch.setattr(trees_bits, "Conditions", spy)
+    monkeypatch.setattr(trees_bits, "MOST_CONDITIONS", 300)
+    np.testing.assert_array_equal(BitTrees(texts, 3, 4)(X, 2), whole)
+    assert len(made) > 3
+    assert made[0].total > 300
+
+
+def test_a_condition_that_trees_share_is_evaluated_once() -> None:
+    """Twice the same trees have as many conditions as these once."""
+    texts = list(ModelText.of(trained(31)).trees)
+    once, twice = (trees_bits.Conditions(list(parse_trees(texts * times))) for times in (1, 2))
+    assert once.total == twice.total
+    assert len(twice.of_split) == 2 * len(once.of_split)
