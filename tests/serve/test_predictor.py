@@ -2,16 +2,20 @@
 
 import sys
 import threading
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from tests.registry.parts import make_table
+from tests.registry.parts import make_members, make_package, make_recipe, make_table, make_target
 
 from shardwise.core.errors import SchemaError
 from shardwise.core.target import Task
 from shardwise.serve import predictor as module
+from shardwise.serve.cache.local import LocalCache
+from shardwise.serve.cache.predictions import CachedPredictor
 from shardwise.serve.predictor import Predictor
 
 ROW = {"x": 0.25, "z": 0.5, "town": "Ulm", "day": None}
@@ -149,3 +153,36 @@ def test_what_pandas_has_for_missing_is_missing(predictors, column, gone):
         np.testing.assert_array_equal(
             predictor.scores_of_rows([row] * count), predictor.scores_of_rows([missing] * count)
         )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A predictor whose `x` was of whole numbers in training."""
+    folder, table, target = tmp_path_factory.mktemp("whole"), make_table(), make_target()
+    numbers = pc.cast(pc.round(pc.multiply(table.column("x"), 3.0)), pa.int64())
+    table = table.set_column(1, "x", numbers)
+    recipe = make_recipe(table, target)
+    models = make_members(folder / "more", table, recipe, target)
+    changes = {"recipe": recipe, "models": models, "schema": table.schema, "golden": table.slice(0, 20)}
+    return Predictor.load(make_package(folder, **changes))
+
+
+@pytest.mark.parametrize("count", [1, 3, module.MANY_ROWS])
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32, Decimal])
+def test_a_fraction_is_not_cut_where_training_had_whole_numbers(whole, count, kind):
+    rows = [{**ROW, "x": kind(0.25 + 0.5 * (number % 7 - 3))} for number in range(count)]
+    columns = {name: [row[name] for row in rows] for name in ROW}
+    table = pa.table({**columns, "x": [float(x) for x in columns["x"]]})
+    np.testing.assert_array_equal(whole.scores_of_rows(rows), whole.predict(table))
+    if kind is not float:
+        return
+    for row in rows:  # a row of an unusual type goes as a batch of one
+        odd = {**row, "town": 5}
+        answer = whole.predict_one(odd)
+        assert answer == whole.answer(pa.table({name: [value] for name, value in odd.items()})).to_pylist()[0]
+
+
+def test_a_fraction_has_an_answer_of_its_own_in_a_cache(whole):
+    cached = CachedPredictor(whole.package, LocalCache(1_000_000))
+    for x in (-1, -0.75, 0, 0.25, 1.5, 1):
+        np.testing.assert_array_equal(cached.row_scores({**ROW, "x": x}), whole.row_scores({**ROW, "x": x}))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["BATCH_ROWS", "MANY_ROWS", "PREDICTION", "PROBABILITY", "Predictor", 
 
 BATCH_ROWS = 65_536
 _NOT_OF_THE_TYPE = (pa.ArrowException, ValueError, TypeError, OverflowError)  # what Arrow says of a value
+_WHOLE = frozenset((int, type(None)))
 MANY_ROWS = 64  # from here a batch is made of rows of Python values: docs/decisions/0017-online.md
 
 
@@ -219,8 +221,16 @@ def to_array(value: Any, field: pa.Field) -> pa.Array:
 
 def _cells(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Values of Python as a column. NaN, NaT and NA, which rows out of pandas have, are missing where nothing else is
-    not a number: a column of floats has NaN itself."""
+    not a number: a column of floats has NaN itself. Raises `ValueError` for 2.5 among integers, which Arrow would cut.
+    """
+    if pa.types.is_integer(kind) and not _WHOLE.issuperset(map(type, values)) and any(map(_has_fraction, values)):
+        raise ValueError
     return pa.array(values, kind, from_pandas=not pa.types.is_floating(kind))
+
+
+def _has_fraction(value: Any) -> bool:
+    is_float = type(value) is float or isinstance(value, np.floating | Decimal)
+    return is_float and value == value and not float(value).is_integer()
 
 
 def _own_type(value: Any, name: str) -> pa.Array:
