@@ -148,6 +148,8 @@ BAD = {
                                   "contents": {"bytes_contents": [b"\xff"]}}]), "INVALID_ARGUMENT", "bad_tensor"),
     "too few raw": (message(inputs=[X, X], raw_input_contents=[b"12345678"]), "INVALID_ARGUMENT", "bad_tensor"),
     "raw too short": (message(inputs=[X], raw_input_contents=[b"1234567"]), "INVALID_ARGUMENT", "bad_tensor"),
+    "FP16 without raw": (message(inputs=[{"name": "x", "datatype": "FP16", "shape": [1]}]), "INVALID_ARGUMENT",
+                         "bad_tensor"),
     "another model": (message(model_name="other"), "NOT_FOUND", "model_not_found"),
     "another version": (message(model_version="9"), "NOT_FOUND", "version_not_found"),
 }  # fmt: skip
@@ -170,6 +172,24 @@ def test_bad_messages_are_told_with_a_code_a_message_and_a_hint(infer, name):
     assert (told["code"], told["request_id"]) == (code, trailing["x-request-id"])
     assert told["message"] in raised.value.details()
     assert told["hint"] in raised.value.details()
+
+
+@pytest.mark.parametrize("letter", ["x", "漢", "\U0001f600", "\n"])
+@pytest.mark.parametrize("letters", [200, 500, 20_000])
+def test_long_texts_of_a_client_do_not_take_the_room_of_the_problem(infer, letter, letters):
+    name, x = letter * letters, b"12345678"
+    inputs = [X, *({**X, "name": name} for name in ("z", "town", "day", name))]
+    for content, code in (
+        (message(model_name=name), "model_not_found"),
+        (message(inputs=inputs), "unknown_column"),
+        (message(inputs=[{**X, "name": name, "contents": {}}], raw_input_contents=[x[1:]]), "bad_tensor"),
+    ):
+        with pytest.raises(grpc.RpcError) as raised:
+            infer(content, timeout=PATIENCE_S, metadata=[("x-request-id", "i" * 128)])
+        told = dict(raised.value.trailing_metadata())
+        assert json.loads(told["x-problem-bin"])["code"] == code, raised.value.details()
+        sizes = {"words": 3 * len(raised.value.details().encode()), "base64": 4 * len(told["x-problem-bin"]) // 3}
+        assert sum(sizes.values()) < 7_500, sizes
 
 
 def test_too_many_bytes_are_not_read(infer):

@@ -22,10 +22,17 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.where = where
 
+    def brief(self, most: int) -> "Problem":
+        """With texts of at most `most` characters, for where there is little room."""
+        where = {name: _short(value, most) if isinstance(value, str) else value for name, value in self.where.items()}
+        message, hint = _short(self.message, most), _short(self.hint, most)
+        return Problem(self.status, self.code, message, hint=hint, headers=self.headers, **where)
+
     def body(self, request_id: str) -> bytes:
         """JSON; `error` is where clients of the Open Inference Protocol look for the message."""
         told = {"code": self.code, "message": self.message, "hint": self.hint, "error": self.message}
-        return json.dumps({**told, **self.where, "request_id": request_id}, ensure_ascii=False, default=str).encode(
+        where = {name: _short(value) if isinstance(value, str) else value for name, value in self.where.items()}
+        return json.dumps({**told, **where, "request_id": request_id}, ensure_ascii=False, default=str).encode(
             "utf-8", "backslashreplace"
         )
 
@@ -53,5 +60,5 @@ def too_late(deadline_s: float) -> Problem:
                    hint="Give it more time, or send fewer rows at a time.")  # fmt: skip
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+def _short(text: str, most: int = _SHOWN) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -39,6 +39,8 @@ _CONTENTS = {
     "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
 _HANDSHAKE_S = 10
+_ROOM_BYTES = 1_500  # of a problem: in the end of a call, where clients read 8 KB, it is there as words and as base64
+_BRIEF = 150  # characters of each text of one that is longer
 Answer = Callable[[Any, Call], Awaitable[Any]]
 
 
@@ -197,6 +199,9 @@ def _as_json(message: Any) -> tuple[dict[str, Any], bytes]:
         told = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
         if raws:
             told["parameters"] = {"binary_data_size": len(raws[number])}
+        elif tensor.datatype == "FP16":
+            raise Problem(400, "bad_tensor", f"input {tensor.name!r} is FP16, for which contents have no field",
+                          hint="Give raw_input_contents, or send FP32.", column=tensor.name)  # fmt: skip
         elif tensor.datatype in _CONTENTS:  # which others there are is told by who reads it
             told["data"] = _values(tensor)
         inputs.append(told)
@@ -239,6 +244,8 @@ def _headers(context: Any) -> dict[bytes, bytes]:
 
 async def _abort(context: Any, problem: Problem, call_id: str) -> None:
     """End a call with what went wrong: words in the status, and all of it as JSON in `x-problem-bin`."""
+    if len(problem.body(call_id)) > _ROOM_BYTES:
+        problem = problem.brief(_BRIEF)
     told = [("x-request-id", call_id), ("x-problem-bin", problem.body(call_id))]
     told += [(name, value) for name, value in problem.headers.items() if name == "retry-after"]
     details = f"{problem.message}. {problem.hint}" if problem.hint else problem.message
