@@ -155,6 +155,33 @@ def test_damaged_and_foreign_values_are_computed_again(predictor):
     assert cache.get(version, keys) == good
 
 
+def test_values_of_another_key_or_version_are_computed_again(predictors):
+    cache, table = LocalCache(ROOM), make_table(4, seed=8)
+    packages = [predictors[task].package for task in (Task.REGRESSION, Task.COUNT)]
+    old, new = (cached(package, cache) for package in packages)
+    first = [each.predict(table) for each in (old, new)]
+    keys = new._keys.of_batch(table.combine_chunks().to_batches()[0])
+    versions = [package.hash[:32] for package in packages]
+    good = [cache.get(version, keys) for version in versions]
+    mixed = {**good[0], keys[2]: good[1][keys[3]], keys[3]: good[1][keys[2]]}
+    cache.put(versions[1], mixed)
+    np.testing.assert_array_equal(new.predict(table), first[1])
+    assert cache.counters.errors == 4
+    assert cache.get(versions[1], keys) == good[1]
+
+
+def test_of_several_rows_the_one_that_was_refused_before_is_named(predictor):
+    good = make_table(2).to_pylist()
+    bad = {**good[0], "x": "no number"}
+    remembering = cached(predictor.package)
+    with pytest.raises(SchemaError):
+        remembering.predict_one(bad)
+    for each in (predictor, remembering):
+        with pytest.raises(SchemaError) as refused:
+            each.scores_of_rows([*good, bad])
+        assert refused.value.context["row"] == 2
+
+
 def test_a_refused_row_is_remembered_for_a_while(predictor, monkeypatch):
     now = [0.0]
     remembering = cached(predictor.package, LocalCache(ROOM, clock=lambda: now[0]))

@@ -1,6 +1,7 @@
 """Rows of numbers under keys: from a cache, from somebody who computes them just now, or computed.
 
-A value is `V`, the numbers, and a checksum; or `N` and why the row was refused. What is damaged counts as missing.
+A value is `V` and the numbers, or `N` and why the row was refused; then a checksum, also over version and key. What is
+damaged counts as missing, and so does the value of another key: nodes and connections may mix up what they were asked.
 """
 
 import json
@@ -69,11 +70,11 @@ class Answers:
             rows = self._checked(compute(mine), mine)
         except BadInput as error:
             if refusals:
-                self.cache.put(self.version, {mine[0]: _refusal(error)}, REFUSED_S)
+                self.cache.put(self.version, {mine[0]: self._sealed(mine[0], _refusal(error))}, REFUSED_S)
             self._flight.fail(mine, error)
             raise
         new = dict(zip(mine, rows, strict=True))
-        self.cache.put(self.version, {key: _value(row) for key, row in new.items()})
+        self.cache.put(self.version, {key: self._sealed(key, _VALUE + row.tobytes()) for key, row in new.items()})
         for key, row in new.items():
             self._flight.land(key, row)
         return new
@@ -82,14 +83,21 @@ class Answers:
         return np.ascontiguousarray(rows, self.dtype).reshape(len(keys), self.width)
 
     def _found(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        values = self.cache.get(self.version, list(dict.fromkeys(keys)))
-        read = {key: self._read(value) for key, value in values.items()}
-        return {key: row for key, row in read.items() if row is not None}
+        found = {}
+        for key, value in self.cache.get(self.version, list(dict.fromkeys(keys))).items():
+            try:
+                row = self._read(key, value)
+            except BadInput as error:
+                error.context |= {"row": keys.index(key)} if len(keys) > 1 else {}
+                raise
+            if row is not None:
+                found[key] = row
+        return found
 
-    def _read(self, value: bytes) -> np.ndarray | None:
+    def _read(self, key: bytes, value: bytes) -> np.ndarray | None:
         """The row; raises what is remembered of a row that was refused; None for damage."""
-        kind, content, check = value[:1], value[1:-_SUM_BYTES], value[-_SUM_BYTES:]
-        if check != _sum(content):
+        kind, content = value[:1], value[1:-_SUM_BYTES]
+        if value != self._sealed(key, value[:-_SUM_BYTES]):
             self.cache.counters.add(errors=1)
             return None
         if kind == _REFUSAL:
@@ -100,18 +108,12 @@ class Answers:
             return None
         return np.frombuffer(content, self.dtype)
 
-
-def _value(row: np.ndarray) -> bytes:
-    content = row.tobytes()
-    return _VALUE + content + _sum(content)
+    def _sealed(self, key: bytes, content: bytes) -> bytes:
+        whole = zlib.crc32(content, zlib.crc32(key, zlib.crc32(self.version.encode())))
+        return content + whole.to_bytes(_SUM_BYTES, "big")
 
 
 def _refusal(error: BadInput) -> bytes:
     kind = type(error).__name__ if type(error).__name__ in _KINDS else BadInput.__name__
     told = {"kind": kind, "message": error.message, "hint": error.hint, "context": error.context}
-    content = json.dumps(told, default=str).encode()
-    return _REFUSAL + content + _sum(content)
-
-
-def _sum(content: bytes) -> bytes:
-    return zlib.crc32(content).to_bytes(_SUM_BYTES, "big")
+    return _REFUSAL + json.dumps(told, default=str).encode()
