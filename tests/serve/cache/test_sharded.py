@@ -5,7 +5,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.serve.cache.servers import memcached_server, redis_server
+from tests.serve.cache.servers import memcached_server, nonsense_server, redis_server
 
 from shardwise.core.errors import ConfigError
 from shardwise.serve.cache.base import CacheFailure
@@ -13,6 +13,7 @@ from shardwise.serve.cache.behind import WriteBehind
 from shardwise.serve.cache.breaker import Breaker, GuardedCache
 from shardwise.serve.cache.local import LocalCache
 from shardwise.serve.cache.memcached_cache import MemcachedCache
+from shardwise.serve.cache.opening import open_cache
 from shardwise.serve.cache.redis_cache import RedisCache
 from shardwise.serve.cache.sharded import Ring, ShardedCache
 from shardwise.testing.caches import ONE, key
@@ -196,6 +197,36 @@ def test_a_node_that_fails_behind_is_counted():
     assert cache.flush(30)
     assert (cache.counters.errors, cache.counters.dropped) == (1, 1)
     cache.close()
+
+
+NONSENSE = (
+    b":5\r\n", b"$abc\r\n", b"*2\r\n:1\r\n:2\r\n", b"*1\r\n$-1\r\n", b",1.5x\r\n", b"+OK\r\n" * 9, b"\xff\0\r\n",
+    b"VALUE other 0 2\r\nxx\r\nEND\r\n", b"VALUE k z 2\r\nxx\r\nEND\r\n", b"HTTP/1.1 400 Bad\r\n\r\n",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", NONSENSE)
+@pytest.mark.parametrize("kind", ["redis", "memcached"])
+def test_a_node_that_answers_nonsense_is_a_dead_one(kind, reply):
+    pytest.importorskip({"redis": "redis", "memcached": "pymemcache"}[kind])
+    with nonsense_server(reply) as port:
+        cache = open_cache([f"{kind}://127.0.0.1:{port}"], behind=True)
+        cache.put(ONE, {key(1): b"a"})
+        assert cache.flush(30)
+        assert cache.get(ONE, KEYS[:2]) == {}
+        cache.clear(ONE)
+        cache.put(ONE, {key(1): b"a"})
+        assert cache.flush(30)
+        cache.close()
+
+
+def test_values_of_redis_that_are_no_bytes_are_not_given(tmp_path):
+    with redis_server(tmp_path) as server:
+        cache = GuardedCache(RedisCache(f"redis://127.0.0.1:{server.port}/0?decode_responses=true"))
+        cache.put(ONE, {key(1): b"a"})
+        assert cache.get(ONE, [key(1)]) == {}
+        assert cache.counters.errors == 1
+        cache.close()
 
 
 def test_what_was_cleared_is_not_written_later():

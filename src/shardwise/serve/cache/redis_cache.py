@@ -50,7 +50,9 @@ class RedisCache:
             client = self._client()
             names = [_name(version, key) for key in keys]
             values = client.mget_nonatomic(names) if self._cluster else client.mget(names)
-        found = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+            found = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+            if not all(isinstance(value, bytes) for value in found.values()):
+                raise TypeError("a value is no string of bytes")
         self.counters.looked(len(keys), len(found))
         return found
 
@@ -101,5 +103,5 @@ def _name(version: str, key: bytes) -> bytes:
 def _failures() -> Iterator[None]:
     try:
         yield
-    except (redis.RedisError, OSError) as error:
+    except Exception as error:  # over an answer that makes no sense the client stumbles in any way
         raise CacheFailure(f"Redis: {error}") from error
