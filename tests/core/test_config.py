@@ -49,7 +49,7 @@ def test_a_config_written_as_yaml_reads_back(tmp_path: Path) -> None:
     assert asked.time_s == 300.0
 
 
-@pytest.mark.parametrize("text", ["- a\n", "a: [", "5"])
+@pytest.mark.parametrize("text", ["- a\n", "a: [", "5", "day: 2024-02-31", "a: " + "9" * 5_000, "a: " + "[" * 3_000])
 def test_what_is_no_yaml_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf8")

@@ -126,7 +126,7 @@ def _params(given: tuple[str, ...], option: str) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"--{option} {name!r} names no family", hint=hint)
         try:
             found.setdefault(family, {})[param] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"--{option} {name}={text!r} is no value", hint="Close what is open.") from error
     return found
 

@@ -251,7 +251,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf8")
         try:
             content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of a 31st of February, and of deep nesting
             raise ConfigError(f"the config is not YAML: {error}".replace("\n", " ")) from error
         if not isinstance(content, dict):
             raise ConfigError("the config is no mapping", hint="Write lines like `target: price`.")
