@@ -49,6 +49,14 @@ def test_rows_of_a_group_are_resampled_together():
     assert compare_calibration(BINARY, *many, allowed=0.0, units=units).p_worse > alone
 
 
+@pytest.mark.parametrize("groups", [2, 3])
+def test_of_few_groups_nothing_is_certain(groups):
+    """Some resamples draw none of them."""
+    champion, challenger = pairs(np.random.default_rng(3), 300, power=1.5)
+    found = compare_calibration(BINARY, champion, challenger, allowed=0.0, units=np.arange(300) % groups)
+    assert 0.0 < found.p_worse < 1.0
+
+
 @pytest.mark.parametrize(
     ("task", "prediction", "expected"),
     [

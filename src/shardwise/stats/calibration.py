@@ -87,4 +87,5 @@ def _squared(sums: np.ndarray) -> np.ndarray:
     mean = wr / known
     rows = np.where(w2 > 0, w**2 / np.where(w2 > 0, w2, 1.0), 0.0)
     chance = np.maximum(wr2 / known - mean**2, 0.0) / np.maximum(rows - 1.0, 1.0)
-    return np.asarray(((mean**2 - chance) * w).sum(axis=-1) / w.sum(axis=-1))
+    total = w.sum(axis=-1)  # 0 of a resample that has drawn none of few units
+    return np.asarray(((mean**2 - chance) * w).sum(axis=-1) / np.where(total > 0, total, 1.0))
