@@ -1,5 +1,6 @@
 """Behavioural tests hold exactly where the model behaves so."""
 
+import pyarrow as pa
 import pytest
 import yaml
 from tests.registry.parts import make_table
@@ -121,6 +122,13 @@ def test_all_that_a_row_declares_must_hold(predictor):
 def test_what_the_model_does_not_know_is_said(text, message, predictor, rows):
     with pytest.raises(ConfigError, match=message):
         run(text, predictor, rows)
+
+
+def test_a_column_of_whole_numbers_takes_no_fraction(predictor, rows):
+    whole = rows.set_column(rows.schema.get_field_index("x"), "x", pa.array(range(len(rows))))
+    with pytest.raises(ConfigError, match=r"int64 cannot hold 2\.5"):
+        run("[{kind: invariance, change: {x: 2.5}}]", predictor, whole)
+    assert run("[{kind: invariance, change: {x: 2.0}, tolerance: 1}]", predictor, whole)[0].status is Status.PASS
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,9 @@ def test_what_cannot_be_judged_is_said(folders, save):
         ({"strict": "yes"}, "strict is 'yes'"),
         ({"latency_ratio": 0}, "above 0"),
         ({"tests": {"name": "x"}}, "no list"),
+        ({"slices": 5}, "slices is 5"),
+        ({"slices": None}, "slices is None"),
+        ({"slices": ["town", 5]}, "a list of columns"),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_refused(content, message):

@@ -141,6 +141,8 @@ def _moved(column: pa.Array, value: Any) -> pa.Array:
             moved = np.round(moved)
         return pc.cast(pa.array(moved, mask=np.asarray(column.is_null())), column.type, safe=False)
     try:
+        if pa.types.is_integer(column.type) and isinstance(value, float) and not value.is_integer():
+            raise OverflowError  # Arrow would cut it
         return pa.array([value], column.type).take(pa.array(np.zeros(len(column), np.int64)))
     except (pa.ArrowException, OverflowError) as error:
         raise ConfigError(

@@ -72,7 +72,10 @@ class GateConfig:
 
 def _checked(key: str, value: Any, default: Any) -> Any:
     if key == "slices":
-        return (value,) if isinstance(value, str) else tuple(map(str, value))
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"slices is {value!r}", hint="Name a column, or a list of columns: [town, hour].")
+        return tuple(names)
     kinds = {str: (str, int, float), float: (int, float), bool: (bool,), int: (int,), type(None): (str, type(None))}
     if not isinstance(value, kinds[type(default)]) or (isinstance(value, bool) and not isinstance(default, bool)):
         raise ConfigError(f"{key} is {value!r}", hint=f"Give a value such as {default!r}.")
