@@ -3,9 +3,11 @@
 import json
 import queue
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from shardwise.core.plain import finite
 _WAITING = 100  # alerts that may wait for a webhook
 _TRIES = 4
 _TIMEOUT_S = 5.0
+_PATIENCE_S = 5.0  # at the end, for what waits
 _PAUSE_S = 0.5  # before the second try, and twice as long each time after
 Alert = Mapping[str, Any]
 
@@ -47,7 +50,7 @@ class WebhookAlerts:
     """
 
     def __init__(self, url: str, lost: Callable[[Alert, str], None]) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        if not _is_address(url):
             raise ConfigError(f"{url!r} is no webhook", hint="Give a URL such as https://example.org/hook.")
         self._url, self._lost = url, lost
         self._queue: queue.Queue[Alert | None] = queue.Queue(_WAITING)
@@ -62,10 +65,20 @@ class WebhookAlerts:
             self._lost(alert, f"{_WAITING} alerts wait already")
 
     def close(self) -> None:
-        """Send what waits, without further tries."""
+        """Send what waits, for a bounded time: a webhook that hangs holds nobody up. What is left over is lost."""
+        until_s = time.monotonic() + _PATIENCE_S
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=_PATIENCE_S)
+        self._thread.join(max(0.0, until_s - time.monotonic()))
         self._ended.set()
-        self._queue.put(None)
-        self._thread.join()
+        with suppress(queue.Empty):
+            while True:
+                alert = self._queue.get_nowait()
+                if alert is not None:
+                    self._lost(alert, f"the webhook had not taken it after {_PATIENCE_S:g} s")
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(_PATIENCE_S)  # a request may be under way
 
     def _work(self) -> None:
         while (alert := self._queue.get()) is not None:
@@ -83,8 +96,8 @@ class WebhookAlerts:
                 reason = f"the webhook answered {error.code}"
                 if error.code < 500 and error.code != 429:
                     break
-            except OSError as error:
-                reason = f"the webhook cannot be reached: {error}"
+            except Exception as error:  # over an answer that is no HTTP the client stumbles in any way
+                reason = f"the webhook cannot be reached: {error!r}"
             else:
                 return
         self._lost(alert, reason)
@@ -93,6 +106,15 @@ class WebhookAlerts:
         request = urllib.request.Request(self._url, body, {"content-type": "application/json"})  # noqa: S310 - checked
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             answer.read(1)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts, _ = urlsplit(url), urlsplit(url).port
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url  # others are to be escaped
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def open_alerts(places: Sequence[str], tell: Callable[..., None]) -> list[Alerts]:
