@@ -1,5 +1,6 @@
 """The registry on a folder, in S3 and in a store without conditional writes; many writers; killed writers."""
 
+import errno
 import json
 import shutil
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shardwise.core.errors import ConfigError, PackageError
+from shardwise.core.errors import ConfigError, DiskFull, PackageError
 from shardwise.registry.leases import Lease
 from shardwise.registry.objects import ObjectShelf
 from shardwise.registry.registry import Registry
@@ -165,6 +166,18 @@ def test_a_failed_copy_leaves_nothing(registry, packages, monkeypatch):
         registry.register("m", packages(2))
     assert [version.number for version in registry.versions("m")] == [1]
     assert len(registry.shelf.names("m/packages")) == 1
+
+
+def test_a_full_disk_is_that_of_the_registry(packages, tmp_path, monkeypatch):
+    def fails(source, target, *size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    registry = Registry(tmp_path / "models")
+    monkeypatch.setattr(shutil, "copyfileobj", fails)
+    with pytest.raises(DiskFull) as full:
+        registry.register("m", packages(1))
+    assert str(full.value.context["path"]).startswith(str(tmp_path / "models"))
+    assert registry.shelf.names("m/packages") == []
 
 
 def test_what_dead_writers_left_is_removed_after_a_day(registry, packages):

@@ -21,6 +21,7 @@ from shardwise.store.files import (
 )
 
 ATOMIC = "atomic"  # the file system or the store decides which writer wins
+_PIECE_BYTES = 1 << 20
 LEASE = "lease"  # a lock object with an end decides: see `registry.leases`
 
 
@@ -98,10 +99,15 @@ class FolderShelf:
         write_atomic(self.folder / path, content)
 
     def add_folder(self, path: str, source: Path) -> None:
-        with staged_folder(self.folder / path) as temp, context(path=str(source)):
-            for name in list_files(source):
+        with staged_folder(self.folder / path) as temp:
+            with context(path=str(source)):
+                names = list_files(source)
+            for name in names:
                 (temp / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / name, temp / name)
+                with context(path=str(source)):
+                    content = (source / name).open("rb")
+                with content, (temp / name).open("wb") as copy:  # a disk that is full is this one
+                    shutil.copyfileobj(content, copy, _PIECE_BYTES)
 
     def remove_folder(self, path: str) -> None:
         if (self.folder / path).is_dir():
