@@ -84,7 +84,7 @@ class Assembly:
         gc.freeze()  # what is loaded stays: it need not be looked through again and again
         self._watcher = Watcher(
             self.models, self.config.poll_s, swapped=self._swapped, failed=self._refused,
-            also=partial(self._each_round, also),
+            also=partial(self._guarded_round, also),
         )  # fmt: skip
         self._watcher.start()
         if self.routes.watching is not None:
@@ -103,7 +103,16 @@ class Assembly:
                 each.close()
         self.journal.tell("ended")
 
-    def _each_round(self, also: Callable[[], None]) -> None:
+    def _guarded_round(self, also: Callable[[], None]) -> None:
+        """Whatever fails in a round, the next one comes, and `also` is called."""
+        try:
+            self._each_round()
+        except Exception as error:  # the thread must go on: it swaps versions, and ends workers
+            self.journal.trace(error)
+            self.journal.tell("round_failed", error=repr(error))
+        also()
+
+    def _each_round(self) -> None:
         """Follow rollouts and keys, count traffic, let go of versions that are no more."""
         self.routes.canaries.look()
         self.routes.memory.keep(self.models.served)
@@ -114,7 +123,6 @@ class Assembly:
                     self.journal.tell("keys_changed")
             except ConfigError as error:
                 self.journal.tell("keys_refused", error=str(error))
-        also()
 
     def _swapped(self, new: Served) -> None:
         self.routes.metrics.swapped(new.name, "live")

@@ -3,8 +3,6 @@
 import itertools
 import re
 import secrets
-import sys
-import traceback
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -69,7 +67,7 @@ class Front:
             return error
         if isinstance(error, ShardwiseError):
             return problem_of(error)
-        traceback.print_exception(error, file=sys.stderr)
+        self._journal.trace(error)
         self._journal.tell("request_failed", endpoint=endpoint, request_id=call_id, error=repr(error))
         hint = "This is a defect of the server; its log has more under the request_id."
         return Problem(500, "internal", "the request failed in the server", hint=hint)
