@@ -39,6 +39,14 @@ def test_what_is_found_is_told_and_strict_says_no(capsys):
     assert "alert" in captured.err
 
 
+def test_rows_that_are_too_few_are_not_called_unsuspicious(place, capsys):
+    pq.write_table(make_table(99, seed=9), place / "few.parquet")
+    assert run(["monitor", "package", "--data", "few.parquet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "Nothing was judged."
+    assert lines[-2] == "99 rows are in windows too small to be judged, which need 100."
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

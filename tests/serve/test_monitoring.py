@@ -8,6 +8,7 @@ from tests.registry.parts import make_package, make_table
 from tests.serve.profiled import make_profiled
 
 from shardwise.core.errors import ConfigError, PackageError, SchemaError
+from shardwise.core.target import Task
 from shardwise.data.dataset import open_dataset
 from shardwise.serve.monitoring import MonitorConfig, monitor
 from shardwise.serve.pieces import PredictOptions
@@ -94,6 +95,20 @@ def test_the_result_depends_on_neither_threads_nor_batches(watched, save):
 
 def test_rows_without_labels_have_no_quality(watched, save):
     assert monitor(watched, save(a=make_table(600).drop_columns(["y"])), QUIET)["quality"] == {}
+
+
+def test_labels_that_the_model_does_not_know_are_a_finding(tmp_path_factory, save):
+    model = Predictor.load(make_profiled(tmp_path_factory.mktemp("classes"), Task.MULTICLASS))
+    table = make_table(1000, Task.MULTICLASS, seed=9)
+    labels = pa.array(["huge"] * 30 + [None] * 20 + table["y"].to_pylist()[50:])
+    [found] = monitor(model, save(a=table.set_column(5, "y", labels)), QUIET)["findings"]
+    assert (found["code"], found["columns"], found["evidence"]["rows"]) == ("unknown_labels", ["y"], [30, 980])
+    assert "'huge'" in found["text"]
+
+
+def test_rows_that_are_too_few_to_be_judged_are_counted(watched, save):
+    assert monitor(watched, save(a=make_table(640, seed=9)), QUIET)["unjudged_rows"] == 0
+    assert monitor(watched, save(a=make_table(540, seed=9)), QUIET)["unjudged_rows"] == 40
 
 
 def test_what_cannot_be_watched_is_said(watched, save, tmp_path):

@@ -72,7 +72,11 @@ def _lines(result: dict[str, Any]) -> list[str]:
         before = f", {quality['test']['value']:.5g} on the test of the training" if quality["test"] else ""
         lines.append(f"{quality['metric']} {quality['now']['value']:.5g} on {quality['rows']:,} labelled rows{before}")
     lines += [f"! {finding['text']}" for finding in result["findings"]]
-    return [*lines, result["suggestion"] or "Nothing was found."]
+    few = result["unjudged_rows"]
+    if few:
+        lines.append(f"{few:,} rows are in windows too small to be judged, which need {DriftConfig().least_rows}.")
+    silent = "Nothing was judged." if few == result["rows"] else "Nothing was found."
+    return [*lines, result["suggestion"] or silent]
 
 
 def _ks(column: dict[str, Any]) -> str:

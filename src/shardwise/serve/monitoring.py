@@ -16,13 +16,14 @@ from shardwise.monitor.concept import ConceptMonitor
 from shardwise.monitor.drift import compare_profiles
 from shardwise.monitor.judge import DriftConfig, DriftMonitor, suggested
 from shardwise.monitor.windows import Reference, Window, shown_answers
-from shardwise.serve.evaluate import encode_labels
+from shardwise.serve.evaluate import encode_labels, unknown_labels
 from shardwise.serve.pieces import PredictOptions, as_trained, read_pieces, until_types_hold, working_on
 from shardwise.serve.predictor import Predictor
 from shardwise.stats.evaluation import Evaluation
 from shardwise.stats.metrics import default_metric, metric_named
 
 LEAST_LABELS = 100  # before quality is judged
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,8 @@ def monitor(
     predictor: Predictor, dataset: Dataset, config: MonitorConfig | None = None, *,
     options: PredictOptions | None = None, events: Events | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """`{"rows", "windows", "columns", "quality", "findings", "suggestion"}` of new rows, in bounded memory.
+    """`{"rows", "windows", "columns", "quality", "findings", "suggestion", "unjudged_rows"}` of new rows, in bounded
+    memory. `unjudged_rows` are those of windows that were too small.
 
     Raises `PackageError` for a package without a profile, `SchemaError` for columns that are missing.
     """
@@ -75,6 +77,7 @@ class _Seen:
     inputs: pa.RecordBatch
     scores: np.ndarray
     y: np.ndarray | None
+    unknown: pa.Array | None = None  # labels that the model does not know, as text
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,11 @@ class _Job:
     def _seen(self, places: dict[int, str], labelled: bool, piece: tuple[int, pa.RecordBatch]) -> _Seen:
         index, batch = piece
         target = self.predictor.target
-        y = encode_labels(target, batch.column(target.column)) if labelled else None
-        return _Seen(places[index], batch.select(self.predictor.columns), self.predictor.predict(batch), y)
+        labels = batch.column(target.column) if labelled else None
+        y = None if labels is None else encode_labels(target, labels)
+        named = labels is not None and y is not None and target.task.is_classification
+        unknown = unknown_labels(labels, y) if named else None
+        return _Seen(places[index], batch.select(self.predictor.columns), self.predictor.predict(batch), y, unknown)
 
 
 class _Watched:
@@ -121,10 +127,15 @@ class _Watched:
         self._evaluation = Evaluation(job.predictor.target)
         self._concept: ConceptMonitor | None = None
         self._about_labels: list[Finding] = []
+        self._unknown, self._examples = 0, dict[str, None]()
 
     def add(self, seen: _Seen) -> None:
         """Rows in their order; a window ends when it is full."""
         start, rows = 0, seen.inputs.num_rows
+        if seen.unknown is not None:
+            self._unknown += len(seen.unknown)
+            if len(self._examples) < _SHOWN:
+                self._examples.update(dict.fromkeys(seen.unknown.unique()[:_SHOWN].to_pylist()))
         while start < rows:
             held = self._window.rows if self._window else 0
             stop = min(rows, start + self._job.config.window_rows - held)
@@ -172,7 +183,8 @@ class _Watched:
         if self._window is not None:
             self._close()
         quality, poor = self._quality()
-        found = [*(finding for window in self._windows for finding in window.findings), *poor]
+        found = [*(finding for window in self._windows for finding in window.findings), *poor, *self._strangers()]
+        least = self._job.config.drift.least_rows
         by_place: dict[str, list[Finding]] = {}
         for window in self._windows:
             for place in window.partitions:
@@ -183,12 +195,24 @@ class _Watched:
             "columns": list(self._columns()), "quality": quality,
             "findings": [finding.to_json() for finding in _first_of_each(found)],
             "suggestion": suggested(found, by_place),
+            "unjudged_rows": sum(window.rows for window in self._windows if window.rows < least),
         }  # fmt: skip
 
     def _columns(self) -> Iterator[dict[str, Any]]:
         if self._total is not None:
             for drift in compare_profiles(self._job.reference.inputs, self._total.inputs):
                 yield drift.to_json()
+
+    def _strangers(self) -> Iterator[Finding]:
+        """Labels of classes that were not there in training: their rows count for no quality."""
+        labelled = self._unknown + self._evaluation.rows
+        if not self._unknown or self._unknown < self._job.config.drift.least_share * labelled:
+            return
+        shown = ", ".join(map(repr, list(self._examples)[:_SHOWN]))
+        column = self._job.predictor.target.column
+        text = f"{self._unknown:,} of {labelled:,} labels in {column!r} are none that the model knows: {shown}"
+        yield Finding(code="unknown_labels", severity="warning", text=text, columns=(column,),
+                      evidence={"rows": [self._unknown, labelled]}, hint="Retrain with them.")  # fmt: skip
 
     def _quality(self) -> tuple[dict[str, Any], list[Finding]]:
         """The default metric on the labelled rows beside that of the sealed test, and a finding where it is worse."""
