@@ -191,6 +191,15 @@ def test_a_damaged_part_is_predicted_anew(predictor, data, out):
     assert contents(out) == whole
 
 
+@pytest.mark.parametrize("content", [b'{"for', b"[1]", b"\xff", b""])
+def test_a_damaged_note_is_written_anew(predictor, data, out, content):
+    predict(predictor, data, out)
+    whole = contents(out)
+    (out / MARK).write_bytes(content)
+    assert predict(predictor, data, out)[0] == ROWS
+    assert contents(out) == whole
+
+
 def test_an_error_leaves_what_is_done_and_the_old_folder(predictor, data, out, table):
     predict(predictor, data, out)
     before = contents(out)

@@ -195,9 +195,12 @@ def key_of(name: str) -> str:
 
 
 def noted(content: bytes) -> Mapping[str, Any]:
-    """A note of ours; empty for one of another format."""
-    told: Mapping[str, Any] = json.loads(content)
-    return told if told.get("format") == FORMAT else {}
+    """A note of ours; empty for one of another format, or a damaged one: what it told is done anew."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) and told.get("format") == FORMAT else {}
 
 
 def _read(path: Path) -> Mapping[str, Any]:
