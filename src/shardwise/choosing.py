@@ -27,11 +27,10 @@ from shardwise.stats.metrics import Metric, loss_of, perfect_loss
 from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import FLOATS
-from shardwise.train.postprocess import Joint
+from shardwise.train.postprocess import Joint, Team
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run
-from shardwise.train.sealed import Team
 
 CONTENDERS = 8  # trials from which members are chosen, the best ones
 ROWS = 20_000  # by which weights are chosen

@@ -341,7 +341,7 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     _tell(run, search, chosen.findings)
     seen = out_of_fold(run, prepared, chosen.joint)
     left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
-    apart = unseen(run, prepared, chosen.joint, left_s) if len(seen.y) else None
+    apart = unseen(run, prepared, chosen.joint, chosen.team, left_s) if len(seen.y) else None
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen, apart)
     return replace(chosen, loss=chosen.loss - after.gain), after
 

@@ -38,7 +38,7 @@ def test_the_mean_of_models_holds_what_is_asked(target, draw, level):
     out_of_fold = each[own, np.arange(ROWS)]
     fitted = Conformal.fit(target, y, out_of_fold, own)
     _, others = draw(rng, 2000)
-    moved = fitted.of_mean(Apart(others, others.mean(axis=0)))
+    moved = fitted.moved(Apart(others, others.mean(axis=0)))
     fresh_y, fresh = draw(rng, ROWS)
     before, after = (each.holds(fresh_y, fresh.mean(axis=0), level).mean() for each in (fitted, moved))
     assert before > level + 0.01
@@ -49,13 +49,13 @@ def test_models_that_agree_move_nothing_and_counts_stay():
     rng = np.random.default_rng(1)
     y, prediction = rng.normal(size=500), np.zeros(500)
     fitted = Conformal.fit(NUMBERS, y, prediction, np.arange(500) % 5)
-    same = fitted.of_mean(Apart(np.zeros((5, 100)), np.zeros(100)))
+    same = fitted.moved(Apart(np.zeros((5, 100)), np.zeros(100)))
     for level in (0.5, 0.9):
         ends, moved = (np.concatenate(each.interval(np.zeros(1), level)) for each in (fitted, same))
         np.testing.assert_allclose(moved, ends, atol=1e-9)
     target, y = Target(column="y", task=Task.COUNT), rng.poisson(2.0, 500).astype(np.float64)
     counts = Conformal.fit(target, y, prediction + 2.0, np.arange(500) % 5)
-    assert counts.of_mean(Apart(rng.random((5, 100)), np.full(100, 0.5))) is counts
+    assert counts.moved(Apart(rng.random((5, 100)), np.full(100, 0.5))) is counts
 
 
 def test_scores_keep_their_order_and_many_classes_are_thinned(monkeypatch):
