@@ -55,7 +55,7 @@ class Comparison:
 
     def of(self, tool: str, name: str) -> list[float]:
         """A figure of a tool over what it was run on; failures have none."""
-        return [line[name] for line in self.lines if line["peer"] == tool and line[name] is not None]
+        return [line[name] for line in self.lines if line["peer"] == tool and line.get(name) is not None]
 
 
 def read_comparisons(path: Path) -> list[Comparison]:
