@@ -29,6 +29,7 @@ from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import Run
+from shardwise.train.validation import validation_rows
 
 PARTS = 5  # of a hold-out, where there are no folds
 LEAST_UNSEEN, MOST_UNSEEN = 100, 2000  # rows on which fold models are compared with what predicts
@@ -90,7 +91,7 @@ class PostProcess:
         return prediction if self.calibrator is None else self.calibrator.apply(prediction)
 
 
-def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
+def out_of_fold(run: Run, prepared: Prepared, joint: Joint, metric: Metric) -> OutOfFold:
     """What trials together predict for the rows on which they were validated.
 
     Of a forward chain, of which the last fold alone is in the package, the folds before count too.
@@ -98,7 +99,8 @@ def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
     folds = prepared.splitter.folds()
     ys, predictions, weights, parts = [], [], [], []
     for number, results in joint.folds().items():
-        rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, folds[number].valid)
+        features, valid = prepared.recipe.features, folds[number].valid
+        rows = validation_rows(prepared.rows, features, valid, prepared.target, metric.name)
         if not rows.n_rows:
             continue
         ys.append(rows.target())
