@@ -48,7 +48,7 @@ from shardwise.serve.predictor import Predictor
 
 OURS = "shardwise"
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
-    "autogluon": ("autogluon.tabular[lightgbm,catboost,xgboost]", "torch"),
+    "autogluon": ("autogluon.tabular[lightgbm,catboost,xgboost,fastai,ray]", "torch"),
     "flaml": ("flaml[automl]",),
     "h2o": ("h2o", "psutil"),
     "lightgbm": ("lightgbm", "scikit-learn"),
