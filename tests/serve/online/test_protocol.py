@@ -128,6 +128,19 @@ def test_a_head_that_is_none_is_a_problem_as_others_are(steady, said, status, co
     assert (told["code"], bool(told["hint"])) == (code, True)
 
 
+def test_a_body_that_is_lost_to_an_upgrade_is_told(steady):
+    """As Java's client asks by itself."""
+    body = json.dumps(ROW).encode()
+    head = b"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
+    for how in (b"content-length: %d\r\n\r\n" % len(body) + body, b"transfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n"):
+        answer = answers(steady, head + how)
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b'"upgrade_refused"' in answer
+    headers = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c"}
+    answer = httpx.get(f"http://{steady[0]}:{steady[1]}/v2", headers=headers, timeout=PATIENCE_S)
+    assert answer.status_code == 200  # without a body nothing is lost
+
+
 def test_a_connection_is_kept_for_the_next_request(place):
     with httpx.Client(base_url=f"http://{place[0]}:{place[1]}", timeout=PATIENCE_S) as client:
         first = client.get("/v2/health/live").extensions["network_stream"].get_extra_info("client_addr")

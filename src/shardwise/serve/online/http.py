@@ -53,6 +53,8 @@ class Request(Call):
                     parts.append(_part(message, most_bytes - size))
                     size += len(parts[-1])
                     if not message.get("more_body", False):
+                        if size == 0:
+                            self._check_not_lost()
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
             hint = "Send it faster, or in smaller parts."
@@ -67,6 +69,18 @@ class Request(Call):
         if coding not in (b"identity", b""):
             message = f"the content-encoding {coding.decode('latin1')!r} is not understood"
             raise Problem(415, "unsupported_encoding", message, hint="Send the body as it is.")
+
+    def _check_not_lost(self) -> None:
+        """Raise `Problem` where a body was told of, and there is none: where a request would go on in another protocol,
+        the parser takes what follows its head for that one. Java's client asks so by itself."""
+        other = self.headers.get(b"upgrade")
+        if other is None or not (
+            self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
+        ):
+            return
+        message = f"the request would go on in {other.decode('latin1')!r}, and its body was not read"
+        hint = "Leave out the header `upgrade`: this is HTTP/1.1 alone. In Java: HttpClient.Version.HTTP_1_1."
+        raise Problem(400, "upgrade_refused", message, hint=hint, headers={"connection": "close"})
 
 
 @dataclass(slots=True)
