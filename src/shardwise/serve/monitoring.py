@@ -107,10 +107,11 @@ class _Job:
     def _seen(self, places: dict[int, str], labelled: bool, piece: tuple[int, pa.RecordBatch]) -> _Seen:
         index, batch = piece
         target = self.predictor.target
-        labels = batch.column(target.column) if labelled else None
-        y = None if labels is None else encode_labels(target, labels)
-        named = labels is not None and y is not None and target.task.is_classification
-        unknown = unknown_labels(labels, y) if named else None
+        y = unknown = None
+        if labelled:
+            labels = batch.column(target.column)
+            y = encode_labels(target, labels)
+            unknown = unknown_labels(labels, y) if target.task.is_classification else None
         return _Seen(places[index], batch.select(self.predictor.columns), self.predictor.predict(batch), y, unknown)
 
 
