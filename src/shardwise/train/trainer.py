@@ -161,13 +161,11 @@ class FitTask:
         fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
         predict_s = time.perf_counter() - fitted
-        metric, quantile = METRICS[self.metric], self.target.quantile
         y, weight = valid.target(), valid.weight()
-        value = metric.compute(y, prediction, weight, quantile=quantile)
         start = Guard.of(self.target, y, weight, worse_rounds=None).start
         anomalies = watch.anomalies(start, rows[0].n_rows, self.memory_bytes)
         result = FoldResult(
-            trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
+            trial=unit.trial, fold=unit.number, loss=self._loss(y, prediction, weight),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
@@ -178,6 +176,14 @@ class FitTask:
             return earlier  # there was more time for it then
         self._keep(unit, model, prediction, result)
         return result
+
+    def _loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
+        """NaN where the labels leave the metric without a value, whatever the candidate: no row, or one class alone."""
+        quantile = self.target.quantile
+        value = METRICS[self.metric].compute(y, prediction, weight, quantile=quantile)
+        if np.isnan(value) and np.isfinite(prediction).all():
+            return value
+        return loss_of(self.metric, value, quantile)
 
     def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
         return FitRun(
