@@ -102,6 +102,18 @@ def test_the_bytes_are_the_same_whatever_was_looked_at_before_and_the_interval_i
     assert first.score == again.score
 
 
+def test_looks_are_remembered_where_files_and_folders_are_moved(data: Path) -> None:
+    table, moved = pq.read_table(data / "rare.parquet"), data / "moved"
+    moved.mkdir()
+    pq.write_table(table.append_column("more", table["when"]), moved / "rare.parquet")
+    first = run(data, run="first", key=("a",))
+    second = run(moved, run="second", key=("a",))
+    assert (first.looks, second.looks) == (1, 2)  # the same rows are sealed, in another file with a column more
+    (data / "runs" / "looks").rename(data / "elsewhere")
+    again = run(moved, run="second", key=("a",), trials=1)
+    assert again.looks == 2  # the run's own journal knows of one
+
+
 def test_evaluate_counts_the_packages_that_were_scored_on_the_same_data(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
