@@ -23,6 +23,7 @@ from shardwise.core.events import Event, Events, Said, Scored
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
 from shardwise.tune.archive import Archive, of_runs
+from shardwise.tune.samplers import optuna_tpe
 from shardwise.tuning import grouped, read_history
 from shardwise.workflow import TrainResult, train
 
@@ -200,7 +201,16 @@ def test_reasons_are_grouped_the_most_frequent_first() -> None:
         ({"sampler": "pbt", "families": ("neural",)}, "--pruner asha"),
         ({"space": {"trees": {"num_leaves": [9, 3]}}}, "no point"),
         ({"space": {"trees": {"num_leafs": [3, 9]}}}, "'num_leaves'"),
-        ({"space": {"linear": {"l1": [0.1, 0.2]}}}, "linear"),
+        ({"space": {"linear": {"l1": [0.1, 0.2]}}}, "--families trees,linear"),
+        (
+            {"space": {"trees": {"max_depth": {"low": 2, "high": 4, "when": {"categorcal": ["native"]}}}}},
+            "'categorical'",
+        ),
+        ({"space": {"trees": [3, 9]}}, "by family"),
+        ({"space": [3, 9]}, "by family"),
+        ({"params": {"trees": 3}}, "by family"),
+        ({"metric": "roc_acu"}, "'roc_auc'"),
+        ({"metric": "rmse", "task": "binary"}, "roc_auc"),
         ({"sampler": "meta", "archive": "nowhere.json"}, r"nowhere.json|no such file"),
         ({"sampler": "random", "per_second": True}, "seconds"),
     ],
@@ -208,8 +218,18 @@ def test_reasons_are_grouped_the_most_frequent_first() -> None:
 def test_what_cannot_be_searched_is_refused(data: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError if "archive" not in changes else shardwise.ShardwiseError, match=words):
         run(data, **changes)
-    if not {"space", "archive"} & set(changes):  # a name is wrong before anything is known of the data
+    if words != "'num_leaves'" and "archive" not in changes:  # wrong before anything is known of the data
         assert not (data.parent / "runs").exists()
+
+
+def test_a_sampler_whose_extra_is_missing_is_refused_before_anything_is_trained(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optuna_tpe, "find_spec", lambda name: None)
+    for sampler, module in (("tpe", "optuna"), ("cma", "cmaes")):
+        with pytest.raises(ConfigError, match=rf"{module}.*--sampler rl"):
+            run(data, sampler=sampler)
+    assert not (data.parent / "runs").exists()
 
 
 def test_meta_learning_keeps_the_past_that_it_began_with(data: Path) -> None:

@@ -37,12 +37,11 @@ from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit, Leg, drop_rest
 from shardwise.tune.archive import Archive, of_runs, read_archive, shipped
-from shardwise.tune.setup import POPULATION, make_study
+from shardwise.tune.setup import POPULATION, SEARCHED, make_study
 from shardwise.tune.spaces import Cube
 from shardwise.tune.step import Result, Step
 from shardwise.tune.study import Study
 
-SEARCHED = ("trees",)  # families that are searched when none are named
 CAUSES = 3  # reasons of failed trials that are told
 MOVES = 12  # from trial to trial, in a population
 
@@ -73,7 +72,7 @@ class Tuning:
         if run.parent is not None:
             candidates = _parents_first(candidates, run.parent)
         kinds = {feature.kind for feature in prepared.recipe.features}
-        spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
+        spaces = spaces_for(kinds, config.families or SEARCHED)
         study = make_study(
             config, candidates, spaces, folds=len(prepared.splitter.folds()),
             rung_count=self._rung_count,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -215,6 +216,8 @@ def _check(config: RunConfig) -> None:
         share = getattr(config, name)
         if share is not None and not (0 < share < 0.9 or (share == 0 and name == "test_share")):
             raise ConfigError(f"{name} is {share}", hint="Give a share between 0 and 0.9.")
+    for name in ("params", "space"):
+        _check_by_family(name, getattr(config, name))
     if config.device not in DEVICES:
         raise ConfigError(f"there is no device {config.device!r}", hint=nearest(config.device, DEVICES))
     if config.select not in SELECT:
@@ -232,6 +235,11 @@ def _check(config: RunConfig) -> None:
         raise ConfigError(f"class_weight is {config.class_weight!r}", hint="Give balanced, or a weight for each class.")
 
 
+def _check_by_family(name: str, given: Any) -> None:
+    if not isinstance(given, Mapping) or not all(isinstance(each, Mapping) for each in given.values()):
+        raise ConfigError(f"{name} is {given!r}", hint="Write it by family, like {trees: {num_leaves: 31}}.")
+
+
 def _check_parallel(config: RunConfig, asked: Parallel) -> None:
     """Refuse workers, engines and families with which one model cannot be shared as it was asked for."""
     if config.engine == "dask" and (asked.kind == "data" or asked.splits):
@@ -245,12 +253,28 @@ def _check_parallel(config: RunConfig, asked: Parallel) -> None:
         asked.split(config.workers)
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but for numbers such as 1e-3, which are numbers as in YAML 1.2 and in Python."""
+
+
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+\Z"), [*"-+0123456789"])
+
+
+def read_yaml(text: str) -> Any:
+    """A value of YAML; raises `yaml.YAMLError`.
+
+    >>> read_yaml("[1e-3, 10]")
+    [0.001, 10]
+    """
+    return yaml.load(text, Loader=_Yaml)  # noqa: S506 - it is a safe one
+
+
 def load_config(path: str | Path) -> dict[str, Any]:
     """The mapping of a YAML file; raises `ConfigError` when it is none."""
     with context(path=str(path)):
         text = Path(path).read_text(encoding="utf8")
         try:
-            content = yaml.safe_load(text)
+            content = read_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"the config is not YAML: {error}".replace("\n", " ")) from error
         if not isinstance(content, dict):

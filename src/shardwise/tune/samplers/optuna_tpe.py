@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from shardwise.core.errors import ConfigError
@@ -14,13 +15,17 @@ from shardwise.tune.trial import Trial
 START = 8  # random trials before the first model
 
 
+def require(name: str) -> None:
+    """Raise `ConfigError` where a module of the extra is not installed."""
+    if find_spec(name) is None:
+        hint = "pip install 'shardwise[tune]', or choose --sampler rl, gp or random."
+        raise ConfigError(f"this sampler needs {name}, which is not installed", hint=hint)
+
+
 def extra(name: str) -> Any:
     """A module of the extra; raises `ConfigError` where it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        hint = "pip install 'shardwise[tune]', or choose --sampler rl, gp or random."
-        raise ConfigError(f"this sampler needs {name}, which is not installed", hint=hint) from error
+    require(name)
+    return import_module(name)
 
 
 class TPESampler:
