@@ -144,6 +144,15 @@ def test_a_fold_without_a_class_is_told_and_does_not_count(data: Path) -> None:
     assert told["text"] == "Fold 1 has no row of yes."
 
 
+def test_a_single_group_is_refused_before_anything_is_trained(data: Path) -> None:
+    table = people(100)
+    path = data.parent / "one.parquet"
+    pq.write_table(table.append_column("shop", pa.array(["all"] * 100)), path)
+    for seed in range(3):  # in a fold, or in the test
+        with pytest.raises(DataError, match=r"'shop'.*too few different values.*--group"):
+            run(path, group="shop", seed=seed)
+
+
 def test_groups_of_very_different_sizes_are_told(data: Path) -> None:
     table = people(300)
     path = data.parent / "lumpy.parquet"

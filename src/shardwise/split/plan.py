@@ -169,7 +169,8 @@ def check_folds(
     """
     rows = {fold: int(np.sum(count)) for fold, count in sorted(counts.items())}
     total = sum(rows.values())
-    found = [_empty(fold) for fold in sorted({*rows, *(expected or {})}) if not rows.get(fold)]
+    empty = [fold for fold in sorted({*rows, *(expected or {})}) if not rows.get(fold)]
+    found = [_empty(empty)] if empty else []
     wanted = {fold: share * total for fold, share in sorted((expected or {}).items()) if rows.get(fold)}
     lumpy = {fold: n for fold, n in wanted.items() if abs(rows[fold] - n) > max(0.25 * n, 5 * np.sqrt(n))}
     found += [_lumpy(rows, lumpy)] if lumpy else []
@@ -180,22 +181,38 @@ def check_folds(
     return found
 
 
+def check_training(rows: Mapping[int, int], splitter: Splitter) -> None:
+    """Raise `DataError` where an evaluation has no row to train on: by fold numbers, how many rows there are."""
+    for fold in splitter.folds():
+        valid, train = (sum(rows.get(number, 0) for number in numbers) for numbers in (fold.valid, fold.train))
+        if not train and (valid or rows.get(TEST, 0) == sum(rows.values())):
+            place = fold_name(fold.valid[0]) if valid else fold_name(TEST)
+            what = ", ".join(repr(column) for column in splitter.columns) or "position"
+            raise DataError(
+                f"all rows that could be trained on are in {place}, which is scored: the split goes by {what}, which "
+                "has too few different values",
+                hint="Split by another column, or leave --group and --key out.",
+            )
+
+
 def fold_name(fold: int) -> str:
     return "the test fold" if fold == TEST else f"fold {fold}"
 
 
-def _empty(fold: int) -> Finding:
+def _empty(folds: Sequence[int]) -> Finding:
     return Finding(
         code="empty_fold",
         severity="warning",
-        text=f"{fold_name(fold).capitalize()} has no rows.",
-        evidence={"fold": fold},
+        text=_sentence([f"{fold_name(fold)} has no rows" for fold in folds]),
+        evidence={"folds": list(folds)},
         hint="There are too few rows, groups or different times: ask for fewer folds.",
     )
 
 
 def _lumpy(rows: Mapping[int, int], wanted: Mapping[int, float]) -> Finding:
-    told = [f"{fold_name(fold)} has {rows[fold]:,} rows where {share:,.0f} were meant" for fold, share in wanted.items()]
+    told = [
+        f"{fold_name(fold)} has {rows[fold]:,} rows where {share:,.0f} were meant" for fold, share in wanted.items()
+    ]
     return Finding(
         code="uneven_fold",
         severity="warning",
@@ -205,7 +222,7 @@ def _lumpy(rows: Mapping[int, int], wanted: Mapping[int, float]) -> Finding:
             "rows": [rows[fold] for fold in wanted],
             "expected_rows": [round(share) for share in wanted.values()],
         },
-        hint="A few keys or groups hold many of the rows; scores of single folds will differ.",
+        hint="There are few groups, or some of them hold many of the rows; scores of single folds will differ.",
     )
 
 

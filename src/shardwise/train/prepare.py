@@ -25,7 +25,8 @@ from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.grouped import GroupSplitter
 from shardwise.split.leaks import find_leaks
-from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
+from shardwise.split.plan import SplitPlan, check_folds, check_training, choose_splitter
+from shardwise.stats.metrics import default_metric, metric_named
 from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
@@ -88,9 +89,11 @@ def prepare(run: Run, dataset: Dataset, judge: Judge = lambda _known, _fresh: ()
     check_floor(run.memory_bytes, len(dataset.schema))
     profiled = _profile_until_types_hold(run, dataset)
     config = run.config
+    check_training(profiled.fold_rows, profiled.splitter)
     target = infer_target(
         config.target, profiled.profile.columns[config.target], task=config.task, quantile=config.quantile
     )
+    metric_named(config.metric or default_metric(target.task), target.task)  # refused before the longer passes
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
     wanted = Wanted(splitter=profiled.splitter, target=target, weights=weights)
