@@ -20,6 +20,7 @@ from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.core.events import Event, Events, Said, Scored
+from shardwise.models.linear import Linear
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
 from shardwise.tune.archive import Archive, of_runs
@@ -185,6 +186,20 @@ def test_all_proposals_failing_is_told_with_the_reasons(data: Path) -> None:
     history = read_history(data.parent / "runs", "mixed").trials
     assert any(trial["failed"] for trial in history)
     assert not all(trial["failed"] for trial in history)
+
+
+def test_a_candidate_on_which_a_library_fails_is_told_and_left_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: Any) -> None:
+        raise FloatingPointError("overflow\nin a library")
+
+    monkeypatch.setattr(Linear, "fit", fit)
+    result = run(data, families=("trees", "linear"), trials=4, sampler="random", pruner="none")
+    (told,) = [finding for finding in result.findings if finding["code"] == "failed_trials"]
+    assert told["text"] == "1 trials failed: FloatingPointError: overflow"
+    assert told["evidence"]["trials"] == [2]
+    assert result.trials == 3
+    with pytest.raises(FloatingPointError):  # without a first model there is nothing to show
+        run(data, families=("linear",), run="linear")
 
 
 def test_reasons_are_grouped_the_most_frequent_first() -> None:

@@ -19,7 +19,7 @@ from shardwise.models.families import build
 from shardwise.models.portfolio import joining, portfolio
 from shardwise.models.rungs import SHARES, leg_count, progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import spaces_for
-from shardwise.plan.knowledge import defaults
+from shardwise.plan.knowledge import defaults as shipped_knowledge
 from shardwise.plan.learn import Law
 from shardwise.plan.sizes import Sizes
 from shardwise.plan.training import unit_terms
@@ -42,6 +42,7 @@ from shardwise.tune.spaces import Cube
 from shardwise.tune.step import Result, Step
 from shardwise.tune.study import Study
 
+FIRST = 1  # the trial of the first model, without which there is nothing to show
 CAUSES = 3  # reasons of failed trials that are told
 MOVES = 12  # from trial to trial, in a population
 
@@ -78,8 +79,9 @@ class Tuning:
             rung_count=self._rung_count,
             archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
         )  # fmt: skip
-        for family, space in study.spaces.items():  # a param that the family does not have is refused here
-            build(family, prepared.target, prepared.recipe.features, Cube(space).default())
+        defaults = [Candidate(family=family, params=Cube(space).default()) for family, space in study.spaces.items()]
+        for candidate in (*candidates, *defaults):  # a param that the family does not have is refused here
+            build(candidate.family, prepared.target, prepared.recipe.features, candidate.params)
         return study
 
     def _rung_count(self, family: str) -> int:
@@ -109,7 +111,8 @@ class Tuning:
         return FitUnit(
             trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
             rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, rounds=rounds,
-            share=share, since=self._begins_at(step), lineage=self._lineage(step, fold), forgiving=step.proposed,
+            share=share, since=self._begins_at(step), lineage=self._lineage(step, fold),
+            forgiving=step.proposed or step.number > FIRST,
             leg=Leg(number=step.rung, of=self._legs(step)) if in_legs else None,
             after=self.key(step.after, fold) if step.after else "",
         )  # fmt: skip
@@ -188,7 +191,7 @@ class Tuning:
 
     @cached_property
     def _laws(self) -> Mapping[str, Law]:
-        return defaults().time
+        return shipped_knowledge().time
 
     @cached_property
     def _sizes(self) -> Sizes:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.candidate import Candidate
-from shardwise.core.errors import BadInput, Pruned, ShardwiseError, TaskFailed, context
+from shardwise.core.errors import CeilingReached, Interrupted, Pruned, ShardwiseError, context
 from shardwise.core.schema import Feature
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
@@ -39,6 +40,13 @@ from shardwise.train.watch import Watch
 PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many than too few
 LEAF_S = 6e-6  # seconds that a leaf takes once the trees are learned: written, read again, packed
 TESTED_ROWS = 50_000  # for so many rows of the sealed test there is time at the end of a run
+_NOT_THE_CANDIDATES = (
+    CeilingReached,
+    Interrupted,
+    MemoryError,
+    OSError,
+    pa.ArrowException,
+)  # errors that are no trial's
 _RESULT = "result.json"
 _REST = "rest"  # in the folder of a leg's model: what the next leg goes on from
 
@@ -127,8 +135,8 @@ class FitTask:
             try:
                 with self._told(unit):
                     return self._fit(unit, earlier).to_json()
-            except (BadInput, TaskFailed) as error:
-                if not unit.forgiving:
+            except Exception as error:  # whatever a library raises is a result of the trial, which is told
+                if not unit.forgiving or isinstance(error, _NOT_THE_CANDIDATES):
                     raise
                 return _failed(unit, error).to_json()
 
@@ -305,8 +313,9 @@ def _not_begun(unit: FitUnit) -> FoldResult:
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, cut=True)
 
 
-def _failed(unit: FitUnit, error: ShardwiseError) -> FoldResult:
-    why = f"{type(error).__name__}: {error.message}"
+def _failed(unit: FitUnit, error: Exception) -> FoldResult:
+    message = error.message if isinstance(error, ShardwiseError) else str(error).strip().partition("\n")[0]
+    why = f"{type(error).__name__}: {message}"
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, failed=why)
 
 
