@@ -63,16 +63,16 @@ def _study(optuna: Any, cube: Cube, trials: Sequence[Trial], seed: int) -> Any:
 def _distribution(optuna: Any, dimension: Dimension) -> Any:
     kinds = optuna.distributions
     if isinstance(dimension, Choice):  # by their numbers: the values may be anything
-        return kinds.CategoricalDistribution(list(range(len(dict.fromkeys(dimension.values)))))
+        return kinds.CategoricalDistribution(list(range(len(dimension.distinct))))
     kind = kinds.FloatDistribution if isinstance(dimension, Float) else kinds.IntDistribution
     return kind(dimension.low, dimension.high, log=dimension.log)
 
 
 def _given(dimension: Dimension, value: Any) -> Any:
-    return list(dict.fromkeys(dimension.values)).index(value) if isinstance(dimension, Choice) else value
+    return dimension.distinct.index(value) if isinstance(dimension, Choice) else value
 
 
 def _value(dimension: Dimension, drawn: Any) -> Any:
     if isinstance(dimension, Choice):
-        return list(dict.fromkeys(dimension.values))[drawn]
+        return dimension.distinct[drawn]
     return dimension.at(dimension.place(drawn)) if isinstance(dimension, Float) else int(drawn)

@@ -83,7 +83,7 @@ class GridSampler:
 def grid_levels(dimension: Dimension, most: int = GRID_LEVELS) -> list[float]:
     """Places in [0, 1]: the middles of `most` equal parts of a number, and one for each different value."""
     if isinstance(dimension, Choice):
-        return [dimension.place(value) for value in dict.fromkeys(dimension.values)]
+        return [dimension.place(value) for value in dimension.distinct]
     if isinstance(dimension, Int) and dimension.high - dimension.low < most:
         return [dimension.place(value) for value in range(dimension.low, dimension.high + 1)]
     if dimension.low == dimension.high:
