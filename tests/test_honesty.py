@@ -120,9 +120,13 @@ def test_evaluate_counts_the_packages_that_were_scored_on_the_same_data(
     packages = [run(data, run=name, seed=seed).package for seed, name in enumerate(("one", "two"))]
     pq.write_table(rare(1000, seed=5), data / "new.parquet")
     scores = []
-    for package, folder in ((packages[0], "runs"), (packages[0], "runs"), (packages[1], "runs"), (packages[1], "none")):
+    (data / "copy.parquet").write_bytes((data / "new.parquet").read_bytes())
+    for package, file, folder in (
+        (packages[0], "new", "runs"), (packages[0], "new", "runs"), (packages[1], "copy", "runs"),
+        (packages[1], "new", "none"),
+    ):  # fmt: skip
         capsys.readouterr()
-        assert shell(["evaluate", package, "new.parquet", "--json", "--runs-folder", folder]) == 0
+        assert shell(["evaluate", package, f"{file}.parquet", "--json", "--runs-folder", folder]) == 0
         scores.append(json.loads(capsys.readouterr().out))
     assert [each["looks"] for each in scores] == [1, 1, 2, 1]
     assert scores[0]["metrics"] == scores[1]["metrics"]

@@ -136,4 +136,4 @@ def _class_weight(given: tuple[str, ...]) -> Any:
         return None
     if given == ("balanced",):
         return "balanced"
-    return {label: float(weight) for label, weight in pairs(given, "class-weight").items()}
+    return {label: read_yaml(weight) for label, weight in pairs(given, "class-weight").items()}
