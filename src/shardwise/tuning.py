@@ -42,7 +42,6 @@ from shardwise.tune.spaces import Cube
 from shardwise.tune.step import Result, Step
 from shardwise.tune.study import Study
 
-FIRST = 1  # the trial of the first model, without which there is nothing to show
 CAUSES = 3  # reasons of failed trials that are told
 MOVES = 12  # from trial to trial, in a population
 
@@ -112,7 +111,7 @@ class Tuning:
             trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
             rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, rounds=rounds,
             share=share, since=self._begins_at(step), lineage=self._lineage(step, fold),
-            forgiving=step.proposed or step.number > FIRST,
+            forgiving=step.proposed,
             leg=Leg(number=step.rung, of=self._legs(step)) if in_legs else None,
             after=self.key(step.after, fold) if step.after else "",
         )  # fmt: skip
@@ -221,7 +220,7 @@ class Tuning:
             raise TaskFailed(f"all trials failed: {text}", hint="Narrow the --space, or leave params out.")
         return (
             Finding(
-                code="failed_trials", severity="warning", text=f"{len(self.failures)} trials failed: {text}",
+                code="failed_trials", severity="warning", text=f"{len(self.failures)} trial(s) failed: {text}",
                 evidence={"trials": [number for number, _ in self.failures]},
                 hint="They are left out; narrow the --space.",
             ),

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -67,9 +68,9 @@ class FitUnit:
     a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
     its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
     Or a `leg` of the training is gone, from where the unit with the key `after` rests, which stays as it was.
-    Where `forgiving`, a candidate that cannot be trained is a result and no error. `teacher`: the folder of an
-    ensemble's answers (`data.rows_soft`) that are learned in the place of labels. Of a `fold` without validation rows
-    the loss is NaN.
+    What a library raises on a candidate is a result and no error, but for the baseline, trial 0; where `forgiving`,
+    what we raise is, too. `teacher`: the folder of an ensemble's answers (`data.rows_soft`) that are learned in the
+    place of labels. Of a `fold` without validation rows the loss is NaN.
     """
 
     trial: int
@@ -135,8 +136,10 @@ class FitTask:
             try:
                 with self._told(unit):
                     return self._fit(unit, earlier).to_json()
-            except Exception as error:  # whatever a library raises is a result of the trial, which is told
-                if not unit.forgiving or isinstance(error, _NOT_THE_CANDIDATES):
+            except Exception as error:
+                if unit.trial == 0 or isinstance(error, _NOT_THE_CANDIDATES):
+                    raise
+                if isinstance(error, ShardwiseError) and not unit.forgiving:
                     raise
                 return _failed(unit, error).to_json()
 
@@ -314,8 +317,13 @@ def _not_begun(unit: FitUnit) -> FoldResult:
 
 
 def _failed(unit: FitUnit, error: Exception) -> FoldResult:
-    message = error.message if isinstance(error, ShardwiseError) else str(error).strip().partition("\n")[0]
-    why = f"{type(error).__name__}: {message}"
+    """Of an error that is not ours it is told where it came from, too."""
+    if isinstance(error, ShardwiseError):
+        why = f"{type(error).__name__}: {error.message}"
+    else:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = str(error).strip().partition("\n")[0]
+        why = f"{type(error).__name__}: {message} ({Path(place.filename).name}, line {place.lineno})"
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, failed=why)
 
 
