@@ -55,7 +55,7 @@ class Comparison:
 
     def of(self, tool: str, name: str) -> list[float]:
         """A figure of a tool over what it was run on; failures have none."""
-        return [line[name] for line in self.lines if line["peer"] == tool and line[name] is not None]
+        return [line[name] for line in self.lines if line["peer"] == tool and line.get(name) is not None]
 
 
 def read_comparisons(path: Path) -> list[Comparison]:
@@ -100,6 +100,9 @@ def table(comparison: Comparison) -> str:
         lines.append(_row(title, cells))
     speeds = [comparison.of(tool, "rows_per_s") for tool in tools]
     lines.append(_row("rows/s, median", [f"{median(values):,.0f}" if values else "-" for values in speeds]))
+    many = [comparison.of(tool, "batch_rows_per_s") for tool in tools]
+    lines.append(_row("rows/s of a large batch, median", [f"{median(each):,.0f}" if each else "-" for each in many]))
+    lines.append(_row("least of it", [f"{min(each):,.0f}" if each else "-" for each in many]))
     failed = [sum(bool(line["failure"]) for line in comparison.lines if line["peer"] == tool) for tool in tools]
     lines.append(_row("failures", [str(number) for number in failed]))
     return "\n".join(lines) + "\n"

@@ -27,11 +27,11 @@ from shardwise.stats.metrics import Metric, loss_of, perfect_loss
 from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
 from shardwise.train.passes import FLOATS
-from shardwise.train.postprocess import Joint
+from shardwise.train.postprocess import Joint, Team
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run
-from shardwise.train.sealed import Team
+from shardwise.train.validation import validation_rows
 
 CONTENDERS = 8  # trials from which members are chosen, the best ones
 ROWS = 20_000  # by which weights are chosen
@@ -122,7 +122,7 @@ class Choosing:
         return loss_of(self.metric.name, self.metric.compute(y, prediction, weight, quantile=quantile), quantile)
 
     def _pool(self, contenders: Sequence[TrialResult]) -> Pool:
-        folds = [self.rows(fold.valid) for fold in self._prepared.splitter.folds()]
+        folds = [self.validation(fold.valid) for fold in self._prepared.splitter.folds()]
         fold = np.concatenate([np.full(rows.n_rows, number) for number, rows in enumerate(folds)])
         weights = [rows.weight() for rows in folds]
         pool = Pool(
@@ -137,6 +137,11 @@ class Choosing:
     def rows(self, folds: Sequence[int]) -> DiskRows:
         """Of these folds, as they are predicted."""
         return DiskRows(self._prepared.rows / FLOATS, self._prepared.recipe.features, folds)
+
+    def validation(self, folds: Sequence[int]) -> DiskRows:
+        """Of these folds, as candidates are compared on them."""
+        features, target = self._prepared.recipe.features, self._prepared.target
+        return validation_rows(self._prepared.rows, features, folds, target, self.metric.name)
 
     def out_of_fold(self, fold: FoldResult) -> np.ndarray:
         """Predictions of the fold's validation rows, in their order."""

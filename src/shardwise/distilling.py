@@ -106,7 +106,7 @@ class Distilling:
     def _compared(self, ensemble: Ensemble, trial: TrialResult, answers: Mapping[int, np.ndarray]) -> Ensemble:
         """What the student loses, on rows that neither it nor its teachers' answers for them were trained on."""
         fold = self.prepared.splitter.folds()[0].valid[0]
-        rows = self.choosing.rows((fold,))
+        rows = self.choosing.validation((fold,))
         teachers = self.choosing.loss(rows.target(), answers[fold], rows.weight())
         sign = -1.0 if self.choosing.metric.greater_is_better else 1.0
         student: dict[str, Any] = {

@@ -42,6 +42,7 @@ from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
 from shardwise.train.trainer import FitUnit
+from shardwise.train.validation import limit_findings
 from shardwise.tune.setup import check_search
 from shardwise.tune.step import Step
 from shardwise.tuning import Tuning
@@ -144,6 +145,8 @@ def train(
         note_sizes(run, prepared)
         task = prepared.target.task
         search = Search(prepared, metric_named(config.metric or default_metric(task), task))
+        valid = [search.choosing(run).validation(fold.valid) for fold in prepared.splitter.folds()]
+        _tell(run, search, limit_findings(prepared.target, valid))
         run_trials(run, search)
         result = conclude(run, search)
         finish(run, result.to_json())
@@ -340,9 +343,9 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     else:
         chosen = refitted(run, prepared, choosing, chosen, left_s)
     _tell(run, search, chosen.findings)
-    seen = out_of_fold(run, prepared, chosen.joint)
+    seen = out_of_fold(run, prepared, chosen.joint, search.metric)
     left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
-    apart = unseen(run, prepared, chosen.joint, left_s) if len(seen.y) else None
+    apart = unseen(run, prepared, chosen.joint, chosen.team, left_s) if len(seen.y) else None
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen, apart)
     return replace(chosen, loss=chosen.loss - after.gain), after
 

@@ -7,6 +7,7 @@ import pytest
 
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data.bins import Binner
+from shardwise.data.limits import Limit
 from shardwise.data.rows import BinnedRows, RowsWriter, keep_binner
 from shardwise.data.rows_window import ALIGNED_ROWS, RowsWindow, window_of
 
@@ -65,3 +66,17 @@ def test_what_windows_share_and_what_not(folder: Path) -> None:
     assert first.source is second.source is whole
     assert len({whole.key, first.key, second.key}) == 3
     assert RowsWindow(whole, 0, 0).block_rows() == []
+
+
+def test_a_window_has_the_limit_of_the_whole(folder: Path) -> None:
+    limit = Limit(center=100.0, distance=1000.0)
+    whole = BinnedRows(folder, FEATURES, (0, 3))
+    limited = whole.limited(limit)
+    expected = limited.weight()
+    assert expected is not None
+    before = whole.weight()
+    np.testing.assert_allclose(expected, limit.weight(whole.target()) * (1.0 if before is None else before), rtol=1e-6)
+    found = [window_of(limited, rank, 3).weight() for rank in range(3)]
+    np.testing.assert_array_equal(np.concatenate([each for each in found if each is not None]), expected)
+    assert limited.key != whole.key
+    assert whole.limit is None

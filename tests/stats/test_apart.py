@@ -12,10 +12,10 @@ NUMBERS = Target(column="y", task=Task.REGRESSION)
 CLASSES = Target(column="y", task=Task.MULTICLASS, classes=("a", "b", "c"))
 
 
-def fitted_models(rng, rows):
+def fitted_models(rng, rows, models=MODELS):
     """The truth of rows, and what models say of it that err by themselves half as much as the truth is noisy."""
     mean = rng.normal(size=rows)
-    return mean + rng.normal(size=rows), mean + 0.5 * rng.normal(size=(MODELS, rows))
+    return mean + rng.normal(size=rows), mean + 0.5 * rng.normal(size=(models, rows))
 
 
 def softmax(scores):
@@ -38,24 +38,61 @@ def test_the_mean_of_models_holds_what_is_asked(target, draw, level):
     out_of_fold = each[own, np.arange(ROWS)]
     fitted = Conformal.fit(target, y, out_of_fold, own)
     _, others = draw(rng, 2000)
-    moved = fitted.of_mean(Apart(others, others.mean(axis=0)))
+    moved = fitted.moved(Apart(others, others.mean(axis=0)))
     fresh_y, fresh = draw(rng, ROWS)
     before, after = (each.holds(fresh_y, fresh.mean(axis=0), level).mean() for each in (fitted, moved))
     assert before > level + 0.01
     assert after == pytest.approx(level, abs=0.01)
 
 
+@pytest.mark.parametrize("level", [0.8, 0.9])
+def test_a_model_that_errs_more_than_the_mean_holds_what_is_asked(level):
+    """One model of all rows, as far from the mean of many fold models as they are."""
+    rng = np.random.default_rng(3)
+    y, each = fitted_models(rng, ROWS)
+    fitted = Conformal.fit(NUMBERS, y, each[np.arange(ROWS) % MODELS, np.arange(ROWS)], np.arange(ROWS) % MODELS)
+    _, others = fitted_models(rng, 2000, models=31)
+    of_mean, of_one = (fitted.moved(Apart(others[1:], answers)) for answers in (others[1:].mean(axis=0), others[0]))
+    fresh_y, fresh = fitted_models(rng, ROWS)
+    assert of_mean.holds(fresh_y, fresh[0], level).mean() < level - 0.01
+    assert of_one.holds(fresh_y, fresh[0], level).mean() == pytest.approx(level, abs=0.01)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9])
+def test_where_nothing_can_be_learned_sets_follow_the_model_that_answers(level):
+    """All say nearly a third, each a little beside the others: by the scores of the others it holds any share."""
+    rng = np.random.default_rng(4)
+    target = Target(column="y", task=Task.BINARY, classes=("a", "b"))
+
+    def answers(rows, place):
+        p = 1 / 3 + place + 0.001 * rng.normal(size=rows)
+        return np.column_stack([1.0 - p, p])
+
+    places = rng.normal(scale=0.002, size=MODELS)
+    own = np.arange(ROWS) % MODELS
+    y = (rng.random(ROWS) < 1 / 3).astype(np.float64)
+    out_of_fold = np.stack([answers(ROWS, place) for place in places])[own, np.arange(ROWS)]
+    fitted = Conformal.fit(target, y, out_of_fold, own)
+    each = np.stack([answers(2000, place) for place in places])
+    fresh_y = (rng.random(ROWS) < 1 / 3).astype(np.float64)
+    for place in (-0.01, 0.01):
+        moved = fitted.moved(Apart(each, answers(2000, place)))
+        before, after = (one.holds(fresh_y, answers(ROWS, place), level).mean() for one in (fitted, moved))
+        assert abs(before - level) > 0.05
+        assert after == pytest.approx(level, abs=0.01)
+
+
 def test_models_that_agree_move_nothing_and_counts_stay():
     rng = np.random.default_rng(1)
     y, prediction = rng.normal(size=500), np.zeros(500)
     fitted = Conformal.fit(NUMBERS, y, prediction, np.arange(500) % 5)
-    same = fitted.of_mean(Apart(np.zeros((5, 100)), np.zeros(100)))
+    same = fitted.moved(Apart(np.zeros((5, 100)), np.zeros(100)))
     for level in (0.5, 0.9):
         ends, moved = (np.concatenate(each.interval(np.zeros(1), level)) for each in (fitted, same))
         np.testing.assert_allclose(moved, ends, atol=1e-9)
     target, y = Target(column="y", task=Task.COUNT), rng.poisson(2.0, 500).astype(np.float64)
     counts = Conformal.fit(target, y, prediction + 2.0, np.arange(500) % 5)
-    assert counts.of_mean(Apart(rng.random((5, 100)), np.full(100, 0.5))) is counts
+    assert counts.moved(Apart(rng.random((5, 100)), np.full(100, 0.5))) is counts
 
 
 def test_scores_keep_their_order_and_many_classes_are_thinned(monkeypatch):

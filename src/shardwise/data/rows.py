@@ -5,6 +5,7 @@ that are asked for, `BinnedRows` the codes. The order of the rows is: partition,
 the order of the partition.
 """
 
+import copy
 import json
 import mmap
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -21,8 +22,9 @@ from shardwise.core.schema import Feature
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.units import format_size
 from shardwise.data.bins import Binner
+from shardwise.data.limits import Limit
 from shardwise.data.reading import READING
-from shardwise.data.rows_order import Piece, Shuffle, places
+from shardwise.data.rows_order import Piece, Shuffle, places, spread
 from shardwise.data.rows_writer import FORMAT, MANIFEST, PREFIX, PartitionWriter, RowsWriter
 from shardwise.stats.hashes import mix
 from shardwise.store.files import write_atomic
@@ -111,7 +113,8 @@ class DiskRows:
         self.features = tuple(features)
         self.folds = tuple(folds)
         self._partitions = None if partitions is None else frozenset(partitions)
-        self._blocks, self._weighted, self._version = self._plan()
+        self.limit: Limit | None = None
+        self._blocks, self._has_weights, self._version = self._plan()
 
     def _plan(self) -> tuple[tuple[_Block, ...], bool, tuple[object, ...]]:
         blocks: list[_Block] = []
@@ -141,10 +144,20 @@ class DiskRows:
             )
         return manifest
 
+    def limited(self, limit: Limit | None) -> Self:
+        """The same rows, with less weight for those beyond the limit."""
+        other = copy.copy(self)
+        other.limit = limit
+        return other
+
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for two readers of the same rows, also when the files were written again in between."""
-        return (str(self.folder.resolve()), tuple(sorted(self.folds)), self._version)
+        return (str(self.folder.resolve()), tuple(sorted(self.folds)), self._version, self.limit)
+
+    @property
+    def _weighted(self) -> bool:
+        return self._has_weights or self.limit is not None
 
     @cached_property
     def n_rows(self) -> int:
@@ -171,9 +184,12 @@ class DiskRows:
         """Partitions without weights count 1 where others have some."""
         if not self._weighted:
             return None
+        y = self._column(block, "y")
         if (self.folder / f"{PREFIX}{block.partition:06d}" / "weight.npy").exists():
-            return self._column(block, "weight")
-        return np.ones(len(self._column(block, "y")), np.float32)
+            weight = self._column(block, "weight")
+        else:
+            weight = np.ones(len(y), np.float32)
+        return weight if self.limit is None else weight * self.limit.weight(y)
 
     def _chunk(self, block: _Block) -> Chunk:
         width = len(self.features)
@@ -353,13 +369,6 @@ class BinnedRows(DiskRows):
     def _column(self, block: _Block, kind: str) -> np.ndarray:
         values = super()._column(block, kind)
         return values if self.share >= 1.0 else values[_drawn(block, self.share)]
-
-
-def spread(count: int, seed: int) -> np.ndarray:
-    """The numbers below `count` in an order of which every beginning lies evenly over them: the ranks of points at
-    multiples of the golden section, from a place that the seed gives (int64 `(count,)`)."""
-    places = (np.random.default_rng(seed).random() + np.arange(count) * (5**0.5 - 1.0) / 2.0) % 1.0
-    return np.asarray(np.argsort(np.argsort(places, kind="stable"), kind="stable"))
 
 
 def _drawn(block: _Block, share: float) -> np.ndarray:

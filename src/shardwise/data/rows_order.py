@@ -84,3 +84,10 @@ def places(sizes: Sequence[int], seed: int, *, pile_rows: int, batch_rows: int) 
         join=np.concatenate, take=lambda pile, chosen: np.asarray(pile[chosen]),
     )  # fmt: skip
     return shuffle.batches(sizes, seed)
+
+
+def spread(count: int, seed: int) -> np.ndarray:
+    """The numbers below `count` in an order of which every beginning lies evenly over them: the ranks of points at
+    multiples of the golden section, from a place that the seed gives (int64 `(count,)`)."""
+    places = (np.random.default_rng(seed).random() + np.arange(count) * (5**0.5 - 1.0) / 2.0) % 1.0
+    return np.asarray(np.argsort(np.argsort(places, kind="stable"), kind="stable"))

@@ -18,7 +18,7 @@ class RowsWindow(BinnedRows):
 
     def __init__(self, whole: BinnedRows, start: int, stop: int) -> None:
         super().__init__(whole.folder, whole.all_features, whole.folds, share=whole.share)
-        self._whole, self.start, self.stop = whole, start, stop
+        self._whole, self.start, self.stop, self.limit = whole, start, stop, whole.limit
 
     @property
     def source(self) -> BinnedRows:

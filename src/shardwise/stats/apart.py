@@ -1,15 +1,16 @@
-"""How much less a mean of models errs than each of them, learned from rows without labels.
+"""How much less what predicts errs than each of the fold models, learned from rows without labels.
 
-Out-of-fold scores are those of single fold models; their mean predicts (or one model of all rows, which errs about as
-little), so that intervals and sets hold the truth more often than asked. On rows that none of the models has seen,
-their answers tell how far each is from the mean, whatever the truth is:
+Out-of-fold scores are those of single fold models; their mean predicts, or a model of all rows, so that intervals and
+sets hold the truth more often than asked. On rows that none of the models has seen, their answers tell how far each is
+from the mean of the fold models, whatever the truth is:
 
-- Numbers: an error of a fold model is the mean's error and, independent of it, the distance between the two. Adding
-  such distances once more to the scores widens them as much again, in first order, as they are too wide: each quantile
-  is moved back by what it moved (SIMEX; Cook and Stefanski 1994, "Simulation-extrapolation estimation in parametric
-  measurement error models").
+- Numbers: an error of a model is the mean's error and, independent of it, the distance between the two. Adding the
+  fold models' distances once more to the scores widens them as much again, in first order, as they are too wide: each
+  quantile is moved back by what it moved (SIMEX; Cook and Stefanski 1994, "Simulation-extrapolation estimation in
+  parametric measurement error models"), and forward by what the distances of that which predicts move it.
 - Classes: labels are drawn, in expectation, from the mean's probabilities to that power with which the fold models'
   scores are as large on average as they were out of fold. Quantiles of both sides' scores of these labels give the map.
+  Where nothing can be learned all answers are nearly the same, and a model of all rows may lie beside all of them.
 """
 
 from collections.abc import Callable
@@ -26,15 +27,20 @@ _STEPS = 40
 
 @dataclass(frozen=True)
 class Apart:
-    """Predictions for rows that no model has seen: `each` `(models, rows)` or `(models, rows, classes)`, and `together`
-    `(rows,)` or `(rows, classes)`, what they answer as one."""
+    """Predictions for rows that no model has seen: of the fold models, `each` `(models, rows)` or `(models, rows,
+    classes)`, and of what predicts, `answers` `(rows,)` or `(rows, classes)`."""
 
     each: np.ndarray
-    together: np.ndarray
+    answers: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Of the fold models."""
+        return np.asarray(self.each.mean(axis=0))
 
     def mapped(self, change: Callable[[np.ndarray], np.ndarray]) -> "Apart":
         """With all predictions changed alike."""
-        return Apart(np.stack([change(one) for one in self.each]), change(self.together))
+        return Apart(np.stack([change(one) for one in self.each]), change(self.answers))
 
 
 @dataclass(frozen=True)
@@ -49,34 +55,40 @@ class Shift:
         return np.maximum.accumulate(scores + np.interp(scores, self.knots, self.moves))
 
 
-def shift_of_numbers(quantile: Callable[[np.ndarray], np.ndarray], gaps: np.ndarray) -> Shift:
-    """From the scores' quantile function, and `(models, rows)` how far the mean is from each model, as a score."""
-    few = np.quantile(gaps, (np.arange(GAPS) + 0.5) / GAPS)
+def shift_of_numbers(quantile: Callable[[np.ndarray], np.ndarray], each: np.ndarray, answers: np.ndarray) -> Shift:
+    """From the scores' quantile function, and how far the mean of the fold models is from each `(models, rows)` and
+    from what predicts `(rows,)`, as scores."""
     scores = quantile((np.arange(FINE) + 0.5) / FINE)
-    knots = np.quantile(scores, LEVELS)
-    return _shift(knots, knots - np.quantile(np.add.outer(scores, few), LEVELS))
+    before, after = (_with(scores, gaps) for gaps in (each, answers))
+    return _shift(np.quantile(scores, LEVELS), after - before)
+
+
+def _with(scores: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """Quantiles of the scores when distances are added."""
+    few = np.quantile(gaps, (np.arange(GAPS) + 0.5) / GAPS)
+    return np.asarray(np.quantile(np.add.outer(scores, few), LEVELS))
 
 
 def shift_of_classes(mean_score: float, apart: Apart) -> Shift:
     """From the mean out-of-fold score, 1 - p(own class)."""
     step = -(-apart.each.size // MOST_CELLS)
-    each, together = apart.each[:, ::step], apart.together[::step]
-    weights = _labels(mean_score, each.mean(axis=0), together)
+    each, answers = apart.each[:, ::step], apart.answers[::step]
+    weights = _labels(mean_score, each.mean(axis=0))
     before = _weighted_quantiles(1.0 - each, np.broadcast_to(weights, each.shape))
-    return _shift(before, _weighted_quantiles(1.0 - together, weights) - before)
+    return _shift(before, _weighted_quantiles(1.0 - answers, weights) - before)
 
 
-def _labels(mean_score: float, each: np.ndarray, together: np.ndarray) -> np.ndarray:
+def _labels(mean_score: float, mean: np.ndarray) -> np.ndarray:
     """Probabilities of the classes `(rows, classes)`, as sure as it takes for the mean score."""
-    logs = np.log(np.clip(together, 1e-12, 1.0))
+    logs = np.log(np.clip(mean, 1e-12, 1.0))
     logs -= logs.max(axis=1, keepdims=True)
     low, high = np.log(POWERS)
-    weights = together
+    weights = mean
     for _ in range(_STEPS):
         middle = (low + high) / 2
         weights = np.exp(np.exp(middle) * logs)
         weights /= weights.sum(axis=1, keepdims=True)
-        score = float((weights * (1.0 - each)).sum(axis=1).mean())
+        score = float((weights * (1.0 - mean)).sum(axis=1).mean())
         low, high = (middle, high) if score > mean_score else (low, middle)
     return np.asarray(weights)
 

@@ -16,7 +16,7 @@ world"; Lei et al. 2018, "Distribution-free predictive inference for regression"
 The chance is over rows, of all classes and groups together. With a hold-out the scores are those of the model that
 predicts, and the bound is exact. With folds they are those of the fold models, and their mean predicts, or a model of
 all rows (cross-conformal prediction, "base" in MAPIE's words): no bound is proven. As what predicts errs less than the
-fold models do, it would hold the truth more often than asked; `of_mean` takes that away (`stats.apart`), and
+fold models do, it would hold the truth more often than asked; `moved` takes that away (`stats.apart`), and
 `benchmarks/bench_conformal.py` counts what is left. Where rows are no longer exchangeable (time, new groups) no bound
 holds: `held_by_part` tells how far it is off.
 
@@ -90,8 +90,9 @@ class Conformal:
                 return cls(target, len(y), *_kept(scores), scale)
         return cls(target, len(y), *_kept(away))
 
-    def of_mean(self, apart: Apart) -> "Conformal":
-        """For the mean of the models whose scores these are, from what they answer to rows that none has seen.
+    def moved(self, apart: Apart) -> "Conformal":
+        """For what predicts in the place of the fold models whose scores these are, from what all of them answer to
+        rows that none has seen.
 
         Scores of counts stay: they lie on steps of 1, where what is first order is not small.
         """
@@ -101,10 +102,11 @@ class Conformal:
             shift = shift_of_classes(float(self._quantiles((np.arange(self.rows) + 0.5) / self.rows).mean()), apart)
             scores = np.clip(shift(self._scores), 0.0, 1.0)
         else:
-            gaps = (apart.together - apart.each) / self._scale_at(apart.together)
-            scores = shift_of_numbers(self._quantiles, gaps)(self._scores)
-        scale = (self._knots, self._heights) if len(self._knots) else None
-        return Conformal(self._target, self.rows, self._ranks, scores, scale)
+            scale = self._scale_at(apart.mean)
+            each, answers = ((apart.mean - other) / scale for other in (apart.each, apart.answers))
+            scores = shift_of_numbers(self._quantiles, each, answers)(self._scores)
+        knots = (self._knots, self._heights) if len(self._knots) else None
+        return Conformal(self._target, self.rows, self._ranks, scores, knots)
 
     def _quantiles(self, shares: np.ndarray) -> np.ndarray:
         return np.asarray(np.interp(shares * (self.rows + 1), self._ranks, self._scores))

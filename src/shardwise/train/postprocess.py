@@ -1,11 +1,11 @@
 """What is made of the models' mean before it is an answer: calibration, decision, intervals and sets.
 
 All of it is learned from out-of-fold predictions of the chosen ensemble. Of the sealed test no label is touched: some
-of its rows tell how far fold models are from their mean, and once it is opened it counts how often intervals and sets
+of its rows tell how far fold models are from the ensemble, and once it is opened it counts how often intervals and sets
 hold the truth.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,9 +29,10 @@ from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import Run
+from shardwise.train.validation import validation_rows
 
 PARTS = 5  # of a hold-out, where there are no folds
-LEAST_UNSEEN, MOST_UNSEEN = 100, 1000  # rows on which fold models are compared with their mean
+LEAST_UNSEEN, MOST_UNSEEN = 100, 2000  # rows on which fold models are compared with what predicts
 LEVEL = 0.9  # confidence level that the report tells of
 
 
@@ -46,6 +47,15 @@ class Joint:
         """By the number of each fold that all trials have, in order: their results of it, as the trials are ordered."""
         each = [{result.fold: result for result in trial.folds} for trial in self.trials]
         return {number: [results[number] for results in each] for number in sorted(set.intersection(*map(set, each)))}
+
+
+@dataclass(frozen=True)
+class Team:
+    """Models that predict together: `combine` makes one prediction of those of all. `key` holds all that decides it."""
+
+    members: Sequence[FoldResult]
+    combine: Callable[[Iterable[np.ndarray]], np.ndarray]
+    key: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +91,7 @@ class PostProcess:
         return prediction if self.calibrator is None else self.calibrator.apply(prediction)
 
 
-def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
+def out_of_fold(run: Run, prepared: Prepared, joint: Joint, metric: Metric) -> OutOfFold:
     """What trials together predict for the rows on which they were validated.
 
     Of a forward chain, of which the last fold alone is in the package, the folds before count too.
@@ -89,7 +99,8 @@ def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
     folds = prepared.splitter.folds()
     ys, predictions, weights, parts = [], [], [], []
     for number, results in joint.folds().items():
-        rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, folds[number].valid)
+        features, valid = prepared.recipe.features, folds[number].valid
+        rows = validation_rows(prepared.rows, features, valid, prepared.target, metric.name)
         if not rows.n_rows:
             continue
         ys.append(rows.target())
@@ -106,23 +117,26 @@ def out_of_fold(run: Run, prepared: Prepared, joint: Joint) -> OutOfFold:
     )  # fmt: skip
 
 
-def unseen(run: Run, prepared: Prepared, joint: Joint, left_s: float) -> Apart | None:
-    """What the models of each fold answer together to some rows of the sealed test, whose labels are not read.
+def unseen(run: Run, prepared: Prepared, joint: Joint, team: Team, left_s: float) -> Apart | None:
+    """What the models of each fold, and the team, answer to some rows of the sealed test, whose labels are not read.
 
     None where a single fold answers, where too few rows are sealed, or where they would take longer than `left_s`.
     """
     folds = joint.folds()
     sealed = prepared.fold_rows.get(TEST, 0)
     step = -(-sealed // MOST_UNSEEN)
-    row_s = sum(trial.predict_row_s for trial in joint.trials)
+    row_s = 2 * sum(trial.predict_row_s for trial in joint.trials)  # the team takes no longer than all fold models
     alone = len(folds) < 2 or isinstance(prepared.splitter, TemporalSplitter)
     if alone or sealed < LEAST_UNSEEN or sealed / step * row_s > left_s:
         return None
     chunks = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,)).chunks()
     X = np.asfortranarray(np.concatenate([chunk.X[::step] for chunk in chunks]))
-    models = ((load_model(run.model(result.folder)) for result in results) for results in folds.values())
-    each = np.stack([joint.combine(model.predict(X) for model in members) for members in models])
-    return Apart(each, each.mean(axis=0))
+
+    def answers(members: Iterable[FoldResult]) -> Iterator[np.ndarray]:
+        return (load_model(run.model(result.folder)).predict(X) for result in members)
+
+    each = np.stack([joint.combine(answers(results)) for results in folds.values()])
+    return Apart(each, team.combine(answers(team.members)))
 
 
 def postprocess(
@@ -130,7 +144,7 @@ def postprocess(
 ) -> PostProcess:
     """Calibrate, decide and rank the scores of intervals and sets, each where it helps rows it was not learned from.
 
-    `apart` tells what fold models and their mean answer to rows that none has seen.
+    `apart` tells what fold models and the ensemble answer to rows that none has seen.
     """
     if not len(rows.y):
         return PostProcess(target=target)
@@ -151,7 +165,7 @@ def postprocess(
         gain = 0.0  # a calibration keeps ranks; those of parts with one each do not compare
     conformal = Conformal.fit(target, pairs.y, pairs.prediction, rows.parts)
     if conformal is not None and apart is not None:
-        conformal = conformal.of_mean(apart if calibrator is None else apart.mapped(calibrator.apply))
+        conformal = conformal.moved(apart if calibrator is None else apart.mapped(calibrator.apply))
     if conformal is not None and isinstance(splitter, TemporalSplitter | GroupSplitter):
         findings.append(_not_exchangeable(splitter, target, pairs, rows.parts))
     return PostProcess(target=target, calibrator=calibrator, conformal=conformal, gain=gain, findings=tuple(findings))

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from shardwise.split.base import TEST
 from shardwise.stats.evaluation import Evaluation
 from shardwise.store.looks import Looks
 from shardwise.train.passes import FLOATS
-from shardwise.train.postprocess import PostProcess, coverage
+from shardwise.train.postprocess import PostProcess, Team, coverage
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import Run
@@ -41,15 +41,6 @@ class TestScore:
     looks: int = 1
     widened: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)  # of intervals or sets, see `postprocess.coverage`
-
-
-@dataclass(frozen=True)
-class Team:
-    """Models that predict together: `combine` makes one prediction of those of all. `key` holds all that decides it."""
-
-    members: Sequence[FoldResult]
-    combine: Callable[[Iterable[np.ndarray]], np.ndarray]
-    key: str
 
 
 def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, left_s: float) -> TestScore:

@@ -36,6 +36,7 @@ from shardwise.train.ladder import Rung
 from shardwise.train.parallel import Job, SharedFits
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
+from shardwise.train.validation import validation_rows
 from shardwise.train.watch import Watch
 
 PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many than too few
@@ -158,7 +159,7 @@ class FitTask:
 
     def _fit(self, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
         started = time.perf_counter()
-        valid = DiskRows(unit.rows / FLOATS, self.features, unit.fold.valid)
+        valid = validation_rows(unit.rows, self.features, unit.fold.valid, self.target, self.metric)
         rows = self._rows(unit, FAMILIES[unit.candidate.family].traits.reads, valid)
         unit = _placed(unit, rows[0].n_rows)
         self._take_up(unit)
@@ -277,9 +278,9 @@ class FitTask:
     def _rows(self, unit: FitUnit, reads: str, valid: DiskRows) -> tuple[DiskRows, DiskRows]:
         """Training and validation rows of the kind that a model family reads."""
         if reads == BINS:
-            train, valid = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
+            train, binned = (BinnedRows(unit.rows / BINS, self.features, f) for f in (unit.fold.train, unit.fold.valid))
             train = train.of_partitions(unit.share, derive_seed(self.seed, "partitions")).sampled(unit.rung.share)
-            return train if unit.teacher is None else SoftRows(train, unit.teacher), valid
+            return train if unit.teacher is None else SoftRows(train, unit.teacher), binned.limited(valid.limit)
         return DiskRows(unit.rows / FLOATS, self.features, unit.fold.train), valid
 
     def _keep(self, unit: FitUnit, model: Model, prediction: np.ndarray, result: FoldResult) -> None:
