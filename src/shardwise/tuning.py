@@ -198,7 +198,19 @@ class Tuning:
 
     def findings(self) -> tuple[Finding, ...]:
         """What is told of the search; raises `TaskFailed` when only the baseline could be trained."""
-        return (*self._failed(), *self._moved())
+        return (*self._failed(), *self._moved(), *self._exhausted())
+
+    def _exhausted(self) -> tuple[Finding, ...]:
+        ended = [family for family in self.study.spaces if self.study.is_exhausted(family)]
+        if not ended:
+            return ()
+        text = f"All points of the grid of {', '.join(ended)} were tried."
+        return (
+            Finding(
+                code="grid_ended", severity="info", text=text, evidence={"families": ended},
+                hint="Widen the --space, or choose another --sampler, to search on.",
+            ),
+        )  # fmt: skip
 
     def _moved(self) -> tuple[Finding, ...]:
         if not self._moves:
