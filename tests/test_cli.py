@@ -171,6 +171,9 @@ def test_the_last_resort_ends_a_process_that_is_late(place: Path) -> None:
             assert b"the baseline alone" in done.stderr
             facts = json.loads(done.stdout)
             assert (facts["cut"], facts["score"], facts["trials"], facts["valid_score"]) == (True, {}, 1, 0.5)
+    told = script.format(out="model").replace("as_json=True", "as_json=False")
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, timeout=50)
+    assert done.stdout == b"time was up; the best package so far is model (that of the run so far)\n"
     assert (
         LastResort(None, as_json=False)(RunOpened(name="", folder="", used_s=0, limit_s=None, memory_bytes=None))
         is None

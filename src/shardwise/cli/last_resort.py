@@ -75,8 +75,8 @@ class LastResort:
             facts = {"score": {}, **self._best, "trials": self._trials}
             print_json({"package": str(package), "cut": True, **found, **facts}, self._stdout)
         else:
-            told = f"time was up; the best package so far is {package} (its sealed test was not opened)"
-            print(told, file=self._stdout)
+            test = "that of the run so far" if found["metrics"].get("test") else "its sealed test was not opened"
+            print(f"time was up; the best package so far is {package} ({test})", file=self._stdout)
         if found is not None and family == "baseline":
             print(f"shardwise: there was time for the baseline alone. {self._more()}", file=sys.stderr)
         self._stdout.flush()
