@@ -236,16 +236,21 @@ def _check(config: RunConfig) -> None:
     _check_parallel(config, Parallel.parse(config.parallel))
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
-    if isinstance(config.class_weight, str) and config.class_weight != "balanced":
-        raise ConfigError(f"class_weight is {config.class_weight!r}", hint="Give balanced, or a weight for each class.")
-    if isinstance(config.class_weight, Mapping):
-        for label, weight in config.class_weight.items():
-            if not _is_number(weight) or not 0 <= weight < float("inf"):
-                raise ConfigError(f"the weight of class {label!r} is {weight!r}", hint="Give a number from 0 up.")
+    _check_class_weight(config.class_weight)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_class_weight(given: Any) -> None:
+    if given is None or given == "balanced":
+        return
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"class_weight is {given!r}", hint="Give balanced, or a weight for each class.")
+    for label, weight in given.items():
+        if not _is_number(weight) or not 0 <= weight < float("inf"):
+            raise ConfigError(f"the weight of class {label!r} is {weight!r}", hint="Give a number from 0 up.")
 
 
 def _check_by_family(name: str, given: Any) -> None:
