@@ -15,8 +15,10 @@ import pytest
 import shardwise
 from shardwise.cli import run
 from shardwise.cli.last_resort import LastResort
+from shardwise.cli.train import print_result
 from shardwise.core.events import RunOpened
 from shardwise.testing.tables import people
+from shardwise.workflow import TrainResult
 
 DROP = "id,weight,spent,visits"
 
@@ -145,6 +147,7 @@ def test_a_run_whose_time_went_by_before_its_first_model_gets_it_when_it_is_star
     assert (first.returncode, first.stdout) == (3, b"")
     assert second.returncode == 0, second.stderr
     assert b"the first model is still trained" in second.stderr
+    assert b"Give more --time, or the same command again" in first.stderr
     shardwise.load(json.loads(second.stdout)["package"])
 
 
@@ -153,8 +156,9 @@ def test_the_last_resort_ends_a_process_that_is_late(place: Path) -> None:
     assert train("--trials", "1", "--out", "model") == 0
     script = (
         "import time; from shardwise.cli.last_resort import LastResort\n"
-        "from shardwise.core.events import RunOpened, Scored\n"
+        "from shardwise.core.events import FirstModel, RunOpened, Scored\n"
         "with LastResort('{out}', as_json=True) as end:\n"
+        "    end(FirstModel(seconds=12.0))\n"
         "    end(Scored(trial=0, candidate='c', metric='roc_auc', score=0.5, best=True))\n"
         "    end(RunOpened(name='r', folder='.', used_s=5.0, limit_s=5.1, memory_bytes=None)); time.sleep(60)"
     )
@@ -162,10 +166,29 @@ def test_the_last_resort_ends_a_process_that_is_late(place: Path) -> None:
     for out, code in codes.items():
         done = subprocess.run([sys.executable, "-c", script.format(out=out)], capture_output=True, timeout=50)
         assert done.returncode == code
+        assert b"Give 12s or more --time" in done.stderr  # the package has the baseline
         if code == 0:
+            assert b"the baseline alone" in done.stderr
             facts = json.loads(done.stdout)
             assert (facts["cut"], facts["score"], facts["trials"], facts["valid_score"]) == (True, {}, 1, 0.5)
+    told = script.format(out="model").replace("as_json=True", "as_json=False")
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, timeout=50)
+    assert done.stdout == b"time was up; the best package so far is model (that of the run so far)\n"
     assert (
         LastResort(None, as_json=False)(RunOpened(name="", folder="", used_s=0, limit_s=None, memory_bytes=None))
         is None
     )
+
+
+def test_a_score_that_few_rows_leave_undefined_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"run": "r", "package": "p", "package_hash": "h", "report": "", "task": "binary", "metric": "roc_auc",
+            "valid_score": 0.5, "rows": 30, "trials": 1, "seconds": 1.0, "peak_memory_bytes": 1, "cut": False,
+            "findings": []}  # fmt: skip
+    for score, words in (
+        ({}, "not measured"),
+        ({"value": None, "low": None, "high": None}, "not defined"),
+        ({"value": 0.5, "low": None, "high": None}, "0.5 (no interval: too few rows)"),
+        ({"value": 0.5, "low": 0.4, "high": 0.6}, "0.5 (95 % interval 0.4 to 0.6)"),
+    ):
+        print_result(TrainResult(**told, score=score))
+        assert f"test roc_auc  {words}, on sealed rows" in capsys.readouterr().out

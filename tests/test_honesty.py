@@ -102,15 +102,31 @@ def test_the_bytes_are_the_same_whatever_was_looked_at_before_and_the_interval_i
     assert first.score == again.score
 
 
+def test_looks_are_remembered_where_files_and_folders_are_moved(data: Path) -> None:
+    table, moved = pq.read_table(data / "rare.parquet"), data / "moved"
+    moved.mkdir()
+    pq.write_table(table.append_column("more", table["when"]), moved / "rare.parquet")
+    first = run(data, run="first", key=("a",))
+    second = run(moved, run="second", key=("a",))
+    assert (first.looks, second.looks) == (1, 2)  # the same rows are sealed, in another file with a column more
+    (data / "runs" / "looks").rename(data / "elsewhere")
+    again = run(moved, run="second", key=("a",), trials=1)
+    assert again.looks == 2  # the run's own journal knows of one
+
+
 def test_evaluate_counts_the_packages_that_were_scored_on_the_same_data(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     packages = [run(data, run=name, seed=seed).package for seed, name in enumerate(("one", "two"))]
     pq.write_table(rare(1000, seed=5), data / "new.parquet")
     scores = []
-    for package, folder in ((packages[0], "runs"), (packages[0], "runs"), (packages[1], "runs"), (packages[1], "none")):
+    (data / "copy.parquet").write_bytes((data / "new.parquet").read_bytes())
+    for package, file, folder in (
+        (packages[0], "new", "runs"), (packages[0], "new", "runs"), (packages[1], "copy", "runs"),
+        (packages[1], "new", "none"),
+    ):  # fmt: skip
         capsys.readouterr()
-        assert shell(["evaluate", package, "new.parquet", "--json", "--runs-folder", folder]) == 0
+        assert shell(["evaluate", package, f"{file}.parquet", "--json", "--runs-folder", folder]) == 0
         scores.append(json.loads(capsys.readouterr().out))
     assert [each["looks"] for each in scores] == [1, 1, 2, 1]
     assert scores[0]["metrics"] == scores[1]["metrics"]

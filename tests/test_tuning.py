@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,13 @@ import pytest
 import shardwise
 from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, TaskFailed
 from shardwise.core.events import Event, Events, Said, Scored
+from shardwise.models.linear import Linear
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
 from shardwise.tune.archive import Archive, of_runs
+from shardwise.tune.samplers import optuna_tpe
 from shardwise.tuning import grouped, read_history
 from shardwise.workflow import TrainResult, train
 
@@ -186,6 +189,20 @@ def test_all_proposals_failing_is_told_with_the_reasons(data: Path) -> None:
     assert not all(trial["failed"] for trial in history)
 
 
+def test_a_candidate_on_which_a_library_fails_is_told_and_left_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: Any) -> None:
+        raise FloatingPointError("overflow\nin a library")
+
+    monkeypatch.setattr(Linear, "fit", fit)
+    result = run(data, families=("trees", "linear"), trials=4, sampler="random", pruner="none")
+    (told,) = [finding for finding in result.findings if finding["code"] == "failed_trials"]
+    assert re.fullmatch(r"1 trial\(s\) failed: FloatingPointError: overflow \(test_tuning.py, line \d+\)", told["text"])
+    assert told["evidence"]["trials"] == [2]
+    assert result.trials == 3
+    with pytest.raises(TaskFailed, match=r"all trials failed: FloatingPointError: overflow"):
+        run(data, families=("linear",), run="linear", trials=3, sampler="random", pruner="none")
+
+
 def test_reasons_are_grouped_the_most_frequent_first() -> None:
     reasons = [(n, reason) for n, reason in enumerate(["a", "b", "b", "c", "d", "e"])]
     assert grouped(reasons) == "b (2 times), a, c and 2 other reasons"
@@ -200,7 +217,16 @@ def test_reasons_are_grouped_the_most_frequent_first() -> None:
         ({"sampler": "pbt", "families": ("neural",)}, "--pruner asha"),
         ({"space": {"trees": {"num_leaves": [9, 3]}}}, "no point"),
         ({"space": {"trees": {"num_leafs": [3, 9]}}}, "'num_leaves'"),
-        ({"space": {"linear": {"l1": [0.1, 0.2]}}}, "linear"),
+        ({"space": {"linear": {"l1": [0.1, 0.2]}}}, "--families trees,linear"),
+        (
+            {"space": {"trees": {"max_depth": {"low": 2, "high": 4, "when": {"categorcal": ["native"]}}}}},
+            "'categorical'",
+        ),
+        ({"space": {"trees": [3, 9]}}, "by family"),
+        ({"space": [3, 9]}, "by family"),
+        ({"params": {"trees": 3}}, "by family"),
+        ({"metric": "roc_acu"}, "'roc_auc'"),
+        ({"metric": "rmse", "task": "binary"}, "roc_auc"),
         ({"sampler": "meta", "archive": "nowhere.json"}, r"nowhere.json|no such file"),
         ({"sampler": "random", "per_second": True}, "seconds"),
     ],
@@ -208,8 +234,18 @@ def test_reasons_are_grouped_the_most_frequent_first() -> None:
 def test_what_cannot_be_searched_is_refused(data: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError if "archive" not in changes else shardwise.ShardwiseError, match=words):
         run(data, **changes)
-    if not {"space", "archive"} & set(changes):  # a name is wrong before anything is known of the data
+    if words != "'num_leaves'" and "archive" not in changes:  # wrong before anything is known of the data
         assert not (data.parent / "runs").exists()
+
+
+def test_a_sampler_whose_extra_is_missing_is_refused_before_anything_is_trained(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optuna_tpe, "find_spec", lambda name: None)
+    for sampler, module in (("tpe", "optuna"), ("cma", "cmaes")):
+        with pytest.raises(ConfigError, match=rf"{module}.*--sampler rl"):
+            run(data, sampler=sampler)
+    assert not (data.parent / "runs").exists()
 
 
 def test_meta_learning_keeps_the_past_that_it_began_with(data: Path) -> None:

@@ -130,6 +130,37 @@ def test_a_metric_that_no_fold_defines_is_an_error(data: Path) -> None:
         run(path, fold_column="part", folds=2)
 
 
+def test_a_fold_without_a_class_is_told_and_does_not_count(data: Path) -> None:
+    table = people(300)
+    bought = np.array(table["bought"].to_pylist()) == "yes"
+    part = np.arange(300) % 3
+    part[bought & (part == 1)] = 0  # no "yes" in fold 1
+    part[::7] = -1
+    path = data.parent / "absent.parquet"
+    pq.write_table(table.append_column("part", pa.array(part)), path)
+    result = run(path, fold_column="part", folds=3, trials=2)
+    assert 0.5 < result.valid_score <= 1.0
+    told = next(finding for finding in result.findings if finding["code"] == "class_absent")
+    assert told["text"] == "Fold 1 has no row of yes."
+
+
+def test_a_single_group_is_refused_before_anything_is_trained(data: Path) -> None:
+    table = people(100)
+    path = data.parent / "one.parquet"
+    pq.write_table(table.append_column("shop", pa.array(["all"] * 100)), path)
+    for seed in range(3):  # in a fold, or in the test
+        with pytest.raises(DataError, match=r"'shop'.*too few different values.*--group"):
+            run(path, group="shop", seed=seed)
+
+
+def test_groups_of_very_different_sizes_are_told(data: Path) -> None:
+    table = people(300)
+    path = data.parent / "lumpy.parquet"
+    pq.write_table(table.append_column("shop", pa.array([str(i % 30) if i % 2 else "all" for i in range(300)])), path)
+    result = run(path, group="shop", trials=1)
+    assert any(finding["code"] == "uneven_fold" for finding in result.findings)
+
+
 def test_weights_of_classes_may_be_under_keys_that_are_no_strings() -> None:
     target = Target(column="y", task=Task.BINARY, classes=(0, 1))
     assert class_weights(target, Profile(pa.schema([])), {1: 5}) == {"0": 1.0, "1": 5.0}

@@ -19,7 +19,7 @@ from shardwise.models.families import build
 from shardwise.models.portfolio import joining, portfolio
 from shardwise.models.rungs import SHARES, leg_count, progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import spaces_for
-from shardwise.plan.knowledge import defaults
+from shardwise.plan.knowledge import defaults as shipped_knowledge
 from shardwise.plan.learn import Law
 from shardwise.plan.sizes import Sizes
 from shardwise.plan.training import unit_terms
@@ -37,12 +37,11 @@ from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit, Leg, drop_rest
 from shardwise.tune.archive import Archive, of_runs, read_archive, shipped
-from shardwise.tune.setup import POPULATION, make_study
+from shardwise.tune.setup import POPULATION, SEARCHED, make_study
 from shardwise.tune.spaces import Cube
 from shardwise.tune.step import Result, Step
 from shardwise.tune.study import Study
 
-SEARCHED = ("trees",)  # families that are searched when none are named
 CAUSES = 3  # reasons of failed trials that are told
 MOVES = 12  # from trial to trial, in a population
 
@@ -73,14 +72,15 @@ class Tuning:
         if run.parent is not None:
             candidates = _parents_first(candidates, run.parent)
         kinds = {feature.kind for feature in prepared.recipe.features}
-        spaces = spaces_for(kinds, tuple(f for f in SEARCHED if not config.families) or config.families)
+        spaces = spaces_for(kinds, config.families or SEARCHED)
         study = make_study(
             config, candidates, spaces, folds=len(prepared.splitter.folds()),
             rung_count=self._rung_count,
             archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
         )  # fmt: skip
-        for family, space in study.spaces.items():  # a param that the family does not have is refused here
-            build(family, prepared.target, prepared.recipe.features, Cube(space).default())
+        defaults = [Candidate(family=family, params=Cube(space).default()) for family, space in study.spaces.items()]
+        for candidate in (*candidates, *defaults):  # a param that the family does not have is refused here
+            build(candidate.family, prepared.target, prepared.recipe.features, candidate.params)
         return study
 
     def _rung_count(self, family: str) -> int:
@@ -110,7 +110,8 @@ class Tuning:
         return FitUnit(
             trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
             rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, rounds=rounds,
-            share=share, since=self._begins_at(step), lineage=self._lineage(step, fold), forgiving=step.proposed,
+            share=share, since=self._begins_at(step), lineage=self._lineage(step, fold),
+            forgiving=step.proposed,
             leg=Leg(number=step.rung, of=self._legs(step)) if in_legs else None,
             after=self.key(step.after, fold) if step.after else "",
         )  # fmt: skip
@@ -189,7 +190,7 @@ class Tuning:
 
     @cached_property
     def _laws(self) -> Mapping[str, Law]:
-        return defaults().time
+        return shipped_knowledge().time
 
     @cached_property
     def _sizes(self) -> Sizes:
@@ -197,7 +198,19 @@ class Tuning:
 
     def findings(self) -> tuple[Finding, ...]:
         """What is told of the search; raises `TaskFailed` when only the baseline could be trained."""
-        return (*self._failed(), *self._moved())
+        return (*self._failed(), *self._moved(), *self._exhausted())
+
+    def _exhausted(self) -> tuple[Finding, ...]:
+        ended = [family for family in self.study.spaces if self.study.is_exhausted(family)]
+        if not ended:
+            return ()
+        text = f"All points of the grid of {', '.join(ended)} were tried."
+        return (
+            Finding(
+                code="grid_ended", severity="info", text=text, evidence={"families": ended},
+                hint="Widen the --space, or choose another --sampler, to search on.",
+            ),
+        )  # fmt: skip
 
     def _moved(self) -> tuple[Finding, ...]:
         if not self._moves:
@@ -219,7 +232,7 @@ class Tuning:
             raise TaskFailed(f"all trials failed: {text}", hint="Narrow the --space, or leave params out.")
         return (
             Finding(
-                code="failed_trials", severity="warning", text=f"{len(self.failures)} trials failed: {text}",
+                code="failed_trials", severity="warning", text=f"{len(self.failures)} trial(s) failed: {text}",
                 evidence={"trials": [number for number, _ in self.failures]},
                 hint="They are left out; narrow the --space.",
             ),

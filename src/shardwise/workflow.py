@@ -32,7 +32,7 @@ from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.retraining import what_changed
 from shardwise.split.base import TEST
-from shardwise.stats.metrics import Metric, default_metric, metric_named
+from shardwise.stats.metrics import Metric, check_metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
 from shardwise.train.gaps import member_scores, nested_findings
@@ -132,6 +132,7 @@ def train(
     """
     events = events or Events()
     check_search(config)
+    check_metric(config.metric, config.task)
     with context(stage="data"):
         dataset = join_tables(dataset, config.joins) if dataset is not None else open_data(config)
     with open_run(config, dataset.fingerprint, events, spent_s=spent_s) as run:

@@ -17,7 +17,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_name() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"trials": 0}, {"workers": -1}, {"folds": 1}, {"test_share": 1.5}, {"test_share": -0.1}, {"valid_share": 0},
+    [{"quantile": 0.9}, {"quantile": "high", "task": "quantile"}, {"test_share": "0.2"}, {"class_weight": {"a": "b"}},
+     {"class_weight": {"a": -1.0}}, {"params": {"trees": 3}}, {"space": [3]},
+     {"trials": 0}, {"workers": -1}, {"folds": 1}, {"test_share": 1.5}, {"test_share": -0.1}, {"valid_share": 0},
      {"task": "bin"}, {"quantile": 1.0},
      {"rungs": "rows"}, {"rungs": "partitions", "pruner": "curve"},
      {"time": "soon"}, {"memory": "much"}, {"on_bad_row": "ignore"}, {"class_weight": "fair"}],
@@ -38,6 +40,12 @@ def test_bounds_do_not_change_the_identity_and_all_else_does() -> None:
     bounds = {"time": "5m", "memory": "2GB", "trials": 3, "workers": 2, "out": "m", "run": "r", "strict": True}
     assert config(**bounds, report=False).identity() == plain
     assert len({plain, config(seed=1).identity(), config(group="g").identity(), config(drop="a").identity()}) == 4
+
+
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("params: {linear: {l1: 1e-3, l2: -2E+1, name: 1e}}", encoding="utf8")
+    assert load_config(path) == {"params": {"linear": {"l1": 0.001, "l2": -20.0, "name": "1e"}}}
 
 
 def test_a_config_written_as_yaml_reads_back(tmp_path: Path) -> None:

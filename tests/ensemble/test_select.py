@@ -82,6 +82,12 @@ def test_members_that_do_not_fit_are_passed_over_and_if_none_does_the_cheapest_i
     assert (choice.way.members, choice.way.models, choice.fits) == ((1,), (1,), False)
 
 
+def test_the_smallest_is_taken_where_no_byte_is_left() -> None:
+    few = pool([0.1, 0.5, 0.5], costs=[Cost(bytes=50.0, batch_s=0.1), Cost(bytes=5.0, batch_s=0.3), Cost(bytes=20.0)])
+    choice = Selection(few, rmse, TARGET, Limits(bytes=-100, batch_s=1, alone_s=1)).choose()
+    assert (choice.way.members, choice.fits) == ((1,), False)
+
+
 def test_weighted_rows_count_as_often_as_they_weigh() -> None:
     whole = pool([0.5, 0.5])
     weight = np.random.default_rng(1).integers(1, 4, ROWS).astype(np.float64)

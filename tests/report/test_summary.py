@@ -27,6 +27,13 @@ def test_the_sealed_test_is_believed_before_validation() -> None:
     assert summary.headline(run_of("binary", test={}, trials=())).value == "–"
 
 
+def test_a_metric_that_the_test_leaves_undefined_is_not_said_to_be_untested() -> None:
+    metrics = {"main": {"value": None, "low": None, "high": None}}
+    data = run_of("binary", test={**evaluated("binary"), "metrics": metrics})
+    assert "not defined on the test" in summary.headline(data).source
+    assert state_of(data, "too few rows, or classes") == summary.LOOK
+
+
 def test_leaks_come_first_and_are_named() -> None:
     first = summary.checks(run_of("binary"))[0]
     assert first.state == summary.BAD

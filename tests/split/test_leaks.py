@@ -51,6 +51,20 @@ def test_clean_data_gives_no_alarm(task: str) -> None:
     assert codes(task, **honest) == {}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_class_gives_no_alarm_by_chance(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y = np.zeros(ROWS)
+    y[rng.permutation(ROWS)[:6]] = 1
+    noise = {f"c{i}": rng.normal(size=ROWS) for i in range(20)}
+    more = {"id": np.arange(ROWS), "when": np.datetime64("2024-01-01") + rng.integers(0, 300, ROWS),
+            "customer_id": rng.integers(0, 300, ROWS)}  # fmt: skip
+    found = find_leaks(pa.table({**noise, **more, "y": TARGETS["binary"].decode(y)}), TARGETS["binary"])
+    assert [finding.code for finding in found if finding.severity != "info"] == []
+    copied = find_leaks(pa.table({**noise, "z": y * 2, "y": TARGETS["binary"].decode(y)}), TARGETS["binary"])
+    assert [finding.code for finding in copied] == ["target_copy"]
+
+
 @pytest.mark.parametrize("task", TARGETS)
 def test_copies_are_found_however_they_are_written(task: str) -> None:
     y, _ = numbers(task)

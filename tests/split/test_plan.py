@@ -79,8 +79,20 @@ def test_even_folds_give_no_finding() -> None:
 def test_folds_that_came_out_badly_are_named() -> None:
     target = Target(column="y", task=Task.MULTICLASS, classes=("a", "b", "c"))
     counts = {TEST: [100, 90, 3], 0: [800, 190, 0], 1: [0, 0, 0]}
-    found = {(f.code, f.evidence["fold"]) for f in check_folds(counts, target=target, expected={0: 0.4, 1: 0.4})}
-    assert found == {("empty_fold", 1), ("uneven_fold", 0), ("class_absent", 0)}
+    found = {f.code: f for f in check_folds(counts, target=target, expected={0: 0.4, 1: 0.4})}
+    assert set(found) == {"empty_fold", "uneven_fold", "class_absent"}
+    assert found["empty_fold"].text == "Fold 1 has no rows."
+    assert found["uneven_fold"].text == "Fold 0 has 990 rows where 473 were meant."
+    assert found["class_absent"].text == "Fold 0 has no row of c."
+
+
+def test_many_folds_without_many_classes_are_one_finding() -> None:
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple("abcdefg"))
+    counts = {fold: [1, 1, 1, 1, 1, 1, 0] for fold in range(8)}
+    (found,) = check_folds({TEST: [1, 0, 0, 0, 0, 0, 0], **counts}, target=target)
+    assert found.text.startswith("The test fold has no row of b, c, d, e, and 2 more; fold 0 has no row of g;")
+    assert found.text.endswith("and 5 more.")
+    assert found.evidence["folds"] == [TEST, *range(8)]
 
 
 def test_counts_of_rows_alone_will_do() -> None:

@@ -9,6 +9,7 @@ import pytest
 from shardwise.core.target import Target, Task
 from shardwise.data.profile import Profile
 from shardwise.features.recipe import Recipe
+from shardwise.split.given import ColumnSplitter
 from shardwise.split.grouped import GroupSplitter
 from shardwise.split.hashed import HashSplitter, Shares
 from shardwise.split.temporal import TemporalSplitter
@@ -50,6 +51,12 @@ def test_groups_do_not_tell_each_others_fold() -> None:
     splitter = GroupSplitter("group", shares=Shares(folds=4, test=0.2))
     (found,) = probing.told_apart(rows(groups=400), splitter, hidden={"y", "group"})
     assert found.severity == "info"
+
+
+def test_folds_that_were_given_are_not_said_to_be_groups() -> None:
+    table = rows().append_column("part", pa.array(np.arange(4000) % 5 - 1))
+    (found,) = probing.told_apart(table, ColumnSplitter("part", 4), hidden={"y", "part"})
+    assert found.text.startswith("Rows of the test that was given are told")
 
 
 def test_a_random_split_needs_no_probe() -> None:

@@ -40,6 +40,11 @@ def test_a_cut_trial_competes_on_the_folds_that_it_has() -> None:
     assert order(hard_then_easy, better_on_the_hard_fold, worse_on_the_hard_fold) == [1, 0, 2]
 
 
+def test_a_cut_trial_is_not_compared_on_a_fold_without_a_value() -> None:
+    nan = float("nan")
+    assert order(trial(0, nan, 0.5, 0.1), trial(1, nan, 0.4, complete=False)) == [1, 0]
+
+
 def test_a_fold_result_comes_back_from_json() -> None:
     fold = FoldResult(trial=1, fold=2, loss=0.5, seconds=3.0, curve=((1, 0.7), (2, 0.5)), importance={"a": 1.0})
     assert FoldResult.from_json(fold.to_json()) == fold

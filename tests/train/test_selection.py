@@ -49,6 +49,12 @@ def test_copies_go_where_little_else_would(tmp_path: Path) -> None:
     assert set(shardwise.load(result.package).package.recipe.rejected) & {"a", "b", "c", "copy"} == {"copy"}
 
 
+def test_a_column_with_a_constraint_stays(tmp_path: Path) -> None:
+    table = noisy(1500).select(["a", "b", "c", "copy", "noise_0", "y"])
+    result = train(asked(tmp_path, table, monotone={"copy": 1}))
+    assert "copy" in shardwise.load(result.package).package.recipe.inputs
+
+
 def test_cells_of_a_grid_are_kept_whatever_they_tell(tmp_path: Path) -> None:
     result = train(asked(tmp_path, noisy(1500), sequence="noise_*:20", families="linear"))
     inputs = shardwise.load(result.package).package.recipe.inputs

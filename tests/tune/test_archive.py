@@ -28,8 +28,13 @@ def test_an_archive_survives_a_file(tmp_path: Path) -> None:
         ("{", "no archive"),
         ('{"format": 1}', "no archive"),
         ('{"format": 1, "tasks": [{"name": "x"}]}', "no archive"),
+        ('{"format": 1, "tasks": [{"name": "x", "features": {}, "trials": [{"params": {}}]}]}', "no archive"),
+        ('{"format": 1, "tasks": [{"name": "x", "features": null, "trials": []}]}', "no archive"),
+        ('{"format": 1, "tasks": [{"name": "x", "features": {"rows": "many"}, "trials": []}]}', "no archive"),
+        ('{"format": 1, "tasks": [{"name": "x", "features": {}, "trials": [{"family": 1, "params": {}, "loss": 1}]}]}',
+         "no archive"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_archive_or_of_another_version_is_refused(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)

@@ -57,6 +57,16 @@ def test_without_a_space_the_portfolio_is_all() -> None:
     assert len(run(study(spaces={}, limit=None, pruner=make_pruner("asha")), 1)) == 2 + RUNGS - 1
 
 
+@pytest.mark.parametrize("pruner", ["none", "asha"])
+def test_a_search_ends_with_the_last_point_of_a_grid(pruner: str) -> None:
+    space: Space = {"rate": Float(0.1, 0.5), "kind": Choice(("a", "b"))}
+    asked = study(spaces={"trees": space}, sampler="grid", limit=None, pruner=make_pruner(pruner))
+    steps = [step for step in run(asked, 2) if step.proposed]
+    tried = [tuple(step.candidate.params.items()) for step in steps if not step.below]
+    assert len(tried) == len(set(tried)) == 6
+    assert asked.is_exhausted("trees")
+
+
 def test_another_seed_asks_for_something_else() -> None:
     assert run(study(), 1) == run(study(), 1) != run(study(seed=1), 1)
 

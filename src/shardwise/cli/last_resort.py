@@ -10,7 +10,8 @@ from typing import Any
 
 from shardwise.cli import print_json
 from shardwise.compute.clock import Guard
-from shardwise.core.events import Event, RunOpened, Scored
+from shardwise.core.events import Event, FirstModel, RunOpened, Scored
+from shardwise.core.units import format_duration
 
 GRACE_S = 0.4
 GRACE_SHARE = 0.01
@@ -33,6 +34,7 @@ class LastResort:
         self._over = threading.Event()
         self._again = False
         self._trials = 0
+        self._least_s: float | None = None
         self._best: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
@@ -42,6 +44,8 @@ class LastResort:
             left_s = event.limit_s - event.used_s + max(GRACE_S, GRACE_SHARE * event.limit_s)
             self._guard = Guard(time.monotonic() + left_s, lambda: self._end(package))
 
+        if isinstance(event, FirstModel):
+            self._least_s = event.seconds
         if isinstance(event, Scored):
             self._trials += 1
             if event.best:
@@ -56,31 +60,40 @@ class LastResort:
             self._guard.cancel()
 
     def _end(self, package: Path) -> None:
-        found = _facts(package)
+        found, family = _facts(package)
         if found is None and self._again:
             print("shardwise: the time is up; the first model is still trained, as there is none.", file=sys.stderr)
             while found is None and not self._over.wait(LOOK_S):
-                found = _facts(package)
+                found, family = _facts(package)
         if self._over.is_set():
             return  # the run has ended meanwhile
         if found is None:
-            print("shardwise: the time was up before the first model was trained. Give more --time.", file=sys.stderr)
+            more = self._more(", or the same command again, which then trains it, however late")
+            print(f"shardwise: the time was up before the first model was trained. {more}", file=sys.stderr)
         elif self._as_json:
             # the test is sealed still: there is no score of it
             facts = {"score": {}, **self._best, "trials": self._trials}
             print_json({"package": str(package), "cut": True, **found, **facts}, self._stdout)
         else:
-            told = f"time was up; the best package so far is {package} (its sealed test was not opened)"
-            print(told, file=self._stdout)
+            test = "that of the run so far" if found["metrics"].get("test") else "its sealed test was not opened"
+            print(f"time was up; the best package so far is {package} ({test})", file=self._stdout)
+        if found is not None and family == "baseline":
+            print(f"shardwise: there was time for the baseline alone. {self._more()}", file=sys.stderr)
         self._stdout.flush()
         sys.stderr.flush()
         os._exit(3 if found is None else 0)
 
+    def _more(self, otherwise: str = "") -> str:
+        """The next step, with the least time that gives a model, as far as it is known."""
+        known = f"{format_duration(self._least_s)} or " if self._least_s is not None else ""
+        return f"Give {known}more --time{otherwise}."
 
-def _facts(package: Path) -> dict[str, Any] | None:
-    """Task and metrics of a package, None when there is none."""
+
+def _facts(package: Path) -> tuple[dict[str, Any] | None, str]:
+    """Task and metrics of a package, None when there is none, and the family of its best candidate."""
     manifest = package / "manifest.json"
     if not manifest.exists():
-        return None
+        return None, ""
     content = json.loads(manifest.read_text(encoding="utf8"))
-    return {"task": content["target"]["task"], "metrics": content["metrics"]}
+    facts = {"task": content["target"]["task"], "metrics": content["metrics"]}
+    return facts, content["lineage"]["candidate"]["family"]

@@ -7,7 +7,7 @@ import click
 import yaml
 
 from shardwise.cli.options import pairs, skip_corrupt_option, words
-from shardwise.core.config import RunConfig, load_config
+from shardwise.core.config import RunConfig, load_config, read_yaml
 from shardwise.core.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -125,7 +125,7 @@ def _params(given: tuple[str, ...], option: str) -> dict[str, dict[str, Any]]:
             hint = f"Write it like --{option} trees.n_estimators={'100' if option == 'param' else '[100, 500]'}."
             raise ConfigError(f"--{option} {name!r} names no family", hint=hint)
         try:
-            found.setdefault(family, {})[param] = yaml.safe_load(text)
+            found.setdefault(family, {})[param] = read_yaml(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"--{option} {name}={text!r} is no value", hint="Close what is open.") from error
     return found
@@ -136,4 +136,4 @@ def _class_weight(given: tuple[str, ...]) -> Any:
         return None
     if given == ("balanced",):
         return "balanced"
-    return {label: float(weight) for label, weight in pairs(given, "class-weight").items()}
+    return {label: read_yaml(weight) for label, weight in pairs(given, "class-weight").items()}

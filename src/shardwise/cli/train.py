@@ -1,6 +1,7 @@
 """shardwise train DATA... --target COL"""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -58,10 +59,6 @@ def train_and_tell(config: RunConfig, *, name: str | None, registry: str | None,
 
 def print_result(result: TrainResult, version: Version | None = None) -> None:
     """The result for people, on standard output."""
-    score = result.score
-    interval = (
-        f"{score['value']:.5g} (95 % interval {score['low']:.5g} to {score['high']:.5g})" if score else "not measured"
-    )
     looked = f", for {result.looks} models by now: the interval is widened" if result.looks > 1 else ""
     leaks = sum(finding["severity"] == "leak" for finding in result.findings)
     cut = ", ended by its ceiling" if result.cut else ""
@@ -69,7 +66,7 @@ def print_result(result: TrainResult, version: Version | None = None) -> None:
     retrained = [finding["text"] for finding in result.findings if finding["code"] == "retrained"]
     lines = [
         *(f"since  {text}" for text in retrained),
-        f"test {result.metric}  {interval}, on sealed rows{looked}",
+        f"test {result.metric}  {_scored(result.score)}, on sealed rows{looked}",
         f"valid {result.metric}  {result.valid_score:.5g}, out of fold",
         f"trials  {result.trials} in {spent}{cut}, peak memory {peak}",
         *([f"answers  {what_answers(result.ensemble)}"] if result.ensemble else []),
@@ -82,3 +79,12 @@ def print_result(result: TrainResult, version: Version | None = None) -> None:
     if version is not None:
         lines.append(f"version  {version.reference}, to promote with: shardwise models promote {version.reference}")
     print("\n".join(lines))
+
+
+def _scored(score: Mapping[str, float | None]) -> str:
+    """A score with its interval; few rows may leave either undefined."""
+    value, low, high = (score.get(name) for name in ("value", "low", "high"))
+    if value is None:
+        return "not defined" if score else "not measured"
+    ends = "no interval: too few rows" if low is None or high is None else f"95 % interval {low:.5g} to {high:.5g}"
+    return f"{value:.5g} ({ends})"

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import yaml
 
@@ -22,6 +23,7 @@ from shardwise.core.units import parse_duration, parse_size
 
 SELECT = ("auto", "none", "strict")
 ENGINEER = ("auto", "none")
+MEDIAN = 0.5  # the quantile that is meant where none is given
 RUNGS = ("rounds", "partitions")
 _CUT = "neural"  # the family of models that can lie in parts
 SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
@@ -73,7 +75,7 @@ class RunConfig:
     # the task
     task: str | None = None
     metric: str | None = None
-    quantile: float = 0.5
+    quantile: float = MEDIAN
     weight: str | None = None
     class_weight: str | Mapping[str, float] | None = None
     # the split
@@ -205,16 +207,22 @@ def _check(config: RunConfig) -> None:
     _ = config.grids
     if config.task is not None and config.task not in {task.value for task in Task}:
         raise ConfigError(f"there is no task {config.task!r}", hint=nearest(config.task, [task.value for task in Task]))
-    if not 0 < config.quantile < 1:
+    if not _is_number(config.quantile) or not 0 < config.quantile < 1:
         raise ConfigError(f"quantile {config.quantile} is outside (0, 1)", hint="The median is 0.5.")
+    if config.quantile != MEDIAN and config.task != Task.QUANTILE.value:
+        raise ConfigError(f"quantile {config.quantile} is given for another task", hint="Give --task quantile too.")
     for name, low in (("trials", 1), ("workers", 1), ("folds", 2), ("min_throughput", 0)):
         value = getattr(config, name)
         if value is not None and (not isinstance(value, int) or value < low):
             raise ConfigError(f"{name} is {value!r}", hint=f"Give a whole number of at least {low}.")
     for name in ("test_share", "valid_share"):
         share = getattr(config, name)
+        if share is not None and not _is_number(share):
+            raise ConfigError(f"{name} is {share!r}", hint="Give a share between 0 and 0.9.")
         if share is not None and not (0 < share < 0.9 or (share == 0 and name == "test_share")):
             raise ConfigError(f"{name} is {share}", hint="Give a share between 0 and 0.9.")
+    for name in ("params", "space"):
+        _check_by_family(name, getattr(config, name))
     if config.device not in DEVICES:
         raise ConfigError(f"there is no device {config.device!r}", hint=nearest(config.device, DEVICES))
     if config.select not in SELECT:
@@ -228,8 +236,26 @@ def _check(config: RunConfig) -> None:
     _check_parallel(config, Parallel.parse(config.parallel))
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
-    if isinstance(config.class_weight, str) and config.class_weight != "balanced":
-        raise ConfigError(f"class_weight is {config.class_weight!r}", hint="Give balanced, or a weight for each class.")
+    _check_class_weight(config.class_weight)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_class_weight(given: Any) -> None:
+    if given is None or given == "balanced":
+        return
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"class_weight is {given!r}", hint="Give balanced, or a weight for each class.")
+    for label, weight in given.items():
+        if not _is_number(weight) or not 0 <= weight < float("inf"):
+            raise ConfigError(f"the weight of class {label!r} is {weight!r}", hint="Give a number from 0 up.")
+
+
+def _check_by_family(name: str, given: Any) -> None:
+    if not isinstance(given, Mapping) or not all(isinstance(each, Mapping) for each in given.values()):
+        raise ConfigError(f"{name} is {given!r}", hint="Write it by family, like {trees: {num_leaves: 31}}.")
 
 
 def _check_parallel(config: RunConfig, asked: Parallel) -> None:
@@ -245,12 +271,28 @@ def _check_parallel(config: RunConfig, asked: Parallel) -> None:
         asked.split(config.workers)
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but for numbers such as 1e-3, which are numbers as in YAML 1.2 and in Python."""
+
+
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+\Z"), [*"-+0123456789"])
+
+
+def read_yaml(text: str) -> Any:
+    """A value of YAML; raises `yaml.YAMLError`.
+
+    >>> read_yaml("[1e-3, 10]")
+    [0.001, 10]
+    """
+    return yaml.load(text, Loader=_Yaml)  # noqa: S506 - it is a safe one
+
+
 def load_config(path: str | Path) -> dict[str, Any]:
     """The mapping of a YAML file; raises `ConfigError` when it is none."""
     with context(path=str(path)):
         text = Path(path).read_text(encoding="utf8")
         try:
-            content = yaml.safe_load(text)
+            content = read_yaml(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of a 31st of February, and of deep nesting
             raise ConfigError(f"the config is not YAML: {error}".replace("\n", " ")) from error
         if not isinstance(content, dict):

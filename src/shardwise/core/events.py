@@ -17,6 +17,13 @@ class RunOpened:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FirstModel:
+    """What a run with a ceiling on time would take for one model, trained to its end, evaluated and packed."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageStarted:
     """A stage of the way began; `total` units of work are expected (0: not known)."""
 
@@ -78,7 +85,7 @@ class Working:
     together: bool = True
 
 
-Event = RunOpened | StageStarted | Advanced | Scored | Said | Working
+Event = RunOpened | FirstModel | StageStarted | Advanced | Scored | Said | Working
 Listener = Callable[[Event], None]
 
 

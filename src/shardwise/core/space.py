@@ -99,6 +99,11 @@ class Choice:
     when: When | None = None
     cost: float = 0.0
 
+    @property
+    def distinct(self) -> list[Any]:
+        """Each value once, in order; values may be lists."""
+        return [value for place, value in enumerate(self.values) if value not in self.values[:place]]
+
     def draw(self, rng: np.random.Generator) -> Any:
         return self.values[int(rng.integers(len(self.values)))]
 

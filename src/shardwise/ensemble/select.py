@@ -28,6 +28,7 @@ ROUNDS = 12
 MEMBERS = 4  # at most: each one costs time
 TOLERANCE = 0.0005  # of the loss above that of perfect answers: less is worth no member
 ERRORS = {"blend": 0.0, "stack": 1.0}  # standard errors by which a way has to be better than a simpler one
+TINY = 1e-9  # of a limit, of which what the package takes besides may leave nothing
 _LIMITED = ("bytes", "batch_s", "alone_s")
 
 
@@ -161,7 +162,7 @@ class Selection:
     def _cheapest(self) -> Choice:
         def over(number: int) -> float:
             cost = self._pool.costs[number]
-            return max(float(getattr(cost, name) / getattr(self._limits, name)) for name in _LIMITED)
+            return max(float(getattr(cost, name) / max(getattr(self._limits, name), TINY)) for name in _LIMITED)
 
         number = min(range(len(self._pool.costs)), key=over)
         way = Way(

@@ -67,7 +67,7 @@ def _columns(prepared: Prepared) -> list[dict[str, Any]]:
 
 def _trial(trial: TrialResult, metric: Metric, chosen: set[int]) -> dict[str, Any]:
     sign = -1.0 if metric.greater_is_better else 1.0
-    scores = [sign * fold.loss for fold in trial.folds]
+    scores = [sign * fold.loss if np.isfinite(fold.loss) else None for fold in trial.folds]
     cut = any(fold.cut for fold in trial.folds)
     rests = any(fold.rests for fold in trial.folds)
     why = "in the package" if trial.number in chosen else "ended by the ceiling" if cut else ""

@@ -66,7 +66,8 @@ def headline(data: ReportData) -> Headline:
     if data.ranked:
         best = data.ranked[0]
         found = (best["score"], best.get("low"), best.get("high"))
-        return Headline(name, score(*found), interval(*found), "on validation rows; not yet tested", better)
+        why = f"{name} is not defined on the test" if data.test.get("metrics") else "not yet tested"
+        return Headline(name, score(*found), interval(*found), f"on validation rows; {why}", better)
     return Headline(name, "–", "", "no trial has finished", better)
 
 
@@ -98,6 +99,8 @@ def _findings(data: ReportData) -> list[Check]:
 
 def _sealed(data: ReportData) -> Check:
     if metric_of_test(data, data.metric) is None:
+        if data.test.get("metrics"):
+            return Check(LOOK, f"The test has too few rows, or classes, for {metric_name(data.metric)}.")
         return Check(OPEN, "The sealed test was not opened: the best of many trials looks better than it is.")
     if data.looks > 1:
         text = f"The test was opened for {data.looks} models by now: its score is a little too good."

@@ -12,7 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from shardwise.compute.ceiling import tree_memory_bytes
-from shardwise.core.events import Advanced, Event, RunOpened, Said, Scored, StageStarted, WorkerView, Working
+from shardwise.core.events import (
+    Advanced,
+    Event,
+    FirstModel,
+    RunOpened,
+    Said,
+    Scored,
+    StageStarted,
+    WorkerView,
+    Working,
+)
 from shardwise.core.units import format_duration, format_size
 from shardwise.report.workers import worker_lines
 
@@ -108,7 +118,7 @@ def _line(event: Event) -> str:
             return f"trial {event.trial} {event.candidate}: {event.metric} {event.score:.5g}{mark}"
         case Said():
             return f"warning: {event.text}" if event.level == "warning" else event.text
-        case Advanced() | Working():
+        case Advanced() | FirstModel() | Working():
             return ""
 
 

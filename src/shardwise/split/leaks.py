@@ -36,7 +36,8 @@ class LeakConfig:
     `copy`: a column that tells the target like this is taken as a copy; `missing`, `identifier`: the same of a pattern
     of nulls, and of an identifier. `outstanding`: at least this, and no other column above `ratio` of it; where it is
     no measured number, at least `outstanding_code`. `proportional`: share of rows. `drift`: of a time column.
-    `group_gap`: loss of power when groups are held together. `copies`: share of rows with a twin.
+    `group_gap`: loss of power when groups are held together. `copies`: share of rows with a twin. Where one of two
+    classes is so rare that chance does as much, more is asked for (`Labels.chance`).
     """
 
     copy: float = 0.97
@@ -147,7 +148,7 @@ class _Search:
 
     def _identifier(self, probe: Probe) -> Finding | None:
         power = self.power[probe.name]
-        if power < self.config.identifier_warning or not _is_identifier(probe):
+        if power < max(self.config.identifier_warning, self.labels.chance) or not _is_identifier(probe):
             return None
         severity = "leak" if power >= self.config.identifier else "warning"
         text = (
@@ -195,7 +196,7 @@ class _Search:
             best, second = (self.power[probe.name] for probe in ranked[:2])
             top = ranked[0]
             is_measured = not top.is_category and top.distinct > 100
-            if second > self.config.ratio * best or best < (least if is_measured else coded):
+            if second > self.config.ratio * best or best < max(least if is_measured else coded, self.labels.chance):
                 return
             self.set_aside.add(top.name)
             text = (
@@ -216,7 +217,7 @@ class _Search:
         top = max(times, key=lambda probe: drifts[probe.name])
         power = drifts[top.name]
         hint = f"If later rows are to be predicted, split by time: --time-column {top.name}."
-        if power < self.config.drift:
+        if power < max(self.config.drift, self.labels.chance):
             return [
                 self._say("time_column", "info", top, f"Column {top.name!r} holds times; the split is random.", hint)
             ]
@@ -232,7 +233,7 @@ class _Search:
         candidates.sort(key=lambda probe: (-self.power[probe.name], probe.name))
         for probe in candidates[:3]:
             gap = group_gap(probe, self.left, self.labels)
-            if gap is None or gap.random - gap.grouped < self.config.group_gap:
+            if gap is None or gap.random - gap.grouped < max(self.config.group_gap, self.labels.chance):
                 continue
             text = (
                 f"Column {probe.name!r} looks like a group of rows ({probe.distinct:,} values, "

@@ -25,6 +25,7 @@ SPLITTERS: dict[str, Any] = {
 MIN_ROWS = 20
 HOLDOUT_ROWS = 100_000  # from here on one hold-out tells as much as k folds, at a fraction of the time
 MANY_COPIES = 0.5
+SHOWN = 4  # folds, and classes of a fold, that are named
 PAST_BLOCKS = 5  # of the time before the first validation block: what target encodings see grows block by block
 
 
@@ -168,53 +169,82 @@ def check_folds(
     """
     rows = {fold: int(np.sum(count)) for fold, count in sorted(counts.items())}
     total = sum(rows.values())
-    found = [_empty(fold) for fold in sorted({*rows, *(expected or {})}) if not rows.get(fold)]
-    for fold, share in sorted((expected or {}).items()):
-        wanted = share * total
-        if rows.get(fold) and abs(rows[fold] - wanted) > max(0.25 * wanted, 5 * np.sqrt(wanted)):
-            found.append(_lumpy(fold, rows[fold], wanted))
+    empty = [fold for fold in sorted({*rows, *(expected or {})}) if not rows.get(fold)]
+    found = [_empty(empty)] if empty else []
+    wanted = {fold: share * total for fold, share in sorted((expected or {}).items()) if rows.get(fold)}
+    lumpy = {fold: n for fold, n in wanted.items() if abs(rows[fold] - n) > max(0.25 * n, 5 * np.sqrt(n))}
+    found += [_lumpy(rows, lumpy)] if lumpy else []
     if target is not None and target.task.is_classification:
-        for fold in rows:
-            found += _absent(fold, np.atleast_1d(counts[fold]), target) if rows[fold] else []
+        present = {fold: np.atleast_1d(counts[fold]) > 0 for fold in rows if rows[fold]}
+        absent = {fold: np.flatnonzero(~known).tolist() for fold, known in present.items() if not known.all()}
+        found += [_absent(absent, target)] if absent else []
     return found
+
+
+def check_training(rows: Mapping[int, int], splitter: Splitter) -> None:
+    """Raise `DataError` where an evaluation has no row to train on: by fold numbers, how many rows there are."""
+    for fold in splitter.folds():
+        valid, train = (sum(rows.get(number, 0) for number in numbers) for numbers in (fold.valid, fold.train))
+        if not train and (valid or rows.get(TEST, 0) == sum(rows.values())):
+            place = fold_name(fold.valid[0]) if valid else fold_name(TEST)
+            what = ", ".join(repr(column) for column in splitter.columns) or "position"
+            raise DataError(
+                f"all rows that could be trained on are in {place}, which is scored: the split goes by {what}, which "
+                "has too few different values",
+                hint="Split by another column, or leave --group and --key out.",
+            )
 
 
 def fold_name(fold: int) -> str:
     return "the test fold" if fold == TEST else f"fold {fold}"
 
 
-def _empty(fold: int) -> Finding:
+def _empty(folds: Sequence[int]) -> Finding:
     return Finding(
         code="empty_fold",
         severity="warning",
-        text=f"{fold_name(fold).capitalize()} has no rows.",
-        evidence={"fold": fold},
+        text=_sentence([f"{fold_name(fold)} has no rows" for fold in folds]),
+        evidence={"folds": list(folds)},
         hint="There are too few rows, groups or different times: ask for fewer folds.",
     )
 
 
-def _lumpy(fold: int, rows: int, wanted: float) -> Finding:
+def _lumpy(rows: Mapping[int, int], wanted: Mapping[int, float]) -> Finding:
+    told = [
+        f"{fold_name(fold)} has {rows[fold]:,} rows where {share:,.0f} were meant" for fold, share in wanted.items()
+    ]
     return Finding(
         code="uneven_fold",
         severity="warning",
-        text=f"{fold_name(fold).capitalize()} has {rows:,} rows where {wanted:,.0f} were meant.",
-        evidence={"fold": fold, "rows": rows, "expected_rows": round(wanted)},
-        hint="A few keys or groups hold many of the rows; scores of single folds will differ.",
+        text=_sentence(told),
+        evidence={
+            "folds": list(wanted),
+            "rows": [rows[fold] for fold in wanted],
+            "expected_rows": [round(share) for share in wanted.values()],
+        },
+        hint="There are few groups, or some of them hold many of the rows; scores of single folds will differ.",
     )
 
 
-def _absent(fold: int, counts: np.ndarray, target: Target) -> list[Finding]:
-    missing = [str(label) for label, count in zip(target.classes, counts, strict=False) if count == 0]
-    if not missing:
-        return []
-    shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-    return [
-        Finding(
-            code="class_absent",
-            severity="warning",
-            text=f"{fold_name(fold).capitalize()} has no row of {len(missing)} of the classes: {shown}.",
-            columns=(target.column,),
-            evidence={"fold": fold, "classes": missing},
-            hint="Rare classes cannot be scored there: ask for fewer folds, or merge rare classes.",
-        )
-    ]
+def _absent(classes: Mapping[int, Sequence[int]], target: Target) -> Finding:
+    """`classes`: the indices of those that each fold lacks."""
+    labels = {fold: [str(target.classes[index]) for index in missing] for fold, missing in classes.items()}
+    told = [f"{fold_name(fold)} has no row of {_listed(missing, ', ')}" for fold, missing in labels.items()]
+    return Finding(
+        code="class_absent",
+        severity="warning",
+        text=_sentence(told),
+        columns=(target.column,),
+        evidence={"folds": list(labels), "classes": list(labels.values())},
+        hint="Rare classes are not scored there, and a metric that compares classes leaves such a fold out: give fewer "
+        "--folds, or merge rare classes.",
+    )
+
+
+def _listed(parts: Sequence[str], between: str) -> str:
+    return between.join(parts[:SHOWN]) + (f"{between}and {len(parts) - SHOWN} more" if len(parts) > SHOWN else "")
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = _listed(parts, "; ")
+    return f"{text[0].upper()}{text[1:]}."

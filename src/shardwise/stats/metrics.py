@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
 from shardwise.core.target import Target, Task
 
 EPS = float(np.finfo(np.float64).eps)  # probabilities are clipped here, as in scikit-learn's log_loss
@@ -357,6 +358,16 @@ def metric_named(name: str, task: Task) -> Metric:
         return METRICS[name]
     reason = f"the metric {name!r} does not fit a {task} target" if name in METRICS else f"there is no metric {name!r}"
     raise ConfigError(reason, hint=f"For {task} there are: {', '.join(metrics_for(task))}.")
+
+
+def check_metric(name: str | None, task: str | None) -> None:
+    """Raise `ConfigError` for a metric that does not exist, or does not fit the task, as far as that is said."""
+    if name is None:
+        return
+    if task is not None:
+        metric_named(name, Task(task))
+    elif name not in METRICS:
+        raise ConfigError(f"there is no metric {name!r}", hint=nearest(name, METRICS))
 
 
 def loss_of(name: str, value: float, quantile: float = 0.5) -> float:

@@ -126,6 +126,11 @@ class SamplerKit:
         trials = [Trial(number=n, family="f", params={"rate": n / 20}, losses=(abs(n / 20 - 0.3),)) for n in range(12)]
         assert_inside(self.sampler().suggest(line, trials, 0), line)
 
+    def test_values_may_be_lists(self) -> None:
+        space: Space = {"layers": Choice(([64, 64], [32], [64, 64]), default=[32])}
+        trials = [Trial(number=n, family="f", params={"layers": [32]}, losses=(1.0 + n,)) for n in range(10)]
+        assert_inside(self.sampler().suggest(space, trials, 0), space)
+
 
 def best_of(sampler: Sampler, trials: int, seed: int) -> list[float]:
     """Best loss so far on `loss_of` after each of so many trials."""

@@ -5,12 +5,12 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from shardwise.compute.ceiling import cpu_quota, disk_free, memory_limit_bytes
 from shardwise.compute.engines import worker_memory_bytes
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import TargetError, context
+from shardwise.core.events import FirstModel
 from shardwise.core.names import nearest
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Task
@@ -36,6 +36,7 @@ from shardwise.train.targets import infer_target
 
 CALIBRATION_SHARE = 0.05  # of what the run is expected to take ...
 CALIBRATION_S = (6.0, 60.0)  # ... but at least and at most this
+FIRST = 2  # trials: the baseline, and a model
 LEARNED_RUNS = 20  # at the start of a run: reading more journals would take longer than it is worth
 
 
@@ -142,19 +143,21 @@ def _counted(dataset: Dataset) -> int:
 def note_plan(run: Run, dataset: Dataset) -> None:
     """Journal what the run is expected to take, once: what `plan` said, else what the sizes and past runs say.
 
-    Nothing is calibrated here.
+    Nothing is calibrated here. Where time is limited, listeners hear what a first model would take.
     """
     if run.records("plan"):
         return
-    record = saved.kept(run.config, dataset.fingerprint) or _cheap(run.config, dataset)
-    run.note("plan", **record)
-
-
-def _cheap(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    config = run.config
     runs, _ = read_runs(Path(config.runs_folder), LEARNED_RUNS)
     known: Knowledge = learned(defaults(), runs)
     sizes, budget = _guessed(config, dataset), budget_of(config)
-    return saved.predicted(under_ceiling(sizes, budget, known)[0], "past runs" if runs else "shipped")
+    record = saved.kept(config, dataset.fingerprint)
+    if record is None:
+        record = saved.predicted(under_ceiling(sizes, budget, known)[0], "past runs" if runs else "shipped")
+    run.note("plan", **record)
+    if config.time is not None:
+        least = under_ceiling(sizes, replace(budget, trials=FIRST, time_s=None), known)[0]
+        run.events.emit(FirstModel(seconds=least.time_s.value))
 
 
 def sizes_of(prepared: Prepared) -> Sizes:

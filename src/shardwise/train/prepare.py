@@ -18,12 +18,15 @@ from shardwise.core.target import Target, canonical_label
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.joined import joins_of
 from shardwise.data.profile import Profile
+from shardwise.data.rows import DiskRows
 from shardwise.data.source import Losses, estimate_rows
 from shardwise.features.aggregate_plan import check_columns as check_aggregate
 from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
+from shardwise.split.grouped import GroupSplitter
 from shardwise.split.leaks import find_leaks
-from shardwise.split.plan import SplitPlan, check_folds, choose_splitter
+from shardwise.split.plan import SplitPlan, check_folds, check_training, choose_splitter
+from shardwise.stats.metrics import default_metric, metric_named
 from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
@@ -33,13 +36,14 @@ from shardwise.train.grids import asked_grids
 from shardwise.train.inherit import Encoded
 from shardwise.train.keeping import Judge, Seen, Wanted, keep
 from shardwise.train.ladder import check_floor
-from shardwise.train.passes import LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
+from shardwise.train.passes import FLOATS, LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
 from shardwise.train.probing import probe
 from shardwise.train.run import Run
 from shardwise.train.selection import select_features
 from shardwise.train.targets import infer_target
 from shardwise.train.units import run_pass, split_key
 
+COUNTED_ROWS = 1_000_000  # up to which the classes of each fold are counted
 MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
 
 
@@ -85,9 +89,11 @@ def prepare(run: Run, dataset: Dataset, judge: Judge = lambda _known, _fresh: ()
     check_floor(run.memory_bytes, len(dataset.schema))
     profiled = _profile_until_types_hold(run, dataset)
     config = run.config
+    check_training(profiled.fold_rows, profiled.splitter)
     target = infer_target(
         config.target, profiled.profile.columns[config.target], task=config.task, quantile=config.quantile
     )
+    metric_named(config.metric or default_metric(target.task), target.task)  # refused before the longer passes
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
     wanted = Wanted(splitter=profiled.splitter, target=target, weights=weights)
@@ -103,6 +109,7 @@ def prepare(run: Run, dataset: Dataset, judge: Judge = lambda _known, _fresh: ()
         fold_rows=profiled.fold_rows, labelled=labelled, kept=keeping.kept,
     )  # fmt: skip
     rows, folders = encode(run, encoding)
+    findings = (*findings, *tell(run, _absent_classes(rows, recipe, target, profiled)))
     return Prepared(
         dataset=profiled.dataset, splitter=profiled.splitter, target=target, profile=profiled.profile,
         opened=profiled.opened, fold_rows=profiled.fold_rows, findings=findings, recipe=recipe, rows=rows,
@@ -251,10 +258,25 @@ def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, .
                 profiled.opened.sample(), target, time_column=run.config.time_column, group=run.config.group,
                 splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),
             ),
-            *check_folds(profiled.fold_rows),
+            *check_folds(profiled.fold_rows, expected=_shares_of_groups(profiled.splitter)),
             *([] if profiled.fold_rows.get(TEST) else [NO_TEST]),
         ]  # fmt: skip
     return tell(run, found)
+
+
+def _shares_of_groups(splitter: Splitter) -> Mapping[int, float] | None:
+    """What each fold should have where groups are held together, which may be of very different sizes."""
+    return splitter.expected() if isinstance(splitter, GroupSplitter) else None
+
+
+def _absent_classes(rows: Path, recipe: Recipe, target: Target, profiled: _Profiled) -> list[Finding]:
+    """Folds that are scored and lack a class. Not looked for in many rows, whose labels would be read for it alone."""
+    if not target.task.is_classification or profiled.profile.rows > COUNTED_ROWS:
+        return []
+    scored = sorted({TEST, *(number for fold in profiled.splitter.folds() for number in fold.valid)})
+    labels = {fold: DiskRows(rows / FLOATS, recipe.features, (fold,)).target() for fold in scored}
+    counts = {fold: np.bincount(y.astype(np.int64), minlength=len(target.classes)) for fold, y in labels.items()}
+    return check_folds({fold: count for fold, count in counts.items() if count.sum()}, target=target)
 
 
 def tell(run: Run, found: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -95,7 +95,13 @@ def told_apart(sample: pa.Table, splitter: Splitter, *, hidden: Collection[str])
         return
     score, importance = _adversarial(X, is_test, _halves(batch, splitter))
     auc = interval(METRICS["roc_auc"], Pairs(is_test.astype(np.float64), score, np.ones(len(score))))
-    yield _apart(auc, importance, [each.name for each in probes], temporal=isinstance(splitter, TemporalSplitter))
+    yield _apart(auc, importance, [each.name for each in probes], _which(splitter))
+
+
+def _which(splitter: Splitter) -> str:
+    if isinstance(splitter, TemporalSplitter):
+        return ", which are later than all others,"
+    return ", which are of other groups," if isinstance(splitter, GroupSplitter) else " that was given"
 
 
 def _halves(batch: pa.RecordBatch, splitter: Splitter) -> np.ndarray:
@@ -118,14 +124,13 @@ def _adversarial(X: np.ndarray, is_test: np.ndarray, half: np.ndarray) -> tuple[
     return score, gain / max(gain.sum(), 1e-300)
 
 
-def _apart(auc: Interval, importance: np.ndarray, names: Sequence[str], *, temporal: bool) -> Finding:
+def _apart(auc: Interval, importance: np.ndarray, names: Sequence[str], which: str) -> Finding:
     order = np.argsort(-importance, kind="stable")[:SHOWN]
     columns = tuple(names[place] for place in order if importance[place] > TELLING)
     far = auc.low > TOLD_APART
     by = f", most of all by {', '.join(columns)}" if far and columns else ""
-    when = "later than all others" if temporal else "of other groups"
     text = (
-        f"Rows of the test, which are {when}, are told from those of the training with an AUC of {auc.value:.3f} "
+        f"Rows of the test{which} are told from those of the training with an AUC of {auc.value:.3f} "
         f"({auc.low:.3f} to {auc.high:.3f}){by}."
     )
     hint = f"Columns that only tell the time or the group may be left out: --drop {','.join(columns)}." if by else ""

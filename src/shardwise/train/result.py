@@ -100,5 +100,5 @@ def rank(trials: Sequence[TrialResult]) -> list[TrialResult]:
 def _beats(cut: TrialResult, other: TrialResult) -> bool:
     """Whether a cut trial is better than another one on the folds that both have."""
     others = {fold.fold: fold.loss for fold in other.folds}
-    pairs = [(fold.loss, others[fold.fold]) for fold in cut.folds if fold.fold in others]
+    pairs = [(fold.loss, others[fold.fold]) for fold in cut.folds if fold.fold in others and not np.isnan(fold.loss)]
     return bool(pairs) and sum(mine for mine, _ in pairs) < sum(theirs for _, theirs in pairs)

@@ -1,5 +1,6 @@
 """The sealed test fold: opened once for the chosen models, and journalled before it is looked at."""
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.seeds import derive_seed
+from shardwise.core.state import dump_state
 from shardwise.data.rows import Chunk, DiskRows
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST
@@ -83,11 +85,15 @@ def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
 def _note_look(run: Run, prepared: Prepared, key: str) -> int:
     """Journal that the test is opened for these models; which look it is, of this run and of others at these rows.
 
-    Looking at the same models again is no further look.
+    Looking at the same models again is no further look. The rows are known by their split and their labels: a file that
+    was moved, or that got a column more, holds the same test. What the run's own journal tells counts wherever its
+    folder lies now.
     """
-    rows = [prepared.dataset.fingerprint, prepared.splitter.to_json()]
-    looks = Looks(Path(run.config.runs_folder)).count(rows, key)
-    if key not in {record["members"] for record in run.records("test opened")}:
+    labels = prepared.profile.columns[prepared.target.column].state()
+    rows = [prepared.splitter.to_json(), hashlib.sha256(dump_state(labels)).hexdigest()]
+    known, before = Looks(Path(run.config.runs_folder)), [record["members"] for record in run.records("test opened")]
+    looks = max(known.count(rows, each) for each in (*before, key))
+    if key not in before:
         run.note("test opened", members=key, look=looks)
     if looks > 1:
         text = (

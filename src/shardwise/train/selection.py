@@ -48,7 +48,10 @@ _OBJECTIVES = {
 def select_features(
     run: Run, recipe: Recipe, sample: pa.Table, target: Target, splitter: Splitter
 ) -> tuple[Recipe, tuple[Finding, ...]]:
-    """The recipe without the steps whose features all tell nothing, and what is told of it; journalled as a unit."""
+    """The recipe without the steps whose features all tell nothing, and what is told of it; journalled as a unit.
+
+    Columns with a monotone constraint stay.
+    """
     mode = run.config.select
     if mode == "none":
         return recipe, ()
@@ -58,7 +61,8 @@ def select_features(
         with run.stage("select"):
             record = {"reasons": reasons(recipe, sample, target, splitter, mode=mode, seed=run.config.seed)}
         run.ledger.put(key, record)
-    dropped: Mapping[str, str] = record["reasons"]
+    constrained = run.config.params.get("trees", {}).get("monotone", {})
+    dropped = {name: why for name, why in record["reasons"].items() if name not in constrained}
     if not dropped:
         return recipe, ()
     smaller = recipe.without(dropped)

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.candidate import Candidate
-from shardwise.core.errors import BadInput, Pruned, ShardwiseError, TaskFailed, context
+from shardwise.core.errors import CeilingReached, Interrupted, Pruned, ShardwiseError, context
 from shardwise.core.schema import Feature
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
@@ -40,6 +42,13 @@ from shardwise.train.watch import Watch
 PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many than too few
 LEAF_S = 6e-6  # seconds that a leaf takes once the trees are learned: written, read again, packed
 TESTED_ROWS = 50_000  # for so many rows of the sealed test there is time at the end of a run
+_NOT_THE_CANDIDATES = (
+    CeilingReached,
+    Interrupted,
+    MemoryError,
+    OSError,
+    pa.ArrowException,
+)  # errors that are no trial's
 _RESULT = "result.json"
 _REST = "rest"  # in the folder of a leg's model: what the next leg goes on from
 
@@ -60,9 +69,9 @@ class FitUnit:
     a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
     its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
     Or a `leg` of the training is gone, from where the unit with the key `after` rests, which stays as it was.
-    Where `forgiving`, a candidate that cannot be trained is a result and no error. `teacher`: the folder of an
-    ensemble's answers (`data.rows_soft`) that are learned in the place of labels. Of a `fold` without validation rows
-    the loss is NaN.
+    What a library raises on a candidate is a result and no error, but for the baseline, trial 0; where `forgiving`,
+    what we raise is, too. `teacher`: the folder of an ensemble's answers (`data.rows_soft`) that are learned in the
+    place of labels. Of a `fold` without validation rows the loss is NaN.
     """
 
     trial: int
@@ -128,8 +137,10 @@ class FitTask:
             try:
                 with self._told(unit):
                     return self._fit(unit, earlier).to_json()
-            except (BadInput, TaskFailed) as error:
-                if not unit.forgiving:
+            except Exception as error:
+                if unit.trial == 0 or isinstance(error, _NOT_THE_CANDIDATES):
+                    raise
+                if isinstance(error, ShardwiseError) and not unit.forgiving:
                     raise
                 return _failed(unit, error).to_json()
 
@@ -162,13 +173,11 @@ class FitTask:
         fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
         predict_s = time.perf_counter() - fitted
-        metric, quantile = METRICS[self.metric], self.target.quantile
         y, weight = valid.target(), valid.weight()
-        value = metric.compute(y, prediction, weight, quantile=quantile)
         start = Guard.of(self.target, y, weight, worse_rounds=None).start
         anomalies = watch.anomalies(start, rows[0].n_rows, self.memory_bytes)
         result = FoldResult(
-            trial=unit.trial, fold=unit.number, loss=loss_of(metric.name, value, quantile),
+            trial=unit.trial, fold=unit.number, loss=self._loss(y, prediction, weight),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
             rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
             curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
@@ -179,6 +188,14 @@ class FitTask:
             return earlier  # there was more time for it then
         self._keep(unit, model, prediction, result)
         return result
+
+    def _loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
+        """NaN where the labels leave the metric without a value, whatever the candidate: no row, or one class alone."""
+        quantile = self.target.quantile
+        value = METRICS[self.metric].compute(y, prediction, weight, quantile=quantile)
+        if np.isnan(value) and np.isfinite(prediction).all():
+            return value
+        return loss_of(self.metric, value, quantile)
 
     def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
         return FitRun(
@@ -300,8 +317,14 @@ def _not_begun(unit: FitUnit) -> FoldResult:
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, cut=True)
 
 
-def _failed(unit: FitUnit, error: ShardwiseError) -> FoldResult:
-    why = f"{type(error).__name__}: {error.message}"
+def _failed(unit: FitUnit, error: Exception) -> FoldResult:
+    """Of an error that is not ours it is told where it came from, too."""
+    if isinstance(error, ShardwiseError):
+        why = f"{type(error).__name__}: {error.message}"
+    else:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = str(error).strip().partition("\n")[0]
+        why = f"{type(error).__name__}: {message} ({Path(place.filename).name}, line {place.lineno})"
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, failed=why)
 
 

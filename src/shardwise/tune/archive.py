@@ -68,11 +68,23 @@ class Archive:
                 f"the archive has the format {content['format']!r}, this version of shardwise reads {FORMAT}",
                 hint="Make it again from the runs: shardwise tune --export FILE.",
             )
-        return cls(tuple(PastTask(**task) for task in content["tasks"]))
+        tasks = tuple(PastTask(**task) for task in content["tasks"])
+        for task in tasks:
+            _check_task(task)
+        return cls(tasks)
 
     def digest(self) -> str:
         """Hash of the content."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _check_task(task: PastTask) -> None:
+    """Raise `TypeError` for what samplers could not learn from."""
+    numbers = [*task.features.values(), *(trial["loss"] for trial in task.trials if trial["loss"] is not None)]
+    if not all(isinstance(value, int | float) for value in numbers):
+        raise TypeError(f"features and losses of {task.name!r} are not all numbers")
+    if not all(isinstance(trial["family"], str) and isinstance(trial["params"], Mapping) for trial in task.trials):
+        raise TypeError(f"trials of {task.name!r} have no family or no params")
 
 
 @cache
@@ -86,7 +98,7 @@ def read_archive(path: str | Path) -> Archive:
     with context(path=str(path)):
         try:
             return Archive.from_json(json.loads(Path(path).read_text(encoding="utf8")))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             hint = "Make one with shardwise tune --export FILE."
             raise ConfigError("this is no archive of trials", hint=hint) from error
 

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
+from shardwise.core.names import nearest
+from shardwise.core.schema import FeatureKind
 from shardwise.core.space import Space
 from shardwise.models.portfolio import check_families
 from shardwise.models.rungs import CHANGES, IN_LEGS
+from shardwise.models.spaces import SPACES, spaces_for
 from shardwise.tune.archive import Archive
 from shardwise.tune.pruners import make_pruner
 from shardwise.tune.samplers import make_sampler
@@ -16,17 +19,36 @@ from shardwise.tune.spaces import narrowed
 from shardwise.tune.study import Study
 
 UNITS_UNDER_WAY = 4  # fits that may be under way before one of them is waited for
+SEARCHED = ("trees",)  # families that are searched when none are named
 POPULATION = "pbt"  # the sampler that trains its trials as a population
 
 
 def check_search(config: RunConfig) -> None:
-    """Raise `ConfigError` for an unknown family, sampler or pruner, or a population of what cannot be one, before a run
-    is opened for them."""
+    """Raise `ConfigError` for an unknown family, sampler or pruner, a population of what cannot be one, or a space that
+    cannot be meant, before a run is opened for them."""
     check_families([*config.families, *config.params])
     make_sampler(config.sampler, per_second=config.per_second)
     make_pruner(config.pruner)
     if config.sampler == POPULATION:
         _check_population(config)
+    _check_space(config)
+
+
+def _check_space(config: RunConfig) -> None:
+    """As far as that can be told without the data, which decide what a family's own space has."""
+    asked = config.families or SEARCHED
+    idle = [family for family in config.space if family in SPACES and family not in asked]
+    if idle:
+        raise ConfigError(
+            f"a space of {idle[0]!r} is given, and no trial of that family is searched",
+            hint=f"Give --families {','.join((*asked, idle[0]))}.",
+        )
+    for family, space in narrowed(spaces_for(set(FeatureKind), asked), config.space).items():
+        known = {*SPACES[family], *space}
+        for name, dimension in space.items():
+            if dimension.when is not None and dimension.when[0] not in known:
+                other = dimension.when[0]
+                raise ConfigError(f"{family}.{name} counts when {other!r} is something", hint=nearest(other, known))
 
 
 def _check_population(config: RunConfig) -> None:

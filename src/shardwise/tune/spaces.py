@@ -75,7 +75,10 @@ def _from_mapping(name: str, known: Dimension | None, given: Mapping[str, Any]) 
         other, values = next(iter(content["when"].items()))
         content["when"] = (str(other), tuple(values) if isinstance(values, list | tuple) else (values,))
     if "values" in content:
-        values = tuple(content.pop("values"))
+        listed = content.pop("values")
+        if not isinstance(listed, list | tuple):
+            raise ConfigError(f"the values of {name} are {listed!r}", hint="Give a list, such as [native, ordinal].")
+        values = tuple(listed)
         if not values:
             raise ConfigError(f"the space of {name} has no point", hint="Name a value, or leave it out.")
         return Choice(values, **{key: value for key, value in content.items() if key in ("default", "when", "cost")})
@@ -84,7 +87,10 @@ def _from_mapping(name: str, known: Dimension | None, given: Mapping[str, Any]) 
     if not {"low", "high"} <= content.keys():
         raise ConfigError(f"the space of {name} is {dict(given)}", hint="Give low and high, or values.")
     low, high = (_number(name, content[key]) for key in ("low", "high"))
-    kind = Int if isinstance(low, int) and isinstance(high, int) and not isinstance(known, Float) else Float
+    whole = isinstance(low, int) and isinstance(high, int)
+    if isinstance(known, Int) and not whole:
+        raise ConfigError(f"the space of {name} is {low:g} to {high:g}", hint="Give whole numbers.")
+    kind = Int if whole and not isinstance(known, Float) else Float
     return _checked(name, kind(**content))
 
 
@@ -94,14 +100,23 @@ def _checked(name: str, dimension: Dimension) -> Dimension:
         if dimension.low > dimension.high:
             span = f"{dimension.low:g} to {dimension.high:g}"
             raise ConfigError(f"the space of {name} has no point: {span}", hint="Give the lower number first.")
+        if not isinstance(dimension.log, bool):
+            raise ConfigError(f"log of {name} is {dimension.log!r}", hint="Give true or false.")
         if dimension.log and dimension.low <= 0:
-            raise ConfigError(f"the space of {name} begins at {dimension.low:g}", hint="A logarithm needs more than 0.")
+            raise ConfigError(
+                f"the space of {name} begins at {dimension.low:g}, and is searched by its logarithm",
+                hint=f"A logarithm needs more than 0; or write {{low: {dimension.low:g}, high: {dimension.high:g}, "
+                "log: false}.",
+            )
+        _number(name, dimension.cost, "cost")
+        if dimension.default is not None:
+            _number(name, dimension.default, "default")
     return dimension
 
 
-def _number(name: str, value: Any) -> float | int:
+def _number(name: str, value: Any, what: str = "end") -> float | int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"the space of {name} has the end {value!r}", hint="Give a number.")
+        raise ConfigError(f"the space of {name} has the {what} {value!r}", hint="Give a number.")
     return value
 
 

@@ -21,6 +21,7 @@ from shardwise.tune.population import Population
 from shardwise.tune.pruners import NoPruner, Pruner
 from shardwise.tune.samplers import SAMPLERS, Sampler
 from shardwise.tune.samplers.bandit import choose_family
+from shardwise.tune.samplers.plain import GridSampler
 from shardwise.tune.samplers.population import SIZE, PopulationSampler
 from shardwise.tune.step import Result, Step
 from shardwise.tune.trial import Trial
@@ -171,8 +172,8 @@ class Study:
     def _new(self, number: int) -> Step | None:
         if number < len(self.portfolio):
             candidate = self.portfolio[number]
-        elif self.spaces:
-            candidate = self._proposed(number)
+        elif families := [family for family in sorted(self.spaces) if not self.is_exhausted(family)]:
+            candidate = self._proposed(number, families)
         else:
             return None
         rungs = self._rungs(candidate.family)
@@ -182,10 +183,16 @@ class Study:
             proposed=number >= len(self.portfolio),
         )  # fmt: skip
 
-    def _proposed(self, number: int) -> Candidate:
+    def is_exhausted(self, family: str) -> bool:
+        """Whether all points of a family's grid were proposed."""
+        sampler, portfolio = self.samplers.get(family), len(self.portfolio)
+        own = sum(trial.family == family for trial in self._trials.values() if trial.number >= portfolio)
+        return isinstance(sampler, GridSampler) and own >= sampler.points(self.spaces[family])
+
+    def _proposed(self, number: int, families: Sequence[str]) -> Candidate:
         seed = derive_seed(self.seed, "tune", number)
         trials = [self._trials[known] for known in sorted(self._trials)]
-        family = choose_family(sorted(self.spaces), trials, seed)
+        family = choose_family(families, trials, seed)
         own = [trial for trial in trials if trial.family == family]
         tried = [dict(trial.params) for trial in own]
         sampler = self.samplers.get(family) or SAMPLERS["random"]()

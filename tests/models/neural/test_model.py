@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from shardwise.core.errors import OverBudget
+from shardwise.core.errors import ConfigError, OverBudget
 from shardwise.core.target import Task
 from shardwise.models.neural.model import Neural
 from shardwise.models.saved import HEADER
@@ -43,3 +43,9 @@ def test_no_memory_beside_the_steps_is_a_ceiling_too(tmp_path: Path, monkeypatch
     with pytest.raises(OverBudget, match="no memory for the network") as caught:
         model.fit(*on_disk(tmp_path, tiny_table(Task.REGRESSION)), TestNeural.run())
     assert "--memory" in caught.value.hint
+
+
+def test_labels_are_smoothed_for_classes_alone() -> None:
+    assert Neural(tiny_target(Task.BINARY), FEATURES, label_smoothing=0.1).params.label_smoothing == 0.1
+    with pytest.raises(ConfigError, match=r"label_smoothing=0.1 does not go with a regression target"):
+        Neural(tiny_target(Task.REGRESSION), FEATURES, label_smoothing=0.1)

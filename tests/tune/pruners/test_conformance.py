@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,12 @@ def test_a_power_law_is_followed_to_where_it_leads(power: float) -> None:
     assert error < 1e-6
     flat, _ = extrapolated([(float(t), 0.4) for t in range(1, 20)], 100.0)
     assert flat == pytest.approx(0.4)
+
+
+def test_a_course_that_is_not_finite_tells_nothing() -> None:
+    best, *others = standing(4)
+    wild = replace(others[-1], curve=tuple((float(t), math.inf if t > 2 else 9.0) for t in range(1, 12)))
+    assert not CurvePruner().should_stop(wild, [best, *others[:-1], wild])
 
 
 def test_unknown_names_are_refused() -> None:

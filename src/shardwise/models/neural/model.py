@@ -95,6 +95,9 @@ class Neural:
 
     def __init__(self, target: Target, features: Sequence[Feature], **params: Any) -> None:
         self.params = parse_params(self.kind, self.family, params)
+        if self.params.label_smoothing and not target.task.is_classification:
+            smoothing = f"label_smoothing={self.params.label_smoothing!r}"
+            raise ConfigError(f"{smoothing} does not go with a {target.task} target", hint="Leave it out.")
         self.target = target
         self.features = tuple(features)
         self._design = self._make_design()

@@ -47,9 +47,10 @@ class CurvePruner:
             return True
         known = [other.loss for other in trials if other.number != trial.number and other.family == trial.family]
         known = [loss for loss in known if np.isfinite(loss)]
-        if len(trial.curve) < POINTS or not known:
+        curve = [point for point in trial.curve if np.isfinite(point[1])]
+        if len(curve) < POINTS or not known:
             return False
-        reached, error = extrapolated(trial.curve, max(self.horizon, 2.0 * trial.curve[-1][0]))
+        reached, error = extrapolated(curve, max(self.horizon, 2.0 * curve[-1][0]))
         return reached - SURE * error > min(known)
 
     def first_rung(self, number: int, rungs: int) -> int:  # noqa: ARG002
@@ -57,9 +58,8 @@ class CurvePruner:
 
 
 def extrapolated(curve: Sequence[tuple[float, float]], step: float) -> tuple[float, float]:
-    """(loss expected at `step`, error of the fit) of a curve of `(step, loss)`; the first fifth is left out."""
+    """(loss expected at `step`, error of the fit) of a curve of `(step, finite loss)`; the first fifth is left out."""
     points = np.asarray(curve, np.float64)
-    points = points[np.isfinite(points[:, 1])]
     points = points[len(points) // 5 :]
     steps, losses = points[:, 0], np.minimum.accumulate(points[:, 1])
     found = []

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from shardwise.core.errors import ConfigError
@@ -14,13 +15,17 @@ from shardwise.tune.trial import Trial
 START = 8  # random trials before the first model
 
 
+def require(name: str) -> None:
+    """Raise `ConfigError` where a module of the extra is not installed."""
+    if find_spec(name) is None:
+        hint = "pip install 'shardwise[tune]', or choose --sampler rl, gp or random."
+        raise ConfigError(f"this sampler needs {name}, which is not installed", hint=hint)
+
+
 def extra(name: str) -> Any:
     """A module of the extra; raises `ConfigError` where it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        hint = "pip install 'shardwise[tune]', or choose --sampler rl, gp or random."
-        raise ConfigError(f"this sampler needs {name}, which is not installed", hint=hint) from error
+    require(name)
+    return import_module(name)
 
 
 class TPESampler:
@@ -58,16 +63,16 @@ def _study(optuna: Any, cube: Cube, trials: Sequence[Trial], seed: int) -> Any:
 def _distribution(optuna: Any, dimension: Dimension) -> Any:
     kinds = optuna.distributions
     if isinstance(dimension, Choice):  # by their numbers: the values may be anything
-        return kinds.CategoricalDistribution(list(range(len(dict.fromkeys(dimension.values)))))
+        return kinds.CategoricalDistribution(list(range(len(dimension.distinct))))
     kind = kinds.FloatDistribution if isinstance(dimension, Float) else kinds.IntDistribution
     return kind(dimension.low, dimension.high, log=dimension.log)
 
 
 def _given(dimension: Dimension, value: Any) -> Any:
-    return list(dict.fromkeys(dimension.values)).index(value) if isinstance(dimension, Choice) else value
+    return dimension.distinct.index(value) if isinstance(dimension, Choice) else value
 
 
 def _value(dimension: Dimension, drawn: Any) -> Any:
     if isinstance(dimension, Choice):
-        return list(dict.fromkeys(dimension.values))[drawn]
+        return dimension.distinct[drawn]
     return dimension.at(dimension.place(drawn)) if isinstance(dimension, Float) else int(drawn)

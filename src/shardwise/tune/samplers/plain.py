@@ -59,7 +59,7 @@ def _sobol(dimensions: int, seed: int, number: int) -> np.ndarray:
 
 class GridSampler:
     """All combinations of three levels of each number and all values of each choice, in an order that visits far
-    corners early; after the last one it begins again."""
+    corners early; after the last one (see `points`) a study ends, and the sampler would begin again."""
 
     learns: ClassVar[bool] = False  # of the history only its length, which is known beforehand
 
@@ -71,7 +71,7 @@ class GridSampler:
         """
         cube = Cube(space)
         levels = [grid_levels(dimension) for dimension in cube.dimensions]
-        total = math.prod(len(values) for values in levels)
+        total = self.points(space)
         number = len(trials) * _stride(total) % total
         point = []
         for values in levels:
@@ -79,11 +79,16 @@ class GridSampler:
             point.append(values[place])
         return cube.params(point)
 
+    @staticmethod
+    def points(space: Space) -> int:
+        """How many combinations there are."""
+        return math.prod(len(grid_levels(dimension)) for dimension in space.values())
+
 
 def grid_levels(dimension: Dimension, most: int = GRID_LEVELS) -> list[float]:
     """Places in [0, 1]: the middles of `most` equal parts of a number, and one for each different value."""
     if isinstance(dimension, Choice):
-        return [dimension.place(value) for value in dict.fromkeys(dimension.values)]
+        return [dimension.place(value) for value in dimension.distinct]
     if isinstance(dimension, Int) and dimension.high - dimension.low < most:
         return [dimension.place(value) for value in range(dimension.low, dimension.high + 1)]
     if dimension.low == dimension.high:
