@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
 
 Line = Mapping[str, Any]
+DIGITS = 9  # of a loss; those of right answers differ in the last ones
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def read_comparisons(path: Path) -> list[Comparison]:
         own = [line for line in last.values() if line["budget"] == budget]
         losses: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
         for line in own:
-            losses[line["case"]][line["peer"]].append(line["loss"])
+            losses[line["case"]][line["peer"]].append(None if line["loss"] is None else round(line["loss"], DIGITS))
         means = {case: {tool: _mean(values) for tool, values in row.items()} for case, row in losses.items()}
         found.append(Comparison(budget, means, own))
     return found
@@ -85,7 +86,7 @@ def table(comparison: Comparison) -> str:
     lines += ["| | " + " | ".join(tools) + " |", "|---|" + "---|" * len(tools)]
     for case, row in comparison.loss.items():
         known = [loss for loss in row.values() if loss is not None]
-        best = min(known, default=1.0) or 1e-12
+        best = min(known, default=1.0)
         cells = ["-" if tool not in row else _ratio(row[tool], best) for tool in tools]
         lines.append(f"| {case} | " + " | ".join(cells) + " |")
     lines += [_row("median excess", [_excess(comparison, tool) for tool in tools])]
@@ -113,9 +114,11 @@ def _row(title: str, cells: Sequence[str]) -> str:
 
 
 def _ratio(loss: float | None, best: float) -> str:
+    """Over a best of 0 (all answers right) the loss itself."""
     if loss is None:
         return "failed"
-    return f"**{loss / best:.4f}**" if loss <= best else f"{loss / best:.4f}"
+    told = f"{loss / best:.4f}" if best else f"{loss:.2g}"
+    return f"**{told}**" if loss <= best else told
 
 
 def _excess(comparison: Comparison, tool: str) -> str:
