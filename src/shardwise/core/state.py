@@ -6,6 +6,7 @@ bytes.
 """
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,10 @@ def join_state(header: bytes, buffers: bytes) -> bytes:
 def _strip(value: Any, buffers: list[bytes], offset: list[int]) -> Any:
     if isinstance(value, dict):
         # Sorted, so that the buffers lie in one order; `$` is ours, a key that begins with it gets a second one.
-        return {_escape(key): _strip(value[key], buffers, offset) for key in sorted(value, key=str)}
+        return {
+            _escape(key): part if type(part) in _PLAIN else _strip(part, buffers, offset)
+            for key, part in sorted(value.items(), key=_spelling)
+        }
     if isinstance(value, list | tuple):
         if _PLAIN.issuperset(map(type, value)):  # most lists are long and hold words or numbers
             return list(value)
@@ -85,18 +89,27 @@ def _strip(value: Any, buffers: list[bytes], offset: list[int]) -> Any:
 
 def _restore(value: Any, buffers: memoryview) -> Any:
     if isinstance(value, list):
+        if _PLAIN.issuperset(map(type, value)):
+            return value
         return [_restore(part, buffers) for part in value]
     if not isinstance(value, dict):
         return value
     if "$array" in value:
         name, shape, offset = value["$array"]
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(buffers, dtype=np.dtype(name), count=count, offset=offset).reshape(shape).copy()
+        flat = np.frombuffer(buffers, dtype=np.dtype(name), count=math.prod(shape), offset=offset)
+        return flat.copy() if len(shape) == 1 else flat.reshape(shape).copy()
     if "$bytes" in value:
         length, offset = value["$bytes"]
         return bytes(buffers[offset : offset + length])
-    return {key.removeprefix("$"): _restore(part, buffers) for key, part in value.items()}
+    return {
+        key.removeprefix("$"): part if type(part) in _PLAIN else _restore(part, buffers) for key, part in value.items()
+    }
 
 
 def _escape(key: object) -> str:
-    return f"${key}" if str(key).startswith("$") else str(key)
+    text = str(key)
+    return f"${text}" if text.startswith("$") else text
+
+
+def _spelling(item: tuple[object, object]) -> str:
+    return str(item[0])

@@ -73,7 +73,8 @@ def hash_rows(
     >>> bool((hash_rows(batch, ["a", "b"]) == hash_rows(batch, ["b", "a"])).all())
     True
     """
-    missing = [name for name in columns if name not in batch.schema.names]
+    there = set(batch.schema.names)
+    missing = [name for name in columns if name not in there]
     if missing:
         raise SchemaError(f"there is no column {missing[0]!r} to hash", hint=f"There are: {batch.schema.names}.")
     known = hashes or {}

@@ -223,7 +223,8 @@ def _load(folder: Path) -> Package:
 
 
 def _golden_rows(golden: pa.RecordBatch | pa.Table, recipe: Recipe) -> pa.RecordBatch:
-    missing = [name for name in recipe.inputs if name not in golden.schema.names]
+    there = set(golden.schema.names)
+    missing = [name for name in recipe.inputs if name not in there]
     if missing:
         raise SchemaError(f"the golden rows lack the columns {missing}")
     columns = [golden.column(name) for name in recipe.inputs]

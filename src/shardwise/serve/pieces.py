@@ -49,7 +49,8 @@ def as_trained(dataset: Dataset, predictor: Predictor) -> Dataset:
     target = predictor.target
     texts = [field.name for field in predictor.package.inputs if pa.types.is_string(field.type)]
     texts += [target.column] if any(isinstance(label, str) for label in target.classes) else []
-    names = [name for name in texts if name in dataset.schema.names]
+    there = set(dataset.schema.names)
+    names = [name for name in texts if name in there]
     types = {name: "string" for name in names if not pa.types.is_string(dataset.schema.field(name).type)}
     if not types:
         return dataset

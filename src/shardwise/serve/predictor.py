@@ -1,5 +1,6 @@
 """One way from raw rows to an answer: for a row, a batch, a file, a request."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -200,12 +201,13 @@ class Predictor:
             self.check_columns(pa.schema([(name, pa.null()) for name in row]))
 
     def check_columns(self, schema: pa.Schema) -> None:
-        missing = [name for name in self.columns if name not in schema.names]
+        counts = Counter(schema.names)
+        missing = [name for name in self.columns if name not in counts]
         if missing:
             shown = ", ".join(map(repr, missing[:10])) + (" ..." if len(missing) > 10 else "")
             hint = nearest_column(missing[0], schema.names) if schema.names else "The data has no columns."
             raise SchemaError(f"the data lacks {len(missing)} column(s) that the model reads: {shown}", hint=hint)
-        twice = sorted({name for name in self.columns if schema.names.count(name) > 1})
+        twice = sorted({name for name in self.columns if counts[name] > 1})
         if twice:
             raise SchemaError(f"the data has the column {twice[0]!r} more than once", hint="Rename one of them.")
 
