@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardwise.core import state as state_module
+from shardwise.core import tables
 from shardwise.core.errors import DataError
 from shardwise.core.state import dump_state, load_state
 
@@ -42,6 +44,35 @@ def test_arrays_keep_type_and_shape(dtype: str) -> None:
 def test_keys_of_our_own_notation_are_kept() -> None:
     state = {"$array": [1], "$bytes": {"$": b"x", "$$array": 2}}
     assert load_state(dump_state(state)) == state
+
+
+cells = scalars | arrays | st.lists(scalars, max_size=3) | st.dictionaries(st.text(max_size=2), scalars, max_size=2)
+
+
+same_keys = st.fixed_dictionaries({"a": cells, "$b": arrays, "c": st.floats(), "d": st.just("x")})
+others = st.dictionaries(st.text(max_size=2), cells, min_size=1, max_size=2)
+
+
+@given(st.lists(same_keys | others, min_size=1))
+def test_a_long_list_of_dicts_comes_back(rows: list[dict[str, Any]]) -> None:
+    plain = [load_state(dump_state(row)) for row in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "LEAST_ROWS", 1)
+        content = dump_state({"rows": rows})
+        assert b"$table" in content
+        assert repr(load_state(content)["rows"]) == repr(plain)
+        assert dump_state(load_state(content)) == content
+
+
+def test_a_wide_state_is_written_with_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call for each entry of the dicts, not for each dict."""
+    calls: list[Any] = []
+    strip = state_module._strip
+    monkeypatch.setattr(state_module, "_strip", lambda value, *rest: (calls.append(0), strip(value, *rest))[1])
+    number = {"n": 1, "x": 0.5, "values": np.arange(3.0), "inner": [{"a": None, "b": 2.0}]}
+    text = {"n": 1, "bytes": np.arange(3, dtype=np.uint8), "values": np.arange(2)}
+    dump_state({"columns": [number, number, text] * 3_000})
+    assert len(calls) < 40
 
 
 def test_object_arrays_are_refused() -> None:

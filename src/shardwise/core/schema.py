@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ _FACTORIES = {"time32": pa.time32, "time64": pa.time64, "duration": pa.duration}
 _ALIASES = {"double": "float64", "float": "float32", "halffloat": "float16"}
 
 
+@lru_cache(maxsize=1024)
 def parse_type(text: str) -> pa.DataType:
     """The Arrow type that `str(type)` wrote; raises `SchemaError` for one that is not supported.
 

@@ -1,8 +1,8 @@
 """State on disk without pickle: nested dicts and lists of JSON values, NumPy arrays and bytes, as one byte string.
 
 Layout: `SWST`, format version (1 byte), length of the JSON header (8 bytes, little endian), header, buffers. In the
-header a buffer is `{"$array": [dtype, shape, offset]}` or `{"$bytes": [length, offset]}`. The same state gives the same
-bytes.
+header a buffer is `{"$array": [dtype, shape, offset]}` or `{"$bytes": [length, offset]}`, and a long list of dicts is a
+table (`core.tables`). The same state gives the same bytes.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.errors import DataError
+from shardwise.core.tables import is_table, read_table, write_table
 
 State = dict[str, Any]
 _MAGIC = b"SWST\x01"
@@ -70,6 +71,8 @@ def _strip(value: Any, buffers: list[bytes], offset: list[int]) -> Any:
     if isinstance(value, list | tuple):
         if _PLAIN.issuperset(map(type, value)):  # most lists are long and hold words or numbers
             return list(value)
+        if is_table(value):
+            return {"$table": write_table(value, lambda part: _strip(part, buffers, offset))}
         return [_strip(part, buffers, offset) for part in value]
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in _KINDS:
@@ -94,6 +97,8 @@ def _restore(value: Any, buffers: memoryview) -> Any:
         return [_restore(part, buffers) for part in value]
     if not isinstance(value, dict):
         return value
+    if "$table" in value:
+        return read_table(value["$table"], lambda part: _restore(part, buffers))
     if "$array" in value:
         name, shape, offset = value["$array"]
         flat = np.frombuffer(buffers, dtype=np.dtype(name), count=math.prod(shape), offset=offset)

@@ -1,8 +1,10 @@
 """The profile of one column: what its type says, what was counted, and what a person would notice."""
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -46,6 +48,7 @@ class Limits:
         return cls(counts=min(counts, max(256, share)), quantiles=quantiles, distinct=min(4096, max(256, share)))
 
 
+@lru_cache(maxsize=1024)
 def group_of(kind: pa.DataType) -> str:
     """`number`, `boolean`, `string`, `date`, `timestamp`, `time`, `decimal` or `null`; `DataError` for other types.
 
@@ -126,14 +129,14 @@ class ColumnProfile:
             self.distincts.add(word_hashes, counts)
             self.text.add(words, counts)
             extremes = pc.min_max(words)
-            self._stretch(extremes["min"].as_py(), extremes["max"].as_py())
+            self.stretch(extremes["min"].as_py(), extremes["max"].as_py())
         content = int(pc.binary_length(words).to_numpy() @ counts)
         return content + 4 * len(cells) + (-(-len(cells) // 8) if cells.null_count else 0)
 
     def _add_booleans(self, present: pa.Array) -> None:
         if len(present):
             ordered = np.sort(filled(present))
-            self._stretch(bool(ordered[0]), bool(ordered[-1]))
+            self.stretch(bool(ordered[0]), bool(ordered[-1]))
             values, counts = runs(ordered)
             self._add_values(pa.array(values.astype(bool)), counts)
             self.zeros += int((ordered == 0).sum())
@@ -144,7 +147,7 @@ class ColumnProfile:
             encoded = present.dictionary_encode()
             values, counts = encoded.dictionary, np.bincount(filled(encoded.indices), minlength=len(encoded.dictionary))
             extremes = pc.min_max(values)
-            self._stretch(extremes["min"].as_py(), extremes["max"].as_py())
+            self.stretch(extremes["min"].as_py(), extremes["max"].as_py())
             self._add_values(values, counts)
             ordered = np.sort(np.repeat(decimal_floats(values), counts))
             self._add_signs(ordered)
@@ -159,7 +162,7 @@ class ColumnProfile:
             ordered, uniques, counts = sorted_runs(values)
         if not len(ordered):
             return
-        self._stretch(ordered[0].item(), ordered[-1].item())
+        self.stretch(ordered[0].item(), ordered[-1].item())
         if len(ordered) == len(hashes) and len(uniques) * 4 > len(ordered):  # the hashes are there already
             self.counts.add(self._as_cells(uniques), counts)
             self.distincts.add(hashes)
@@ -199,16 +202,24 @@ class ColumnProfile:
         self.moments.add(numbers)
         self.sketch.add_sorted(numbers)
 
-    def _stretch(self, low: Any, high: Any) -> None:
+    def stretch(self, low: Any, high: Any) -> None:
+        """Between these are cells, both as stored."""
         self.low = low if self.low is None or low < self.low else self.low
         self.high = high if self.high is None or high > self.high else self.high
+
+    def copy(self) -> Self:
+        """One that is counted on by itself; what both hold is not copied."""
+        other = copy(self)
+        for part in ("moments", "sketch", "counts", "distincts", "text"):
+            setattr(other, part, getattr(self, part).copy())
+        return other
 
     def merge(self, other: Self) -> None:
         """Add the profile of other rows of the same column."""
         for name in ("count", "null_cells", "nans", "infinities", "zeros", "negatives"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.low is not None:
-            self._stretch(other.low, other.high)
+            self.stretch(other.low, other.high)
         self.moments.merge(other.moments)
         self.sketch.merge(other.sketch)
         self.counts.merge(other.counts)

@@ -1,6 +1,7 @@
 """The profile of a dataset: one pass, partition by partition, merged."""
 
 import math
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -9,8 +10,10 @@ import pyarrow as pa
 from shardwise.core.errors import DataError, SchemaError, context
 from shardwise.core.schema import schema_from_json, schema_to_json
 from shardwise.core.state import State
+from shardwise.data.blocks import are_blocks
 from shardwise.data.column_profile import TEMPORAL, ColumnProfile, Limits
 from shardwise.data.hashing import HashedBatch, combine
+from shardwise.data.profile_blocks import add_blocks
 from shardwise.data.sample import RowSample
 from shardwise.stats.arrays import plain
 from shardwise.stats.distinct import Distinct
@@ -63,8 +66,12 @@ class Profile:
         """Add a batch with the columns and types of the schema, whose cells are hashed already."""
         batch = cells.batch.select(self.schema.names)
         self.rows += batch.num_rows
-        for array, column in zip(batch.columns, self.columns.values(), strict=True):
-            self.size_bytes += column.update(array, cells.hashes[column.name])
+        columns, arrays = list(self.columns.values()), batch.columns
+        done = add_blocks(columns, arrays, cells.hashes) if are_blocks(len(columns), batch.num_rows) else {}
+        self.size_bytes += sum(done.values())
+        for place, (array, column) in enumerate(zip(arrays, columns, strict=True)):
+            if place not in done:
+                self.size_bytes += column.update(array, cells.hashes[column.name])
         hashes = combine({name: cells.hashes[name] for name in self.columns}, batch.num_rows)
         self._distinct_rows.add(hashes)
         self._sample.add(batch, hashes)
@@ -82,6 +89,13 @@ class Profile:
                 )
         # a dictionary that was given may hold a word twice
         return pa.RecordBatch.from_arrays([plain(given[name]) for name in self.schema.names], self.schema.names)
+
+    def copy(self) -> Self:
+        """One that is counted on by itself."""
+        other = copy(self)
+        other.columns = {name: column.copy() for name, column in self.columns.items()}
+        other._distinct_rows, other._sample = self._distinct_rows.copy(), self._sample.copy()
+        return other
 
     def merge(self, other: Self) -> None:
         """Add the profile of other rows; raises `SchemaError` when its columns are others."""

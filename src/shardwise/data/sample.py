@@ -1,5 +1,6 @@
 """A uniform sample of rows that is bounded, mergeable and the same whatever the batches were."""
 
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -46,6 +47,11 @@ class RowSample:
         self._rows.append(pa.table(cells, schema=self.schema))
         if self._held() >= 2 * self.capacity:
             self._settle()
+
+    def copy(self) -> Self:
+        other = copy(self)
+        other._keys, other._rows = list(self._keys), list(self._rows)
+        return other
 
     def merge(self, other: Self) -> None:
         other._settle()

@@ -1,6 +1,7 @@
 """What a column of strings looks like: length, words, whether all of it reads as numbers or as dates."""
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -56,6 +57,12 @@ class TextProfile:
 
     def _empty(self, formats: Iterable[str]) -> dict[str, Quantiles]:
         return {form: Quantiles(capacity=self.capacity) for form in formats}
+
+    def copy(self) -> Self:
+        other = copy(self)
+        if self.times is not None:
+            other.times = {form: quantiles.copy() for form, quantiles in self.times.items()}
+        return other
 
     def merge(self, other: Self) -> None:
         self.count += other.count

@@ -1,5 +1,6 @@
 """How often each value occurs: exactly up to a number of values, then the heaviest with a bound on the error."""
 
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -54,6 +55,20 @@ class Counts:
         values, counts = self._drop_long(values, counts)
         values, counts = self._prune(values, counts)
         self._put(values, counts)
+
+    def add_single(self, values: pa.Array) -> None:
+        """Add distinct numbers, of one type throughout and without nulls, that have a row each."""
+        self._top = None
+        self.rows += len(values)
+        if len(values) > self.capacity:  # none stays when a row is taken off all
+            self._error += 1
+        else:
+            self._put(values, np.ones(len(values), dtype=np.int64))
+
+    def copy(self) -> Self:
+        other = copy(self)
+        other._values, other._counts = list(self._values), list(self._counts)
+        return other
 
     def merge(self, other: Self) -> None:
         self._top = None
@@ -119,6 +134,8 @@ class Counts:
         self._settle()
         if not self._values:
             return pa.nulls(0), np.zeros(0, dtype=np.int64)
+        if _is_rising(self._values[0]):
+            return self._values[0], self._counts[0]
         order = pc.sort_indices(self._values[0])
         return self._values[0].take(order), self._counts[0][order.to_numpy()]
 
@@ -150,3 +167,11 @@ class Counts:
         restored.rows, restored._error = state["rows"], state["error"]
         restored._put(array_from_state(state["values"]), state["counts"].astype(np.int64))
         return restored
+
+
+def _is_rising(values: pa.Array) -> bool:
+    """Whether numbers are in order already, as they mostly come; of other types it is not looked at."""
+    if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
+        return False
+    numbers = values.to_numpy()
+    return bool((numbers[1:] > numbers[:-1]).all())

@@ -1,6 +1,7 @@
 """How many distinct values, and how many rows share theirs with another: bottom-k of the hashes, with counts."""
 
 import math
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -54,17 +55,38 @@ class Distinct:
             self._below = int(np.partition(hashes, self.capacity)[self.capacity])
             small = hashes < np.uint64(self._below)
             hashes, counts = hashes[small], counts[small]
+        self._put(hashes, counts)
+
+    def add_sorted(self, hashes: np.ndarray, counts: np.ndarray) -> None:
+        """Add different hashes uint64 in rising order, with the rows of each."""
+        if self._below is not None:
+            hashes = hashes[: np.searchsorted(hashes, np.uint64(self._below))]
+        if len(hashes) > self.capacity:
+            self._below, hashes = int(hashes[self.capacity]), hashes[: self.capacity]
+        first = not self._pending_size and not len(self._hashes)
+        self._put(hashes, counts[: len(hashes)])
+        if first and self._pending_size:  # in order already
+            [(hashes, counts)] = self._pending
+            self._hashes, self._counts = hashes.copy(), counts.copy()
+            self._pending, self._pending_size = [], 0
+
+    def _put(self, hashes: np.ndarray, counts: np.ndarray) -> None:
         self._pending.append((hashes, counts))
         self._pending_size += len(hashes)
         if self._pending_size > self.capacity:
             self._settle()
+
+    def copy(self) -> Self:
+        other = copy(self)
+        other._pending = list(self._pending)
+        return other
 
     def merge(self, other: Self) -> None:
         other._settle()
         if other._below is not None:
             self._settle()
             self._cut(min(other._below, self._below or other._below))
-        self.add(other._hashes, other._counts)
+        self.add_sorted(other._hashes, other._counts)
 
     def _settle(self) -> None:
         """Bring what is pending in order; cut to the capacity."""

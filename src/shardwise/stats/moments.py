@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -64,9 +65,35 @@ class Moments:
                 part.m4 = float(np.multiply(squares, squares, out=squares).sum())
         self.merge(part)
 
+    @classmethod
+    def of_rows(cls, values: np.ndarray) -> "list[Self]":
+        """Of each row of finite float64 values `(columns, rows)`, rows > 0, as `add` counts it: a call for all rows."""
+        low, high = values.min(axis=1), values.max(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.where(low < high, values.mean(axis=1), low)
+            deviations = values - mean[:, None]
+            squares = deviations * deviations
+            m2 = squares.sum(axis=1)
+            m3 = np.multiply(deviations, squares, out=deviations).sum(axis=1)
+            m4 = np.multiply(squares, squares, out=squares).sum(axis=1)
+        found = []
+        for fields in zip(*(part.tolist() for part in (mean, m2, m3, m4, low, high)), strict=True):
+            part = cls()
+            part.count = values.shape[1]
+            part.mean, part.m2, part.m3, part.m4, part.minimum, part.maximum = fields
+            found.append(part)
+        return found
+
+    def copy(self) -> Self:
+        return copy(self)
+
     def merge(self, other: Self) -> None:
         n, k = self.count, other.count
         if not k:
+            return
+        if not n:
+            for name in _FIELDS:
+                setattr(self, name, getattr(other, name))
             return
         with np.errstate(all="ignore"):
             total, delta = n + k, np.float64(other.mean) - self.mean
@@ -82,7 +109,7 @@ class Moments:
                 self.m3 + other.m3 + delta * step**2 * n * k * (n - k) + 3 * step * (n * other.m2 - k * self.m2)
             )
             self.m2 = float(self.m2 + other.m2 + delta * step * n * k)
-            self.mean = float(self.mean + step * k) if n else other.mean
+            self.mean = float(self.mean + step * k)
         self.count = total
         self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
 

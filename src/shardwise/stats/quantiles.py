@@ -1,13 +1,39 @@
 """Quantiles in one pass: a deterministic, mergeable sketch of sorted samples."""
 
 import math
-from typing import Self
+from copy import copy
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 
 from shardwise.core.state import State
 from shardwise.stats.arrays import as_floats
+
+
+class Thinned(NamedTuple):
+    """Of sorted numbers `(..., rows)`: those that stand for one row each, and `values`, each for 2**level rows."""
+
+    level: int
+    single: np.ndarray
+    values: np.ndarray
+
+    def of(self, row: int) -> "Thinned":
+        return Thinned(self.level, self.single[row], self.values[row])
+
+
+def thinned(values: np.ndarray, capacity: int) -> Thinned:
+    """What a sketch keeps of numbers `(..., rows)` in rising order, rows > 0: at most about `capacity` of them."""
+    rows = values.shape[-1]
+    level = max(0, math.ceil(math.log2(rows / capacity)))
+    step = 1 << level
+    rest = rows % step
+    if not level:
+        return Thinned(0, values[..., :0], values)
+    # What does not fill a step is taken from evenly spread ranks, so that it leans to neither side.
+    spread = ((np.arange(rest) + 0.5) * (rows / max(1, rest))).astype(np.int64)
+    others = np.delete(values, spread, axis=-1) if rest else values
+    return Thinned(level, values[..., spread], others[..., step // 2 :: step])
 
 
 class Quantiles:
@@ -44,23 +70,24 @@ class Quantiles:
 
     def add_sorted(self, values: np.ndarray) -> None:
         """Add finite numbers `(rows,)` in rising order, of any width."""
-        rows = len(values)
-        if not rows:
-            return
+        if len(values):
+            self.add_thinned(len(values), (float(values[0]), float(values[-1])), thinned(values, self.capacity))
+
+    def add_thinned(self, rows: int, ends: tuple[float, float], kept: "Thinned") -> None:
+        """Add `rows` > 0 finite numbers from `ends[0]` to `ends[1]` of which `kept` is what `thinned` left."""
         self.count += rows
-        self.minimum, self.maximum = min(self.minimum, float(values[0])), max(self.maximum, float(values[-1]))
-        level = max(0, math.ceil(math.log2(rows / self.capacity)))
-        step = 1 << level
-        whole = rows - rows % step
-        if level:
-            self._error += step / 2
-            rest = values[whole:]
-            # What does not fill a step is taken from evenly spread ranks, so that it leans to neither side.
-            spread = ((np.arange(len(rest)) + 0.5) * (rows / max(1, len(rest)))).astype(np.int64)
-            self._put(0, values[spread])
-            values = np.delete(values, spread)[step // 2 :: step] if len(rest) else values[step // 2 :: step]
-        self._put(level, values)
+        self.minimum, self.maximum = min(self.minimum, ends[0]), max(self.maximum, ends[1])
+        if kept.level:
+            self._error += (1 << kept.level) / 2
+            self._put(0, kept.single)
+        self._put(kept.level, kept.values)
         self._compact()
+
+    def copy(self) -> Self:
+        other = copy(self)
+        other._levels = [list(pieces) for pieces in self._levels]
+        other._sizes, other._odd = list(self._sizes), list(self._odd)
+        return other
 
     def _put(self, level: int, values: np.ndarray) -> None:
         while len(self._levels) <= level:

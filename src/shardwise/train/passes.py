@@ -6,7 +6,7 @@ returns a record for the journal: references, never tables.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,32 @@ class TimePass:
         return {"blob": keep_state(self.blobs, {"summary": summary.state()}), "access": counter.to_json()}
 
 
+class Near:
+    """The last thing that a task has left under a key in this process, which need not be read again.
+
+    Taken to another process it keeps nothing: there nobody would ask for it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[str, Any] | None = None
+
+    def keep(self, key: str, value: Any) -> None:
+        self._kept = key, value
+
+    def take(self, key: str) -> Any:
+        """What was kept under the key, once; None where it is not there."""
+        kept, self._kept = self._kept, None
+        return kept[1] if kept is not None and kept[0] == key else None
+
+    def __reduce__(self) -> tuple[type["_Far"], tuple[()]]:
+        return _Far, ()
+
+
+class _Far(Near):
+    def keep(self, key: str, value: Any) -> None:
+        del key, value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProfilePass:
     """Profile of the open rows and of the sealed test rows of a partition, and how many rows each fold got."""
@@ -65,6 +91,7 @@ class ProfilePass:
     dataset: Dataset
     splitter: Splitter
     blobs: Path
+    near: "Near" = field(default_factory=lambda: Near())
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
         """The record of a partition. With `skip_corrupt`, one that cannot be read to its end counts as without rows.
@@ -107,9 +134,18 @@ class ProfilePass:
         record = self._record(opened, sealed, folds)
         return {**record, "access": counter.to_json(), "skipped_rows": batches.skipped_rows}
 
+    def profiles(self, record: Mapping[str, Any]) -> tuple[Profile, Profile]:
+        """Of the open rows and of the sealed ones of a partition, by its record."""
+        if (near := self.near.take(record["blob"])) is not None:
+            return near
+        state = load_state(FolderBlobs(self.blobs).read(record["blob"]))
+        return Profile.from_state(state["open"]), Profile.from_state(state["sealed"])
+
     def _record(self, opened: Profile, sealed: Profile, folds: np.ndarray) -> dict[str, Any]:
+        blob = keep_state(self.blobs, {"open": opened.state(), "sealed": sealed.state()})
+        self.near.keep(blob, (opened, sealed))
         return {
-            "blob": keep_state(self.blobs, {"open": opened.state(), "sealed": sealed.state()}),
+            "blob": blob,
             "folds_blob": keep_blob(self.blobs, folds.tobytes()),
             "rows": len(folds),
             "folds": {str(fold): int(rows) for fold, rows in zip(*np.unique(folds, return_counts=True), strict=True)},

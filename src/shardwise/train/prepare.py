@@ -232,17 +232,19 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
             losses.skipped_rows += record.get("skipped_rows", 0)
             if "corrupt" in record:
                 losses.add(partition, 0, record["corrupt"])
-            state = _state(run, record)
-            own = Profile.from_state(state["open"])
+            own, own_sealed = work.profiles(record)
             if seen is not None:
                 seen.add(own, record["rows"], known=partition.index in run.taken_over.get("profile", ()))
-            opened.merge(own)
-            sealed.merge(Profile.from_state(state["sealed"]))
+            if len(dataset.partitions) == 1:
+                opened, sealed = own, own_sealed
+            else:
+                opened.merge(own)
+                sealed.merge(own_sealed)
             for fold, rows in record["folds"].items():
                 fold_rows[int(fold)] = fold_rows.get(int(fold), 0) + rows
             stage["rows"] += record["rows"]
             run.events.emit(Advanced(stage="profile", rows=record["rows"]))
-        whole = Profile.from_state(opened.state())
+        whole = opened.copy() if len(dataset.partitions) == 1 else Profile.from_state(opened.state())
         whole.merge(sealed)
     return _Profiled(
         dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows, folds=folds,
