@@ -15,7 +15,8 @@ from shardwise.data.hashing import hash_rows
 from shardwise.data.profile import Profile
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.groups import group_gap
-from shardwise.split.probes import Labels, Probe, correlation, proportion, ranks, read_probe
+from shardwise.split.probes import Labels, Probe, correlation, proportion, ranks
+from shardwise.split.probes_wide import powers, read_probes
 
 _SEVERITIES = ("leak", "warning", "info")
 _ID_NAME = re.compile(
@@ -79,8 +80,7 @@ def find_leaks(
     sample = sample.filter(pa.array(known))
     labels = Labels.of(target, y[known], derive_seed(config.seed, "leaks"))
     skipped = {target.column, *ignore, *([time_column] if time_column else []), *([group] if group else [])}
-    probes = [read_probe(name, sample.column(name)) for name in sample.column_names if name not in skipped]
-    search = _Search(labels, [probe for probe in probes if probe is not None and probe.distinct > 0], config)
+    search = _Search(labels, read_probes(sample, skipped), config)
     found = list(search.columns())
     if group is None:
         found += search.group_ignored()
@@ -97,7 +97,7 @@ class _Search:
 
     def __init__(self, labels: Labels, probes: Sequence[Probe], config: LeakConfig) -> None:
         self.labels, self.probes, self.config = labels, probes, config
-        self.power = {probe.name: labels.power_of(probe) for probe in probes}
+        self.power = powers(labels, probes)
         self.set_aside: set[str] = set()
 
     @property
@@ -258,6 +258,8 @@ class _Search:
 def _relation(probe: Probe, labels: Labels) -> str | None:
     """How a column is the target: relabelled one to one, rescaled, or in another order-keeping scale."""
     x, y = probe.values, labels.y
+    if labels.target.task.is_classification and probe.distinct > labels.n_classes:
+        return None
     known = ~np.isnan(x)
     if known.sum() < max(50, 0.5 * len(x)):
         return None

@@ -165,13 +165,18 @@ def cells_of(values: np.ndarray, is_category: bool) -> np.ndarray:
     if not len(known):
         return np.zeros(len(values), dtype=np.int64)
     distinct = np.unique(known)
-    limit = int(np.clip(len(known) // 30, 8, 1024))
+    limit = bins_of(len(known))
     if is_category or len(distinct) <= limit:
         cells = np.searchsorted(distinct, values)
     else:
         edges = np.unique(np.quantile(known, np.arange(1, limit) / limit))
         cells = np.searchsorted(edges, values, side="right")
     return np.where(missing, len(distinct) + 1, cells).astype(np.int64)
+
+
+def bins_of(rows: int) -> int:
+    """Quantile bins of so many numbers, at most."""
+    return int(np.clip(rows // 30, 8, 1024))
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
