@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from shardwise.choosing import Choosing, Ensemble
@@ -53,7 +54,8 @@ REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of th
 CHOICE_S = 1.0  # what the choice of the members takes, at most
 REFITS = 2  # members for whose training on all rows time is kept; with more, their models of the folds may have to do
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
-REPORT_COLUMN_S, REPORT_CLASS_S = 0.005, 0.05
+REPORT_COLUMN_S, REPORT_CLASS_S = 0.0005, 0.05
+WIDE_COLUMNS = 2_000  # beyond, a package takes seconds, and the baseline is not worth one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,11 @@ class Search:
     sealed_trial: int | None = None
     seal_s: float = 0.0
     cut: bool = False
+
+    @cached_property
+    def profile_state(self) -> State:
+        """Of the open rows, which no trial changes."""
+        return self.prepared.opened.state()
 
     @property
     def folds(self) -> int:
@@ -247,9 +254,11 @@ def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, F
     )
     left_s = run.deadline.remaining_s()
     affordable = search.seal_s < 0.02 * run.deadline.used_s() and left_s > 2 * _reserve_s(run, search)
-    if best is trial and (search.sealed_trial is None or trial.number == 1 or affordable):
+    if trial.number == 0 and len(search.prepared.dataset.schema) > WIDE_COLUMNS:
+        return
+    if search.sealed_trial is None or (best is trial and (trial.number == 1 or affordable)):
         seal(run, search, search.choosing(run).single(best), {})
-        search.sealed_trial = trial.number
+        search.sealed_trial = best.number
 
 
 def _best(search: Search) -> TrialResult:
@@ -285,7 +294,7 @@ def seal(
         run.package,
         recipe=prepared.recipe.sealed(), models=members, target=after.target, schema=prepared.dataset.schema,
         calibrator=after.calibrator, conformal=after.conformal,
-        profile_state=prepared.opened.state() | ({ANSWERS: answers} if answers else {}),
+        profile_state=search.profile_state | ({ANSWERS: answers} if answers else {}),
         golden=prepared.opened.sample().slice(0, GOLDEN_ROWS),
         stack=ensemble.stack, extra={"ensemble": dict(ensemble.told)} if ensemble.told else {},
         metrics={"valid": {search.metric.name: _score(search.metric, ensemble.loss)}, "test": dict(test)},

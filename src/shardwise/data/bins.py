@@ -6,6 +6,7 @@ Notation: `b_0 < b_1 < ... < b_m` are the bounds of a feature; the code of x is 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -92,6 +93,8 @@ def _even_cuts(counts: np.ndarray, bins: int) -> np.ndarray:
 
     A value with more than an even share of the rows gets a bin of its own; the others share the bins that are left.
     """
+    if counts.max() == 1:  # as of most measured numbers of few rows
+        return _cuts_of_single(len(counts), bins)
     heavy = np.zeros(len(counts), bool)
     for _ in range(8):  # what the heavy ones take changes what an even share of the others is
         share = counts[~heavy].sum() / max(1, bins - heavy.sum())
@@ -100,9 +103,19 @@ def _even_cuts(counts: np.ndarray, bins: int) -> np.ndarray:
             break
         heavy |= more
     left = max(1, bins - 2 * int(heavy.sum()) - 1)  # a heavy value between others splits their bin in two
-    ranks = np.cumsum(np.where(heavy, 0, counts))
-    place = np.minimum((ranks - 1) * left // max(1, int(ranks[-1])), left - 1)
-    starts = np.flatnonzero(np.diff(place) > 0) + 1
+    starts = _starts(np.cumsum(np.where(heavy, 0, counts)), left)
     around = np.flatnonzero(heavy)
     cuts = np.unique(np.concatenate([starts, around, around + 1]))
     return cuts[(cuts > 0) & (cuts < len(counts))]
+
+
+@lru_cache(maxsize=16)
+def _cuts_of_single(values: int, bins: int) -> np.ndarray:
+    """Where more distinct values than bins have a row each."""
+    return _starts(np.arange(1, values + 1), max(1, bins - 1))
+
+
+def _starts(ranks: np.ndarray, left: int) -> np.ndarray:
+    """Cuts that share out rows to `left` bins; `ranks` `(values,)` counts the rows up to each value."""
+    place = np.minimum((ranks - 1) * left // max(1, int(ranks[-1])), left - 1)
+    return np.flatnonzero(np.diff(place) > 0) + 1

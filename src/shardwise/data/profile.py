@@ -1,6 +1,7 @@
 """The profile of a dataset: one pass, partition by partition, merged."""
 
 import math
+from collections.abc import Iterable
 from copy import copy
 from typing import Any, Self
 
@@ -161,8 +162,12 @@ class Profile:
             "size_bytes": self.size_bytes,
             "duplicate_rows": self.duplicate_rows,
             "distinct_rows": self.distinct_rows,
-            "columns": [_column_json(column) for column in self.columns.values()],
+            "columns": self.described(self.columns),
         }
+
+    def described(self, names: Iterable[str]) -> list[dict[str, Any]]:
+        """These columns as JSON values, as `to_json` has them."""
+        return [_column_json(self.columns[name]) for name in names]
 
 
 def _column_json(column: ColumnProfile) -> dict[str, Any]:

@@ -61,8 +61,12 @@ class Number(ProfileOnly):
         return self._features
 
     def write(self, batch: pa.RecordBatch, out: np.ndarray) -> None:
-        values = read_numbers(batch.column(self.reads[0]), self.reads[0])
-        if self._offset or self._unit != 1.0:
+        cells, plain = batch.column(self.reads[0]), not self._offset and self._unit == 1.0
+        if plain and pa.types.is_float32(cells.type) and not cells.null_count:
+            values = cells.to_numpy()
+        else:
+            values = read_numbers(cells, self.reads[0])
+        if not plain:
             values = values / self._unit - self._offset
         column = out[:, 0]
         with np.errstate(over="ignore"):
@@ -117,10 +121,11 @@ def affine(profile: ColumnProfile, grid: np.ndarray, low: float, high: float) ->
     unit = magnitude if magnitude > 1e30 else 1.0
     grid, error = grid / unit, magnitude / unit * 2.0**-24
     whole = unit == 1.0 and str(profile.type).startswith(("int", "uint", "decimal", "duration"))
-    spread, center = float(np.std(grid)), float(np.median(grid))
+    spread = float(np.std(grid))
     blurred = (whole and error > 0.5) or (spread > 0 and error > 1e-3 * spread)
     if not blurred:
         return 0.0, unit
+    center = float(np.median(grid))
     return float(np.round(center)) if whole else center, unit
 
 
@@ -171,10 +176,16 @@ def describe(name: str, source: str, grid: np.ndarray, std: float) -> Feature:
         kind=FeatureKind.NUMBER,
         low=float(low),
         high=float(high),
-        fill=float(np.median(ordered)),
+        fill=_middle(ordered),
         center=center,
         scale=scale,
     )
+
+
+def _middle(ordered: np.ndarray) -> float:
+    """The median of numbers in rising order."""
+    half = len(ordered) // 2
+    return float(ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
 def read_numbers(values: pa.Array, column: str) -> np.ndarray:

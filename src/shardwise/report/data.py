@@ -69,6 +69,7 @@ class ReportData:
     asked: Record = field(default_factory=dict)
     rows_by_fold: Mapping[Any, int] = field(default_factory=dict)
     columns: Sequence[Record] = ()
+    columns_in_all: int = 0
     findings: Sequence[Record] = ()
     trials: Sequence[Record] = ()
     curves: Mapping[Any, Sequence[tuple[float, float | None, float | None]]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ import numpy as np
 
 from shardwise.core.config import RunConfig
 from shardwise.registry.manifest import libraries
+from shardwise.report.columns import MOST_COLUMNS
 from shardwise.report.data import ReportData
 from shardwise.stats.metrics import Metric
 from shardwise.train.prepare import Prepared
@@ -36,20 +37,21 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
     """The report's data of a finished run."""
     target, metric = prepared.target, ending.metric
     size = sum(file.stat().st_size for file in run.package.rglob("*") if file.is_file())
+    importance = _importance(ending.members)
     chosen = {trial.number for trial, _, _ in ending.members}
     return ReportData(
         title=run.folder.name, task=target.task.value, target=target.column, metric=metric.name,
         greater_is_better=metric.greater_is_better, classes=target.classes, quantile=target.quantile,
         decision=ending.decision, looks=ending.looks, members=ending.gaps,
         asked=run.config.to_json(), rows_by_fold=dict(prepared.fold_rows),
-        columns=_columns(prepared), findings=[finding.to_json() for finding in prepared.findings],
+        columns=_columns(prepared, importance), columns_in_all=len(prepared.profile.columns), findings=[finding.to_json() for finding in prepared.findings],
         trials=[_trial(trial, metric, chosen) for trial in ending.trials],
         curves={trial.number: _curve(trial) for trial in ending.trials if trial.folds and trial.folds[0].curve},
         anomalies=[
             {"trial": trial.number, "fold": fold.fold, **anomaly.to_json()}
             for trial in ending.trials for fold in trial.folds for anomaly in fold.anomalies
         ],
-        importance=_importance(ending.members),
+        importance=importance,
         test={"y": ending.y, "prediction": ending.prediction, "metrics": dict(ending.test_metrics)},
         stages=run.stages, workers=run.records("workers"), ceilings=_ceilings(run), reading=_reading(run, prepared),
         versions=libraries(),
@@ -58,11 +60,25 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
     )  # fmt: skip
 
 
-def _columns(prepared: Prepared) -> list[dict[str, Any]]:
-    described = prepared.profile.to_json()["columns"]
-    rows = described if isinstance(described, list) else [{"name": name, **facts} for name, facts in described.items()]
+def _columns(prepared: Prepared, importance: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    """What is known of the columns; of more than the page has room for, only of those that it shows."""
     rejected = prepared.recipe.rejected
+    rows = prepared.profile.described(_shown(prepared, importance))
     return [{**row, "rejected": rejected[row["name"]]} if row["name"] in rejected else row for row in rows]
+
+
+def _shown(prepared: Prepared, importance: Sequence[tuple[str, float]]) -> list[str]:
+    """The target, the columns that weigh most, those with flags and those of findings come first; as in the data."""
+    columns = prepared.profile.columns
+    if len(columns) <= MOST_COLUMNS:
+        return list(columns)
+    source = {feature.name: feature.source for feature in prepared.recipe.features}
+    heavy = [prepared.target.column, *(source.get(name, name) for name, share in importance if share > 0)]
+    flagged = [name for name, column in columns.items() if column.flags]
+    told = [name for finding in prepared.findings for name in finding.columns]
+    wanted = dict.fromkeys(name for name in (*heavy, *flagged, *told, *columns) if name in columns)
+    shown = set(list(wanted)[:MOST_COLUMNS])
+    return [name for name in columns if name in shown]
 
 
 def _trial(trial: TrialResult, metric: Metric, chosen: set[int]) -> dict[str, Any]:
