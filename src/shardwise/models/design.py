@@ -4,14 +4,18 @@ A design has `numbers` columns, then one slot for each category of each CODE fea
 category is looked up (`W[slot]`), never written out as a one-hot vector.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.data.rows import Chunk
+
+BLOCK_CELLS = 1 << 18  # float64 that are standardised at a time
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,22 @@ class Design:
     def plain(self, X: np.ndarray) -> np.ndarray:
         """The numbers of rows, float32 `(rows, numbers)`."""
         numbers = np.empty((len(X), len(self._numbers)), np.float32)
-        for place, i in enumerate(self._numbers):
-            numbers[:, place] = _standardise(self._features[i], X[:, i])
+        for places, values in self._blocks(X, range(len(self._numbers))):
+            numbers[:, places] = values.T
         return numbers
+
+    def _blocks(self, X: np.ndarray, places: Sequence[int]) -> Iterator[tuple[Sequence[int], np.ndarray]]:
+        """The numbers at these places standardised, float64 `(places, rows)`, as many at a time as the cache holds."""
+        most = max(1, BLOCK_CELLS // max(1, len(X)))
+        for start in range(0, len(places), most):
+            block = places[start : start + most]
+            values = X[:, [self._numbers[place] for place in block]].astype(np.float64, order="F").T
+            self._scales.of(block).standardise(values)
+            yield block, values
+
+    @cached_property
+    def _scales(self) -> "_Scales":
+        return _Scales.of_features([self._features[i] for i in self._numbers])
 
     def _slots(self, place: int, column: np.ndarray) -> np.ndarray:
         """Numbers of the table's rows; a code beyond the known ones counts as unseen, 0."""
@@ -108,9 +125,9 @@ class Design:
     def scores(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Float64 `(rows, scores)`: summed column by column, in the same order whatever the number of rows."""
         total = np.repeat(weights[-1][:, None], len(X), axis=1)
-        for place, i in enumerate(self._numbers):
-            if weights[place].any():
-                total += _standardise(self._features[i], X[:, i]) * weights[place][:, None]
+        for places, block in self._blocks(X, np.flatnonzero(weights[: len(self._numbers)].any(axis=1)).tolist()):
+            for place, values in zip(places, block, strict=True):
+                total += values * weights[place][:, None]
         for place, i in enumerate(self._codes):
             total += weights[self._slots(place, X[:, i])].T
         return np.ascontiguousarray(total.T)
@@ -118,8 +135,9 @@ class Design:
     def terms(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """What the `scores` are sums of, float64 `(rows, features + 1, scores)`; the last one is the intercept."""
         terms = np.zeros((len(X), len(self._features) + 1, weights.shape[1]))
-        for place, i in enumerate(self._numbers):
-            terms[:, i] = _standardise(self._features[i], X[:, i])[:, None] * weights[place]
+        for places, block in self._blocks(X, range(len(self._numbers))):
+            for place, values in zip(places, block, strict=True):
+                terms[:, self._numbers[place]] = values[:, None] * weights[place]
         for place, i in enumerate(self._codes):
             terms[:, i] = weights[self._slots(place, X[:, i])]
         terms[:, -1] = weights[-1]
@@ -164,30 +182,39 @@ class RowScores:
         self._design, self._weights = design, weights
         self._columns = design.number_columns(places)
         self._of_numbers = weights[list(places)]
-        self._low, self._high, self._fill, self._center = (
-            np.array([getattr(feature, name) for feature in features], dtype=np.float64)
-            for name in ("low", "high", "fill", "center")
-        )
-        self._scale = np.array([feature.scale if feature.scale > 0 else 1.0 for feature in features])
+        self._scales = _Scales.of_features(features)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(1, scores)` for X `(1, features)`."""
-        values = X[0, self._columns].astype(np.float64)
-        values = np.where(np.isnan(values), self._fill, values)
-        np.clip(values, self._low, self._high, out=values)
-        values = np.where(np.isfinite(values), values, self._fill)
-        values = (values - self._center) / self._scale
+        values = X[:, self._columns].astype(np.float64).T
+        self._scales.standardise(values)
         slots = self._design.slots_of(X)
-        terms = np.concatenate([self._weights[-1:], values[:, None] * self._of_numbers, self._weights[slots]])
+        terms = np.concatenate([self._weights[-1:], values * self._of_numbers, self._weights[slots]])
         return np.asarray(np.add.accumulate(terms, axis=0)[-1:])
 
 
-def _standardise(feature: Feature, column: np.ndarray) -> np.ndarray:
-    """(clip(x or fill) - center) / scale, float64 `(rows,)`."""
-    values = column.astype(np.float64)
-    values[np.isnan(values)] = feature.fill
-    np.clip(values, feature.low, feature.high, out=values)
-    np.nan_to_num(values, copy=False, posinf=feature.fill, neginf=feature.fill)
-    values -= feature.center
-    values /= feature.scale if feature.scale > 0 else 1.0
-    return values
+class _Scales(NamedTuple):
+    """How numbers are standardised, float64 `(numbers, 1)`."""
+
+    low: np.ndarray
+    high: np.ndarray
+    fill: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of_features(cls, features: Sequence[Feature]) -> "_Scales":
+        facts = [(f.low, f.high, f.fill, f.center, f.scale if f.scale > 0 else 1.0) for f in features]
+        return cls(*np.array(facts, dtype=np.float64).reshape(-1, 5).T[:, :, None])
+
+    def of(self, places: Sequence[int]) -> "_Scales":
+        chosen = list(places)
+        return _Scales(*(part[chosen] for part in self))
+
+    def standardise(self, values: np.ndarray) -> None:
+        """(clip(x or fill) - center) / scale of float64 `(numbers, rows)`, in place."""
+        np.copyto(values, self.fill, where=np.isnan(values))
+        np.clip(values, self.low, self.high, out=values)
+        np.copyto(values, self.fill, where=~np.isfinite(values))
+        values -= self.center
+        values /= self.scale

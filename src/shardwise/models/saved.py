@@ -12,6 +12,7 @@ from shardwise.core.target import Target
 
 FORMAT = 1
 HEADER = "model.json"
+INDENTED = 1_000  # features up to which people may read it
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Header:
             "params": dict(self.params),
             "extra": dict(self.extra),
         }
-        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+        indent = 1 if len(self.features) <= INDENTED else None  # which is written some times more slowly
+        text = json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False)
         (folder / HEADER).write_text(text, encoding="utf-8")
 
     @classmethod
