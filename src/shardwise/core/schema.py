@@ -92,10 +92,12 @@ class Feature:
     place: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
-        place = content.pop("place")
-        return {**content, "place": list(place)} if place else content
+        content = {name: getattr(self, name) for name in _WRITTEN}
+        return {**content, "place": list(self.place)} if self.place else content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Feature":
         return cls(**{**content, "kind": FeatureKind(content["kind"]), "place": tuple(content.get("place", ()))})
+
+
+_WRITTEN = tuple(field.name for field in fields(Feature) if field.name != "place")

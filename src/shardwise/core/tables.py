@@ -1,8 +1,8 @@
 """Long lists of dicts, column by column: a call for each key in the place of one for each cell.
 
 A wide table has a state for each of its columns. Written dict by dict, ten thousand of them take seconds; as a table
-they take as many buffers as a dict has entries. `{"$table": [rows, kinds, tables]}` has a table `{key: column}` for each
-set of keys, and which of them each dict is of (0 where there is but one). A column of a table is one of
+they take as many buffers as a dict has entries. `{"$table": [rows, kinds, tables]}` has a table `{key: column}` for
+each set of keys, and which of them each dict is of (0 where there is but one). A column of a table is one of
 
     {"$same": value}                        the same plain value throughout
     {"$floats": buffer}                     floats

@@ -70,9 +70,7 @@ def hash_columns(batch: pa.RecordBatch | pa.Table, names: Sequence[str]) -> dict
         for places, matrix in float_blocks(cells):
             found = hash_numbers(matrix.reshape(-1)).reshape(matrix.shape)
             hashed |= dict(zip(places, found, strict=True))
-    return {
-        name: hashed[place] if place in hashed else hash_column(cells[place]) for place, name in enumerate(names)
-    }
+    return {name: hashed[place] if place in hashed else hash_column(cells[place]) for place, name in enumerate(names)}
 
 
 def hash_rows(

@@ -1,7 +1,7 @@
 """Columns of floats counted many at a time: what NumPy's calls cost weighs more than the few rows of a wide table.
 
-A block of columns is a matrix, a row for each of them, sorted and summed by one call. Columns whose cells are all there,
-finite and different are counted so, to the same bits as one by one; the others are left.
+A block of columns is a matrix, a row for each of them, sorted and summed by one call. Columns whose cells are all
+there, finite and different are counted so, to the same bits as one by one; the others are left.
 """
 
 from collections.abc import Mapping, Sequence

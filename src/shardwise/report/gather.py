@@ -44,7 +44,8 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         greater_is_better=metric.greater_is_better, classes=target.classes, quantile=target.quantile,
         decision=ending.decision, looks=ending.looks, members=ending.gaps,
         asked=run.config.to_json(), rows_by_fold=dict(prepared.fold_rows),
-        columns=_columns(prepared, importance), columns_in_all=len(prepared.profile.columns), findings=[finding.to_json() for finding in prepared.findings],
+        columns=_columns(prepared, importance), columns_in_all=len(prepared.profile.columns),
+        findings=[finding.to_json() for finding in prepared.findings],
         trials=[_trial(trial, metric, chosen) for trial in ending.trials],
         curves={trial.number: _curve(trial) for trial in ending.trials if trial.folds and trial.folds[0].curve},
         anomalies=[

@@ -14,7 +14,7 @@ _BLOCK = 64  # columns
 
 
 def read_probes(sample: pa.Table, skipped: Collection[str]) -> list[Probe]:
-    """What `read_probe` makes of each column, but for those that are skipped, and those of types that are not probed."""
+    """What `read_probe` makes of each column that is not skipped; those of types that are not probed are left out."""
     names = [name for name in sample.column_names if name not in skipped]
     found: dict[str, Probe | None] = {}
     if are_blocks(len(names), sample.num_rows):
