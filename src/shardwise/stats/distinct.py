@@ -66,8 +66,7 @@ class Distinct:
         first = not self._pending_size and not len(self._hashes)
         self._put(hashes, counts[: len(hashes)])
         if first and self._pending_size:  # in order already
-            [(hashes, counts)] = self._pending
-            self._hashes, self._counts = hashes.copy(), counts.copy()
+            self._hashes, self._counts = (part.copy() for part in self._pending[-1])
             self._pending, self._pending_size = [], 0
 
     def _put(self, hashes: np.ndarray, counts: np.ndarray) -> None:
