@@ -273,7 +273,7 @@ def test_the_command_line_tunes_shows_and_exports(
 ) -> None:
     monkeypatch.chdir(data.parent)
     words = [
-        "tune", str(data), "--target", "bought", "--drop", ",".join(DROP), "--folds", "2", "--trials", "10", "--run",
+        "tune", str(data), "--target", "bought", "--drop", ",".join(DROP), "--folds", "2", "--trials", "11", "--run",
         "mine", "--families", "trees", "--param", "trees.n_estimators=40", "--sampler", "rl", "--space",
         "trees.num_leaves=[4, 15]",
     ]  # fmt: skip
@@ -283,12 +283,13 @@ def test_the_command_line_tunes_shows_and_exports(
     assert "shardwise tune --history --run mine" in capsys.readouterr().out
     assert cli(["tune", "--history", "--run", "mine"]) == 0
     shown = capsys.readouterr().out
-    assert "10 trials" in shown
+    assert "11 trials" in shown
     assert "best: trial" in shown
     assert cli(["tune", "--history", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["run"], found["metric"], len(found["trials"])) == ("mine", "roc_auc", 10)
-    proposed = [trial["params"]["num_leaves"] for trial in found["trials"][8:]]
+    assert (found["run"], found["metric"], len(found["trials"])) == ("mine", "roc_auc", 11)
+    proposed = [trial["params"]["num_leaves"] for trial in found["trials"][9:]]
+    assert proposed
     assert all(4 <= leaves <= 15 for leaves in proposed)
     assert cli(["tune", "--export", "past.json", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tasks"] == 1

@@ -47,7 +47,8 @@ class RunConfig:
     `image` and `sequence` say which columns are the cells of a grid (`core.grids`), for the families `cnn` and `rnn`.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing, and
     `engineer` whether features of two columns are tried and kept where they pay.
-    `sampler` proposes what is tried after the default candidates (`pbt`: networks, trained as a population), `pruner`
+    `sampler` proposes what is tried after the default candidates (`pbt`: networks, trained as a population; those that
+    learn keep at most ten workers busy, `random` and `sobol` any number), `pruner`
     says which trials are given up early, on `rungs` of boosting rounds or of partitions;
     `space` narrows or extends what a family searches (`tune.spaces`), `per_second` weighs improvement against what it
     costs, and `archive` names the earlier trials from which `meta` learns: auto (the shipped ones and those of the runs
@@ -93,7 +94,7 @@ class RunConfig:
     sequence: str | None = None
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    sampler: str = "random"
+    sampler: str = "rl"
     pruner: str = "none"
     rungs: str = "rounds"
     space: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
