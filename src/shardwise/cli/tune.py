@@ -27,7 +27,11 @@ from shardwise.workflow import train
 @click.argument("data", nargs=-1, metavar="[DATA]...")
 @click.option("--sampler", help="random, grid, sobol, tpe, gp, cma, rl, meta or pbt: what proposes candidates.")
 @click.option("--pruner", help="none, asha, hyperband, median or curve: which trials are given up early.")
-@click.option("--rungs", help="rounds or partitions: on what trials are compared before most are given up.")
+@click.option(
+    "--rungs",
+    help="rounds or partitions: on what trials are compared before most are given up. Rounds unless given, which cost "
+    "less; partitions pay where reading and training on all rows is what takes long, and there are nine or more alike.",
+)
 @click.option(
     "--space", multiple=True, metavar="FAMILY.NAME=RANGE", help="'trees.num_leaves=[16, 64]': what is searched."
 )
