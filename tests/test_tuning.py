@@ -22,10 +22,11 @@ from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, OverBudget, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import Event, Events, Said, Scored
 from shardwise.models.linear import Linear
-from shardwise.models.trees import Trees
 from shardwise.report.trials import render_history
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
+from shardwise.train.result import FoldResult
+from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.tune.archive import Archive, of_runs
 from shardwise.tune.samplers import optuna_tpe
 from shardwise.tuning import grouped, history_of, read_history
@@ -211,26 +212,28 @@ def test_a_candidate_on_which_a_library_fails_is_told_and_left_out(data: Path, m
 def test_a_candidate_that_takes_its_workers_or_all_memory_is_left_out(
     data: Path, monkeypatch: pytest.MonkeyPatch, error: ShardwiseError
 ) -> None:
-    fitted = Trees.fit
-    tries: list[int] = []
+    fitted, tries, bad = FitTask._fit, [], {1}
 
-    def fit(self: Trees, *args: Any) -> None:
-        if self.params.num_leaves == 31:  # the default candidate
-            tries.append(1)
+    def fit(self: FitTask, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
+        if unit.trial in bad:
+            tries.append(unit.trial)
             raise error
-        fitted(self, *args)
+        return fitted(self, unit, earlier)
 
     how: dict[str, Any] = {"trials": 4, "sampler": "random", "pruner": "none"}
-    monkeypatch.setattr(Trees, "fit", fit)
-    result = run(data, **how, run="one", params={"trees": {**QUICK["trees"]}})
+    monkeypatch.setattr(FitTask, "_fit", fit)
+    result = run(data, **how, run="one")
     (told,) = [finding for finding in result.findings if finding["code"] == "failed_trials"]
     assert told["text"].count(f"{type(error).__name__}: {error.message}") == 1
-    assert 1 in told["evidence"]["trials"]
+    assert told["evidence"]["trials"] == [1]
+    assert result.trials == 3
     assert shardwise.load(result.package).package.manifest.members[0].family == "trees"
-    assert len(tries) % (3 if isinstance(error, WorkerLost) else 5) == 0  # each fold: tries, or rungs of the ladder
-    held = {"trees": {**QUICK["trees"], "num_leaves": 31}}
+    assert len(tries) == (3 * 2 if isinstance(error, WorkerLost) else 5 + 1)  # on two folds: tries, or rungs
+    bad.update(range(1, 4))
     with pytest.raises(type(error), match=rf"all trials failed: .*{re.escape(error.message)} \(\d times\)") as caught:
-        run(data, **how, run="all", params=held)
+        run(data, **how, run="all")
+    bad.clear()
+    assert run(data, **how, run="all").trials == 4  # the same command tries them again
     assert caught.value.hint
 
 

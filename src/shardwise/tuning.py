@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from shardwise.tune.step import Result, Step
 from shardwise.tune.study import Study
 
 CAUSES = 3  # reasons of failed trials that are told
+_NUMBERS = re.compile(r"\d[\d.,]*")
 MOVES = 12  # from trial to trial, in a population
 
 
@@ -254,13 +256,16 @@ def _parents_first(candidates: Sequence[Candidate], parent: Parent) -> list[Cand
 
 
 def grouped(failures: Sequence[tuple[int, str]]) -> str:
-    """The most frequent reasons with how often they came.
+    """The most frequent reasons with how often they came; those that differ in numbers alone are one, by its first.
 
-    >>> grouped([(3, "no memory"), (4, "no memory"), (5, "no split")])
-    'no memory (2 times), no split'
+    >>> grouped([(3, "812 MB were used"), (4, "815 MB were used"), (5, "no split")])
+    '812 MB were used (2 times), no split'
     """
-    counts = Counter(reason for _, reason in failures).most_common()
-    told = [f"{reason} ({count} times)" if count > 1 else reason for reason, count in counts[:CAUSES]]
+    first: dict[str, str] = {}
+    for _, reason in failures:
+        first.setdefault(_NUMBERS.sub("#", reason), reason)
+    counts = Counter(_NUMBERS.sub("#", reason) for _, reason in failures).most_common()
+    told = [f"{first[kind]} ({count} times)" if count > 1 else first[kind] for kind, count in counts[:CAUSES]]
     return ", ".join(told) + (f" and {len(counts) - CAUSES} other reasons" if len(counts) > CAUSES else "")
 
 

@@ -29,8 +29,8 @@ from shardwise.workflow import train
 @click.option("--pruner", help="none, asha, hyperband, median or curve: which trials are given up early.")
 @click.option(
     "--rungs",
-    help="rounds or partitions: on what trials are compared before most are given up. Rounds unless given, which cost "
-    "less; partitions pay where reading and training on all rows is what takes long, and there are nine or more alike.",
+    help="rounds or partitions: on what trials are compared before most are given up. Rounds unless given, as they "
+    "cost less; partitions pay where a ninth of the rows tells candidates apart, and rounds on all rows take long.",
 )
 @click.option(
     "--space", multiple=True, metavar="FAMILY.NAME=RANGE", help="'trees.num_leaves=[16, 64]': what is searched."
