@@ -14,6 +14,7 @@ from shardwise import choosing, refitting, workflow
 from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
+from shardwise.distilling import LEAST_ROUNDS
 from shardwise.store.files import folder_bytes
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
@@ -169,6 +170,20 @@ def test_the_limits_that_a_student_misses_are_told(data: Path, tmp_path: Path) -
         assert f"{option} (asked for)" in finding["text"]
         missed = finding["evidence"][name]
         assert missed["takes"] > missed["beside_models"] > missed["allowed"]
+
+
+def test_a_throughput_that_nobody_asked_for_leaves_a_student_its_rounds(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = run(data, tmp_path, run="narrow", distill=True).ensemble["student"]["rounds"]
+    assert free > LEAST_ROUNDS
+    monkeypatch.setattr(choosing, "encode_s", lambda _: 1.0)  # as of many columns: it takes all the time by itself
+    wide = run(data, tmp_path, run="wide", distill=True).ensemble["student"]["rounds"]
+    assert wide == free
+    asked = run(data, tmp_path, run="wide", distill=True, min_throughput=100_000)
+    assert asked.ensemble["student"]["rounds"] == LEAST_ROUNDS
+    (finding,) = (finding for finding in asked.findings if finding["code"] == "limits")
+    assert "--min-throughput 100,000 (asked for)" in finding["text"]
 
 
 def test_a_default_limit_is_not_told_as_if_it_had_been_asked_for(
