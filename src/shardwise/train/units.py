@@ -51,13 +51,11 @@ def run_units(
         for outcome in outcomes:
             yield from queue.known()
             item, unit = queue.first()
-            instead_of_it = None if outcome.error is None else failed(item, outcome.error)
-            if instead_of_it is not None:
-                yield item, instead_of_it
-                continue
-            record = outcome.unwrap()
-            if final(record):
-                ledger.put(unit, record)
+            record = None if outcome.error is None else failed(item, outcome.error)
+            if record is None:
+                record = outcome.unwrap()
+                if final(record):
+                    ledger.put(unit, record)
             yield item, record
         waiting = bool(queue.drawn)
         yield from queue.known()
