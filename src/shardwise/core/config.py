@@ -25,6 +25,7 @@ SELECT = ("auto", "none", "strict")
 ENGINEER = ("auto", "none")
 MEDIAN = 0.5  # the quantile that is meant where none is given
 RUNGS = ("rounds", "partitions")
+MAX_SIZE = "50MB"  # of a package, where nothing else is asked for
 _CUT = "neural"  # the family of models that can lie in parts
 SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
 
@@ -105,7 +106,7 @@ class RunConfig:
     select: str = "auto"
     engineer: str = "none"
     # what is served
-    max_size: str = "50MB"
+    max_size: str = MAX_SIZE
     max_latency: str | None = None
     min_throughput: int | None = None
     distill: bool = False
