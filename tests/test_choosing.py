@@ -1,6 +1,7 @@
 """What a package answers with: chosen under limits, told, the same bytes on any number of workers; and its student."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import shardwise
-from shardwise import refitting, workflow
+from shardwise import choosing, refitting, workflow
 from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
+from shardwise.distilling import LEAST_ROUNDS
 from shardwise.store.files import folder_bytes
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
@@ -80,8 +82,16 @@ def test_a_small_package_is_asked_for_and_made(data: Path, tmp_path: Path, task:
 def test_limits_that_nothing_keeps_are_told(data: Path, tmp_path: Path) -> None:
     result = run(data, tmp_path, max_size="1KB")
     finding = next(finding for finding in result.findings if finding["code"] == "limits")
-    assert "--max-size 1 KB" in finding["text"]
+    assert "--max-size 1 KB (asked for)" in finding["text"]
+    missed = finding["evidence"]["max_size"]
+    assert missed["default"] is False
+    assert missed["beside_models"] < missed["least"] <= missed["takes"]
+    assert "smallest possible" in finding["text"]
+    assert f"Give --max-size {math.ceil(missed['least'] / 1000)}KB" in finding["hint"]
+    assert "fewer columns" in finding["hint"]  # as the recipe and the profile alone take more
     assert result.ensemble["models"] == 1
+    enough = run(data, tmp_path, max_size=f"{math.ceil(missed['least'] / 1000)}KB")
+    assert not [finding for finding in enough.findings if finding["code"] == "limits"]
     shardwise.load(result.package)
 
 
@@ -137,6 +147,53 @@ def test_a_student_answers_in_the_place_of_its_teachers(data: Path, tmp_path: Pa
     table = people(300, seed=3)
     scores = predictor.predict(table)
     np.testing.assert_array_equal(predictor.predict(table.slice(5, 1)), scores[5:6])
+
+
+def test_a_student_keeps_the_limits_that_its_teachers_exceed(data: Path, tmp_path: Path) -> None:
+    nothing = run(data, tmp_path, run="free", distill=True, max_size="1KB")
+    missed = next(finding for finding in nothing.findings if finding["code"] == "limits")["evidence"]["max_size"]
+    free = run(data, tmp_path, run="free", distill=True)
+    asked = int(missed["beside_models"] + 0.6 * folder_bytes(Path(free.package) / "models"))
+    small = run(data, tmp_path, run="free", distill=True, max_size=str(asked))
+    assert small.ensemble["kind"] == "distilled"
+    assert folder_bytes(Path(small.package)) <= asked
+    assert small.ensemble["student"]["rounds"] < free.ensemble["student"]["rounds"]
+    assert not [finding for finding in small.findings if finding["code"] == "limits"]
+
+
+def test_the_limits_that_a_student_misses_are_told(data: Path, tmp_path: Path) -> None:
+    result = run(data, tmp_path, distill=True, max_size="1KB", max_latency="0.001ms")
+    assert result.ensemble["kind"] == "distilled"
+    (finding,) = (finding for finding in result.findings if finding["code"] == "limits")
+    assert "has the student" in finding["text"]
+    for option, name in (("--max-size 1 KB", "max_size"), ("--max-latency 1e-06s", "max_latency")):
+        assert f"{option} (asked for)" in finding["text"]
+        missed = finding["evidence"][name]
+        assert missed["takes"] > missed["beside_models"] > missed["allowed"]
+
+
+def test_a_throughput_that_nobody_asked_for_leaves_a_student_its_rounds(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = run(data, tmp_path, run="narrow", distill=True).ensemble["student"]["rounds"]
+    assert free > LEAST_ROUNDS
+    monkeypatch.setattr(choosing, "encode_s", lambda _: 1.0)  # as of many columns: it takes all the time by itself
+    wide = run(data, tmp_path, run="wide", distill=True).ensemble["student"]["rounds"]
+    assert wide == free
+    asked = run(data, tmp_path, run="wide", distill=True, min_throughput=100_000)
+    assert asked.ensemble["student"]["rounds"] == LEAST_ROUNDS
+    (finding,) = (finding for finding in asked.findings if finding["code"] == "limits")
+    assert "--min-throughput 100,000 (asked for)" in finding["text"]
+
+
+def test_a_default_limit_is_not_told_as_if_it_had_been_asked_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "MAX_SIZE", "2KB")
+    result = run(data, tmp_path, trials=2, max_size="2KB")
+    finding = next(finding for finding in result.findings if finding["code"] == "limits")
+    assert "the default" in finding["text"]
+    assert "asked for" not in finding["text"]
 
 
 def test_why_there_is_no_student_is_told(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import shardwise
 from shardwise.cli import run as shell
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError
+from shardwise.core.errors import ConfigError, TargetError
 from shardwise.workflow import TrainResult, train
 
 
@@ -173,6 +173,31 @@ def test_a_constraint_is_held_by_the_whole_answer(data: Path) -> None:
         run(data, "z", monotone={"b": 1}, families=("linear",))
     with pytest.raises(ConfigError, match="no feature of numbers 'c'"):
         run(data, "z", monotone={"c": 1})
+
+
+@pytest.mark.parametrize("target", ["number", "two", "rare"])
+def test_ten_rows_are_scored_by_their_folds_with_a_wide_interval(data: Path, target: str) -> None:
+    rng = np.random.default_rng(1)
+    columns = {"number": rng.normal(size=10), "two": ["a", "b"] * 5, "rare": ["b"] * 2 + ["a"] * 8}
+    pq.write_table(pa.table({"x": rng.normal(size=10), "y": columns[target]}), data / "ten.parquet")
+    asked = {"data": str(data / "ten.parquet"), "target": "y", "trials": 3, "report": False}
+    result = train(RunConfig.from_mapping(asked))
+    told = found(result, "few_rows")
+    assert (told["severity"], told["evidence"]["rows"], result.score) == ("warning", 10, {})
+    assert told["evidence"]["folds"] == (2 if target == "rare" else 5)
+    low, high = told["evidence"]["low"], told["evidence"]["high"]
+    assert low <= told["evidence"]["value"] <= high
+    assert told["evidence"]["value"] == pytest.approx(result.valid_score)
+    assert high - low > 0.3  # with ten rows little is known
+    assert not [finding for finding in result.findings if finding["code"] == "empty_fold"]
+    assert len(shardwise.load(result.package).predict(pa.table({"x": [0.1]}))) == 1
+
+
+def test_ten_rows_of_which_one_is_of_another_class_are_refused(data: Path) -> None:
+    pq.write_table(pa.table({"x": range(10), "y": ["b"] + ["a"] * 9}), data / "ten.parquet")
+    asked = {"data": str(data / "ten.parquet"), "target": "y", "trials": 3, "report": False}
+    with pytest.raises(TargetError, match=r"9 of 'a', 1 of 'b'; two classes need at least two rows each"):
+        train(RunConfig.from_mapping(asked))
 
 
 def test_few_rows_get_a_nested_score_and_the_report_shows_the_models(data: Path) -> None:

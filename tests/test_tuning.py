@@ -19,14 +19,17 @@ import pytest
 import shardwise
 from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError, TaskFailed
+from shardwise.core.errors import ConfigError, OverBudget, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import Event, Events, Said, Scored
 from shardwise.models.linear import Linear
+from shardwise.report.trials import render_history
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
+from shardwise.train.result import FoldResult
+from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.tune.archive import Archive, of_runs
 from shardwise.tune.samplers import optuna_tpe
-from shardwise.tuning import grouped, read_history
+from shardwise.tuning import grouped, history_of, read_history
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")
@@ -203,6 +206,67 @@ def test_a_candidate_on_which_a_library_fails_is_told_and_left_out(data: Path, m
         run(data, families=("linear",), run="linear", trials=3, sampler="random", pruner="none")
 
 
+@pytest.mark.parametrize(
+    "error", [WorkerLost("the worker died (signal 9, Killed)"), OverBudget("a worker was ended: 1 GB are allowed")]
+)
+def test_a_candidate_that_takes_its_workers_or_all_memory_is_left_out(
+    data: Path, monkeypatch: pytest.MonkeyPatch, error: ShardwiseError
+) -> None:
+    fitted, tries, bad = FitTask._fit, [], {1}
+
+    def fit(self: FitTask, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
+        if unit.trial in bad:
+            tries.append(unit.trial)
+            raise error
+        return fitted(self, unit, earlier)
+
+    how: dict[str, Any] = {"trials": 4, "sampler": "random", "pruner": "none"}
+    monkeypatch.setattr(FitTask, "_fit", fit)
+    result = run(data, **how, run="one")
+    (told,) = [finding for finding in result.findings if finding["code"] == "failed_trials"]
+    assert told["text"].count(f"{type(error).__name__}: {error.message}") == 1
+    assert told["evidence"]["trials"] == [1]
+    assert result.trials == 3
+    assert shardwise.load(result.package).package.manifest.members[0].family == "trees"
+    assert len(tries) == (3 * 2 if isinstance(error, WorkerLost) else 5 + 1)  # on two folds: tries, or rungs
+    bad.update(range(1, 4))
+    with pytest.raises(type(error), match=rf"all trials failed: .*{re.escape(error.message)} \(\d times\)") as caught:
+        run(data, **how, run="all")
+    bad.clear()
+    assert run(data, **how, run="all").trials == 4  # the same command tries them again
+    assert caught.value.hint
+
+
+def test_partial_trials_are_shown_as_such_and_never_the_best(data: Path) -> None:
+    run(data, run="rounds", trials=12)
+    run(data, run="parts", trials=10, rungs="partitions", sampler="random")
+    for name in ("rounds", "parts"):
+        found = read_history(data.parent / "runs", name)
+        partial_ones = [trial for trial in found.trials if not trial["whole"]]
+        assert partial_ones
+        assert not any(trial["best_so_far"] for trial in partial_ones)
+        whole = [trial["score"] for trial in found.trials if trial["whole"] and trial["score"] is not None]
+        lines = list(render_history(found.run, found.metric, found.trials))
+        assert f"{max(whole):.6g}" in lines[-1]
+        first = partial_ones[0]
+        told = f"{first['rounds']} rounds" if name == "rounds" else f"{first['share']:.0%} of parts"
+        assert any(told in line for line in lines)
+
+
+def test_a_low_rung_with_a_lower_loss_than_all_whole_trials_is_not_the_best() -> None:
+    def trial(number: int, loss: float, rung: int, *, rests: bool) -> dict[str, Any]:
+        return {"kind": "trial", "number": number, "family": "trees", "params": {}, "loss": loss, "rung": rung,
+                "cost_s": 0.0, "failed": "", "folds": [], "rests": rests, "share": 1 / 9 if rests else 1.0}  # fmt: skip
+
+    records = [{"kind": "task", "metric": "rmse"}, trial(0, 0.5, 2, rests=False), trial(1, 0.1, 0, rests=True),
+               trial(2, 0.4, 2, rests=False)]  # fmt: skip
+    found = history_of("one", records)
+    assert [each["best_so_far"] for each in found.trials] == [True, False, True]
+    lines = list(render_history("one", "rmse", found.trials))
+    assert "trial 2" in lines[-1]
+    assert "11% of parts" in lines[3]
+
+
 def test_reasons_are_grouped_the_most_frequent_first() -> None:
     reasons = [(n, reason) for n, reason in enumerate(["a", "b", "b", "c", "d", "e"])]
     assert grouped(reasons) == "b (2 times), a, c and 2 other reasons"
@@ -273,7 +337,7 @@ def test_the_command_line_tunes_shows_and_exports(
 ) -> None:
     monkeypatch.chdir(data.parent)
     words = [
-        "tune", str(data), "--target", "bought", "--drop", ",".join(DROP), "--folds", "2", "--trials", "10", "--run",
+        "tune", str(data), "--target", "bought", "--drop", ",".join(DROP), "--folds", "2", "--trials", "11", "--run",
         "mine", "--families", "trees", "--param", "trees.n_estimators=40", "--sampler", "rl", "--space",
         "trees.num_leaves=[4, 15]",
     ]  # fmt: skip
@@ -283,12 +347,13 @@ def test_the_command_line_tunes_shows_and_exports(
     assert "shardwise tune --history --run mine" in capsys.readouterr().out
     assert cli(["tune", "--history", "--run", "mine"]) == 0
     shown = capsys.readouterr().out
-    assert "10 trials" in shown
+    assert "11 trials" in shown
     assert "best: trial" in shown
     assert cli(["tune", "--history", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["run"], found["metric"], len(found["trials"])) == ("mine", "roc_auc", 10)
-    proposed = [trial["params"]["num_leaves"] for trial in found["trials"][8:]]
+    assert (found["run"], found["metric"], len(found["trials"])) == ("mine", "roc_auc", 11)
+    proposed = [trial["params"]["num_leaves"] for trial in found["trials"][9:]]
+    assert proposed
     assert all(4 <= leaves <= 15 for leaves in proposed)
     assert cli(["tune", "--export", "past.json", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tasks"] == 1

@@ -3,20 +3,22 @@
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from shardwise.core.config import MAX_SIZE
 from shardwise.core.errors import DeadlineReached, Interrupted
 from shardwise.core.findings import Finding
 from shardwise.core.state import dump_state
 from shardwise.core.units import format_duration, format_size
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import MeanCombiner
-from shardwise.ensemble.select import Choice, Cost, Limits, Pool, Selection, Way, parts
+from shardwise.ensemble.limits import Limit, not_kept
+from shardwise.ensemble.select import NONE, Choice, Cost, Limits, Pool, Selection, Way, parts
 from shardwise.ensemble.stack import Stack
 from shardwise.ensemble.stacking import StackCombiner
 from shardwise.models.families import load_model
@@ -93,8 +95,9 @@ class Choosing:
         """Of a forward chain only the last, which has seen the most."""
         return trial.folds[-1:] if isinstance(self._prepared.splitter, TemporalSplitter) else trial.folds
 
-    def choose(self, trials: Sequence[TrialResult]) -> Ensemble:
-        """The best trial, or a few together where that is better out of fold, within the limits that were asked for.
+    def choose(self, trials: Sequence[TrialResult], *, limited: bool = True) -> Ensemble:
+        """The best trial, or a few together where that is better out of fold; where `limited`, within the limits of the
+        run, which do not hold for models that only teach others.
 
         Raises `DeadlineReached` or `Interrupted` when there is no trial.
         """
@@ -106,22 +109,22 @@ class Choosing:
         if not ranked[0].complete or ranked[0].candidate.family == "baseline":
             return self.single(ranked[0])
         contenders = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:CONTENDERS]
-        pool, limits = self._pool(contenders), self.limits()
+        pool, limits = self._pool(contenders, limited), self.limits() if limited else NONE
         perfect = perfect_loss(self.metric.name)
         choice = Selection(pool, self.loss, self._prepared.target, limits, perfect=perfect).choose()
-        if self._run.config.min_throughput is None:  # speed is given up where it costs too much
+        if limited and self._run.config.min_throughput is None:  # speed is given up where it costs too much
             without = replace(limits, batch_s=math.inf)
             free = Selection(pool, self.loss, self._prepared.target, without, perfect=perfect).choose()
             if not choice.fits or choice.way.loss - free.way.loss > PRICE * (choice.way.loss - perfect):
                 choice = free
-        return self._ensemble(choice, contenders, limits)
+        return self._ensemble(choice, contenders, pool)
 
     def loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
         """Of predictions as `Model.predict` gives them; lower is better."""
         quantile = self._prepared.target.quantile
         return loss_of(self.metric.name, self.metric.compute(y, prediction, weight, quantile=quantile), quantile)
 
-    def _pool(self, contenders: Sequence[TrialResult]) -> Pool:
+    def _pool(self, contenders: Sequence[TrialResult], limited: bool) -> Pool:
         folds = [self.validation(fold.valid) for fold in self._prepared.splitter.folds()]
         fold = np.concatenate([np.full(rows.n_rows, number) for number, rows in enumerate(folds)])
         weights = [rows.weight() for rows in folds]
@@ -129,7 +132,7 @@ class Choosing:
             predictions=[np.concatenate([self.out_of_fold(f) for f in trial.folds]) for trial in contenders],
             y=np.concatenate([rows.target() for rows in folds]),
             weight=None if weights[0] is None else np.concatenate([w for w in weights if w is not None]),
-            fold=fold, part=parts(fold), costs=[self._cost(trial) for trial in contenders],
+            fold=fold, part=parts(fold), costs=[self.cost(trial) if limited else Cost() for trial in contenders],
             models=[len(self._folds(trial)) for trial in contenders],
         )  # fmt: skip
         return pool.take(np.arange(0, len(fold), -(-len(fold) // ROWS)))
@@ -147,7 +150,7 @@ class Choosing:
         """Predictions of the fold's validation rows, in their order."""
         return np.asarray(np.load(self._run.folder / "models" / fold.folder / "valid.npy"))
 
-    def _ensemble(self, choice: Choice, contenders: Sequence[TrialResult], limits: Limits) -> Ensemble:
+    def _ensemble(self, choice: Choice, contenders: Sequence[TrialResult], pool: Pool) -> Ensemble:
         way, members, groups = choice.way, [], []
         for place, (number, count) in enumerate(zip(way.members, way.models, strict=True)):
             folds = self._folds(contenders[number])
@@ -162,7 +165,9 @@ class Choosing:
             "kind": way.kind, "judged": [self._way(way, contenders) for way in choice.judged],
             "models": len(members),
         }  # fmt: skip
-        return Ensemble(tuple(members), way.loss, stack, told, () if choice.fits else (self._over(limits),))
+        cost = pool.costs[way.members[0]]
+        over = None if choice.fits else self.over(cost, pool.costs, "the model that comes nearest")
+        return Ensemble(tuple(members), way.loss, stack, told, () if over is None else (over,))
 
     def _way(self, way: Way, contenders: Sequence[TrialResult]) -> dict[str, Any]:
         sign = -1.0 if self.metric.greater_is_better else 1.0
@@ -176,16 +181,20 @@ class Choosing:
     def limits(self) -> Limits:
         """On all models together: what the package and the encoding of a row take is taken off."""
         config = self._run.config
-        states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
-        size = config.max_size_bytes - REST_BYTES - sum(len(dump_state(state)) for state in states)
         throughput = USUAL_THROUGHPUT if config.min_throughput is None else config.min_throughput
         row_s = CORES / throughput - encode_s(self._prepared.recipe.features) if throughput else math.inf
         alone_s = math.inf
         if config.max_latency_s is not None:
             alone_s = SPARE * config.max_latency_s - self._base_s()
+        size = config.max_size_bytes - self._base_bytes()
         return Limits(bytes=SPARE * size, batch_s=max(row_s, 1e-9), alone_s=max(alone_s, 1e-9))
 
-    def _cost(self, trial: TrialResult) -> Cost:
+    def _base_bytes(self) -> int:
+        """What a package takes beside its models."""
+        states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
+        return REST_BYTES + sum(len(dump_state(state)) for state in states)
+
+    def cost(self, trial: TrialResult) -> Cost:
         """Of a fold model of a trial: the largest one, with the average rounds. A latency is measured once in a run."""
         folds = self._folds(trial)
         size = max(folder_bytes(self._run.model(fold.folder)) for fold in folds)
@@ -231,20 +240,39 @@ class Choosing:
         self._run.note(LATENCY, model=what, seconds=seconds)
         return seconds
 
-    def _over(self, limits: Limits) -> Finding:
-        config = self._run.config
-        asked = [f"--max-size {format_size(config.max_size_bytes)}"]
-        asked += [f"--min-throughput {config.min_throughput:,}"] if config.min_throughput else []
-        asked += [f"--max-latency {format_duration(config.max_latency_s)}"] if config.max_latency_s else []
-        return Finding(
-            code="limits", severity="warning", evidence=_finite(limits),
-            text=f"No model keeps all of {', '.join(asked)}: the package has the one that comes nearest.",
-            hint="Allow more, or hold models small: --param trees.n_estimators=200.",
+    def over(self, cost: Cost, others: Sequence[Cost], holds: str) -> Finding | None:
+        """What is told where models of this `cost`, which the package `holds`, do not keep the limits that it has to
+        keep; `others` cost what else was trained. None where they keep them.
+
+        Without --min-throughput a throughput is no such limit: it is given up where it costs too much.
+        """
+        return not_kept(list(self._kept_by(cost, [cost, *others])), holds)
+
+    def _kept_by(self, cost: Cost, every: Sequence[Cost]) -> Iterator[Limit]:
+        config, base = self._run.config, self._base_bytes()
+        yield Limit(
+            option="--max-size", given=format_size(config.max_size_bytes), default=config.max_size == MAX_SIZE,
+            most=config.max_size_bytes, takes=base + cost.bytes / SPARE, beside=base, show=format_size,
+            least=base + min(each.bytes for each in every) / SPARE, parts="recipe, profile and manifest",
+            enough=lambda least: f"{math.ceil(least / 1000)}KB",
         )  # fmt: skip
-
-
-def _finite(limits: Limits) -> dict[str, float]:
-    return {name: value for name, value in vars(limits).items() if math.isfinite(value)}
+        if config.max_latency_s is not None:
+            base_s = self._base_s()
+            yield Limit(
+                option="--max-latency", given=format_duration(config.max_latency_s), default=False,
+                most=config.max_latency_s, takes=(base_s + cost.alone_s) / SPARE, beside=base_s / SPARE,
+                least=(base_s + min(each.alone_s for each in every)) / SPARE, parts="encoding the row",
+                show=format_duration, enough=lambda least: f"{math.ceil(1e4 * least) / 10:g}ms",
+            )  # fmt: skip
+        if config.min_throughput:
+            encode = encode_s(self._prepared.recipe.features)
+            yield Limit(
+                option="--min-throughput", given=f"{config.min_throughput:,}", default=False,
+                most=CORES / config.min_throughput, takes=encode + cost.batch_s, beside=encode,
+                least=encode + min(each.batch_s for each in every), parts="encoding",
+                show=lambda seconds: f"{1e6 * seconds / CORES:.3g} microseconds a row",
+                enough=lambda least: f"{math.floor(CORES / least)}",
+            )  # fmt: skip
 
 
 def _median_s(calls: Sequence[Any]) -> float:

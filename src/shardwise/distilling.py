@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from shardwise.choosing import Choosing, Ensemble
+from shardwise.choosing import CORES, USUAL_THROUGHPUT, Choosing, Ensemble
 from shardwise.core.candidate import Candidate
 from shardwise.core.findings import Finding
 from shardwise.data.rows_soft import soft_path
+from shardwise.ensemble.select import Limits
 from shardwise.models.pace import rounds_within
 from shardwise.store.files import write_atomic
 from shardwise.store.ledger import unit_key
@@ -29,6 +30,7 @@ from shardwise.train.trainer import FitUnit
 
 LEAF_BYTES = 90  # of a saved tree, about
 LEAST_ROUNDS = 20
+TRIES = 3  # fits of a student, each smaller than the one before
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,45 @@ class Distilling:
     choosing: Choosing
     trials: Sequence[TrialResult]
 
-    def student(self, ensemble: Ensemble, left_s: float) -> Ensemble:
-        """The student as an ensemble of one; the ensemble itself, with a finding that says why, where there is none."""
+    def student(self, teachers: Ensemble, left_s: float) -> Ensemble | str:
+        """The student as an ensemble of one; why there is none, where there is none.
+
+        The limits of the run hold for it, and not for its teachers: where it does not keep them it is trained anew, for
+        fewer rounds. What it does not keep even then is a finding.
+        """
         best = next((trial for trial in self.trials if trial.candidate.family == "trees"), None)
-        if (why := self._cannot(ensemble, best)) or best is None:
-            return replace(ensemble, findings=(*ensemble.findings, _not_distilled(why or "no trees were trained")))
-        answers = self._answers(ensemble)
-        result, unit = self._fitted(ensemble, best, answers, left_s)
-        if not result.folder:
-            return replace(ensemble, findings=(*ensemble.findings, _not_distilled(result.failed or "the time was up")))
-        trial = TrialResult(number=unit.trial, candidate=unit.candidate, folds=(result,), complete=False)
-        return self._compared(ensemble, trial, answers)
+        if (why := self._cannot(teachers, best)) or best is None:
+            return why or "no trees were trained"
+        answers, deadline = self._answers(teachers), time.monotonic() + max(left_s, 0.0)
+        candidate, trial = self._candidate(best), None
+        for _ in range(TRIES):
+            result = self._fitted(teachers, candidate, answers, deadline)
+            if not result.folder:
+                if trial is None:
+                    return result.failed or "the time was up"
+                break
+            trial = TrialResult(number=result.trial, candidate=candidate, folds=(result,), complete=False)
+            rounds = self._rounds(trial)
+            if rounds >= result.rounds:
+                break
+            candidate = replace(candidate, params={**candidate.params, "n_estimators": rounds})
+        assert trial is not None
+        return self._compared(teachers, trial, answers)
+
+    def _rounds(self, trial: TrialResult) -> int:
+        """As many as keep the limits, judging by a student that was trained; those that it has where it keeps them."""
+        limits, cost, has = self._limits(), self.choosing.cost(trial), trial.folds[0].rounds
+        shares = [limits.bytes / max(cost.bytes, 1.0), limits.batch_s / max(cost.batch_s, 1e-12)]
+        shares.append((limits.alone_s / max(cost.alone_s, 1e-12)) ** 2)  # a part of it does not go with the rounds
+        return has if min(shares) >= 1.0 else min(has, max(LEAST_ROUNDS, int(has * max(0.0, min(shares)))))
+
+    def _limits(self) -> Limits:
+        """Those of the run; a throughput that nobody asked for leaves the student half of its time, where encoding a
+        row takes more."""
+        limits = self.choosing.limits()
+        if self.run.config.min_throughput is None:
+            limits = replace(limits, batch_s=max(limits.batch_s, CORES / USUAL_THROUGHPUT / 2))
+        return limits
 
     def _cannot(self, ensemble: Ensemble, best: TrialResult | None) -> str:
         evaluations = self.prepared.splitter.folds()
@@ -76,10 +106,9 @@ class Distilling:
         return {evaluation.valid[0]: joint.combine(parts(place)) for place, evaluation in evaluations}
 
     def _fitted(
-        self, ensemble: Ensemble, best: TrialResult, answers: Mapping[int, np.ndarray], left_s: float
-    ) -> tuple[FoldResult, FitUnit]:
+        self, ensemble: Ensemble, candidate: Candidate, answers: Mapping[int, np.ndarray], deadline: float
+    ) -> FoldResult:
         number = 1 + max(trial.number for trial in self.trials)
-        candidate = self._candidate(best)
         key = unit_key(FORMAT, "student", ensemble.team.key, candidate.to_json())
         teacher = self.run.folder / "teachers" / key
         teacher.mkdir(parents=True, exist_ok=True)
@@ -87,16 +116,16 @@ class Distilling:
             write_atomic(soft_path(teacher, fold), _npy(prediction))
         unit = FitUnit(
             trial=number, candidate=candidate, number=0, fold=self.prepared.splitter.folds()[0],
-            rows=self.prepared.fold_rows_folders[0], key=key, deadline=time.monotonic() + max(left_s, 0.0),
+            rows=self.prepared.fold_rows_folders[0], key=key, deadline=deadline,
             forgiving=True, teacher=teacher,
         )  # fmt: skip
         with closing(Fitting(self.run, self.prepared, self.choosing.metric.name)) as fitting:
             ((_, result),) = fitting.results(iter([unit]))
-        return result, unit
+        return result
 
     def _candidate(self, best: TrialResult) -> Candidate:
-        """The best trees, with as many rounds as the limits on size and throughput allow."""
-        limits, outputs = self.choosing.limits(), self.prepared.target.outputs
+        """The best trees, with as many rounds as the limits on size and throughput allow, by arithmetic."""
+        limits, outputs = self._limits(), self.prepared.target.outputs
         params = {name: value for name, value in best.candidate.params.items() if name != "target_transform"}
         most = rounds_within(replace(best.candidate, params=params), limits.batch_s, outputs)
         leaves = int(params.get("num_leaves", 31))
@@ -119,10 +148,13 @@ class Distilling:
         )
         finding = Finding(code="distilled", severity="info", text=text, evidence=student)
         told = {**ensemble.told, "kind": "distilled", "models": 1, "student": student}
-        return Ensemble(((trial, trial.folds[0], 1.0),), trial.loss, None, told, (*ensemble.findings, finding))
+        over = self.choosing.over(self.choosing.cost(trial), (), "the student")
+        found = (finding,) if over is None else (finding, over)
+        return Ensemble(((trial, trial.folds[0], 1.0),), trial.loss, None, told, found)
 
 
-def _not_distilled(why: str) -> Finding:
+def not_distilled(why: str) -> Finding:
+    """That the package has the ensemble itself, and why."""
     return Finding(
         code="not_distilled", severity="warning", text=f"The ensemble was not distilled: {why}.",
         hint="The package has the ensemble itself.",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError, TaskFailed
+from shardwise.core.errors import ConfigError, ShardwiseError, TaskFailed
 from shardwise.core.findings import Finding
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
@@ -43,6 +44,7 @@ from shardwise.tune.step import Result, Step
 from shardwise.tune.study import Study
 
 CAUSES = 3  # reasons of failed trials that are told
+_NUMBERS = re.compile(r"\d[\d.,]*")
 MOVES = 12  # from trial to trial, in a population
 
 
@@ -153,7 +155,10 @@ class Tuning:
         loss = math.nan if reason else trial.loss
         cost_s = self.rest(step)[1] * sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
         rung = step.rung if self.study.pruner.prunes or self._in_legs(step) else None
-        note_trial(self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason, source=step.source)
+        note_trial(
+            self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason, source=step.source,
+            share=self.rest(step)[1],
+        )  # fmt: skip
         if self.study.learns and any(fold.cut for fold in trial.folds):
             return not reason
         curve = tuple((progress(step.candidate, at), value) for at, value in trial.folds[0].curve)
@@ -196,9 +201,10 @@ class Tuning:
     def _sizes(self) -> Sizes:
         return sizes_of(self._prepared)
 
-    def findings(self) -> tuple[Finding, ...]:
-        """What is told of the search; raises `TaskFailed` when only the baseline could be trained."""
-        return (*self._failed(), *self._moved(), *self._exhausted())
+    def findings(self, given_up: Sequence[ShardwiseError] = ()) -> tuple[Finding, ...]:
+        """What is told of the search; when only the baseline could be trained raises `TaskFailed`, or what the first
+        fit that was `given_up` ended with: `OverBudget` or `WorkerLost`."""
+        return (*self._failed(given_up), *self._moved(), *self._exhausted())
 
     def _exhausted(self) -> tuple[Finding, ...]:
         ended = [family for family in self.study.spaces if self.study.is_exhausted(family)]
@@ -224,17 +230,21 @@ class Tuning:
             ),
         )  # fmt: skip
 
-    def _failed(self) -> tuple[Finding, ...]:
+    def _failed(self, given_up: Sequence[ShardwiseError]) -> tuple[Finding, ...]:
         if not self.failures:
             return ()
         text = grouped(self.failures)
         if all(trial.failed or trial.pending for trial in self.study.trials if trial.family != "baseline"):
+            if given_up:
+                first = given_up[0]
+                hint = first.hint or "Give more --memory or fewer --workers, or leave the family out with --families."
+                raise type(first)(f"all trials failed: {text}", hint=hint)
             raise TaskFailed(f"all trials failed: {text}", hint="Narrow the --space, or leave params out.")
         return (
             Finding(
                 code="failed_trials", severity="warning", text=f"{len(self.failures)} trial(s) failed: {text}",
                 evidence={"trials": [number for number, _ in self.failures]},
-                hint="They are left out; narrow the --space.",
+                hint="They are left out; " + ("give more --memory." if given_up else "narrow the --space."),
             ),
         )  # fmt: skip
 
@@ -246,13 +256,16 @@ def _parents_first(candidates: Sequence[Candidate], parent: Parent) -> list[Cand
 
 
 def grouped(failures: Sequence[tuple[int, str]]) -> str:
-    """The most frequent reasons with how often they came.
+    """The most frequent reasons with how often they came; those that differ in numbers alone are one, by its first.
 
-    >>> grouped([(3, "no memory"), (4, "no memory"), (5, "no split")])
-    'no memory (2 times), no split'
+    >>> grouped([(3, "812 MB were used"), (4, "815 MB were used"), (5, "no split")])
+    '812 MB were used (2 times), no split'
     """
-    counts = Counter(reason for _, reason in failures).most_common()
-    told = [f"{reason} ({count} times)" if count > 1 else reason for reason, count in counts[:CAUSES]]
+    first: dict[str, str] = {}
+    for _, reason in failures:
+        first.setdefault(_NUMBERS.sub("#", reason), reason)
+    counts = Counter(_NUMBERS.sub("#", reason) for _, reason in failures).most_common()
+    told = [f"{first[kind]} ({count} times)" if count > 1 else first[kind] for kind, count in counts[:CAUSES]]
     return ", ".join(told) + (f" and {len(counts) - CAUSES} other reasons" if len(counts) > CAUSES else "")
 
 
@@ -290,7 +303,10 @@ def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
 class History:
     """The trials of a run, each as far as it got, by number: `score` (None: it failed) and whether it was the best so
     far, `rung` (None in a search without), `rounds`, `seconds` of this machine, `cost_s` by the cost model; of a
-    population in `from` the trials that it went on from, each with the rung that was begun so."""
+    population in `from` the trials that it went on from, each with the rung that was begun so.
+
+    `whole` is False for a trial that rests on a lower rung: its score is of `rounds` or of a `share` of the partitions
+    alone, and it is never the best so far."""
 
     run: str
     metric: str
@@ -326,16 +342,18 @@ def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
     best = math.inf
     for number in sorted({number for number, _ in latest}):
         steps = [latest[key] for key in sorted(latest) if key[0] == number]
-        top, loss = steps[-1], steps[-1]["loss"]
+        top, loss, whole = steps[-1], steps[-1]["loss"], not steps[-1].get("rests", False)
+        best_so_far = whole and loss is not None and loss < best
         trials.append({
             "trial": number, "family": top["family"], "params": top["params"], "rung": top["rung"],
-            "score": None if loss is None else sign * loss, "best_so_far": loss is not None and loss < best,
+            "score": None if loss is None else sign * loss, "best_so_far": best_so_far,
+            "whole": whole, "share": top.get("share", 1.0),
             "rounds": max((fold["rounds"] for fold in top["folds"]), default=0),
             "seconds": round(sum(fold["seconds"] for step in steps for fold in step["folds"]), 3),
             "cost_s": sum(step["cost_s"] for step in steps), "failed": top["failed"],
             "from": [{"trial": step["source"], "rung": step["rung"]} for step in steps if "source" in step],
         })  # fmt: skip
-        best = min(best, math.inf if loss is None else loss)
+        best = loss if best_so_far else best
     return History(run=run, metric=metric, trials=tuple(trials))
 
 

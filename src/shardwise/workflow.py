@@ -24,7 +24,7 @@ from shardwise.core.state import State
 from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
 from shardwise.data.source import suggest_skipping
-from shardwise.distilling import Distilling
+from shardwise.distilling import Distilling, not_distilled
 from shardwise.ensemble.select import MEMBERS
 from shardwise.models.families import load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
@@ -36,7 +36,7 @@ from shardwise.split.base import TEST
 from shardwise.stats.metrics import Metric, check_metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
-from shardwise.train.gaps import member_scores, nested_findings
+from shardwise.train.gaps import few_findings, member_scores, nested_findings
 from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess, unseen
 from shardwise.train.prepare import Prepared, prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
@@ -180,7 +180,7 @@ def run_trials(run: Run, search: Search) -> None:
         if fitted:
             _told(run, search, tuning, fitted)
     search.prepared = replace(
-        search.prepared, findings=(*search.prepared.findings, *fitting.findings, *tuning.findings())
+        search.prepared, findings=(*search.prepared.findings, *fitting.findings, *tuning.findings(fitting.given_up))
     )
 
 
@@ -345,18 +345,31 @@ def conclude(run: Run, search: Search) -> TrainResult:
 def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     """The ensemble of the run, or its student, and what is done with its answers; all by out-of-fold predictions."""
     choosing, prepared = search.choosing(run), search.prepared
-    chosen = choosing.choose(search.trials)
-    left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
     if run.config.distill:
-        chosen = Distilling(run, prepared, choosing, rank(search.trials)).student(chosen, left_s)
+        chosen = _distilled(run, search, choosing)
     else:
+        chosen = choosing.choose(search.trials)
+        left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
         chosen = refitted(run, prepared, choosing, chosen, left_s)
     _tell(run, search, chosen.findings)
     seen = out_of_fold(run, prepared, chosen.joint, search.metric)
     left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
     apart = unseen(run, prepared, chosen.joint, chosen.team, left_s) if len(seen.y) else None
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen, apart)
-    return replace(chosen, loss=chosen.loss - after.gain), after
+    chosen = replace(chosen, loss=chosen.loss - after.gain)
+    _tell(run, search, few_findings(prepared, search.metric, seen.pairs, _score(search.metric, chosen.loss)))
+    return chosen, after
+
+
+def _distilled(run: Run, search: Search, choosing: Choosing) -> Ensemble:
+    """The student; where there is none the ensemble itself, within the limits, with a finding that says why."""
+    teachers = choosing.choose(search.trials, limited=False)
+    left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
+    student = Distilling(run, search.prepared, choosing, rank(search.trials)).student(teachers, left_s)
+    if isinstance(student, Ensemble):
+        return student
+    chosen = choosing.choose(search.trials)
+    return replace(chosen, findings=(*chosen.findings, not_distilled(student)))
 
 
 def _report(run: Run, search: Search, ending: Ending) -> str:

@@ -55,7 +55,9 @@ def test_what_is_asked_for_stands() -> None:
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"rows": 5}, DataError),
+        ({"rows": 3}, DataError),
+        ({"rows": 10, "group": "g"}, DataError),
+        ({"rows": 10, "time_column": "t", "times": quantiles}, DataError),
         ({"group": "g", "time_column": "t", "times": quantiles}, ConfigError),
         ({"time_column": "t"}, ConfigError),
     ],

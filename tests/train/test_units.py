@@ -54,6 +54,21 @@ def test_an_error_ends_it_and_what_was_done_before_stays(tmp_path: Path) -> None
     assert work.done == [1, 2]
 
 
+def test_what_failed_may_have_a_record_which_is_tried_again(tmp_path: Path) -> None:
+    def failed(item: int, error: BaseException) -> Mapping[str, Any] | None:
+        return {"why": str(error)} if item == -1 else None
+
+    with SqliteJournal(tmp_path / "journal.db") as journal:
+        ledger = Ledger(journal, FolderBlobs(tmp_path / "blobs"))
+        for _ in range(2):
+            found = dict(run_units(ledger, InlineExecutor(), Work(), [1, -1, 2], key=str, failed=failed))
+            assert found[-1] == {"why": "-1"}
+            assert (found[1]["square"], found[2]["square"]) == (1, 4)
+            assert ledger.get("-1") is None
+        with pytest.raises(ValueError, match="-2"):
+            list(run_units(ledger, InlineExecutor(), Work(), [-2], key=str, failed=failed))
+
+
 def test_items_are_drawn_only_when_they_can_start(tmp_path: Path) -> None:
     work = Work()
 

@@ -1,11 +1,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shardwise.core.errors import ConfigError
+from shardwise.models.spaces import SPACES
 from shardwise.store.journal import SqliteJournal
 from shardwise.tune.archive import Archive, PastTask, of_runs, read_archive, shipped
+from shardwise.tune.samplers.meta import MetaSampler
+from shardwise.tune.spaces import Cube
 
 TRIALS = [{"family": "trees", "params": {"num_leaves": n}, "loss": float(n)} for n in range(6)]
 TASK = PastTask(name="t", features={"log_rows": 3.0}, trials=TRIALS)
@@ -80,3 +84,17 @@ def test_the_shipped_archive_can_be_read_and_is_of_generated_data() -> None:
     tasks = shipped().of("trees").tasks
     assert len(tasks) >= 10
     assert all(task.name.startswith("generated-") for task in tasks)
+
+
+def test_trials_without_a_param_that_is_searched_now_stand_at_its_default() -> None:
+    space = SPACES["trees"]
+    assert "reg_alpha" in space
+    cube = Cube(space)
+    trials = shipped().of("trees").tasks[0].trials
+    assert all("reg_alpha" not in trial["params"] for trial in trials)
+    place = cube.names.index("reg_alpha")
+    points = np.array([cube.point(trial["params"]) for trial in trials])
+    assert (points[:, place] == cube.point({"reg_alpha": 0.0})[place]).all()
+    proposed = MetaSampler(archive=shipped().of("trees")).suggest(space, [], 7)
+    assert proposed == MetaSampler(archive=shipped().of("trees")).suggest(space, [], 7)
+    assert "reg_alpha" in proposed

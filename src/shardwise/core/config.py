@@ -25,6 +25,7 @@ SELECT = ("auto", "none", "strict")
 ENGINEER = ("auto", "none")
 MEDIAN = 0.5  # the quantile that is meant where none is given
 RUNGS = ("rounds", "partitions")
+MAX_SIZE = "50MB"  # of a package, where nothing else is asked for
 _CUT = "neural"  # the family of models that can lie in parts
 SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
 
@@ -47,7 +48,8 @@ class RunConfig:
     `image` and `sequence` say which columns are the cells of a grid (`core.grids`), for the families `cnn` and `rnn`.
     `joins` are further tables by key (`core.joins`). `select` says how features are dropped that tell nothing, and
     `engineer` whether features of two columns are tried and kept where they pay.
-    `sampler` proposes what is tried after the default candidates (`pbt`: networks, trained as a population), `pruner`
+    `sampler` proposes what is tried after the default candidates (`pbt`: networks, trained as a population; those that
+    learn keep at most ten workers busy, `random` and `sobol` any number), `pruner`
     says which trials are given up early, on `rungs` of boosting rounds or of partitions;
     `space` narrows or extends what a family searches (`tune.spaces`), `per_second` weighs improvement against what it
     costs, and `archive` names the earlier trials from which `meta` learns: auto (the shipped ones and those of the runs
@@ -93,7 +95,7 @@ class RunConfig:
     sequence: str | None = None
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    sampler: str = "random"
+    sampler: str = "rl"
     pruner: str = "none"
     rungs: str = "rounds"
     space: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -104,7 +106,7 @@ class RunConfig:
     select: str = "auto"
     engineer: str = "none"
     # what is served
-    max_size: str = "50MB"
+    max_size: str = MAX_SIZE
     max_latency: str | None = None
     min_throughput: int | None = None
     distill: bool = False

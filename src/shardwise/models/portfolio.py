@@ -19,7 +19,7 @@ from shardwise.models.families import FAMILIES, NETWORKS
 from shardwise.models.neural.model import has_torch, require_torch
 
 LARGE_ROWS = 100_000
-CATBOOST_ROWS = 30_000
+CATBOOST_ROWS = 100_000
 EARLY_ROWS = 10_000
 NETWORK_ROWS = 3_000, 20_000
 ABOUT = {"categorical": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED}  # params of trees, by what they need
@@ -155,6 +155,7 @@ def _small_trees(*, logs: bool) -> list[dict[str, object]]:
     rest: list[dict[str, object]] = [
         {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
          "categorical": "ordinal", "reg_lambda": 1.0},
+        {**plain, "extra_trees": True, "min_child_samples": 5},
         {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0, "use_encoded": False},
         {"learning_rate": 0.03, "num_leaves": 64, "feature_fraction": 0.7, "min_child_samples": 10, "subsample": 0.8,
          "categorical": "ordinal"},

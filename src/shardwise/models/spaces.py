@@ -24,6 +24,7 @@ SPACES: dict[str, Space] = {
         "min_child_samples": Int(3, 150, log=True, default=20),
         "feature_fraction": Float(0.4, 1.0, default=1.0, cost=0.8),
         "subsample": Float(0.6, 1.0, default=1.0, cost=0.6),
+        "reg_alpha": Float(1e-3, 10.0, log=True, default=0.0),
         "reg_lambda": Float(1e-3, 30.0, log=True, default=0.0),
         "extra_trees": Choice((False, False, True), default=False),
         "categorical": Choice(("native", "ordinal"), default="native"),

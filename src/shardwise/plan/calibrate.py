@@ -35,7 +35,8 @@ from shardwise.plan.probe import Coded, Fitted, probe
 from shardwise.plan.sizes import Folding, Sizes, is_positive, largest_share, split_rows
 from shardwise.plan.training import Held, candidates
 from shardwise.split.base import TEST, Fold, Splitter
-from shardwise.split.plan import MIN_ROWS, SplitPlan, choose_splitter
+from shardwise.split.few import FEW_ROWS
+from shardwise.split.plan import SplitPlan, choose_splitter
 from shardwise.split.temporal import time_values
 from shardwise.stats.quantiles import Quantiles
 
@@ -90,8 +91,9 @@ def calibrate(dataset: Dataset, question: Question, folder: Path, limit_s: float
     started = time.perf_counter()
     base_bytes = tree_memory_bytes()
     found = _read(dataset, limit_s * READ_SHARE)
-    if found.rows < MIN_ROWS:
-        raise DataError(f"{found.rows} rows are too few to train and to test on", hint=f"It takes at least {MIN_ROWS}.")
+    if found.rows < FEW_ROWS:
+        hint = f"It takes at least {FEW_ROWS}. Fewer need no plan: train takes seconds on them."
+        raise DataError(f"{found.rows} rows are too few to measure by", hint=hint)
     folder.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".plan-", dir=folder))
     try:

@@ -10,6 +10,7 @@ from shardwise.core.errors import ConfigError, DataError
 from shardwise.core.findings import Finding
 from shardwise.core.target import Target
 from shardwise.split.base import TEST, Splitter
+from shardwise.split.few import FEW_ROWS, LEAST_ROWS
 from shardwise.split.given import ColumnSplitter
 from shardwise.split.grouped import GroupSplitter
 from shardwise.split.hashed import HashSplitter, PositionSplitter, Shares
@@ -22,7 +23,6 @@ SPLITTERS: dict[str, Any] = {
     "temporal": TemporalSplitter,
     "column": ColumnSplitter,
 }
-MIN_ROWS = 20
 HOLDOUT_ROWS = 100_000  # from here on one hold-out tells as much as k folds, at a fraction of the time
 MANY_COPIES = 0.5
 SHOWN = 4  # folds, and classes of a fold, that are named
@@ -63,7 +63,8 @@ def splitter_from_json(content: Mapping[str, Any]) -> Splitter:
 def choose_splitter(plan: SplitPlan) -> Splitter:
     """By given folds, time, group or key when one is named; else by content, or by position if most rows repeat.
 
-    Raises `DataError` for fewer than 20 rows or too few times, `ConfigError` for options that exclude each other.
+    Raises `DataError` for fewer than 4 rows (20 by time or group) or too few times, `ConfigError` for options that
+    exclude each other.
     """
     if plan.fold_column is not None:
         _check_given(plan)
@@ -96,10 +97,13 @@ def _temporal(plan: SplitPlan) -> Splitter:
 
 
 def _check(plan: SplitPlan) -> None:
-    if plan.rows < MIN_ROWS:
-        raise DataError(
-            f"{plan.rows} rows are too few to train and to test on", hint=f"It takes at least {MIN_ROWS} labelled rows."
-        )
+    if plan.rows < LEAST_ROWS:
+        hint = f"It takes at least {LEAST_ROWS} labelled rows."
+        raise DataError(f"{plan.rows} rows are too few to train on and to be scored by", hint=hint)
+    if plan.rows < FEW_ROWS and (plan.time_column or plan.group):
+        column = plan.time_column or plan.group
+        hint = f"It takes at least {FEW_ROWS} labelled rows; without --group and --time-column {LEAST_ROWS}."
+        raise DataError(f"{plan.rows} rows are too few to be split by {column!r}", hint=hint)
     if plan.time_column is not None and plan.group is not None:
         raise ConfigError(
             f"a split by group {plan.group!r} and by time {plan.time_column!r} at once is not offered",
@@ -133,7 +137,9 @@ def choose_shares(plan: SplitPlan) -> Shares:
     >>> choose_shares(SplitPlan(rows=10_000_000, features=["x"]))
     Shares(folds=1, test=0.02, holdout=0.02)
     """
-    test = default_test_share(plan.rows) if plan.test_share is None else plan.test_share
+    test = plan.test_share
+    if test is None:
+        test = default_test_share(plan.rows) if plan.rows >= FEW_ROWS else 0.0
     if plan.folds is not None or (plan.rows < HOLDOUT_ROWS and plan.valid_share is None):
         return Shares(folds=plan.folds or default_folds(plan.rows), test=test)
     return Shares(folds=1, test=test, holdout=plan.valid_share or default_test_share(plan.rows))

@@ -1,14 +1,15 @@
 """Where and how models are fitted: side by side or one at a time, in this process or a confined one, on which rung."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 from shardwise.compute.base import Executor, NotYet
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.compute.engines import Asked
 from shardwise.compute.gang.engines import make_gang
-from shardwise.core.errors import OverBudget
+from shardwise.core.errors import OverBudget, ShardwiseError, WorkerLost
 from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
@@ -25,7 +26,7 @@ from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import Run, gpu_asked
-from shardwise.train.trainer import FitTask, FitUnit
+from shardwise.train.trainer import FitTask, FitUnit, failed_fit
 from shardwise.train.units import run_units
 
 AHEAD = 2  # fits a worker that may wait for an earlier one: a search that looks at the history waits for what it needs
@@ -76,6 +77,7 @@ class Fitting:
         self.ladder = self._make_ladder(sizes)
         self._beside = self._watched() if self.shared is None and self.executor.slots > 1 else None
         self._rung = max((record["rung"] for record in run.records("rung")), default=0)
+        self.given_up: list[ShardwiseError] = []  # of candidates that took their workers with them, or all memory
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
             seed=run.config.seed, threads=fit_threads(sizes.cells, self.executor.threads),
@@ -110,7 +112,8 @@ class Fitting:
         )
         work = run_units(
             self._run.ledger, self.executor, self._task, on_rung, key=lambda unit: unit.key, ahead=ahead,
-            final=lambda record: not record["cut"], instead=self._lower, look=self._beside or ignored,
+            final=lambda record: not record["cut"], instead=self._lower, failed=self._gave_up,
+            look=self._beside or ignored,
         )  # fmt: skip
         for unit, record in work:
             result = FoldResult.from_json(record)
@@ -133,6 +136,17 @@ class Fitting:
             self._run.note("rung", rung=number, unit=unit.key, reason=error.message)
             self._run.say(f"{error.message[0].upper()}{error.message[1:]}. Trying with {rung}.", level="warning")
         return replace(unit, rung=rung)
+
+    def _gave_up(self, unit: FitUnit, error: BaseException) -> Mapping[str, Any] | None:
+        """A result that says so, of a unit whose workers died, or which does not fit on the last rung: others may.
+
+        It is not journalled: the same command tries it again, perhaps with more memory. The baseline has to fit.
+        """
+        if unit.trial == 0 or not isinstance(error, OverBudget | WorkerLost):
+            return None
+        self.given_up.append(error)
+        cause = error.__cause__ if isinstance(error.__cause__, WorkerLost) else error
+        return failed_fit(unit, cause).to_json()
 
     def _watched(self) -> Beside:
         """Workers that fit models side by side."""

@@ -206,9 +206,10 @@ def note_trial(
     rung: int | None,
     failed: str = "",
     source: int | None = None,
+    share: float = 1.0,
 ) -> None:
-    """Journal what a trial found and took; in a search on rungs, what it did on this `rung`, and from which other trial
-    (`source`) it went on to it."""
+    """Journal what a trial found and took; in a search on rungs, what it did on this `rung`, from which other trial
+    (`source`) it went on to it, on which `share` of the partitions, and whether it rests there."""
     run.note(
         "trial",
         number=trial.number,
@@ -217,6 +218,8 @@ def note_trial(
         rung=rung,
         cost_s=round(cost_s, 4),
         failed=failed,
+        rests=any(fold.rests for fold in trial.folds),
+        share=share,
         **({} if source is None else {"source": source}),
         folds=[
             {

@@ -18,6 +18,8 @@ from shardwise.data.rows import DiskRows
 from shardwise.models.base import Model
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST
+from shardwise.split.few import FEW_ROWS
+from shardwise.stats.intervals import interval_around
 from shardwise.stats.metrics import Metric, Pairs
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
@@ -107,3 +109,22 @@ def nested_findings(metric: Metric, trials: Sequence[TrialResult], test_rows: in
     hint = "" if test_rows else "Without a sealed test, the second figure is the one to believe."
     evidence = {"best": best, "nested": honest, "trials": count, "folds": len(rank(trials)[0].folds)}
     return [Finding(code="nested", severity="info", text=text, evidence=evidence, hint=hint)]
+
+
+def few_findings(prepared: Prepared, metric: Metric, pairs: Pairs, value: float) -> list[Finding]:
+    """Where there are so few rows that none is sealed: the interval of the out-of-fold `value` of the metric, and what
+    it is worth. `pairs` are the out-of-fold answers."""
+    rows, folds = prepared.profile.rows, len(prepared.splitter.folds())
+    if rows >= FEW_ROWS or prepared.fold_rows.get(TEST, 0) or not len(pairs.y):
+        return []
+    found = interval_around(metric, value, pairs, quantile=prepared.target.quantile).to_json()
+    low, high = found["low"], found["high"]
+    ends = f"from {low:.4g} to {high:.4g}" if low is not None and high is not None else "not known"
+    text = (
+        f"There are {rows} rows: none is sealed as a test, and {metric.name} {value:.4g} is that of {folds} folds, "
+        f"each answered by models of the other rows. Its 95 % interval, {ends}, leaves out that the best candidate "
+        "was chosen by the same rows."
+    )
+    hint = "Take it for a first impression; a few hundred rows tell more."
+    return [Finding(code="few_rows", severity="warning", text=text, hint=hint,
+                    evidence={"rows": rows, "folds": folds, "metric": metric.name, **found})]  # fmt: skip

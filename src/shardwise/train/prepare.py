@@ -31,6 +31,7 @@ from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
 from shardwise.train.engineering import engineer_features
+from shardwise.train.few import split_few
 from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.grids import asked_grids
 from shardwise.train.inherit import Encoded
@@ -169,6 +170,8 @@ def _profile(run: Run, dataset: Dataset) -> _Profiled:
         return _profile_split(run, dataset, kept)
     splitter = _splitter(run, dataset)
     profiled = _profile_split(run, dataset, splitter)
+    if (few := split_few(splitter, profiled.profile, run.config)) is not None:
+        return _profile_split(run, dataset, few)
     given = run.config.time_column or run.config.group or run.config.fold_column
     if given or not _uneven(profiled.fold_rows, splitter, tests=run.config.test_share != 0):
         return profiled

@@ -142,7 +142,7 @@ class FitTask:
                     raise
                 if isinstance(error, ShardwiseError) and not unit.forgiving:
                     raise
-                return _failed(unit, error).to_json()
+                return failed_fit(unit, error).to_json()
 
     def _told(self, unit: FitUnit) -> AbstractContextManager[None]:
         """Those who watch are told of the fit inside."""
@@ -317,8 +317,8 @@ def _not_begun(unit: FitUnit) -> FoldResult:
     return FoldResult(trial=unit.trial, fold=unit.number, loss=float("nan"), seconds=0.0, cut=True)
 
 
-def _failed(unit: FitUnit, error: Exception) -> FoldResult:
-    """Of an error that is not ours it is told where it came from, too."""
+def failed_fit(unit: FitUnit, error: Exception) -> FoldResult:
+    """The result of a unit that has no model; of an error that is not ours it is told where it came from, too."""
     if isinstance(error, ShardwiseError):
         why = f"{type(error).__name__}: {error.message}"
     else:

@@ -32,14 +32,16 @@ def run_units(
     ahead: int = 0,
     final: Callable[[Record], bool] = lambda _record: True,
     instead: Callable[[T, BaseException], T | None] = lambda _item, _error: None,
+    failed: Callable[[T, BaseException], Record | None] = lambda _item, _error: None,
     look: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[T, Record]]:
     """Each item with its record, in order: from the journal where it is there, else worked out and journalled.
 
     Lazy: an item is drawn only when a slot is free, at most `ahead` past those that are not handed on yet. A record
     that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. `instead` may
-    replace an item whose task failed, and `look` is called meanwhile (see `stream`). Items may be `NOT_YET`: more will
-    come when records were handed on, those of the journal too. Raises the first error of a task.
+    replace an item whose task failed, and `look` is called meanwhile (see `stream`). What failed in the end may have a
+    record, by `failed`, which is handed on and not journalled. Items may be `NOT_YET`: more will come when records were
+    handed on, those of the journal too. Raises the first error of a task for which `failed` has none.
     """
     queue = _Queue(ledger, iter(items), key)
     while not queue.over:
@@ -49,9 +51,11 @@ def run_units(
         for outcome in outcomes:
             yield from queue.known()
             item, unit = queue.first()
-            record = outcome.unwrap()
-            if final(record):
-                ledger.put(unit, record)
+            record = None if outcome.error is None else failed(item, outcome.error)
+            if record is None:
+                record = outcome.unwrap()
+                if final(record):
+                    ledger.put(unit, record)
             yield item, record
         waiting = bool(queue.drawn)
         yield from queue.known()

@@ -18,7 +18,7 @@ from shardwise.tune.samplers import make_sampler
 from shardwise.tune.spaces import narrowed
 from shardwise.tune.study import Study
 
-UNITS_UNDER_WAY = 4  # fits that may be under way before one of them is waited for
+UNITS_UNDER_WAY = 8  # fits that may be under way before one of them is waited for
 SEARCHED = ("trees",)  # families that are searched when none are named
 POPULATION = "pbt"  # the sampler that trains its trials as a population
 
