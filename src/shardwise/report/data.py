@@ -36,6 +36,7 @@ class ReportData:
     rows_by_fold  fold -> rows; -1 or `test` is the sealed test
     columns       one dict per column: name, type, group, count, nulls, distinct, minimum, maximum, mean, std,
                   quantiles (values at even shares, or `[share, value]`), top (`[value, count]`), flags
+    columns_in_all  how many columns there are, where not all of them are described
     findings      `Finding.to_json()` dicts
     decision      weights of the classes by which the label is chosen; empty: the greatest probability
     looks         models that were scored on the test so far; the intervals are widened by it
