@@ -137,7 +137,8 @@ class ProfilePass:
     def profiles(self, record: Mapping[str, Any]) -> tuple[Profile, Profile]:
         """Of the open rows and of the sealed ones of a partition, by its record."""
         if (near := self.near.take(record["blob"])) is not None:
-            return near
+            opened, sealed = near
+            return opened, sealed
         state = load_state(FolderBlobs(self.blobs).read(record["blob"]))
         return Profile.from_state(state["open"]), Profile.from_state(state["sealed"])
 
