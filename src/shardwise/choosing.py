@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -186,9 +186,10 @@ class Choosing:
         alone_s = math.inf
         if config.max_latency_s is not None:
             alone_s = SPARE * config.max_latency_s - self._base_s()
-        size = config.max_size_bytes - self._base_bytes()
+        size = config.max_size_bytes - self._base_bytes
         return Limits(bytes=SPARE * size, batch_s=max(row_s, 1e-9), alone_s=max(alone_s, 1e-9))
 
+    @cached_property
     def _base_bytes(self) -> int:
         """What a package takes beside its models."""
         states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
@@ -249,7 +250,7 @@ class Choosing:
         return not_kept(list(self._kept_by(cost, [cost, *others])), holds)
 
     def _kept_by(self, cost: Cost, every: Sequence[Cost]) -> Iterator[Limit]:
-        config, base = self._run.config, self._base_bytes()
+        config, base = self._run.config, self._base_bytes
         yield Limit(
             option="--max-size", given=format_size(config.max_size_bytes), default=config.max_size == MAX_SIZE,
             most=config.max_size_bytes, takes=base + cost.bytes / SPARE, beside=base, show=format_size,

@@ -55,6 +55,7 @@ CHOICE_S = 1.0  # what the choice of the members takes, at most
 REFITS = 2  # members for whose training on all rows time is kept; with more, their models of the folds may have to do
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.0005, 0.05
+PACKAGE_COLUMN_S = 1.2e-3  # to choose members and to write the package, each column
 WIDE_COLUMNS = 2_000  # beyond, a package takes seconds, and the baseline is not worth one
 
 
@@ -217,7 +218,8 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = 
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
     after_s = CHOICE_S * crowd() + _refits_s(run, search, trained) if refits else 0.0
-    return _report_s(search) + search.seal_s + after_s + min(most_s, test_s)
+    package_s = max(search.seal_s, PACKAGE_COLUMN_S * crowd() * len(search.prepared.dataset.schema))
+    return _report_s(search) + package_s + after_s + min(most_s, test_s)
 
 
 def _refits_s(run: Run, search: Search, trained: Sequence[TrialResult]) -> float:
@@ -254,8 +256,8 @@ def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, F
     )
     left_s = run.deadline.remaining_s()
     affordable = search.seal_s < 0.02 * run.deadline.used_s() and left_s > 2 * _reserve_s(run, search)
-    if trial.number == 0 and len(search.prepared.dataset.schema) > WIDE_COLUMNS:
-        return
+    if len(search.prepared.dataset.schema) > WIDE_COLUMNS and (trial.number == 0 or left_s <= _reserve_s(run, search)):
+        return  # nothing is tried after it: the package comes at once
     if search.sealed_trial is None or (best is trial and (trial.number == 1 or affordable)):
         seal(run, search, search.choosing(run).single(best), {})
         search.sealed_trial = best.number

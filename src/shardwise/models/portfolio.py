@@ -23,6 +23,8 @@ CATBOOST_ROWS = 100_000
 EARLY_ROWS = 10_000
 NETWORK_ROWS = 3_000, 20_000
 ABOUT = {"categorical": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED}  # params of trees, by what they need
+WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
+SCREENED = 300  # of them
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
 
@@ -96,6 +98,8 @@ def portfolio(
     trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
     if n_rows < LARGE_ROWS and n_rows * len(features) * target.outputs >= COSTLY_CELLS:
         trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
+    if len(features) >= WIDE_FEATURES:
+        trees.insert(0, {"learning_rate": 0.1, "num_leaves": 8, "screen": SCREENED})
     idle = [name for name, kind in ABOUT.items() if kind not in kinds]
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
     ordered.insert(1, Candidate(family="linear"))

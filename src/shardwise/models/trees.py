@@ -30,6 +30,7 @@ from shardwise.models.links import LINKS, constant_terms, link
 from shardwise.models.params import check_choice, parse_params
 from shardwise.models.saved import Header, params_to_json
 from shardwise.models.scaling import TargetScale
+from shardwise.models.screening import left_out
 from shardwise.models.trees_data import DATASETS, lightgbm_errors, most_rounds
 from shardwise.models.trees_gang import Growers, first_bag, most_leaves
 from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_update
@@ -103,7 +104,8 @@ class Trees:
     def _learn(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, keeper: Keeper, they: Growers) -> None:
         own = they.own(train)
         own_valid, joint = (None, alone) if valid is None else they.judged(valid, self.params.stop_metric)
-        kept = DATASETS.open(own, own_valid, self._dataset_params(train, run), run.memory_bytes)
+        shape = self._dataset_params(train, run) | {"left_out": left_out(train, self.target, self.params.screen)}
+        kept = DATASETS.open(own, own_valid, shape, run.memory_bytes)
         params = self._booster_params(train, run) | keeper.sampling.params()
         if self.loss is not None and they.several:
             params["num_leaves"] = most_leaves(self.params.num_leaves, len(train.features))

@@ -94,14 +94,19 @@ def _key(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any])
 
 
 def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any]) -> Pair:
+    """`left_out` of the params names features without values, which LightGBM keeps no bins of."""
     params = {**params, "min_data_in_bin": 1}
+    categorical, missing = params.pop("categorical_feature"), params.pop("left_out")
     with READING.running():
-        bins = _reference(train.source, params.pop("categorical_feature"), params)
-        return _filled(train, bins, params), None if valid is None else _filled(valid, bins, params)
+        bins = _reference(train.source, (categorical, missing), params)
+        filled = _filled(train, missing, bins, params)
+        return filled, None if valid is None else _filled(valid, missing, bins, params)
 
 
-def _reference(rows: BinnedRows, categorical: list[int], params: Mapping[str, Any]) -> lgb.Dataset:
-    """LightGBM's own bins, one for each code of a sample; all features may be missing in rows to come."""
+def _reference(rows: BinnedRows, which: tuple[list[int], list[int]], params: Mapping[str, Any]) -> lgb.Dataset:
+    """LightGBM's own bins, one for each code of a sample; all features may be missing in rows to come, but for those
+    that are left out: `which` are the categorical ones, and those."""
+    categorical, missing = which
     step = -(-rows.n_rows // SAMPLE_ROWS)
     parts = []
     for number, size in enumerate(rows.block_rows()):
@@ -109,6 +114,7 @@ def _reference(rows: BinnedRows, categorical: list[int], params: Mapping[str, An
             parts.append(code_floats(rows.block(number).X[::step]))
         rows.release(number)
     sample = np.concatenate([*parts, np.full((1, len(rows.features)), np.nan, np.float32)])
+    sample[:, missing] = 0.0
     dataset = lgb.Dataset(
         sample, label=np.zeros(len(sample), np.float32), feature_name=column_names(rows.binner),
         categorical_feature=categorical, params=dict(params),
@@ -116,9 +122,9 @@ def _reference(rows: BinnedRows, categorical: list[int], params: Mapping[str, An
     return dataset.construct()
 
 
-def _filled(rows: BinnedRows, bins: lgb.Dataset, params: Mapping[str, Any]) -> lgb.Dataset:
+def _filled(rows: BinnedRows, missing: list[int], bins: lgb.Dataset, params: Mapping[str, Any]) -> lgb.Dataset:
     """All rows pushed block by block; the labels are set for each fit."""
-    blocks = [_Block(rows, number, size) for number, size in enumerate(rows.block_rows()) if size]
+    blocks = [_Block(rows, number, size, missing) for number, size in enumerate(rows.block_rows()) if size]
     dataset = lgb.Dataset(
         blocks, label=np.zeros(rows.n_rows, np.float32), weight=rows.weight(), reference=bins, params=dict(params)
     ).construct()
@@ -129,15 +135,16 @@ def _filled(rows: BinnedRows, bins: lgb.Dataset, params: Mapping[str, Any]) -> l
 class _Block(lgb.Sequence):
     """A block of codes as float32, row-major, which LightGBM reads at once."""
 
-    def __init__(self, rows: BinnedRows, number: int, size: int) -> None:
+    def __init__(self, rows: BinnedRows, number: int, size: int, missing: list[int]) -> None:
         self.batch_size = PUSH_ROWS
-        self._rows, self._number, self._size = rows, number, size
+        self._rows, self._number, self._size, self._missing = rows, number, size, missing
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, place: int | slice | list[int]) -> np.ndarray:
         floats = code_floats(self._rows.block(self._number).X[place])
+        floats[..., self._missing] = 0.0
         self._rows.release(self._number)
         return floats
 

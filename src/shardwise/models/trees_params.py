@@ -30,6 +30,7 @@ class TreesParams:
     reg_lambda: float = 0.0
     extra_trees: bool = False
     max_bin: int = 255
+    screen: int = 0
     cat_smooth: float = 10.0
     cat_l2: float = 10.0
     categorical: str = "native"
@@ -46,6 +47,7 @@ class TreesParams:
         check_range(self, min_child_samples=(0, 2**31 - 1), max_bin=(2, 65_535), early_stopping_rounds=(1, 1_000_000))
         check_range(self, learning_rate=(1e-6, 10.0), subsample=(1e-6, 1.0), feature_fraction=(1e-6, 1.0))
         check_range(self, min_split_gain=(0.0, 1e30), reg_alpha=(0.0, 1e30), reg_lambda=(0.0, 1e30))
+        check_range(self, screen=(0, 2**31 - 1))
         check_range(self, cat_smooth=(0.0, 1e30), cat_l2=(0.0, 1e30), patience=(0.0, 1e6))
         check_choice(self, "extra_trees", (False, True))
         check_choice(self, "use_encoded", (False, True))

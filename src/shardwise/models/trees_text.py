@@ -184,8 +184,20 @@ def _damaged() -> PackageError:
 
 def on_raw_values(text: ModelText, binner: Binner, features: Sequence[Feature]) -> ModelText:
     """The text of a model that was learned on codes, for float32 rows `(rows, features)`."""
-    spelled = [[repr(float(bound)) for bound in bounds] for bounds in binner.bounds]
+    spelled = _Spelled(binner)
     return text.changed(lambda _, tree: _tree(tree, binner, spelled), _header(text.head, binner, features))
+
+
+class _Spelled(dict[int, list[str]]):
+    """The bounds of each feature as text, of those that trees ask for."""
+
+    def __init__(self, binner: Binner) -> None:
+        super().__init__()
+        self._binner = binner
+
+    def __missing__(self, feature: int) -> list[str]:
+        self[feature] = [repr(float(bound)) for bound in self._binner.bounds[feature]]
+        return self[feature]
 
 
 def shifted(text: ModelText, start: Sequence[float]) -> ModelText:
@@ -234,7 +246,7 @@ def _infos(binner: Binner, features: Sequence[Feature]) -> list[str]:
     return infos
 
 
-def _tree(text: str, binner: Binner, spelled: Sequence[Sequence[str]]) -> str:
+def _tree(text: str, binner: Binner, spelled: Mapping[int, Sequence[str]]) -> str:
     """A tree whose `code <= k` is `x <= bound k`; a split beyond the last bound parts the missing ones, and stays."""
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if not fields.get("split_feature"):
