@@ -52,7 +52,8 @@ def one(folder: Path, make: Callable[[int, int], Table], rows: int, time: str) -
         pq.write_table(pa.table(columns, names=names), folder / f"{name}.parquet")
     _, y, known = tables["test"]
     constant, best = loss(y, np.broadcast_to(np.bincount(tables["train"][1]) / rows, known.shape)), loss(y, known)
-    words = ["--target", "y", "--time", time, "--run", "bench", "--json"]
+    task = "binary" if known.shape[1] == 2 else "multiclass"
+    words = ["--target", "y", "--task", task, "--time", time, "--run", "bench", "--json"]
     ran = run_measured(shardwise_command("train", "train.parquet", *words), folder)
     if ran.code:
         print(ran.errors[-1000:])

@@ -54,8 +54,8 @@ REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of th
 CHOICE_S = 1.0  # what the choice of the members takes, at most
 REFITS = 2  # members for whose training on all rows time is kept; with more, their models of the folds may have to do
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
-REPORT_COLUMN_S, REPORT_CLASS_S = 0.0005, 0.05
-PACKAGE_COLUMN_S = 1.2e-3  # to choose members and to write the package, each column
+REPORT_COLUMN_S, REPORT_CLASS_S = 0.0002, 0.05
+PACKAGE_COLUMN_S = 1e-3  # to choose members and to write the package, each column
 WIDE_COLUMNS = 2_000  # beyond, a package takes seconds, and the baseline is not worth one
 
 
