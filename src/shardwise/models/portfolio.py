@@ -94,12 +94,7 @@ def portfolio(
     """
     check_families([*families, *(held or {})])
     kinds = {feature.kind for feature in features}
-    logs = positive and target.task is Task.REGRESSION
-    trees = _large_trees() if n_rows >= LARGE_ROWS else _small_trees(logs=logs)
-    if n_rows < LARGE_ROWS and n_rows * len(features) * target.outputs >= COSTLY_CELLS:
-        trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
-    if len(features) >= WIDE_FEATURES:
-        trees.insert(0, {"learning_rate": 0.1, "num_leaves": 8, "screen": SCREENED})
+    trees = _trees(target, len(features), n_rows, logs=positive and target.task is Task.REGRESSION)
     idle = [name for name, kind in ABOUT.items() if kind not in kinds]
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
@@ -151,6 +146,19 @@ def check_families(families: Iterable[str]) -> None:
     for family in families:
         if family not in FAMILIES:
             raise ConfigError(f"there is no model family {family!r}", hint=nearest(family, FAMILIES))
+
+
+def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[dict[str, object]]:
+    """Those for the number of rows; before them one that is quick, where they are costly."""
+    if n_rows >= LARGE_ROWS:
+        trees = _large_trees()
+    else:
+        trees = _small_trees(logs=logs)
+        if n_rows * n_features * target.outputs >= COSTLY_CELLS:
+            trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
+    if n_features >= WIDE_FEATURES:
+        trees.insert(0, {"learning_rate": 0.1, "num_leaves": 8, "screen": SCREENED})
+    return trees
 
 
 def _small_trees(*, logs: bool) -> list[dict[str, object]]:
