@@ -22,8 +22,10 @@ def left_out(rows: BinnedRows, target: Target, most: int) -> list[int]:
 
     `most` 0: none is left out. It depends on the rows alone, not on how many workers there are.
     """
+    if not most:
+        return []
     numbers = np.array([i for i, feature in enumerate(rows.features) if feature.kind is not FeatureKind.CODE], np.int64)
-    if not most or len(numbers) <= most:
+    if len(numbers) <= most:
         return []
     strength = _strength(rows, _indicators(rows, target))[numbers]
     weakest = numbers[np.argsort(-strength, kind="stable")[most:]]

@@ -94,19 +94,20 @@ def _key(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any])
 
 
 def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any]) -> Pair:
-    """`left_out` of the params names features without values, which LightGBM keeps no bins of."""
+    """`left_out` of the params, where it is there, names features without values, which LightGBM keeps no bins of."""
     params = {**params, "min_data_in_bin": 1}
-    categorical, missing = params.pop("categorical_feature"), params.pop("left_out")
+    categorical, left_out = params.pop("categorical_feature"), params.pop("left_out", [])
     with READING.running():
-        bins = _reference(train.source, (categorical, missing), params)
-        filled = _filled(train, missing, bins, params)
-        return filled, None if valid is None else _filled(valid, missing, bins, params)
+        bins = _reference(train.source, categorical, left_out, params)
+        filled = _filled(train, left_out, bins, params)
+        return filled, None if valid is None else _filled(valid, left_out, bins, params)
 
 
-def _reference(rows: BinnedRows, which: tuple[list[int], list[int]], params: Mapping[str, Any]) -> lgb.Dataset:
+def _reference(
+    rows: BinnedRows, categorical: list[int], left_out: list[int], params: Mapping[str, Any]
+) -> lgb.Dataset:  # fmt: skip
     """LightGBM's own bins, one for each code of a sample; all features may be missing in rows to come, but for those
-    that are left out: `which` are the categorical ones, and those."""
-    categorical, missing = which
+    that are left out."""
     step = -(-rows.n_rows // SAMPLE_ROWS)
     parts = []
     for number, size in enumerate(rows.block_rows()):
@@ -114,7 +115,7 @@ def _reference(rows: BinnedRows, which: tuple[list[int], list[int]], params: Map
             parts.append(code_floats(rows.block(number).X[::step]))
         rows.release(number)
     sample = np.concatenate([*parts, np.full((1, len(rows.features)), np.nan, np.float32)])
-    sample[:, missing] = 0.0
+    sample[:, left_out] = 0.0
     dataset = lgb.Dataset(
         sample, label=np.zeros(len(sample), np.float32), feature_name=column_names(rows.binner),
         categorical_feature=categorical, params=dict(params),
@@ -122,9 +123,9 @@ def _reference(rows: BinnedRows, which: tuple[list[int], list[int]], params: Map
     return dataset.construct()
 
 
-def _filled(rows: BinnedRows, missing: list[int], bins: lgb.Dataset, params: Mapping[str, Any]) -> lgb.Dataset:
+def _filled(rows: BinnedRows, left_out: list[int], bins: lgb.Dataset, params: Mapping[str, Any]) -> lgb.Dataset:
     """All rows pushed block by block; the labels are set for each fit."""
-    blocks = [_Block(rows, number, size, missing) for number, size in enumerate(rows.block_rows()) if size]
+    blocks = [_Block(rows, number, size, left_out) for number, size in enumerate(rows.block_rows()) if size]
     dataset = lgb.Dataset(
         blocks, label=np.zeros(rows.n_rows, np.float32), weight=rows.weight(), reference=bins, params=dict(params)
     ).construct()
@@ -135,16 +136,16 @@ def _filled(rows: BinnedRows, missing: list[int], bins: lgb.Dataset, params: Map
 class _Block(lgb.Sequence):
     """A block of codes as float32, row-major, which LightGBM reads at once."""
 
-    def __init__(self, rows: BinnedRows, number: int, size: int, missing: list[int]) -> None:
+    def __init__(self, rows: BinnedRows, number: int, size: int, left_out: list[int]) -> None:
         self.batch_size = PUSH_ROWS
-        self._rows, self._number, self._size, self._missing = rows, number, size, missing
+        self._rows, self._number, self._size, self._left_out = rows, number, size, left_out
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, place: int | slice | list[int]) -> np.ndarray:
         floats = code_floats(self._rows.block(self._number).X[place])
-        floats[..., self._missing] = 0.0
+        floats[..., self._left_out] = 0.0
         self._rows.release(self._number)
         return floats
 

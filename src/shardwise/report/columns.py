@@ -16,8 +16,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 def columns(data: ReportData) -> Table:
     """The data profile; of very many columns those with flags first, in the order of the data."""
     picked = sorted(range(len(data.columns)), key=lambda i: (not data.columns[i].get("flags"), i))[:MOST_COLUMNS]
-    total = max(len(data.columns), data.columns_in_all)
-    return Table([_column(data.columns[i], data.target) for i in sorted(picked)], total)
+    return Table([_column(data.columns[i], data.target) for i in sorted(picked)], data.n_columns)
 
 
 def _column(column: Record, target: str) -> Row:

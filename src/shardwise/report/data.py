@@ -94,6 +94,11 @@ class ReportData:
         return np.asarray(weighted.argmax(axis=1))
 
     @property
+    def n_columns(self) -> int:
+        """How many columns the data has, described or not."""
+        return max(len(self.columns), self.columns_in_all)
+
+    @property
     def is_classification(self) -> bool:
         return Task(self.task).is_classification
 

@@ -194,7 +194,7 @@ def lede(data: ReportData) -> list[tuple[str, str]]:
     facts: list[tuple[str, Any]] = [
         ("Task", kind),
         ("Rows", number(rows) if rows else None),
-        ("Columns", number(max(len(data.columns), data.columns_in_all)) if data.columns else None),
+        ("Columns", number(data.n_columns) if data.columns else None),
         ("Trials", number(len(data.trials)) if data.trials else None),
         ("Time", duration(seconds) if seconds is not None else None),
         ("Package", size(data.package["size_bytes"]) if data.package.get("size_bytes") else None),

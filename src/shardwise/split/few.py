@@ -6,6 +6,7 @@ fold is a function of the row still, and the same on any engine. No row is seale
 would tell nothing, and be missed in training.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,7 +40,7 @@ def few_folds(column: str, labels: Sequence[str] | int) -> int:
         )
     if isinstance(labels, int):
         return min(MOST_FOLDS, rows // 2)
-    counts = {label: list(labels).count(label) for label in sorted(set(labels))}
+    counts = dict(sorted(Counter(labels).items()))
     enough = [count for count in counts.values() if count >= 2]
     if len(enough) < 2:
         there = ", ".join(f"{count} of {label!r}" for label, count in counts.items())

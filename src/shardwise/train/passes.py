@@ -91,7 +91,7 @@ class ProfilePass:
     dataset: Dataset
     splitter: Splitter
     blobs: Path
-    near: "Near" = field(default_factory=lambda: Near())
+    near: Near = field(default_factory=Near)
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
         """The record of a partition. With `skip_corrupt`, one that cannot be read to its end counts as without rows.
