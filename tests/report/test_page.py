@@ -203,3 +203,13 @@ def test_a_path_that_cannot_be_written_is_said(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError):
         write_report(run_of("binary"), tmp_path / "file" / "report.html")
+
+
+def test_evidence_in_evidence_is_shown_entry_by_entry() -> None:
+    evidence = {"max_size": {"given": "50 MB", "takes": 81_871_385.39}, "share": 0.61234}
+    data = dataclasses.replace(
+        run_of("binary"), findings=[{"severity": "warning", "text": "large", "evidence": evidence}]
+    )
+    page = re.sub(r"<[^>]+>", " ", render(data))
+    assert re.search(r"max size given\s+50 MB\s+max size takes\s+81,871,385\s+share\s+0\.6123\b", page)
+    assert "{" not in page.split("large", 1)[1].split("Sealed test")[0]

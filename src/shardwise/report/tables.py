@@ -1,6 +1,6 @@
 """Rows of the page's tables: texts and bar lengths, cut to what a page can hold."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,13 @@ def anomalies(data: ReportData) -> Table:
 
 
 def _pairs(content: Record, most: int) -> list[tuple[str, str]]:
-    return [(short(str(key).replace("_", " "), 40), short(value, 80)) for key, value in list(content.items())[:most]]
+    """Names and values as short texts; of a value that is a mapping itself, each of its entries."""
+    entries: list[tuple[str, Any]] = []
+    for key, value in content.items():
+        nested = value.items() if isinstance(value, Mapping) else ()
+        entries += [(f"{key} {name}", number(part) if isinstance(part, float) else part) for name, part in nested]
+        entries += [] if nested else [(str(key), value)]
+    return [(short(name.replace("_", " "), 40), short(value, 80)) for name, value in entries[:most]]
 
 
 def trials(data: ReportData) -> Table:
