@@ -1,9 +1,11 @@
 """Which members are trained anew on all rows."""
 
+from dataclasses import replace
+
 import pytest
 
 from shardwise.core.candidate import Candidate
-from shardwise.refitting import affordable
+from shardwise.refitting import affordable, refit_s
 from shardwise.report.ensemble import what_answers
 from shardwise.train.result import FoldResult, TrialResult
 
@@ -32,6 +34,12 @@ def trial(number, seconds, predict_s):
 def test_what_answers_slowest_is_trained_anew_first_as_long_as_there_is_time(slots, left_s, numbers):
     trials = [trial(1, 1.0, 0.1), trial(2, 2.0, 0.2), trial(3, 1.0, 0.3)]
     assert [each.number for each in affordable(trials, slots, left_s)] == numbers
+
+
+def test_no_time_is_kept_for_families_that_are_not_trained_anew():
+    network = replace(trial(2, 50.0, 0.1), candidate=Candidate(family="neural"))
+    assert refit_s([network], 2) == 0.0
+    assert refit_s([network, trial(1, 3.0, 0.1)], 2) == refit_s([trial(1, 3.0, 0.1)], 2) == 3.0
 
 
 @pytest.mark.parametrize(("anew", "words"), [((), ""), ((4, 7), ", on all rows"), ((7,), ", those of 7 on all rows")])

@@ -21,6 +21,7 @@ from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, OverBudget, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import Event, Events, Said, Scored
+from shardwise.models.base import FitRun
 from shardwise.models.linear import Linear
 from shardwise.report.trials import render_history
 from shardwise.store.journal import SqliteJournal
@@ -383,3 +384,20 @@ def test_an_unknown_name_is_refused_before_a_run_is_opened(tmp_path: Path, given
         train(asked)
     assert "Did you mean 'r" in caught.value.hint
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_not_searched_may_be_cut_and_the_search_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network among other candidates makes the best of its share of the time."""
+
+    def fit(self: Linear, train_rows: Any, valid: Any, run: FitRun) -> None:
+        run.hurried()
+        usual(self, train_rows, valid, run)
+
+    usual = Linear.fit
+    whole = run(data, run="whole", families=(), sampler="rl", pruner="none", trials=16)
+    monkeypatch.setattr(Linear, "fit", fit)
+    cut = run(data, run="cut", families=(), sampler="rl", pruner="none", trials=16)
+    tried = [[record["params"] for record in records(data, name, "trial")] for name in ("whole", "cut")]
+    assert tried[0] == tried[1]
+    assert len(tried[1]) > 14
+    assert (whole.cut, cut.cut) == (False, True)

@@ -37,8 +37,9 @@ def can_refit(run: Run, prepared: Prepared) -> bool:
 
 
 def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
-    """Seconds that it takes to train these candidates anew, about."""
-    each = [WAIT * statistics.fmean(fold.seconds for fold in trial.folds) for trial in trials if trial.folds]
+    """Seconds that it takes to train these candidates anew, about; those of other families are not."""
+    again = [trial for trial in trials if trial.folds and trial.candidate.family in REFITTED]
+    each = [WAIT * statistics.fmean(fold.seconds for fold in trial.folds) for trial in again]
     return max(sum(each) / slots, max(each, default=0.0))
 
 

@@ -105,14 +105,14 @@ class Tuning:
             path = [self.key(step.after, fold) if step.after else "", step.rung, self._legs(step)]
         return unit_key(FORMAT, "fit", *parts, *([path] if path != [(None, 1.0)] else []))
 
-    def unit(self, step: Step, fold: int, deadline: float) -> FitUnit:
-        """The work of a step on a fold."""
+    def unit(self, step: Step, fold: int, deadline: float, most_s: float = math.inf) -> FitUnit:
+        """The work of a step on a fold, until the deadline, and for `most_s` seconds at most."""
         rounds, share = self.rest(step)
         in_legs = self._in_legs(step)
         return FitUnit(
             trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
-            rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, rounds=rounds,
-            share=share, since=self._begins_at(step), lineage=self._lineage(step, fold),
+            rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, most_s=most_s,
+            rounds=rounds, share=share, since=self._begins_at(step), lineage=self._lineage(step, fold),
             forgiving=step.proposed,
             leg=Leg(number=step.rung, of=self._legs(step)) if in_legs else None,
             after=self.key(step.after, fold) if step.after else "",
@@ -146,7 +146,8 @@ class Tuning:
     def tell(self, step: Step, trial: TrialResult) -> bool:
         """Hand the study what a step found, and journal it; whether the trial is there to be used.
 
-        A failure on one fold is one of the trial. What the clock has cut decides nothing in a search that learns.
+        A failure on one fold is one of the trial. What the clock has cut decides nothing in a search that learns: of a
+        family that is searched nothing is told, and steps that wait for it are not begun.
         """
         reason = next((fold.failed for fold in trial.folds if fold.failed), "")
         if reason:
@@ -159,7 +160,8 @@ class Tuning:
             self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason, source=step.source,
             share=self.rest(step)[1],
         )  # fmt: skip
-        if self.study.learns and any(fold.cut for fold in trial.folds):
+        searched = self.study.learns and step.candidate.family in self.study.spaces
+        if searched and any(fold.cut for fold in trial.folds):
             return not reason
         curve = tuple((progress(step.candidate, at), value) for at, value in trial.folds[0].curve)
         done = not any(fold.rests for fold in trial.folds)

@@ -6,6 +6,7 @@ A run moves forward through work units that are journalled. The clock is looked 
 of a model, and only ever cuts: what comes next never depends on it.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -26,7 +27,7 @@ from shardwise.data.joined import join_tables
 from shardwise.data.source import suggest_skipping
 from shardwise.distilling import Distilling, not_distilled
 from shardwise.ensemble.select import MEMBERS
-from shardwise.models.families import load_model
+from shardwise.models.families import NETWORKS, load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
 from shardwise.refitting import can_refit, refit_s, refitted
 from shardwise.registry.package import Member, write_package
@@ -56,6 +57,7 @@ REFITS = 2  # members for whose training on all rows time is kept; with more, th
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.0002, 0.05
 PACKAGE_COLUMN_S = 1e-3  # to choose members and to write the package, each column
+NETWORK_SHARE = 0.5  # of the time that is left, that a network among other candidates may take
 WIDE_COLUMNS = 2_000  # beyond, a package takes seconds, and the baseline is not worth one
 
 
@@ -188,6 +190,7 @@ def run_trials(run: Run, search: Search) -> None:
 def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step], int]) -> Iterator[FitUnit | NotYet]:
     """Steps of the study x folds, until the time is used or the user asks to stop; the journal is gone through."""
     steps, slots = drawn
+    most_s = math.inf
     for step in tuning.study.ask():
         if isinstance(step, NotYet):
             yield step
@@ -204,7 +207,14 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
                     return  # what was cut before counts as it is
             waves = -(-(search.folds - index) // slots)  # what is left of the trial, `slots` folds at a time
             steps[key] = step
-            yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves)
+            if index == 0:
+                most_s = max(left_s, 0.0) / waves * NETWORK_SHARE if _shares(run, step) else math.inf
+            yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves, most_s)
+
+
+def _shares(run: Run, step: Step) -> bool:
+    """Whether a step leaves time to others: networks do, which make the best of what they get."""
+    return step.candidate.family in NETWORKS and not run.config.families
 
 
 def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = True) -> float:

@@ -86,12 +86,14 @@ def test_a_network_joins_few_rows_where_pytorch_was_installed(monkeypatch: pytes
         return [candidate.family for candidate in portfolio(target, FEATURES, rows, **asked)]
 
     least, most = NETWORK_ROWS
-    for rows in (least, most):
-        plain, joined = families(rows), families(rows, extras=["neural"])
-        assert joined == [*plain[:6], "neural", *plain[6:]]  # after the baseline, a linear model and four of trees
-        both = families(rows, extras=["neural", "catboost"])
+    classes = Target(column="y", task=Task.MULTICLASS, classes=(1, 2, 3))
+    for rows, target, before in ((least, REGRESSION, 3), (most, REGRESSION, 3), (least, classes, 6)):
+        plain, joined = families(rows, target), families(rows, target, extras=["neural"])
+        assert joined == [*plain[:before], "neural", *plain[before:]]  # after a baseline, trees, a linear model, trees
+        both = families(rows, target, extras=["neural", "catboost"])
         assert [family for family in both if family != "catboost"] == joined
-        assert families(rows, families=["trees", "linear"], extras=["neural"]) == plain
+        assert families(rows, target, families=["trees", "linear"], extras=["neural"]) == plain
+    assert families(least, extras=["catboost", "neural"])[3:5] == ["neural", "catboost"]
     monkeypatch.setattr(model, "has_torch", lambda: True)
     assert families(least, families=["trees", "neural"], extras=["neural"]).count("neural") == 1
     for rows in (least - 1, most + 1):

@@ -104,6 +104,15 @@ def test_a_large_model_gets_a_process_of_its_own_only_under_a_ceiling() -> None:
     assert (small.slots, small.processes, small.threads) == (4, 4, 1)
 
 
+def test_fits_go_side_by_side_where_there_are_many_cells_or_much_time() -> None:
+    cells, rows = training.CELLS_PER_WORKER, 5_000
+    assert training.side_by_side(cells, rows, None)
+    assert not training.side_by_side(cells - 1, rows, None)
+    assert not training.side_by_side(cells - 1, rows, training.WORTH_S - 1)
+    assert training.side_by_side(cells - 1, rows, training.WORTH_S)
+    assert not training.side_by_side(cells, training.LARGE_ROWS, 3600.0)
+
+
 def test_all_trees_of_a_forest_are_grown() -> None:
     forest = Candidate(family="forest", params={"n_estimators": 200, "num_leaves": 310})
     best = training.rounds_of(forest, Candidate(family="trees"), 50.0, POWERS)

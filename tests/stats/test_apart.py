@@ -95,6 +95,22 @@ def test_models_that_agree_move_nothing_and_counts_stay():
     assert counts.moved(Apart(rng.random((5, 100)), np.full(100, 0.5))) is counts
 
 
+@pytest.mark.parametrize("spread", [1.0, 1.5])
+@pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
+def test_where_some_rows_are_far_harder_than_others_no_less_is_held_than_asked(level, spread):
+    """Large distances between models lie where errors are large, and not anywhere."""
+
+    def draw(rows):
+        mean, hard = 100.0 * rng.normal(size=rows), np.exp(spread * rng.normal(size=rows))
+        return mean + hard * rng.normal(size=rows), mean + 0.7 * hard * rng.normal(size=(MODELS, rows))
+
+    rng = np.random.default_rng(4)
+    (y, each), (_, others), (fresh_y, fresh) = draw(ROWS), draw(2000), draw(ROWS)
+    own = np.arange(ROWS) % MODELS
+    moved = Conformal.fit(NUMBERS, y, each[own, np.arange(ROWS)], own).moved(Apart(others, others.mean(axis=0)))
+    assert moved.holds(fresh_y, fresh.mean(axis=0), level).mean() > level - 0.01
+
+
 def test_scores_keep_their_order_and_many_classes_are_thinned(monkeypatch):
     shift = Shift(np.array([0.0, 1.0]), np.array([2.0, -2.0]))
     np.testing.assert_array_equal(shift(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])), [1.0, 2.0, 2.0, 2.0, 2.0])

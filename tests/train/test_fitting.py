@@ -38,7 +38,7 @@ def made(monkeypatch: pytest.MonkeyPatch, folder: Path, engine: str, parallel: s
     executor = Elsewhere()
     config: Any = SimpleNamespace(
         engine=engine, workers=2, parallel=parallel, families=(), params={}, seed=1, device="cpu", memory_bytes=None,
-        address=None,
+        address=None, time_s=None,
     )  # fmt: skip
     run: Any = SimpleNamespace(
         config=config, executor=executor, inline=InlineExecutor(), memory_bytes=2**40, worker_bytes=lambda: 2**30,

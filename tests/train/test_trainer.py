@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.target import Task
+from shardwise.models.base import FitRun
+from shardwise.models.linear import Linear
 from shardwise.split.base import Fold
 from shardwise.store.files import hash_folder
 from shardwise.testing.models import FEATURES, TRAIN, VALID, on_disk, tiny_table, tiny_target
@@ -87,3 +89,38 @@ def test_a_trial_that_is_killed_at_any_instant_ends_with_the_same_bytes(rows: Pa
     for last in range(len(whole.names)):
         models = tmp_path / f"killed{last}"
         assert climbed(rows, models, Changes(last=last)) == expected, f"before {whole.names[last]}, the {last}th"
+
+
+@pytest.mark.parametrize("most_s", [float("inf"), 0.0])
+def test_a_fit_ends_when_its_own_time_is_up(rows: Path, tmp_path: Path, most_s: float) -> None:
+    task = FitTask(
+        models=tmp_path, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
+        memory_bytes=2**32,
+    )  # fmt: skip
+    unit = FitUnit(
+        trial=3, candidate=Candidate(family="trees", params=PARAMS), number=0, key="unit",
+        fold=Fold(train=(TRAIN,), valid=(VALID,)), rows=rows, most_s=most_s,
+    )  # fmt: skip
+    result = task(unit)
+    assert result["cut"] is (most_s == 0.0)
+    assert (result["rounds"] == 1) is (most_s == 0.0)
+
+
+def test_what_was_learned_in_a_hurry_counts_as_cut(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(self: Linear, train: Any, valid: Any, run: FitRun) -> None:
+        assert 0.0 < run.left_s() < 1000.0
+        run.hurried()
+        usual(self, train, valid, run)
+
+    usual = Linear.fit
+    task = FitTask(
+        models=tmp_path, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
+        memory_bytes=2**32,
+    )  # fmt: skip
+    unit = FitUnit(
+        trial=3, candidate=Candidate(family="linear"), number=0, key="unit", fold=Fold(train=(TRAIN,), valid=(VALID,)),
+        rows=rows, most_s=1000.0,
+    )  # fmt: skip
+    assert not task(unit)["cut"]
+    monkeypatch.setattr(Linear, "fit", fit)
+    assert task(replace(unit, key="again"))["cut"]

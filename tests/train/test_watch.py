@@ -28,6 +28,18 @@ def test_a_step_that_would_end_late_is_not_begun(clock):
     assert watch.best_step == 3
 
 
+def test_what_is_left_is_less_what_comes_after_the_steps(clock):
+    watch = Watch(deadline=1010.0, stop=None, step_s=0.5)
+    assert watch.left_s() == 10.0
+    clock["s"] += 2.0
+    clock["worked_s"] += 2.0
+    watch.report(4, 0.5)
+    assert watch.left_s() == 6.0
+    watch.hurry()
+    assert watch.hurried
+    assert watch.go_on()  # it ends by itself
+
+
 def test_short_steps_use_the_time_to_its_end(clock):
     watch = Watch(deadline=1001.0, stop=None)
     steps = 0

@@ -1,5 +1,6 @@
 """Learners behind one interface."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ class FitRun:
     `rests_at`: `report` will return False after that step, and the same fit may be asked to go on from there later:
     what it needs for that stays in `checkpoint`.
 
+    `left_s()`: seconds until the time is up. Who plans by it says so with `hurried()`: such a model counts as cut.
+
     `saw(rows)` counts rows that this process has learned from, each time that it does, for those who watch.
 
     `member` is this process's place among those that fit the model together; all of them call `report` at the same
@@ -52,6 +55,8 @@ class FitRun:
     model_bytes: int = 2**62
     report: Callable[[int, float], bool] = field(default=lambda _step, _score: True)
     go_on: Callable[[], bool] = field(default=lambda: True)
+    left_s: Callable[[], float] = field(default=lambda: math.inf)
+    hurried: Callable[[], None] = field(default=lambda: None)
     note: Callable[[str], None] = field(default=lambda _text: None)
     notice: Callable[[Anomaly], None] = field(default=lambda _anomaly: None)
     saw: Callable[[int], None] = field(default=lambda _rows: None)

@@ -56,11 +56,11 @@ class Joining:
 
 
 JOINING: Mapping[str, Joining] = {
-    "catboost": Joining(installed=has_catboost, most_rows=CATBOOST_ROWS, early_rows=EARLY_ROWS),
     "neural": Joining(
         installed=has_torch, least_rows=NETWORK_ROWS[0], most_rows=NETWORK_ROWS[1], after=4, memory_bytes=4 * 10**9,
-        tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
+        early_rows=NETWORK_ROWS[1], tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
     ),
+    "catboost": Joining(installed=has_catboost, most_rows=CATBOOST_ROWS, early_rows=EARLY_ROWS),
 }  # fmt: skip
 
 # Families that come only when they are asked for, after the others: their default candidates
@@ -165,9 +165,9 @@ def _small_trees(*, logs: bool) -> list[dict[str, object]]:
     """Plain trees first, then what errs differently; in the order in which they helped in cross-validation."""
     plain: dict[str, object] = {"learning_rate": 0.05, "num_leaves": 31}
     rest: list[dict[str, object]] = [
+        {**plain, "extra_trees": True, "min_child_samples": 5},
         {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
          "categorical": "ordinal", "reg_lambda": 1.0},
-        {**plain, "extra_trees": True, "min_child_samples": 5},
         {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0, "use_encoded": False},
         {"learning_rate": 0.03, "num_leaves": 64, "feature_fraction": 0.7, "min_child_samples": 10, "subsample": 0.8,
          "categorical": "ordinal"},
@@ -178,7 +178,7 @@ def _small_trees(*, logs: bool) -> list[dict[str, object]]:
          "min_child_samples": 10},
     ]  # fmt: skip
     if logs:
-        rest.insert(1, {**plain, "target_transform": "log1p"})
+        rest.insert(2, {**plain, "target_transform": "log1p"})
     return [plain, *rest]
 
 

@@ -323,7 +323,9 @@ def placement(sizes: Sizes, budget: Budget) -> tuple[training.Placement, gangs.C
         threads = max(1, budget.cpus // choice.size) if budget.engine == "local" else 1
         return training.Placement(slots=1, processes=choice.size, threads=threads), choice
     cpus = budget.cpus if budget.engine == "local" else budget.workers or budget.cpus  # a worker elsewhere has its own
-    placed = training.place(sizes, workers=budget.workers, cpus=cpus, ceiling_bytes=budget.ceiling_bytes)
+    placed = training.place(
+        sizes, workers=budget.workers, cpus=cpus, ceiling_bytes=budget.ceiling_bytes, time_s=budget.time_s
+    )
     return placed, choice
 
 

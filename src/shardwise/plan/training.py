@@ -29,7 +29,8 @@ from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, trees_bytes
 from shardwise.plan.sizes import Sizes
 
 LARGE_ROWS = 1_000_000  # from here on one model at a time: a second thread gained 5 % on 262,000 rows x 18
-CELLS_PER_WORKER = 50_000  # of training data; below, all trials take no longer than to start workers
+CELLS_PER_WORKER = 50_000  # of training data; below, the default candidates take no longer than to start workers ...
+WORTH_S = 30.0  # ... but so long a search is worth them all the same
 CELLS_PER_THREAD = 250_000
 CONFINED_SHARE = 0.2  # of a ceiling on memory, from which on a model is fitted apart
 THREAD_GAIN = 0.75  # a fit on t threads is t ** 0.75 times as fast
@@ -198,14 +199,16 @@ def workers_under(ceiling_bytes: int | None, count: int) -> int:
     return max(1, min(count, max(PASS_BYTES, ceiling_bytes - MAIN_BYTES) // PASS_BYTES))
 
 
-def place(sizes: Sizes, *, workers: int | None, cpus: int, ceiling_bytes: int | None) -> Placement:
+def place(
+    sizes: Sizes, *, workers: int | None, cpus: int, ceiling_bytes: int | None, time_s: float | None = None
+) -> Placement:
     """Side by side where many small models are trained or workers are asked for, else one at a time on all threads.
 
     A model that needs a good part of a ceiling that was asked for gets a process of its own.
     """
     cells = sizes.train_cells
     count = workers_under(ceiling_bytes, workers or cpus)
-    if side_by_side(cells, sizes.train_rows) or workers not in (None, 1):
+    if side_by_side(cells, sizes.train_rows, time_s) or workers not in (None, 1):
         slots = processes = count
     else:
         needed = trees_bytes(sizes.train_rows, sizes.seen, sizes.outputs, valid_rows=sizes.valid_rows)
@@ -213,9 +216,10 @@ def place(sizes: Sizes, *, workers: int | None, cpus: int, ceiling_bytes: int | 
     return Placement(slots=slots, processes=processes, threads=fit_threads(cells, max(cpus, count) // slots))
 
 
-def side_by_side(cells: int, rows: int) -> bool:
-    """Whether fits of so many training cells are worth workers, and small enough that each has a thread alone."""
-    return cells >= CELLS_PER_WORKER and rows < LARGE_ROWS
+def side_by_side(cells: int, rows: int, time_s: float | None) -> bool:
+    """Whether fits of so many training cells are worth workers, and small enough that each has a thread alone;
+    `time_s` is what the user gives to the run."""
+    return (cells >= CELLS_PER_WORKER or (time_s or 0.0) >= WORTH_S) and rows < LARGE_ROWS
 
 
 def fit_threads(cells: int, most: int) -> int:

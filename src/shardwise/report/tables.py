@@ -1,6 +1,6 @@
 """Rows of the page's tables: texts and bar lengths, cut to what a page can hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from shardwise.report.words import (
     metric_name,
     number,
     option,
+    pairs,
     percent,
     plural,
     score,
@@ -73,7 +74,7 @@ def findings(data: ReportData) -> Table:
                 "hint": short(finding["hint"], 400) if finding.get("hint") else "",
                 "columns": [short(name, 40) for name in columns[:8]],
                 "more": max(len(columns) - 8, 0),
-                "evidence": _pairs(finding.get("evidence") or {}, 8),
+                "evidence": pairs(finding.get("evidence") or {}, 8),
             }
         )
     return Table(rows, len(data.findings))
@@ -90,21 +91,11 @@ def anomalies(data: ReportData) -> Table:
             "kind": short(str(one["kind"]).replace("_", " "), 40),
             "text": short(one["text"], 300),
             "action": short(one["action"], 300),
-            "evidence": _pairs({name: number(value) for name, value in one["evidence"].items()}, 8),
+            "evidence": pairs(one["evidence"], 8),
         }
         for one in order[:MOST_FINDINGS]
     ]
     return Table(rows, len(data.anomalies))
-
-
-def _pairs(content: Record, most: int) -> list[tuple[str, str]]:
-    """Names and values as short texts; of a value that is a mapping itself, each of its entries."""
-    entries: list[tuple[str, Any]] = []
-    for key, value in content.items():
-        nested = value.items() if isinstance(value, Mapping) else ()
-        entries += [(f"{key} {name}", number(part) if isinstance(part, float) else part) for name, part in nested]
-        entries += [] if nested else [(str(key), value)]
-    return [(short(name.replace("_", " "), 40), short(value, 80)) for name, value in entries[:most]]
 
 
 def trials(data: ReportData) -> Table:

@@ -191,3 +191,13 @@ def option(name: str, value: Any) -> str:
             return str(value).lower()
         return MISSING if value is None else _CREDENTIALS.sub("…@", short(value, 300))
     return short(", ".join(parts), 300) if parts else MISSING
+
+
+def pairs(content: Mapping[str, Any], most: int) -> list[tuple[str, str]]:
+    """Names and values as short texts; of a value that is a mapping itself, each of its entries."""
+    entries: list[tuple[str, Any]] = []
+    for key, value in content.items():
+        inner = value if isinstance(value, Mapping) else {}
+        entries += [(f"{key} {name}", part) for name, part in inner.items()] or [(str(key), value)]
+    told = [(name, number(value) if isinstance(value, float) else value) for name, value in entries[:most]]
+    return [(short(name.replace("_", " "), 40), short(value, 80)) for name, value in told]

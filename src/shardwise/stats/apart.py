@@ -7,7 +7,9 @@ from the mean of the fold models, whatever the truth is:
 - Numbers: an error of a model is the mean's error and, independent of it, the distance between the two. Adding the
   fold models' distances once more to the scores widens them as much again, in first order, as they are too wide: each
   quantile is moved back by what it moved (SIMEX; Cook and Stefanski 1994, "Simulation-extrapolation estimation in
-  parametric measurement error models"), and forward by what the distances of that which predicts move it.
+  parametric measurement error models"), and forward by what the distances of that which predicts move it. Where
+  some rows are harder than others for all models, that moves too far: so no quantile comes nearer to the median than
+  with the square of the distances at the same quantile taken off. Where some would move past it, all stay.
 - Classes: labels are drawn, in expectation, from the mean's probabilities to that power with which the fold models'
   scores are as large on average as they were out of fold. Quantiles of both sides' scores of these labels give the map.
   Where nothing can be learned all answers are nearly the same, and a model of all rows may lie beside all of them.
@@ -60,7 +62,20 @@ def shift_of_numbers(quantile: Callable[[np.ndarray], np.ndarray], each: np.ndar
     from what predicts `(rows,)`, as scores."""
     scores = quantile((np.arange(FINE) + 0.5) / FINE)
     before, after = (_with(scores, gaps) for gaps in (each, answers))
-    return _shift(np.quantile(scores, LEVELS), after - before)
+    knots = np.quantile(scores, LEVELS)
+    moved, middle = knots + after - before, len(knots) // 2
+    if moved[:middle].max() > moved[middle] or moved[middle:].min() < moved[middle]:
+        return Shift(knots[:1], np.zeros(1))
+    side = np.sign(LEVELS - LEVELS[middle])
+    far = np.maximum(side * (moved - moved[middle]), _least(np.abs(knots - knots[middle]), each, answers))
+    far[middle:], far[middle::-1] = np.maximum.accumulate(far[middle:]), np.maximum.accumulate(far[middle::-1])
+    return _shift(knots, moved[middle] + side * far - knots)
+
+
+def _least(far: np.ndarray, each: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """How near to the median quantiles come that are `far` from it, where harder rows are so for all models."""
+    before, after = (np.quantile(np.abs(gaps), np.abs(2.0 * LEVELS - 1.0)) for gaps in (each, answers))
+    return np.asarray(np.sqrt(np.maximum(far**2 - before**2, far**2 / len(each)) + np.minimum(after, before) ** 2))
 
 
 def _with(scores: np.ndarray, gaps: np.ndarray) -> np.ndarray:

@@ -157,7 +157,7 @@ class Fitting:
         )  # fmt: skip
 
     def _choose_executor(self, sizes: Sizes) -> Executor:
-        apart = side_by_side(sizes.cells, sizes.rows)
+        apart = side_by_side(sizes.cells, sizes.rows, self._run.config.time_s)
         return self._run.executor_for(side_by_side=apart, needed_bytes=sizes.fit_bytes)
 
     def _choose_parallel(self, sizes: Sizes, prepared: Prepared) -> Choice:

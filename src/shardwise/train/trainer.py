@@ -65,10 +65,11 @@ class Leg:
 class FitUnit:
     """A candidate and the fold on which it is evaluated; small and picklable.
 
-    `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival. On
-    a low rung of a search training rests after `rounds`. All rungs of a trial have the `lineage` in common, under which
-    its checkpoint is found; there are `since` rounds in it already. Or it is trained on a `share` of the partitions.
-    Or a `leg` of the training is gone, from where the unit with the key `after` rests, which stays as it was.
+    `deadline` is on the machine's monotonic clock; on another machine the time that is left counts from the arrival; a
+    fit takes `most_s` seconds at most. On a low rung of a search training rests after `rounds`. All rungs of a trial
+    have the `lineage` in common, under which its checkpoint is found; there are `since` rounds in it already. Or it is
+    trained on a `share` of the partitions. Or a `leg` of the training is gone, from where the unit with the key `after`
+    rests, which stays as it was.
     What a library raises on a candidate is a result and no error, but for the baseline, trial 0; where `forgiving`,
     what we raise is, too. `teacher`: the folder of an ensemble's answers (`data.rows_soft`) that are learned in the
     place of labels. Of a `fold` without validation rows the loss is NaN.
@@ -82,6 +83,7 @@ class FitUnit:
     key: str
     rung: Rung = field(default=Rung(number=0, share=1.0))
     deadline: float = float("inf")
+    most_s: float = float("inf")
     rounds: int | None = None
     lineage: str = ""
     since: int = 0
@@ -164,12 +166,12 @@ class FitTask:
         unit = _placed(unit, rows[0].n_rows)
         self._take_up(unit)
         watch = Watch(
-            deadline=unit.deadline, stop=self.stop, step_s=self._step_s(unit, valid.n_rows), rounds=unit.rounds,
-            works_here=self.shared is None,
+            deadline=min(unit.deadline, time.monotonic() + unit.most_s), stop=self.stop, rounds=unit.rounds,
+            step_s=self._step_s(unit, valid.n_rows), works_here=self.shared is None,
         )  # fmt: skip
         notes: list[str] = []
         model, pruned = self._learned(unit, rows, self._run(unit, watch, notes))
-        watch.cut = watch.cut or pruned
+        watch.cut = watch.cut or watch.hurried or pruned
         fitted = time.perf_counter()
         prediction = predict_rows(model, valid)
         predict_s = time.perf_counter() - fitted
@@ -200,6 +202,7 @@ class FitTask:
     def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
         return FitRun(
             seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=min(self.threads, cpu_quota()),
+            left_s=watch.left_s, hurried=watch.hurry,
             memory_bytes=self.memory_bytes, model_bytes=unit.rung.model_bytes, report=watch.report, go_on=watch.go_on,
             note=notes.append, notice=watch.noticed.append, saw=self._saw, checkpoint=self._checkpoint(unit),
             device=self.device, rests_at=unit.rounds, slices=self.slices,

@@ -35,6 +35,7 @@ class Watch:
     last_s: float = 0.0  # when the last step ended
     points: list[tuple[int, float]] = field(default_factory=list)
     cut: bool = False
+    hurried: bool = False  # the model was learned faster than it should be, for the time
     looked_s: float = 0.0
     rounds: int | None = None
     rests: bool = False
@@ -66,6 +67,16 @@ class Watch:
             self.looked_s = now
             self.cut = self.cut or self.stop.exists()
         return not self.cut
+
+    def left_s(self) -> float:
+        """Seconds for which training may go on, and what comes after it be done in time."""
+        now = time.monotonic()
+        step = self.points[-1][0] if self.points else 0
+        return self.deadline - now - step * self.step_s * self._slowness(now)
+
+    def hurry(self) -> None:
+        """A model makes the best of the time that is left: what it will be depends on the clock."""
+        self.hurried = True
 
     def _slowness(self, now: float) -> float:
         """Seconds that have passed for each one that this process has worked; 1 where it worked on several threads."""

@@ -17,7 +17,7 @@ from shardwise.core.target import Task  # noqa: E402
 from shardwise.models.base import FitRun  # noqa: E402
 from shardwise.models.guard import LOWERED  # noqa: E402
 from shardwise.models.losses import task_loss  # noqa: E402
-from shardwise.models.neural import device, order, training  # noqa: E402
+from shardwise.models.neural import device, order, schedule, training  # noqa: E402
 from shardwise.models.neural.model import Neural  # noqa: E402
 from shardwise.stats.anomalies import Anomaly  # noqa: E402
 from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target  # noqa: E402
@@ -38,6 +38,24 @@ def fit(rows: Pair, params: dict[str, Any] | None = None, task: Task = Task.BINA
 
 def answer(model: Neural) -> np.ndarray:
     return model.predict(tiny_table(Task.BINARY, 50, seed=9).X)
+
+
+def test_with_little_time_fewer_epochs_are_learned_to_their_end(rows: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    curves: dict[str, list[float]] = {"whole": [], "short": []}
+    hurried: list[bool] = []
+
+    def run(name: str, **given: Any) -> Neural:
+        return fit(rows, report=lambda _, loss: curves[name].append(loss) or True, **given)
+
+    whole = run("whole")
+    assert (answer(whole) == answer(run("whole", left_s=lambda: 1e9, hurried=lambda: hurried.append(True)))).all()
+    assert not hurried
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: next(ticks))  # a second for each look
+    run("short", left_s=lambda: 0.0, hurried=lambda: hurried.append(True))
+    assert hurried
+    assert len(curves["short"]) == 1
+    assert len(curves["whole"]) == 2 * QUICK["epochs"]
 
 
 class Killed(BaseException):

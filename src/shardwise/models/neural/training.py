@@ -27,6 +27,7 @@ from shardwise.models.neural.device import autocast, find_device, random_state, 
 from shardwise.models.neural.losses import Loss, loss_of
 from shardwise.models.neural.network import Tensors, forward, on_device, to_numpy
 from shardwise.models.neural.order import Order, usual_batch, usual_epochs
+from shardwise.models.neural.schedule import Schedule
 from shardwise.models.neural.shape import Shape, Weights
 from shardwise.models.neural.steps import Batch, NotFinite, Steps
 from shardwise.models.neural.within import Saving
@@ -93,7 +94,10 @@ class Training:
         with settled(self._device):
             self._tensors = self._placed()
             self._order = Order(train, self._settings.batch_rows or usual_batch(train.n_rows), run.seed)
-            self._epochs = self._settings.epochs or usual_epochs(train.n_rows)
+            self._schedule = Schedule(
+                self._settings.learning_rate, self._settings.warm_up,
+                self._settings.epochs or usual_epochs(train.n_rows), self._order.steps,
+            )  # fmt: skip
             self._steps = self._made_steps()
             self._rounds(None if valid is None else Scorer(self, valid, self._slices))
         if run.checkpoint is not None and run.leads and run.rests_at is None:
@@ -145,7 +149,8 @@ class Training:
         for step, loss in enumerate(progress.losses, start=1):
             if not self._run.report(step, loss):
                 return
-        while progress.rounds < self._epochs * self._order.rounds and progress.waited < self._settings.patience:
+        planned = self._schedule
+        while progress.rounds < planned.epochs * self._order.rounds and progress.waited < self._settings.patience:
             if not self._round(progress):
                 return
             going = self._scored(progress, score)
@@ -244,7 +249,8 @@ class Training:
                 going = self._run.go_on()
                 if alone and not going:
                     return True
-                rate = self._rate(number, progress.lowered)
+                self._schedule.look(number, self._run)
+                rate = self._schedule.rate(number, progress.lowered)
                 if not self._steps.step(batch, rate, number - self._first, going=going):
                     return True
                 number += 1
@@ -266,13 +272,6 @@ class Training:
         for chunk in self._order.round(number):
             yield first, chunk
             first += -(-len(chunk.y) // self._order.batch_rows)
-
-    def _rate(self, step: int, lowered: int) -> float:
-        """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter 2017)."""
-        total = self._epochs * self._order.steps
-        warm = max(1.0, self._settings.warm_up * total)
-        shape = min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0.0, step - warm) / max(1.0, total - warm))))
-        return self._settings.learning_rate * LOWER**lowered * shape
 
     def _scored(self, progress: Progress, score: "Scorer | None") -> bool:
         """Keep the best, and say whether to go on."""
