@@ -48,7 +48,7 @@ Answers = tuple[Callable[[], np.ndarray], Callable[[], int]]  # (predict the tes
 
 
 def autogluon(job: Job) -> Answers:
-    """AutoGluon with its best preset for the time: medium below two minutes, else good quality."""
+    """AutoGluon with its best preset for the time: medium quality below two minutes, else best quality."""
     from autogluon.tabular import TabularPredictor
 
     metric = {"binary": "roc_auc", "multiclass": "log_loss"}.get(job.task, "root_mean_squared_error")
