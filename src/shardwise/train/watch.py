@@ -59,9 +59,8 @@ class Watch:
 
     def go_on(self, ahead_s: float = 0.0) -> bool:
         """Whether there is time for `ahead_s` more."""
-        step = self.points[-1][0] if self.points else 0
         now = time.monotonic()
-        if now + ahead_s + step * self.step_s * self._slowness(now) > self.deadline:
+        if ahead_s > self.left_s():
             self.cut = True
         elif self.stop is not None and now - self.looked_s > 0.2:  # a look at the disk is cheap, but not free
             self.looked_s = now
