@@ -105,6 +105,7 @@ def _placement(run: PastRun) -> tuple[training.Placement, Choice]:
     budget = Budget(
         workers=run.asked, cpus=run.workers, memory_bytes=run.ceiling_bytes or 2**62,
         confined=run.ceiling_bytes is not None, families=families, parallel=run.parallel, engine=run.engine,
+        time_s=run.time_s,
     )  # fmt: skip
     return placement(run.sizes, budget)
 

@@ -24,7 +24,7 @@ class PastRun:
     stages   name -> `seconds` and `peak_bytes`, of stages that ran several times the sum and the highest
     trials   `family`, `params` and `folds` (seconds, steps, rounds) of each, in order
     workers  how many there were, `asked` how many were asked for; `ceiling_bytes` None where there was none
-    parallel, engine  as they were asked for
+    parallel, engine, time_s  as they were asked for
     plan     what was predicted at its start: `time_s`, `memory_bytes`, each with low, value and high; else None
     """
 
@@ -40,6 +40,7 @@ class PastRun:
     plan: Mapping[str, Any] | None = None
     parallel: str = "none"
     engine: str = "local"
+    time_s: float | None = None
 
     @classmethod
     def of(cls, name: str, records: Iterable[Mapping[str, Any]]) -> Self | None:
@@ -69,6 +70,7 @@ class PastRun:
             plan=plans[0]["predicted"] if plans else None,
             parallel=sizes[0].get("parallel", "none"),
             engine=sizes[0].get("engine", "local"),
+            time_s=sizes[0].get("time_s"),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -194,6 +194,7 @@ def note_sizes(run: Run, prepared: Prepared) -> None:
         run.note(
             "sizes", format=FORMAT, sizes=sizes, workers=run.executor.slots, asked=run.config.workers,
             ceiling_bytes=run.config.memory_bytes, parallel=run.config.parallel, engine=run.config.engine,
+            time_s=run.config.time_s,
         )  # fmt: skip
 
 
