@@ -75,7 +75,7 @@ LEAST_OF_CLASS = 5  # rows; rarer classes are left out for all
 def main() -> None:
     args = _arguments()
     results = Results("automl", args.results)
-    peers = [OURS, *chosen(args.peers, REQUIREMENTS)] if args.peers != "none" else [OURS]
+    peers = chosen(args.peers, [OURS, *REQUIREMENTS])
     names = {"small": SMALL, "large": LARGE}.get(args.only or "small") or chosen(args.only, SMALL + LARGE)
     done = _recorded(results.path) if args.resume else set()
     for name in available(names, args.data):
@@ -213,7 +213,7 @@ def _recorded(path: Path) -> set[tuple[str, str, str, int]]:
 def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--time", default="60s", help="budget of those that take one")
-    parser.add_argument("--peers", help=f"some of {', '.join(REQUIREMENTS)}; or none")
+    parser.add_argument("--peers", help=f"some of {', '.join([OURS, *REQUIREMENTS])}")
     parser.add_argument("--threads", type=int, default=cpu_quota(), help="for the peers; ours takes what there is")
     parser.add_argument("--rows", type=int, help="only so many rows of each data set, for a quick look")
     parser.add_argument("--resume", action="store_true", help="leave out what the results have")
