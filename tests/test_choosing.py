@@ -12,6 +12,7 @@ import pytest
 import shardwise
 from shardwise import choosing, refitting, workflow
 from shardwise.cli import run as cli
+from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.distilling import LEAST_ROUNDS
@@ -39,10 +40,18 @@ def run(data: Path, tmp_path: Path, **changes: Any) -> TrainResult:
     return train(RunConfig.from_mapping({**asked, **changes}))
 
 
+def trials_in(tmp_path: Path, name: str) -> list[Any]:
+    with SqliteJournal(tmp_path / "runs" / name / "journal.db", read_only=True) as journal:
+        return [record for record in journal.read() if record["kind"] == "trial"]
+
+
+def candidate_of(trial: Any) -> Candidate:
+    return Candidate(family=trial["family"], params=trial["params"])
+
+
 def trials_of(tmp_path: Path, name: str) -> int:
     """Candidates that were fitted on all folds, however often the run was gone on with."""
-    with SqliteJournal(tmp_path / "runs" / name / "journal.db", read_only=True) as journal:
-        return len({record["number"] for record in journal.read() if record["kind"] == "trial"})
+    return len({trial["number"] for trial in trials_in(tmp_path, name)})
 
 
 def test_members_and_limits_are_told(data: Path, tmp_path: Path) -> None:
@@ -102,18 +111,39 @@ def test_a_throughput_is_kept_by_arithmetic(data: Path, tmp_path: Path) -> None:
     assert counts[0] > counts[-1]
 
 
-@pytest.mark.parametrize("target", ["bought", "spent"])
-def test_members_are_trained_anew_on_all_rows(data: Path, tmp_path: Path, target: str) -> None:
-    asked: dict[str, Any] = {"target": target, "drop": tuple({*DROP} - {target})}
+@pytest.mark.parametrize(("target", "drawn"), [("bought", {}), ("spent", {"extra_trees": True})])
+def test_members_are_trained_anew_on_all_rows(data: Path, tmp_path: Path, target: str, drawn: dict[str, Any]) -> None:
+    asked: dict[str, Any] = {
+        "target": target, "drop": tuple({*DROP} - {target}), "params": {"trees": {**QUICK["trees"], **drawn}},
+        "bag_seeds": 3 if drawn else 1,
+    }  # fmt: skip
     result = run(data, tmp_path, run="one", report=True, **asked)
     assert '<td class="n">all</td>' in Path(result.report).read_text()
     taken = next(way for way in result.ensemble["judged"] if way["kind"] == result.ensemble["kind"])
     manifest = shardwise.load(result.package).package.manifest
     families = [member.family for member in manifest.members]
     assert result.ensemble["refitted_trials"]
-    assert len(set(families)) <= len(families) <= len(taken["trials"]) + 3  # a linear member keeps its four
-    assert families.count("trees") <= len(taken["trials"])
+    assert set(result.ensemble["refitted_trials"]) <= set(taken["trials"])
+    asked_for = {trial["number"]: candidate_of(trial) for trial in trials_in(tmp_path, "one")}
+    again = [asked_for[number] for number in result.ensemble["refitted_trials"]]
+    seeds = [asked["bag_seeds"] if refitting.draws(each) else 1 for each in again if each.family == "trees"]
+    assert families.count("trees") == sum(seeds)
+    texts = {model.read_bytes() for model in Path(result.package).glob("models/*/model.txt.zst")}
+    assert len(texts) == families.count("trees") >= asked["bag_seeds"]  # each seed grows others
     assert run(data, tmp_path, run="two", workers=2, **asked).package_hash == result.package_hash
+
+
+def test_seeds_that_are_asked_for_and_not_there_are_told(data: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"params": {"trees": {**QUICK["trees"], "extra_trees": True}}, "bag_seeds": 2}
+    result = run(data, tmp_path, run="some", families=("trees",), memory="2GB", **asked)
+    (finding,) = [finding for finding in result.findings if finding["code"] == "bag_seeds"]
+    assert finding["evidence"]["trained"] == 0
+    assert "--memory" in finding["hint"]
+    whole = run(data, tmp_path, run="whole", families=("trees",), **asked)
+    assert not [finding for finding in whole.findings if finding["code"] == "bag_seeds"]
+    once = run(data, tmp_path, run="whole", families=("trees",), **{**asked, "bag_seeds": 1})
+    assert whole.ensemble["models"] == 2 * once.ensemble["models"]  # of the same trials
+    assert trials_of(tmp_path, "whole") == whole.trials
 
 
 def test_latencies_are_measured_once_in_a_run(data: Path, tmp_path: Path) -> None:

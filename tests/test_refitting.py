@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shardwise.core.candidate import Candidate
-from shardwise.refitting import affordable, refit_s
+from shardwise.refitting import Plan, affordable, draws, kept_s, refit_s
 from shardwise.report.ensemble import what_answers
 from shardwise.train.result import FoldResult, TrialResult
 
@@ -40,6 +40,41 @@ def test_no_time_is_kept_for_families_that_are_not_trained_anew():
     network = replace(trial(2, 50.0, 0.1), candidate=Candidate(family="neural"))
     assert refit_s([network], 2) == 0.0
     assert refit_s([network, trial(1, 3.0, 0.1)], 2) == refit_s([trial(1, 3.0, 0.1)], 2) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("family", "params", "drawn"),
+    [("trees", {}, False), ("trees", {"extra_trees": True}, True), ("trees", {"subsample": 0.7}, True),
+     ("trees", {"feature_fraction": 0.5}, True), ("catboost", {}, False)],
+)  # fmt: skip
+def test_trees_that_are_grown_by_chance_are_trained_from_several_seeds(family, params, drawn):
+    one, two = trial(1, 1.0, 0.1), replace(trial(2, 1.0, 0.1), candidate=Candidate(family=family, params=params))
+    assert draws(two.candidate) == drawn
+    fits = [(each.number, seed) for each, seed in Plan(1, float("inf"), 3).fits([one, two], lambda _fits: True)]
+    assert fits == [(1, 0), (2, 0), *([(2, seed) for seed in (1, 2)] if drawn else [])]
+
+
+def test_further_seeds_come_while_there_is_time_and_room():
+    random = [replace(trial(number, 1.0, 0.1), candidate=Candidate(family="trees", params={"extra_trees": True}))
+              for number in (1, 2)]  # fmt: skip
+    asked = []
+
+    def has_room(fits):
+        asked.append([each.number for each in fits])
+        return len(fits) < 5
+
+    assert len(Plan(1, float("inf"), 3).fits(random, has_room)) == 4
+    assert asked[0] == [1, 2, 1]
+    assert len(Plan(1, 3.9, 3).fits(random, lambda _fits: True)) == 3
+    assert len(Plan(2, 2.0, 3).fits(random, lambda _fits: True)) == 4
+
+
+def test_time_is_kept_for_further_seeds_of_what_draws():
+    random = replace(trial(1, 10.0, 0.1), candidate=Candidate(family="trees", params={"extra_trees": True}))
+    assert kept_s([random], 1, 3) == 30.0
+    assert kept_s([random, trial(2, 10.0, 0.1)], 2, 3) == 20.0
+    assert kept_s([random], 1, 1) == 10.0
+    assert kept_s([], 1, 3) == 0.0
 
 
 @pytest.mark.parametrize(("anew", "words"), [((), ""), ((4, 7), ", on all rows"), ((7,), ", those of 7 on all rows")])

@@ -14,11 +14,13 @@ from shardwise.core.config import MAX_SIZE
 from shardwise.core.errors import DeadlineReached, Interrupted
 from shardwise.core.findings import Finding
 from shardwise.core.state import dump_state
+from shardwise.core.target import Target, Task
 from shardwise.core.units import format_duration, format_size
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.growing import MOST_CLASSES
 from shardwise.ensemble.limits import Limit, not_kept
-from shardwise.ensemble.select import NONE, Choice, Cost, Limits, Pool, Selection, Way, parts
+from shardwise.ensemble.select import LIMITED, NONE, Choice, Cost, Limits, Pool, Selection, Way, is_slow, parts
 from shardwise.ensemble.stack import Stack
 from shardwise.ensemble.stacking import StackCombiner
 from shardwise.models.families import load_model
@@ -39,10 +41,12 @@ CONTENDERS = 8  # trials from which members are chosen, the best ones
 ROWS = 20_000  # by which weights are chosen
 USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
 PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share of what is above a perfect one
+SLOWER = 1.2  # than it is already, an ensemble for which speed was given up may become by further seeds
 CORES = 2  # of the machine for which a throughput is promised
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
 REST_BYTES = 2**15  # of a package: its manifest, calibration and golden rows
+CHOICE_S, CHOICE_CLASS_S = 1.0, 0.7  # what a choice takes, at most, and for each of several classes
 LATENCY = "latency"  # what is journalled of models that were timed
 
 
@@ -112,9 +116,10 @@ class Choosing:
         pool, limits = self._pool(contenders, limited), self.limits() if limited else NONE
         perfect = perfect_loss(self.metric.name)
         choice = Selection(pool, self.loss, self._prepared.target, limits, perfect=perfect).choose()
-        if limited and self._run.config.min_throughput is None:  # speed is given up where it costs too much
+        if limited and self._run.config.min_throughput is None and is_slow(pool, limits):
             without = replace(limits, batch_s=math.inf)
             free = Selection(pool, self.loss, self._prepared.target, without, perfect=perfect).choose()
+            # speed is given up where it costs too much
             if not choice.fits or choice.way.loss - free.way.loss > PRICE * (choice.way.loss - perfect):
                 choice = free
         return self._ensemble(choice, contenders, pool)
@@ -160,7 +165,7 @@ class Choosing:
             groups += [place] * count
         stack = None
         if isinstance(way.combiner, StackCombiner):
-            stack = Stack(self._prepared.target.task, way.combiner.stack.slopes, way.combiner.stack.bias, tuple(groups))
+            stack = replace(way.combiner.stack, groups=tuple(groups))
         told = {
             "kind": way.kind, "judged": [self._way(way, contenders) for way in choice.judged],
             "models": len(members),
@@ -205,6 +210,16 @@ class Choosing:
         if self._run.config.max_latency_s is not None:
             alone = self._timed(folds[0].folder, partial(self._alone_s, folds[0]))
         return Cost(bytes=size, batch_s=batch_s(trial.candidate, rounds, outputs, features), alone_s=alone)
+
+    def has_room(self, models: Sequence[TrialResult]) -> bool:
+        """Whether a package of these models, each of its trial, keeps the limits; where speed was given up, whether it
+        is not much slower than with one model of each."""
+        limits = self.limits()
+        costs = {trial.number: self.cost(trial) for trial in models}
+        once = sum(cost.batch_s for cost in costs.values())
+        limits = replace(limits, batch_s=max(limits.batch_s, SLOWER * once))
+        taken = [costs[trial.number] for trial in models]
+        return all(sum(getattr(cost, name) for cost in taken) <= getattr(limits, name) for name in LIMITED)
 
     def _alone_s(self, fold: FoldResult) -> float:
         model = load_model(self._run.model(fold.folder))
@@ -274,6 +289,11 @@ class Choosing:
                 show=lambda seconds: f"{1e6 * seconds / CORES:.3g} microseconds a row",
                 enough=lambda least: f"{math.floor(CORES / least)}",
             )  # fmt: skip
+
+
+def choice_s(target: Target) -> float:
+    """Seconds that a choice takes, at most, on a core that is free."""
+    return CHOICE_S + CHOICE_CLASS_S * (min(target.outputs, MOST_CLASSES) if target.task is Task.MULTICLASS else 0)
 
 
 def _median_s(calls: Sequence[Any]) -> float:

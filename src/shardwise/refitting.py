@@ -1,19 +1,22 @@
-"""Members trained anew on all rows: one model in the place of those of all folds.
+"""Members trained anew on all rows: one model, or one for each of a few seeds, in the place of those of all folds.
 
 A model that has seen all rows answers about as well as the five or eight of the folds together, which have seen four
 fifths or seven eighths each, and takes a fraction of their size and time (decision 0026). It has no rows left to be
 stopped early by, so that it boosts for the mean of the rounds of the folds' models; what it is expected to lose is what
-they lose out of fold.
+they lose out of fold. Trees that draw rows, columns or thresholds at random are trained from several seeds where that
+is asked for and time and limits allow: their mean is what one of them would be without the luck of the draw.
 """
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from shardwise.choosing import Choosing, Ensemble
 from shardwise.core.candidate import Candidate
+from shardwise.core.findings import Finding
+from shardwise.models.trees_params import TreesParams
 from shardwise.split.base import Fold
 from shardwise.store.ledger import unit_key
 from shardwise.train.fitting import Fitting
@@ -36,6 +39,11 @@ def can_refit(run: Run, prepared: Prepared) -> bool:
     return len(folds) > 1 and every == known and once and run.config.memory_bytes is None
 
 
+def kept_s(trials: Sequence[TrialResult], slots: int, seeds: int) -> float:
+    """Seconds to keep for training these candidates anew, about, those that draw from so many `seeds`."""
+    return refit_s([trial for trial in trials for _ in range(seeds if draws(trial.candidate) else 1)], slots)
+
+
 def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
     """Seconds that it takes to train these candidates anew, about; those of other families are not."""
     again = [trial for trial in trials if trial.folds and trial.candidate.family in REFITTED]
@@ -43,23 +51,70 @@ def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
     return max(sum(each) / slots, max(each, default=0.0))
 
 
+def draws(candidate: Candidate) -> bool:
+    """Whether trees are grown by chance, so that those of another seed err differently."""
+    if candidate.family != "trees":
+        return False
+    params = TreesParams(**candidate.params)
+    return params.extra_trees or params.subsample < 1.0 or params.feature_fraction < 1.0
+
+
 def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensemble, left_s: float) -> Ensemble:
-    """The ensemble with one model on all rows for each member of `REFITTED` for which there is time.
+    """The ensemble with models on all rows for each member of `REFITTED` for which there is time.
 
     The others, and those of other families, keep their models of the folds.
     """
     trials = [trial for trial in _trials(ensemble) if trial.candidate.family in REFITTED and trial.complete]
-    if not trials or not can_refit(run, prepared):
-        return ensemble
-    with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
-        trials = affordable(trials, fitting.slots, left_s)
-        deadline = time.monotonic() + left_s / max(1, -(-len(trials) // fitting.slots))
-        units = [_unit(prepared, trial, deadline) for trial in trials]
-        results = {unit.trial: result for unit, result in fitting.results(iter(units))}
-    whole = {
-        number: result for number, result in results.items() if result.folder and not result.cut and result.share == 1.0
-    }
-    return _with(ensemble, whole) if whole else ensemble
+    results: dict[int, list[FoldResult]] = {}
+    if trials and can_refit(run, prepared):
+        with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
+            plan = Plan(fitting.slots, left_s, run.config.bag_seeds)
+            fits = plan.fits(trials, lambda fits: choosing.has_room(_models(ensemble, fits)))
+            until, waves = time.monotonic() + left_s, max(1, -(-len(fits) // fitting.slots))
+            units = [_unit(prepared, trial, seed, until, left_s / waves) for trial, seed in fits]
+            for unit, result in sorted(fitting.results(iter(units)), key=lambda pair: pair[0].number):
+                if _is_whole(result):
+                    results.setdefault(unit.trial, []).append(result)
+    anew = _with(ensemble, results) if results else ensemble
+    asked = sum(run.config.bag_seeds for trial in trials if draws(trial.candidate))
+    there = sum(len(results.get(trial.number, [])) for trial in trials if draws(trial.candidate))
+    if run.config.bag_seeds == 1 or there == asked:
+        return anew
+    return replace(anew, findings=(*anew.findings, _fewer(asked, there, can_refit(run, prepared))))
+
+
+def _fewer(asked: int, there: int, possible: bool) -> Finding:
+    hint = "Give more --time, or higher limits." if possible else (
+        "Members are trained on all rows where these are split into folds, features are encoded once, and no --memory "
+        "is given."
+    )  # fmt: skip
+    text = f"Of {asked} models that members were to be trained as, from several seeds, there are {there}."
+    return Finding(
+        code="bag_seeds", severity="warning", text=text, evidence={"asked": asked, "trained": there}, hint=hint
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """For `left_s` seconds of `slots` fits side by side, from so many `seeds`."""
+
+    slots: int
+    left_s: float
+    seeds: int = 1
+
+    def fits(
+        self, trials: Sequence[TrialResult], has_room: Callable[[Sequence[TrialResult]], bool]
+    ) -> list[tuple[TrialResult, int]]:
+        """(trial, seed) of the fits for which there is time: once those of `affordable`, then those that draw from
+        further seeds, while a package with a model of each fit `has_room`."""
+        first = affordable(trials, self.slots, self.left_s)
+        fits = [(trial, 0) for trial in first]
+        for seed in range(1, self.seeds):
+            for trial in first:
+                more = [*(each for each, _ in fits), trial]
+                if draws(trial.candidate) and refit_s(more, self.slots) <= self.left_s and has_room(more):
+                    fits.append((trial, seed))
+        return fits
 
 
 def affordable(trials: Sequence[TrialResult], slots: int, left_s: float) -> list[TrialResult]:
@@ -75,17 +130,25 @@ def _trials(ensemble: Ensemble) -> list[TrialResult]:
     return list({trial.number: trial for trial, _, _ in ensemble.members}.values())
 
 
-def _with(ensemble: Ensemble, results: dict[int, FoldResult]) -> Ensemble:
-    """Each member's models replaced by the new one, where there is one; groups of a stack follow."""
+def _models(ensemble: Ensemble, fits: Sequence[TrialResult]) -> list[TrialResult]:
+    """The trial of each model of the ensemble once these fits have taken the place of the folds' models."""
+    again = {trial.number for trial in fits}
+    return [*fits, *(trial for trial, _, _ in ensemble.members if trial.number not in again)]
+
+
+def _is_whole(result: FoldResult) -> bool:
+    return bool(result.folder) and not result.cut and result.share == 1.0
+
+
+def _with(ensemble: Ensemble, results: Mapping[int, Sequence[FoldResult]]) -> Ensemble:
+    """Each member's models replaced by the new ones, where there are any; groups of a stack follow."""
     members: list[tuple[TrialResult, FoldResult, float]] = []
     groups: list[int] = []
     for place, trial in enumerate(_trials(ensemble)):
         own = [member for member in ensemble.members if member[0] is trial]
         if trial.number in results:
-            rows = trial.folds[0].valid_rows
-            row_s = trial.predict_row_s / len(trial.folds)
-            new = replace(results[trial.number], rounds=_rounds(trial), predict_s=row_s * rows, valid_rows=rows)
-            own = [(trial, new, sum(weight for _, _, weight in own))]
+            weight = sum(weight for _, _, weight in own) / len(results[trial.number])
+            own = [(trial, new, weight) for new in _measured(trial, results[trial.number])]
         members += own
         groups += [place] * len(own)
     stack = ensemble.stack and replace(ensemble.stack, groups=tuple(groups))
@@ -93,18 +156,28 @@ def _with(ensemble: Ensemble, results: dict[int, FoldResult]) -> Ensemble:
     return replace(ensemble, members=tuple(members), stack=stack, told=told)
 
 
+def _measured(trial: TrialResult, results: Sequence[FoldResult]) -> Iterator[FoldResult]:
+    """New models, with what is known of them by those of the folds."""
+    rows, row_s = trial.folds[0].valid_rows, trial.predict_row_s / len(trial.folds)
+    for result in results:
+        yield replace(result, rounds=_rounds(trial), predict_s=row_s * rows, valid_rows=rows)
+
+
 def _rounds(trial: TrialResult) -> int:
     return max(1, round(statistics.fmean(fold.rounds for fold in trial.folds)))
 
 
-def _unit(prepared: Prepared, trial: TrialResult, deadline: float) -> FitUnit:
+def _unit(prepared: Prepared, trial: TrialResult, seed: int, deadline: float, most_s: float) -> FitUnit:
+    """The seed of a fit follows from its number, see `FitTask`."""
     candidate = Candidate(
         family=trial.candidate.family, params={**trial.candidate.params, "n_estimators": _rounds(trial)}
     )
     evaluations = prepared.splitter.folds()
     folds = tuple(sorted({fold for evaluation in evaluations for fold in evaluation.valid}))
-    key = unit_key(FORMAT, "refit", prepared.rows.name, candidate.to_json(), trial.number, *folds)
+    key = unit_key(
+        FORMAT, "refit", prepared.rows.name, candidate.to_json(), trial.number, *folds, *([seed] if seed else [])
+    )
     return FitUnit(
-        trial=trial.number, candidate=candidate, number=len(evaluations), fold=Fold(train=folds, valid=()),
-        rows=prepared.rows, key=key, deadline=deadline, forgiving=True,
+        trial=trial.number, candidate=candidate, number=len(evaluations) + seed, fold=Fold(train=folds, valid=()),
+        rows=prepared.rows, key=key, deadline=deadline, most_s=most_s, forgiving=True,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from shardwise.choosing import Choosing, Ensemble
+from shardwise.choosing import Choosing, Ensemble, choice_s
 from shardwise.compute.base import NotYet
 from shardwise.compute.ceiling import cpu_quota, crowd
 from shardwise.core.config import RunConfig
@@ -29,7 +29,7 @@ from shardwise.distilling import Distilling, not_distilled
 from shardwise.ensemble.select import MEMBERS
 from shardwise.models.families import NETWORKS, load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
-from shardwise.refitting import can_refit, refit_s, refitted
+from shardwise.refitting import can_refit, kept_s, refitted
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.retraining import what_changed
@@ -52,7 +52,6 @@ from shardwise.tuning import Tuning
 GOLDEN_ROWS = 20
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
 REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
-CHOICE_S = 1.0  # what the choice of the members takes, at most
 REFITS = 2  # members for whose training on all rows time is kept; with more, their models of the folds may have to do
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.0002, 0.05
@@ -227,7 +226,7 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = 
     trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    after_s = CHOICE_S * crowd() + _refits_s(run, search, trained) if refits else 0.0
+    after_s = crowd() * choice_s(search.prepared.target) + _refits_s(run, search, trained) if refits else 0.0
     package_s = max(search.seal_s, PACKAGE_COLUMN_S * crowd() * len(search.prepared.dataset.schema))
     return _report_s(search) + package_s + after_s + min(most_s, test_s)
 
@@ -236,7 +235,8 @@ def _refits_s(run: Run, search: Search, trained: Sequence[TrialResult]) -> float
     """Seconds that fits take after the trials: of a student, or of members on all rows."""
     if run.config.distill:
         return STUDENT_FITS * max((fold.seconds for trial in trained for fold in trial.folds), default=0.0)
-    return refit_s(rank(trained)[:REFITS], cpu_quota()) if can_refit(run, search.prepared) else 0.0
+    again = rank(trained)[:REFITS] if can_refit(run, search.prepared) else []
+    return kept_s(again, cpu_quota(), run.config.bag_seeds)
 
 
 def _report_s(search: Search) -> float:

@@ -1,12 +1,14 @@
 """Selection: what is simpler wins where it is as good, limits hold, and crossed losses are not too good to be true."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
 from shardwise.core.target import Target, Task
-from shardwise.ensemble.select import Cost, Limits, Pool, Selection, parts
+from shardwise.ensemble import growing
+from shardwise.ensemble.select import Cost, Limits, Pool, Selection, is_slow, parts
 
 TARGET = Target(column="y", task=Task.REGRESSION)
 ROWS = 1500
@@ -31,11 +33,11 @@ def pool(errors: list[float], *, shared: float = 0.0, seed: int = 0, **changes: 
 
 def test_errors_of_their_own_are_averaged_away() -> None:
     choice = Selection(pool([0.5, 0.5, 0.5, 0.9]), rmse, TARGET).choose()
-    assert choice.way.kind in ("blend", "stack")
+    assert choice.way.kind in ("blend", "stack", "stack_trees")
     assert set(choice.way.members) >= {0, 1, 2}
     assert choice.way.models == (5,) * len(choice.way.members)
     assert choice.way.loss < 0.75 * choice.judged[0].loss
-    assert [way.kind for way in choice.judged] == ["single", "blend", "stack"]
+    assert [way.kind for way in choice.judged] == ["single", "blend", "stack", "stack_trees"]
 
 
 def test_the_best_alone_is_taken_where_others_add_nothing() -> None:
@@ -124,3 +126,25 @@ def test_what_is_little_is_measured_from_perfect_answers(other: float) -> None:
     below = Selection(two, high, TARGET, perfect=-1.0).choose()
     assert (below.way.kind, below.way.members) == (plain.way.kind, plain.way.members)
     assert plain.way.kind != "single"
+
+
+def test_a_pool_is_slow_where_its_costliest_members_together_are() -> None:
+    few = pool([0.5] * 6, costs=[Cost(batch_s=each) for each in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)])
+    assert is_slow(few, Cost(bytes=math.inf, batch_s=5 * 18.0 - 0.1, alone_s=math.inf))
+    assert not is_slow(few, Cost(bytes=0.0, batch_s=5 * 18.0, alone_s=0.0))
+
+
+@pytest.mark.parametrize("classes", [growing.MOST_CLASSES, growing.MOST_CLASSES + 1])
+def test_of_many_classes_no_trees_are_grown(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, classes, ROWS).astype(np.float64)
+    sure = np.eye(classes)[y.astype(int)]
+    predictions = [(sure + 2 * rng.dirichlet(np.ones(classes), ROWS)) / 3 for _ in range(2)]
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(classes)))
+    judged = Selection(pool([1.0] * 2, predictions=predictions, y=y), log_loss, target).choose().judged
+    assert ("stack_trees" in [way.kind for way in judged]) == (classes <= growing.MOST_CLASSES)
+
+
+def log_loss(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
+    assert weight is None
+    return float(-np.log(prediction[np.arange(len(y)), y.astype(int)]).mean())

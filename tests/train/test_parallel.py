@@ -307,13 +307,14 @@ def test_a_worker_that_stands_still_is_named_while_it_does(
 
     def tell(anomaly: anomalies.Anomaly) -> None:
         told.append(anomaly)
-        os.kill(stopped[0], signal.SIGCONT)
+        if f":{stopped[0]})" in anomaly.text:  # a machine that is busy may slow the other one too
+            os.kill(stopped[0], signal.SIGCONT)
 
     choice = Choice(size=2, families=frozenset(FAMILIES), text="")
     shared = SharedFits(lambda: gang, choice, ROOM, tell=tell)
     model, _ = shared.fit(wanted, FitRun(seed=3, report=report, notice=noticed.append))
-    assert [anomaly.kind for anomaly in told] == [anomalies.STRAGGLER]
-    assert f":{stopped[0]})" in told[0].text
+    assert {anomaly.kind for anomaly in told} == {anomalies.STRAGGLER}
+    assert f":{stopped[0]})" in told[-1].text
     assert noticed == told
     np.testing.assert_array_equal(answer(model, Task.BINARY), calm)
 

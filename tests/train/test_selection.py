@@ -33,7 +33,7 @@ def asked(folder: Path, table: pa.Table, **more: Any) -> RunConfig:
 
 
 def test_an_interaction_is_kept_and_noise_is_dropped_and_told(tmp_path: Path) -> None:
-    result = train(asked(tmp_path, noisy()))
+    result = train(asked(tmp_path, noisy(5000)))
     package = shardwise.load(result.package).package
     assert {"a", "b"} <= set(package.recipe.inputs)
     assert "copy" not in package.recipe.inputs

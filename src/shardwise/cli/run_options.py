@@ -74,6 +74,7 @@ _OPTIONS = (
     click.option("--max-latency", help="Most time that a row alone may take, like 1ms."),
     click.option("--min-throughput", type=int, help="Least rows/s of two cores in a batch."),
     click.option("--distill", is_flag=True, default=None, help="One model that learns the ensemble's answers."),
+    click.option("--bag-seeds", type=int, help="Train members whose trees draw at random from so many seeds."),
     click.option("--select", help="auto, none or strict: whether features that tell nothing are dropped."),
     click.option("--engineer", help="auto or none: whether features of two columns are added where they pay."),
 )

@@ -27,7 +27,13 @@ MEDIAN = 0.5  # the quantile that is meant where none is given
 RUNGS = ("rounds", "partitions")
 MAX_SIZE = "50MB"  # of a package, where nothing else is asked for
 _CUT = "neural"  # the family of models that can lie in parts
-SERVED = ("max_size", "max_latency", "min_throughput", "distill")  # what is chosen of the trials, whatever they are
+SERVED = (
+    "max_size",
+    "max_latency",
+    "min_throughput",
+    "distill",
+    "bag_seeds",
+)  # what is chosen of the trials, whatever they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +62,8 @@ class RunConfig:
     folder), shipped, none, or a file.
     The package takes at most `max_size`, a row alone at most `max_latency` (`1ms`), and two cores answer at least
     `min_throughput` rows a second in a batch; without it 100,000, unless slower ones lose half a percent less.
-    `distill` trains one model on the ensemble's answers.
+    `distill` trains one model on the ensemble's answers; `bag_seeds` trains members whose trees draw at random from so
+    many seeds, as far as limits allow.
     `parent` is the folder of the run that `shardwise retrain` goes on from; with `refit` the features are planned anew
     all the same.
     """
@@ -110,6 +117,7 @@ class RunConfig:
     max_latency: str | None = None
     min_throughput: int | None = None
     distill: bool = False
+    bag_seeds: int = 1
     # reading
     format: str | None = None
     encoding: str = "utf8"
@@ -213,7 +221,7 @@ def _check(config: RunConfig) -> None:
         raise ConfigError(f"quantile {config.quantile} is outside (0, 1)", hint="The median is 0.5.")
     if config.quantile != MEDIAN and config.task != Task.QUANTILE.value:
         raise ConfigError(f"quantile {config.quantile} is given for another task", hint="Give --task quantile too.")
-    for name, low in (("trials", 1), ("workers", 1), ("folds", 2), ("min_throughput", 0)):
+    for name, low in (("trials", 1), ("workers", 1), ("folds", 2), ("min_throughput", 0), ("bag_seeds", 1)):
         value = getattr(config, name)
         if value is not None and (not isinstance(value, int) or value < low):
             raise ConfigError(f"{name} is {value!r}", hint=f"Give a whole number of at least {low}.")

@@ -1,11 +1,11 @@
 """Which candidates predict together, with which weights, under limits on size and time: chosen out of fold.
 
-Three ways are compared: the best candidate alone, a weighted mean of a few (`combine.GreedyCombiner`), and a linear
-stack of these (`stacking.StackCombiner`). Weights are learned from out-of-fold predictions, and would look too good on
-the rows that they were learned from: so each way is judged *crossed*, its weights learned anew from the other parts of
-the rows for each part (its folds, or blocks where there are fewer than three). A way that is less simple is taken only
-where its crossed loss is lower by more than `TOLERANCE`, and, for a stack, by more than the parts leave open. Nothing
-here has seen the sealed test.
+Four ways are compared: the best candidate alone, a weighted mean of a few (`combine.GreedyCombiner`), a linear stack of
+these (`stacking.StackCombiner`), and that with small trees on their scores (`growing`). What is learned from
+out-of-fold predictions would look too good on the rows that it was learned from: so each way is judged *crossed*,
+learned anew from the other parts of the rows for each part (its folds, or blocks where there are fewer than three). A
+way that is less simple is taken only where its crossed loss is lower by more than `TOLERANCE`, and, for a stack, by
+more than the parts leave open. Nothing here has seen the sealed test.
 
 A member is paid for in bytes and in seconds for a row. Where the limits do not hold all fold models of all members,
 each member keeps fewer of them, alike. Of ensembles whose losses differ by less than the tolerance the smallest is
@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from shardwise.core.target import Target
+from shardwise.ensemble import growing
 from shardwise.ensemble.combine import Combiner, GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.ensemble.stacking import STACKED, StackCombiner
 
@@ -27,9 +28,9 @@ LossOf = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]  # labels,
 ROUNDS = 12
 MEMBERS = 4  # at most: each one costs time
 TOLERANCE = 0.0005  # of the loss above that of perfect answers: less is worth no member
-ERRORS = {"blend": 0.0, "stack": 1.0}  # standard errors by which a way has to be better than a simpler one
+ERRORS = {"blend": 0.0, "stack": 1.0, "stack_trees": 1.0}  # standard errors by which it has to beat what is simpler
 TINY = 1e-9  # of a limit, of which what the package takes besides may leave nothing
-_LIMITED = ("bytes", "batch_s", "alone_s")
+LIMITED = ("bytes", "batch_s", "alone_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +155,7 @@ class Selection:
             if all(
                 sum(getattr(cost, name) * count for cost, count in zip(costs, counts, strict=True))
                 <= getattr(self._limits, name)
-                for name in _LIMITED
+                for name in LIMITED
             ):
                 return counts
         return ()
@@ -162,7 +163,7 @@ class Selection:
     def _cheapest(self) -> Choice:
         def over(number: int) -> float:
             cost = self._pool.costs[number]
-            return max(float(getattr(cost, name) / max(getattr(self._limits, name), TINY)) for name in _LIMITED)
+            return max(float(getattr(cost, name) / max(getattr(self._limits, name), TINY)) for name in LIMITED)
 
         number = min(range(len(self._pool.costs)), key=over)
         way = Way(
@@ -202,7 +203,9 @@ class Selection:
             return {"blend": greedy}
         stack = StackCombiner(self._target, greedy)
         stack.fit(pool.predictions, pool.y)
-        return {"blend": greedy, "stack": stack}
+        if self._target.outputs > growing.MOST_CLASSES:
+            return {"blend": greedy, "stack": stack}
+        return {"blend": greedy, "stack": stack, "stack_trees": stack.with_trees(pool.predictions, pool.y)}
 
     @cached_property
     def _final(self) -> Mapping[str, Combiner]:
@@ -235,6 +238,12 @@ class Selection:
         pool = self._pool
         before, after = (pool.losses(self._loss, answers, pool.part) for answers in (reference, prediction))
         return np.asarray(before - after)
+
+
+def is_slow(pool: Pool, limits: Limits) -> bool:
+    """Whether the seconds that a row may take in a batch leave out any ensemble of this pool."""
+    taken = sorted(cost.batch_s * count for cost, count in zip(pool.costs, pool.models, strict=True))
+    return sum(taken[-MEMBERS:]) > limits.batch_s
 
 
 def _error(gains: np.ndarray) -> float:

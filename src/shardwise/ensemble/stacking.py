@@ -1,15 +1,20 @@
-"""Linear stacking: the slopes and the bias of a `Stack` from out-of-fold predictions.
+"""Stacking: the slopes, the bias and the trees of a `Stack` from out-of-fold predictions.
 
 They minimise the mean loss of the task + `PULL` * |slope - w|^2, where w are the weights that greedy selection gives to
 the members (Wolpert, Stacked generalization, 1992; Breiman, Stacked regressions, 1996: slopes that are not negative).
+Trees begin where these end.
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
 from scipy.optimize import minimize
 
 from shardwise.core.target import Target, Task
+from shardwise.ensemble import growing
 from shardwise.ensemble.combine import GreedyCombiner
 from shardwise.ensemble.stack import Stack
 from shardwise.models.links import link, unlink
@@ -42,6 +47,14 @@ class StackCombiner:
         start = np.array([self.weights[member] for member in self._members])
         slopes, bias = _learned(self._task, scores, target, start)
         self.stack = Stack(self._task, slopes, bias, tuple(range(len(slopes))))
+
+    def with_trees(self, predictions: Sequence[np.ndarray], target: np.ndarray) -> Self:
+        """This stack, which is fitted, and small trees that learn what it leaves of the same rows."""
+        scores = [unlink(self._task, predictions[member]) for member in self._members]
+        trees = growing.grown(self._task, np.hstack(scores), self.stack.scored(scores), target)
+        found = copy(self)
+        found.stack = replace(self.stack, trees=trees)
+        return found
 
     def combine(self, predictions: Iterable[np.ndarray]) -> np.ndarray:
         """Of all members, in the order of `fit`; those without a weight are passed over."""

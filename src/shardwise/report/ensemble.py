@@ -3,7 +3,8 @@
 from shardwise.report.data import Record
 from shardwise.report.words import number, plural
 
-NAMES = {"single": "the best trial", "blend": "weighted mean", "stack": "linear stack", "distilled": "student"}
+NAMES = {"single": "the best trial", "blend": "weighted mean", "stack": "linear stack",
+         "stack_trees": "stack with small trees", "distilled": "student"}  # fmt: skip
 
 
 def ensemble(told: Record) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """Links, blends, calibration and decisions as graphs, against their NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from shardwise.core.target import Target, Task
 from shardwise.deploy.onnx_export import answers
 from shardwise.deploy.onnx_export.graph import Graph
 from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.score_trees import ScoreTrees
 from shardwise.ensemble.stack import Stack
 from shardwise.models.links import link
 from shardwise.stats.calibrators import Isotonic, Temperature
@@ -27,13 +30,25 @@ def predictions(task: Task, seed: int) -> np.ndarray:
     return rng.gamma(2.0, size=(500, 1)) * (rng.random((500, 1)) > 0.02)
 
 
+def trees(columns: int) -> ScoreTrees:
+    """Thirty on the scores of two groups, one of them without its last split."""
+    rng = np.random.default_rng(7)
+    bounds = rng.normal(size=(30, 3))
+    bounds[4, 2] = np.inf
+    return ScoreTrees(
+        columns=tuple(number % columns for number in range(30)),
+        features=tuple(map(tuple, rng.integers(0, 2 * columns, (30, 3)).tolist())),
+        bounds=tuple(map(tuple, bounds.tolist())), values=tuple(map(tuple, rng.normal(size=(30, 8)).tolist())),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("task", Task)
 def test_a_mean_and_a_stack(task):
     members = [predictions(task, seed) for seed in range(3)]
     bias = tuple(0.1 * k for k in range(4 if task is Task.MULTICLASS else 1))
     stack = Stack(task, slopes=(0.7, 0.5), bias=bias, groups=(0, 0, 1))
     shaped = members if task.is_classification else [each[:, 0] for each in members]
-    for combiner in (MeanCombiner([3, 1, 2]), stack):
+    for combiner in (MeanCombiner([3, 1, 2]), stack, replace(stack, trees=trees(len(bias)))):
         graph = Graph(["a", "b", "c"])
         output = answers.combined(graph, ["a", "b", "c"], combiner, task)
         expected = combiner.combine(shaped)

@@ -8,6 +8,7 @@ from onnx import TensorProto
 from shardwise.core.target import Target, Task
 from shardwise.deploy.onnx_export.graph import Graph, refused
 from shardwise.ensemble.combine import MeanCombiner
+from shardwise.ensemble.score_trees import ScoreTrees
 from shardwise.ensemble.stack import Stack
 from shardwise.models.links import HIGHEST, LEAST, LOWEST
 from shardwise.stats.calibrators import TINY, Calibrator, Isotonic, Temperature
@@ -73,12 +74,30 @@ def _mean(graph: Graph, predictions: Sequence[str], weights: Sequence[float], ta
 
 def _stacked(graph: Graph, predictions: Sequence[str], stack: Stack) -> str:
     total: str | np.ndarray = np.array([stack.bias], np.float64)
+    scores = []
     for group, slope in enumerate(stack.slopes):
         own = [each for each, number in zip(predictions, stack.groups, strict=True) if number == group]
         mean = _mean(graph, own, [1.0 / len(own)] * len(own), stack.task)
-        total = graph.op("Add", total, graph.op("Mul", unlink(graph, stack.task, mean), float(slope)))
+        scores.append(unlink(graph, stack.task, mean))
+        total = graph.op("Add", total, graph.op("Mul", scores[-1], float(slope)))
+    if stack.trees is not None and stack.trees.columns:
+        side_by_side = graph.op("Concat", *scores, axis=1)
+        total = graph.op("Add", total, _grown(graph, side_by_side, stack.trees, len(stack.bias)))
     assert isinstance(total, str)
     return link(graph, stack.task, total)
+
+
+def _grown(graph: Graph, scores: str, trees: ScoreTrees, columns: int) -> str:
+    """`ScoreTrees.added`: the places of all trees in one table of their answers, summed by column."""
+    features, bounds = np.array(trees.features), np.array(trees.bounds, np.float64)
+    values = np.array(trees.values, np.float64)
+    place: str | np.ndarray = np.zeros((1, len(values)), np.int64)
+    for feature, bound in zip(features.T, bounds.T, strict=True):
+        right = graph.op("Greater", graph.op("Gather", scores, feature, axis=1), bound[None])
+        place = graph.op("Add", graph.op("Mul", place, np.int64(2)), graph.cast(right, TensorProto.INT64))
+    own = graph.op("Add", place, np.arange(len(values), dtype=np.int64)[None] * values.shape[1])
+    to = np.eye(columns)[np.array(trees.columns)]
+    return graph.op("MatMul", graph.op("Gather", values.ravel(), own), to)
 
 
 def calibrated(graph: Graph, probabilities: str, calibrator: Calibrator | None) -> str:
