@@ -148,3 +148,15 @@ def test_of_many_classes_no_trees_are_grown(classes: int) -> None:
 def log_loss(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
     assert weight is None
     return float(-np.log(prediction[np.arange(len(y)), y.astype(int)]).mean())
+
+
+def test_trees_may_use_a_member_that_a_mean_does_without() -> None:
+    rng = np.random.default_rng(1)
+    predictions = list(rng.normal(size=(2, ROWS)))
+    bent = pool([1.0] * 2, predictions=predictions, y=0.8 * predictions[0] + np.maximum(predictions[1], 0.0))
+    selection = Selection(bent, rmse, TARGET)
+    vars(selection)["size"] = 1
+    choice = selection.choose()
+    assert [way.kind for way in choice.judged] == ["single", "stack_trees"]
+    assert (choice.way.kind, choice.way.members) == ("stack_trees", (0, 1))
+    assert choice.way.loss < 0.7 * choice.judged[0].loss

@@ -135,7 +135,7 @@ class Selection:
             kind="single", members=(best,), models=self.kept((best,)), combiner=MeanCombiner([1.0]),
             loss=self._pool.loss(self._loss, prediction),
         )  # fmt: skip
-        if self.size < 2:
+        if np.count_nonzero(self._widest.weights) < 2:
             return Choice(way=single, judged=(single,))
         judged, taken, reference = [single], single, prediction
         for kind, crossed in self._crossed().items():
@@ -173,11 +173,16 @@ class Selection:
         return Choice(way=way, judged=(way,), fits=False)
 
     @cached_property
-    def size(self) -> int:
-        """The fewest members whose mean is within the tolerance of that of `members`, by weights of all rows."""
+    def _widest(self) -> GreedyCombiner:
+        """The mean of `members`, by weights of all rows."""
         greedy = self._greedy(self._pool, self._most)
         greedy.fit(self._pool.predictions, self._pool.y)
-        weights = np.array(greedy.weights)
+        return greedy
+
+    @cached_property
+    def size(self) -> int:
+        """The fewest members whose mean is within the tolerance of the widest."""
+        weights = np.array(self._widest.weights)
         order = np.argsort(-weights, kind="stable")[: np.count_nonzero(weights)]
         losses = []
         for count in range(1, len(order) + 1):
@@ -196,16 +201,22 @@ class Selection:
         return GreedyCombiner(loss, GreedyConfig(rounds=ROUNDS, members=members, allowed=allowed))
 
     def _fitted(self, pool: Pool) -> Mapping[str, Combiner]:
-        """A combiner for each way, by its kind, the simplest first."""
-        greedy = self._greedy(pool, self.size)
-        if self._target.task not in STACKED or pool.weight is not None:
-            greedy.fit(pool.predictions, pool.y)
-            return {"blend": greedy}
-        stack = StackCombiner(self._target, greedy)
-        stack.fit(pool.predictions, pool.y)
-        if self._target.outputs > growing.MOST_CLASSES:
-            return {"blend": greedy, "stack": stack}
-        return {"blend": greedy, "stack": stack, "stack_trees": stack.with_trees(pool.predictions, pool.y)}
+        """A combiner for each way, by its kind, the simplest first. Trees may use members that a mean does without."""
+        found: dict[str, Combiner] = {}
+        stacks = self._target.task in STACKED and pool.weight is None
+        grows = stacks and self._target.outputs <= growing.MOST_CLASSES
+        stack = None
+        if self.size > 1:
+            found["blend"] = greedy = self._greedy(pool, self.size)
+            if stacks:
+                found["stack"] = stack = StackCombiner(self._target, greedy)
+            (stack or greedy).fit(pool.predictions, pool.y)
+        if grows and (stack is None or self.size < np.count_nonzero(self._widest.weights)):
+            stack = StackCombiner(self._target, self._greedy(pool, self._most))
+            stack.fit(pool.predictions, pool.y)
+        if grows and stack is not None:
+            found["stack_trees"] = stack.with_trees(pool.predictions, pool.y)
+        return found
 
     @cached_property
     def _final(self) -> Mapping[str, Combiner]:
