@@ -19,6 +19,7 @@ from shardwise.distilling import LEAST_ROUNDS
 from shardwise.store.files import folder_bytes
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
+from shardwise.train.result import TrialResult
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")
@@ -64,6 +65,22 @@ def test_members_and_limits_are_told(data: Path, tmp_path: Path) -> None:
     assert result.ensemble["kind"] in kinds
     assert sum(member.weight for member in manifest.members) == pytest.approx(1.0)
     assert "answers with" in Path(result.report).read_text(encoding="utf8")
+
+
+def test_what_errs_differently_contends_however_many_are_better_and_alike() -> None:
+    def trial(number: int, family: str = "trees", **params: Any) -> TrialResult:
+        return TrialResult(number=number, candidate=Candidate(family=family, params=params), folds=(), complete=True)
+
+    alike = [trial(number, num_leaves=number, extra_trees=False, categorical="native") for number in range(20)]
+    others = [
+        trial(20, num_leaves=5), trial(21, extra_trees=True), trial(22, "neural"), trial(23, categorical="ordinal"),
+        trial(24, extra_trees=True, num_leaves=7), trial(25, target_transform="log1p"), trial(26, "catboost"),
+    ]  # fmt: skip
+    numbers = [each.number for each in choosing.diverse([*alike, *others])]
+    assert numbers == [0, 1, 2, 3, 21, 22, 23, 25, 26]
+    assert [each.number for each in choosing.diverse(others)] == [20, 21, 22, 23, 25, 26]
+    kinds = [trial(number, f"family {number}") for number in range(30)]
+    assert choosing.diverse(kinds) == kinds[: choosing.CONTENDERS]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from shardwise.ensemble.stack import Stack
 from shardwise.ensemble.stacking import StackCombiner
 from shardwise.models.families import load_model
 from shardwise.models.pace import batch_s, encode_s
+from shardwise.models.trees_params import TreesParams
 from shardwise.serve.predictor import Predictor
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.metrics import Metric, loss_of, perfect_loss
@@ -37,7 +38,8 @@ from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.validation import validation_rows
 
-CONTENDERS = 8  # trials from which members are chosen, the best ones
+BEST, CONTENDERS = 4, 14  # trials from which members are chosen: the best ones, and the best of other kinds, in all
+ALIKE = ("extra_trees", "target_transform", "categorical")  # params of trees, in which those of a kind are the same
 ROWS = 20_000  # by which weights are chosen
 USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
 PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share of what is above a perfect one
@@ -46,7 +48,11 @@ CORES = 2  # of the machine for which a throughput is promised
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
 REST_BYTES = 2**15  # of a package: its manifest, calibration and golden rows
-CHOICE_S, CHOICE_CLASS_S = 1.0, 0.7  # what a choice takes, at most, and for each of several classes
+CHOICE_S, CHOICE_ROWS_S, CHOICE_CLASS_S = (
+    1.0,
+    2.0,
+    0.7,
+)  # what a choice takes, at most; by `ROWS`; by each of several classes
 LATENCY = "latency"  # what is journalled of models that were timed
 
 
@@ -112,7 +118,7 @@ class Choosing:
             raise DeadlineReached("the time was up before the first model was trained", hint="Give more --time.")
         if not ranked[0].complete or ranked[0].candidate.family == "baseline":
             return self.single(ranked[0])
-        contenders = [trial for trial in ranked if trial.complete and trial.candidate.family != "baseline"][:CONTENDERS]
+        contenders = diverse([each for each in ranked if each.complete and each.candidate.family != "baseline"])
         pool, limits = self._pool(contenders, limited), self.limits() if limited else NONE
         perfect = perfect_loss(self.metric.name)
         choice = Selection(pool, self.loss, self._prepared.target, limits, perfect=perfect).choose()
@@ -291,9 +297,23 @@ class Choosing:
             )  # fmt: skip
 
 
-def choice_s(target: Target) -> float:
-    """Seconds that a choice takes, at most, on a core that is free."""
-    return CHOICE_S + CHOICE_CLASS_S * (min(target.outputs, MOST_CLASSES) if target.task is Task.MULTICLASS else 0)
+def diverse(ranked: Sequence[TrialResult]) -> list[TrialResult]:
+    """The best trials, and the best of each other kind: a long search brings forth many that are better and alike, and
+    what errs differently would not be among the best any more. In the order that is given."""
+    first: dict[tuple[Any, ...], TrialResult] = {}
+    usual = asdict(TreesParams())
+    for trial in ranked:
+        kind = (trial.candidate.params.get(name, usual[name]) for name in ALIKE)
+        first.setdefault((trial.candidate.family, *kind), trial)
+    numbers = [trial.number for trial in (*ranked[:BEST], *first.values())]
+    chosen = set(list(dict.fromkeys(numbers))[:CONTENDERS])
+    return [trial for trial in ranked if trial.number in chosen]
+
+
+def choice_s(target: Target, rows: int) -> float:
+    """Seconds that a choice takes, at most, on a core that is free; `rows` are there out of fold."""
+    classes = min(target.outputs, MOST_CLASSES) if target.task is Task.MULTICLASS else 0
+    return CHOICE_S + CHOICE_ROWS_S * min(1.0, rows / ROWS) + CHOICE_CLASS_S * classes
 
 
 def _median_s(calls: Sequence[Any]) -> float:
