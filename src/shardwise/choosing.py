@@ -48,11 +48,8 @@ CORES = 2  # of the machine for which a throughput is promised
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
 REST_BYTES = 2**15  # of a package: its manifest, calibration and golden rows
-CHOICE_S, CHOICE_ROWS_S, CHOICE_CLASS_S = (
-    1.0,
-    2.0,
-    0.7,
-)  # what a choice takes, at most; by `ROWS`; by each of several classes
+CHOICE_S, CHOICE_CLASS_S = 1.0, 0.7  # what a choice takes, at most, and more for each of several classes ...
+CHOICE_ROWS_S = 2.0  # ... and for `ROWS`
 LATENCY = "latency"  # what is journalled of models that were timed
 
 

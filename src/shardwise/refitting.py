@@ -88,7 +88,7 @@ def _fewer(asked: int, there: int, possible: bool) -> Finding:
         "Members are trained on all rows where these are split into folds, features are encoded once, and no --memory "
         "is given."
     )  # fmt: skip
-    text = f"Of {asked} models that members were to be trained as, from several seeds, there are {there}."
+    text = f"--bag-seeds asked for {asked} models of members that draw at random; {there} were trained."
     return Finding(
         code="bag_seeds", severity="warning", text=text, evidence={"asked": asked, "trained": there}, hint=hint
     )
