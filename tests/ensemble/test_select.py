@@ -42,7 +42,8 @@ def test_errors_of_their_own_are_averaged_away() -> None:
 
 def test_the_best_alone_is_taken_where_others_add_nothing() -> None:
     base = pool([0.5])
-    copies = [base.predictions[0], *(base.predictions[0] + shift for shift in (1.0, 2.0))]
+    honest = 0.8 * base.predictions[0]  # as near to the mean as its error asks: no slope makes it better
+    copies = [honest, *(honest + shift for shift in (1.0, 2.0))]
     same = pool([0.5] * 3, predictions=copies)
     choice = Selection(same, rmse, TARGET).choose()
     assert (choice.way.kind, choice.way.members, choice.way.models) == ("single", (0,), (5,))
@@ -151,12 +152,15 @@ def log_loss(y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -
 
 
 def test_trees_may_use_a_member_that_a_mean_does_without() -> None:
+    """The second one says by how much the first one errs, and knows nothing of the target itself."""
     rng = np.random.default_rng(1)
-    predictions = list(rng.normal(size=(2, ROWS)))
-    bent = pool([1.0] * 2, predictions=predictions, y=0.8 * predictions[0] + np.maximum(predictions[1], 0.0))
-    selection = Selection(bent, rmse, TARGET)
-    vars(selection)["size"] = 1
-    choice = selection.choose()
+    y, sign = rng.normal(size=ROWS), rng.choice([-1.0, 1.0], ROWS)
+    predictions = [y + 0.3 * sign, 9.0 * sign]
+    costs = [Cost(bytes=1.0), Cost(bytes=2.0)]
+    choice = Selection(pool([1.0] * 2, predictions=predictions, y=y, costs=costs), rmse, TARGET).choose()
     assert [way.kind for way in choice.judged] == ["single", "stack_trees"]
     assert (choice.way.kind, choice.way.members) == ("stack_trees", (0, 1))
     assert choice.way.loss < 0.7 * choice.judged[0].loss
+    for limits in (Cost(bytes=2.0, batch_s=math.inf, alone_s=math.inf), Cost(bytes=0.5)):
+        small = Selection(pool([1.0] * 2, predictions=predictions, y=y, costs=costs), rmse, TARGET, limits).choose()
+        assert [way.kind for way in small.judged] == ["single"]

@@ -127,7 +127,7 @@ class Selection:
 
     def choose(self) -> Choice:
         """The way with the lowest loss, a simpler one where it is as good."""
-        best = next((number for number in range(len(self._pool.predictions)) if self.kept((number,))), None)
+        best = self._best
         if best is None:
             return self._cheapest()
         prediction = self._pool.predictions[best]
@@ -135,8 +135,6 @@ class Selection:
             kind="single", members=(best,), models=self.kept((best,)), combiner=MeanCombiner([1.0]),
             loss=self._pool.loss(self._loss, prediction),
         )  # fmt: skip
-        if np.count_nonzero(self._widest.weights) < 2:
-            return Choice(way=single, judged=(single,))
         judged, taken, reference = [single], single, prediction
         for kind, crossed in self._crossed().items():
             way = self._judge(kind, crossed, single)
@@ -204,19 +202,38 @@ class Selection:
         """A combiner for each way, by its kind, the simplest first. Trees may use members that a mean does without."""
         found: dict[str, Combiner] = {}
         stacks = self._target.task in STACKED and pool.weight is None
-        grows = stacks and self._target.outputs <= growing.MOST_CLASSES
         stack = None
         if self.size > 1:
             found["blend"] = greedy = self._greedy(pool, self.size)
             if stacks:
                 found["stack"] = stack = StackCombiner(self._target, greedy)
             (stack or greedy).fit(pool.predictions, pool.y)
-        if grows and (stack is None or self.size < np.count_nonzero(self._widest.weights)):
-            stack = StackCombiner(self._target, self._greedy(pool, self._most))
+        if not stacks or self._target.outputs > growing.MOST_CLASSES:
+            return found
+        if stack is None or self.size < np.count_nonzero(self._widest.weights):
+            under = self._under_trees(pool)
+            if under is None:
+                return found
+            stack = StackCombiner(self._target, under)
             stack.fit(pool.predictions, pool.y)
-        if grows and stack is not None:
-            found["stack_trees"] = stack.with_trees(pool.predictions, pool.y)
+        found["stack_trees"] = stack.with_trees(pool.predictions, pool.y)
         return found
+
+    def _under_trees(self, pool: Pool) -> Combiner | None:
+        """The members whose scores trees see: those of the widest mean; where that has one alone, it and the next best,
+        if limits hold both."""
+        if np.count_nonzero(self._widest.weights) > 1:
+            return self._greedy(pool, self._most)
+        best, others = self._best, range(len(pool.predictions))
+        second = next((each for each in others if best is not None and each != best and self.kept((best, each))), None)
+        if second is None or self._most < 2:
+            return None
+        return MeanCombiner([0.9 if each == best else 0.1 * (each == second) for each in others])
+
+    @cached_property
+    def _best(self) -> int | None:
+        """The first contender that keeps the limits by itself."""
+        return next((number for number in range(len(self._pool.predictions)) if self.kept((number,))), None)
 
     @cached_property
     def _final(self) -> Mapping[str, Combiner]:

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 
 from shardwise.core.target import Target, Task
 from shardwise.ensemble import growing
-from shardwise.ensemble.combine import GreedyCombiner
+from shardwise.ensemble.combine import Combiner
 from shardwise.ensemble.stack import Stack
 from shardwise.models.links import link, unlink
 
@@ -26,22 +26,22 @@ _GRID = 2.0**20  # slopes and biases are whole multiples of 1 / _GRID: the last 
 
 
 class StackCombiner:
-    """Greedy selection chooses the members, then their slopes and the bias are learned. See the module."""
+    """`mean` chooses the members (greedily, in the usual case), then slopes and bias are learned. See the module."""
 
-    def __init__(self, target: Target, greedy: GreedyCombiner) -> None:
+    def __init__(self, target: Target, mean: Combiner) -> None:
         self._task = target.task
-        self._greedy = greedy
+        self._mean = mean
         self._members: list[int] = []
         self.stack = Stack(target.task, (), (), ())
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Those of the selection."""
-        return self._greedy.weights
+        """Those of the mean."""
+        return self._mean.weights
 
     def fit(self, predictions: Sequence[np.ndarray], target: np.ndarray) -> None:
         """From predictions `(rows, classes)` or `(rows,)` for rows that the members have not seen."""
-        self._greedy.fit(predictions, target)
+        self._mean.fit(predictions, target)
         self._members = np.flatnonzero(self.weights).tolist()
         scores = np.stack([unlink(self._task, predictions[member]) for member in self._members])
         start = np.array([self.weights[member] for member in self._members])
