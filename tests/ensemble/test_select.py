@@ -161,6 +161,9 @@ def test_trees_may_use_a_member_that_a_mean_does_without() -> None:
     assert [way.kind for way in choice.judged] == ["single", "stack_trees"]
     assert (choice.way.kind, choice.way.members) == ("stack_trees", (0, 1))
     assert choice.way.loss < 0.7 * choice.judged[0].loss
+    few = pool([1.0] * 2, predictions=predictions, y=y).take(np.arange(ROWS) % 10 == 0)
+    assert len(few.y) < growing.LEAST_ROWS
+    assert [way.kind for way in Selection(few, rmse, TARGET).choose().judged] == ["single"]
     for limits in (Cost(bytes=2.0, batch_s=math.inf, alone_s=math.inf), Cost(bytes=0.5)):
         small = Selection(pool([1.0] * 2, predictions=predictions, y=y, costs=costs), rmse, TARGET, limits).choose()
         assert [way.kind for way in small.judged] == ["single"]

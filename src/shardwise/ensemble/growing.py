@@ -17,6 +17,7 @@ from shardwise.ensemble.score_trees import PLACES, SPLITS, ScoreTrees
 MOST_ROUNDS = 200
 MOST_TREES = 400  # a round has one for each class
 MOST_CLASSES = 10
+LEAST_ROWS = 200
 HELD_OUT = 5  # of so many rows one tells after how many rounds to stop
 PATIENCE_ROUNDS = 20
 DIGITS = 9  # of numbers in a package

@@ -208,7 +208,7 @@ class Selection:
             if stacks:
                 found["stack"] = stack = StackCombiner(self._target, greedy)
             (stack or greedy).fit(pool.predictions, pool.y)
-        if not stacks or self._target.outputs > growing.MOST_CLASSES:
+        if not stacks or self._target.outputs > growing.MOST_CLASSES or len(self._pool.y) < growing.LEAST_ROWS:
             return found
         if stack is None or self.size < np.count_nonzero(self._widest.weights):
             under = self._under_trees(pool)
@@ -262,10 +262,11 @@ class Selection:
         )  # fmt: skip
 
     def _gains(self, prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """By how much the loss is lower than that of the reference, on each part."""
+        """By how much the loss is lower than that of the reference, on each part; NaN where it is not known."""
         pool = self._pool
         before, after = (pool.losses(self._loss, answers, pool.part) for answers in (reference, prediction))
-        return np.asarray(before - after)
+        known = np.isfinite(before) & np.isfinite(after)  # both are infinite where the metric is not defined
+        return np.asarray(np.subtract(before, after, out=np.full(len(before), np.nan), where=known))
 
 
 def is_slow(pool: Pool, limits: Limits) -> bool:
