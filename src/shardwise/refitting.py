@@ -66,7 +66,8 @@ def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensembl
     """
     trials = [trial for trial in _trials(ensemble) if trial.candidate.family in REFITTED and trial.complete]
     results: dict[int, list[FoldResult]] = {}
-    if trials and can_refit(run, prepared):
+    possible = can_refit(run, prepared)
+    if trials and possible:
         with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
             plan = Plan(fitting.slots, left_s, run.config.bag_seeds)
             fits = plan.fits(trials, lambda fits: choosing.has_room(_models(ensemble, fits)))
@@ -80,7 +81,7 @@ def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensembl
     there = sum(len(results.get(trial.number, [])) for trial in trials if draws(trial.candidate))
     if run.config.bag_seeds == 1 or there == asked:
         return anew
-    return replace(anew, findings=(*anew.findings, _fewer(asked, there, can_refit(run, prepared))))
+    return replace(anew, findings=(*anew.findings, _fewer(asked, there, possible)))
 
 
 def _fewer(asked: int, there: int, possible: bool) -> Finding:

@@ -27,13 +27,8 @@ MEDIAN = 0.5  # the quantile that is meant where none is given
 RUNGS = ("rounds", "partitions")
 MAX_SIZE = "50MB"  # of a package, where nothing else is asked for
 _CUT = "neural"  # the family of models that can lie in parts
-SERVED = (
-    "max_size",
-    "max_latency",
-    "min_throughput",
-    "distill",
-    "bag_seeds",
-)  # what is chosen of the trials, whatever they are
+# What is chosen of the trials, whatever they are
+SERVED = ("max_size", "max_latency", "min_throughput", "distill", "bag_seeds")
 
 
 @dataclass(frozen=True, kw_only=True)

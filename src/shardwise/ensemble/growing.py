@@ -37,7 +37,7 @@ def grown(task: Task, scores: np.ndarray, start: np.ndarray, y: np.ndarray) -> S
     A fifth of the rows says how many rounds help; then trees learn from all of them. The same input gives the same
     trees. Of targets that are numbers the unit does not matter.
     """
-    middle, scale = (float(y.mean()), float(y.std()) or 1.0) if task is Task.REGRESSION else (0.0, 1.0)
+    middle, scale = unit_of(task, y)
     given = (scores - middle) / scale, (start - middle) / scale, (y - middle) / scale
     apart = np.arange(len(y)) % HELD_OUT == 0
     seen, held = (tuple(each[rows] for each in given) for rows in (~apart, apart))
@@ -56,6 +56,11 @@ def grown(task: Task, scores: np.ndarray, start: np.ndarray, y: np.ndarray) -> S
     )
 
 
+def unit_of(task: Task, y: np.ndarray) -> tuple[float, float]:
+    """(middle, scale) of targets that are numbers; (0, 1) for others, whose scores have a unit of their own."""
+    return (float(y.mean()), float(y.std()) or 1.0) if task is Task.REGRESSION else (0.0, 1.0)
+
+
 def _boosted(task: Task, given: tuple[np.ndarray, ...], rounds: int, held: tuple[np.ndarray, ...] = ()) -> lgb.Booster:
     """Of so many rounds; of rows that are `held` out, fewer where they say so. Both are scores, start and y."""
     columns = given[1].shape[1]
@@ -64,13 +69,17 @@ def _boosted(task: Task, given: tuple[np.ndarray, ...], rounds: int, held: tuple
         "min_data_in_leaf": max(_LEAST_ROWS, int(_LEAST_SHARE * len(given[0]))),
         **({"num_class": columns} if columns > 1 else {}),
     }  # fmt: skip
-    sets = [
-        lgb.Dataset(scores, y, init_score=start.ravel(order="F") if columns > 1 else start[:, 0], free_raw_data=False)
-        for scores, start, y in (given, held or given)
-    ]
-    sets[1].set_reference(sets[0])
-    stop: list[Callable[..., Any]] | None = [lgb.early_stopping(PATIENCE_ROUNDS, verbose=False)] if held else None
-    return lgb.train(params, sets[0], min(rounds, MOST_TREES // columns), sets[1:] if held else None, callbacks=stop)
+    data = _data(given)
+    valid, stop = list[lgb.Dataset](), list[Callable[..., Any]]()
+    if held:
+        valid.append(_data(held, data))
+        stop.append(lgb.early_stopping(PATIENCE_ROUNDS, verbose=False))
+    return lgb.train(params, data, min(rounds, MOST_TREES // columns), valid, callbacks=stop)
+
+
+def _data(given: tuple[np.ndarray, ...], reference: lgb.Dataset | None = None) -> lgb.Dataset:
+    scores, start, y = given
+    return lgb.Dataset(scores, y, init_score=start.ravel(order="F"), reference=reference)
 
 
 def _short(number: float) -> float:

@@ -30,7 +30,7 @@ class ScoreTrees:
         if len(scores) < _FEW_ROWS:
             return self._of_few(scores, columns)
         found = np.zeros((columns, len(scores)))
-        trees = list(zip(self.columns, *self._arrays, strict=True))
+        trees = list(zip(self.columns, *self.arrays, strict=True))
         for start in range(0, len(scores), _BLOCK_ROWS):
             rows = slice(start, start + _BLOCK_ROWS)
             by_feature = np.ascontiguousarray(scores[rows].T)
@@ -45,7 +45,7 @@ class ScoreTrees:
     def _of_few(self, scores: np.ndarray, columns: int) -> np.ndarray:
         """All trees at once: calls of NumPy cost more than what is computed."""
         found = np.zeros((len(scores), columns))
-        features, bounds, values = self._arrays
+        features, bounds, values = self.arrays
         place = np.zeros((len(scores), len(values)), np.intp)
         for feature, bound in zip(features.T, bounds.T, strict=True):
             place += place
@@ -57,7 +57,8 @@ class ScoreTrees:
         return found
 
     @cached_property
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features and bounds `(trees, SPLITS)`, values `(trees, PLACES)`."""
         trees = len(self.columns)  # none, too, have these shapes
         features = np.array(self.features, np.intp).reshape(trees, SPLITS)
         bounds, values = (np.array(each, np.float64) for each in (self.bounds, self.values))
@@ -69,7 +70,7 @@ class ScoreTrees:
         return {column: np.flatnonzero(columns == column) for column in np.unique(columns).tolist()}
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A dict for each tree; of splits only those that it needs."""
+        """A dict for each tree; the bound of a split that it does not need is None."""
         trees = zip(self.columns, self.features, self.bounds, self.values, strict=True)
         return [
             {"column": column, "features": list(features), "bounds": [b if b < np.inf else None for b in bounds],

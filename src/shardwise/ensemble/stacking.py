@@ -70,7 +70,7 @@ def _learned(
     task: Task, scores: np.ndarray, y: np.ndarray, start: np.ndarray
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(slopes, bias) for scores `(members, rows, columns)`, numbers standardised on the way."""
-    middle, scale = (float(y.mean()), float(y.std()) or 1.0) if task is Task.REGRESSION else (0.0, 1.0)
+    middle, scale = growing.unit_of(task, y)
     scores, y = (scores - middle) / scale, (y - middle) / scale
     members, columns = len(scores), scores.shape[2]
     biases = columns if columns <= MOST_CLASSES else 0

@@ -89,8 +89,7 @@ def _stacked(graph: Graph, predictions: Sequence[str], stack: Stack) -> str:
 
 def _grown(graph: Graph, scores: str, trees: ScoreTrees, columns: int) -> str:
     """`ScoreTrees.added`: the places of all trees in one table of their answers, summed by column."""
-    features, bounds = np.array(trees.features), np.array(trees.bounds, np.float64)
-    values = np.array(trees.values, np.float64)
+    features, bounds, values = trees.arrays
     place: str | np.ndarray = np.zeros((1, len(values)), np.int64)
     for feature, bound in zip(features.T, bounds.T, strict=True):
         right = graph.op("Greater", graph.op("Gather", scores, feature, axis=1), bound[None])
