@@ -23,7 +23,7 @@ from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.space import Space
 from shardwise.core.target import Target, Task
 from shardwise.models.portfolio import portfolio
-from shardwise.models.spaces import spaces_for
+from shardwise.models.spaces import idle_params, spaces_for
 from shardwise.tune.archive import PastTask, of_runs
 from shardwise.tune.samplers import Sampler
 from shardwise.tune.spaces import Cube
@@ -46,8 +46,13 @@ class Table:
 
     @cached_property
     def space(self) -> Space:
-        kinds = {kind for name, kind in KINDS.items() if self.task.features[name] > 0}
-        return spaces_for({FeatureKind.NUMBER, *kinds}, (FAMILY,))[FAMILY]
+        return spaces_for((FAMILY,), idle_params(self._features))[FAMILY]
+
+    @property
+    def _features(self) -> list[Feature]:
+        """One of each kind that the task has."""
+        kinds = [kind for name, kind in KINDS.items() if self.task.features[name] > 0]
+        return [Feature(name=kind, source=kind, kind=kind) for kind in (FeatureKind.NUMBER, *kinds)]
 
     @cached_property
     def cube(self) -> Cube:

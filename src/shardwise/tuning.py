@@ -19,7 +19,7 @@ from shardwise.core.target import Task
 from shardwise.models.families import build
 from shardwise.models.portfolio import joining, portfolio
 from shardwise.models.rungs import SHARES, leg_count, progress, resumed_at, rounds_on, rung_count
-from shardwise.models.spaces import spaces_for
+from shardwise.models.spaces import idle_params, spaces_for
 from shardwise.plan.knowledge import defaults as shipped_knowledge
 from shardwise.plan.learn import Law
 from shardwise.plan.sizes import Sizes
@@ -73,8 +73,7 @@ class Tuning:
         )  # fmt: skip
         if run.parent is not None:
             candidates = _parents_first(candidates, run.parent)
-        kinds = {feature.kind for feature in prepared.recipe.features}
-        spaces = spaces_for(kinds, config.families or SEARCHED)
+        spaces = spaces_for(config.families or SEARCHED, idle_params(prepared.recipe.features))
         study = make_study(
             config, candidates, spaces, folds=len(prepared.splitter.folds()),
             rung_count=self._rung_count,

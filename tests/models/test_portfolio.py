@@ -1,5 +1,6 @@
 """The default candidates."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from shardwise.models import catboost
 from shardwise.models.families import build
 from shardwise.models.neural import model
 from shardwise.models.portfolio import ASKED, CATBOOST_ROWS, EARLY_ROWS, LARGE_ROWS, NETWORK_ROWS, joining, portfolio
+from shardwise.models.spaces import idle_params, spaces_for
 
 FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
 CODED = (*FEATURES, Feature(name="c", source="c", kind=FeatureKind.CODE, cardinality=3))
@@ -26,6 +28,21 @@ def test_every_candidate_can_be_built_and_none_is_there_twice(task: Task, rows: 
     assert all(candidate not in candidates[:place] for place, candidate in enumerate(candidates))
     for candidate in candidates:
         build(candidate.family, target, FEATURES, candidate.params)
+
+
+def test_some_trees_leave_out_categories_of_few_numbers_where_there_are_some() -> None:
+    hour = Feature(name="hour", source="hour", kind=FeatureKind.NUMBER)
+    both = (*CODED, hour, Feature(name="hour:category", source="hour", kind=FeatureKind.CODE, cardinality=25))
+    many = (*CODED, hour, Feature(name="hour:category", source="hour", kind=FeatureKind.CODE, cardinality=26))
+
+    def without(features: Sequence[Feature], rows: int) -> int:
+        return sum("use_copies" in candidate.params for candidate in portfolio(REGRESSION, features, rows))
+
+    assert without(both, 1000) == 3
+    assert without(both, LARGE_ROWS) == 1
+    assert without(CODED, 1000) == without(many, 1000) == 0  # nothing is there twice; so many values are labels
+    assert "use_copies" in spaces_for(["trees"], idle_params(both))["trees"]
+    assert "use_copies" not in spaces_for(["trees"], idle_params(CODED))["trees"]
 
 
 def test_logarithms_are_learned_of_targets_that_have_one() -> None:

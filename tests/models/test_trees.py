@@ -12,11 +12,12 @@ from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetE
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Task
 from shardwise.data.bins import MISSING, Binner
-from shardwise.models import trees, trees_scores
+from shardwise.models import trees, trees_params, trees_scores
 from shardwise.models.base import FitRun
 from shardwise.models.boosting import Curve
 from shardwise.models.trees import Trees
 from shardwise.models.trees_data import DATASETS, GROWN_LEAF_BYTES, DatasetCache
+from shardwise.models.trees_params import TreesParams, unused
 from shardwise.models.trees_text import ModelText, PackedText, on_raw_values
 from shardwise.testing.models import FEATURES, TRAIN, ModelConformance, Table, on_disk, tiny_table, tiny_target
 
@@ -176,6 +177,16 @@ def test_encoded_features_can_be_switched_off(tmp_path: Path) -> None:
     importance = fit(tmp_path, Task.BINARY, use_encoded=False).importance()
     assert [importance[f.name] for f in FEATURES if f.kind is FeatureKind.ENCODED] == [0.0]
     assert fit(tmp_path, Task.BINARY).importance()["shop"] > 0
+
+
+def test_categories_of_few_numbers_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, colour = FEATURES[0], FEATURES[3]
+    both = (size, replace(colour, name="size:category", source="size"), colour)
+    assert unused(TreesParams(), both) == frozenset()
+    assert unused(TreesParams(use_copies=False), both) == {"size:category"}
+    assert fit(tmp_path / "with", Task.BINARY).importance()["colour"] > 0
+    monkeypatch.setattr(trees_params, "copies", lambda _: frozenset({"colour"}))
+    assert fit(tmp_path / "without", Task.BINARY, use_copies=False).importance()["colour"] == 0
 
 
 @pytest.mark.parametrize("params", [{"target_transform": "log1p"}, {"objective": "l1"}, {"objective": "huber"}])

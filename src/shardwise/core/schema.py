@@ -1,7 +1,7 @@
 """Column types as text, schemas as JSON, and the description of a model-ready feature."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
@@ -17,6 +17,7 @@ _UNIT = re.compile(r"(time32|time64|duration)\[(s|ms|us|ns)\]")
 _DICTIONARY = re.compile(r"dictionary<values=(.+?), indices=(\w+), ordered=([01])>")
 _FACTORIES = {"time32": pa.time32, "time64": pa.time64, "duration": pa.duration}
 _ALIASES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+FEW_VALUES = 24  # whole numbers of a column that may be labels: an hour of the day is the largest usual one
 
 
 @lru_cache(maxsize=1024)
@@ -101,3 +102,25 @@ class Feature:
 
 
 _WRITTEN = tuple(field.name for field in fields(Feature) if field.name != "place")
+
+
+def copies(features: Iterable[Feature]) -> frozenset[str]:
+    """Names of categories of at most `FEW_VALUES` numbers that are there as numbers too: an hour, a weekday.
+
+    Which of both tells more depends on the data. Categories of more numbers are labels (`features.columns`) and are not
+    named here.
+
+    >>> hour = Feature(name="hour", source="hour", kind=FeatureKind.NUMBER)
+    >>> sorted(copies([hour, Feature(name="hour:category", source="hour", kind=FeatureKind.CODE, cardinality=25)]))
+    ['hour:category']
+    """
+    features = tuple(features)
+    numbers = {feature.name for feature in features if feature.kind is FeatureKind.NUMBER}
+    return frozenset(
+        feature.name
+        for feature in features
+        if feature.kind is FeatureKind.CODE
+        and feature.cardinality <= FEW_VALUES + 1
+        and feature.source in numbers
+        and feature.name == f"{feature.source}:category"
+    )

@@ -12,6 +12,7 @@ from shardwise.core.aggregates import AggregateSpec
 from shardwise.core.errors import ConfigError, RejectColumn
 from shardwise.core.grids import GridSpec
 from shardwise.core.names import nearest
+from shardwise.core.schema import FEW_VALUES
 from shardwise.stats.base import Summary
 
 KINDS = ("number", "category", "text", "date", "ignore")
@@ -240,7 +241,7 @@ def looks_like_code(name: str, profile: ColumnProfile) -> bool:
         return False
     if not _is_whole(profile):
         return False
-    if profile.distinct <= 24 or _CODE_NAME.search(name):
+    if profile.distinct <= FEW_VALUES or _CODE_NAME.search(name):
         return True
     values = profile.count - profile.nulls
     density = profile.distinct / (float(profile.maximum) - float(profile.minimum) + 1)

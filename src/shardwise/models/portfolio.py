@@ -17,12 +17,12 @@ from shardwise.core.target import Target, Task
 from shardwise.models.catboost import has_catboost, require_catboost
 from shardwise.models.families import FAMILIES, NETWORKS
 from shardwise.models.neural.model import has_torch, require_torch
+from shardwise.models.spaces import idle_params
 
 LARGE_ROWS = 100_000
 CATBOOST_ROWS = 100_000
 EARLY_ROWS = 10_000
 NETWORK_ROWS = 3_000, 20_000
-ABOUT = {"categorical": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED}  # params of trees, by what they need
 WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
 SCREENED = 300  # of them
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
@@ -95,7 +95,7 @@ def portfolio(
     check_families([*families, *(held or {})])
     kinds = {feature.kind for feature in features}
     trees = _trees(target, len(features), n_rows, logs=positive and target.task is Task.REGRESSION)
-    idle = [name for name, kind in ABOUT.items() if kind not in kinds]
+    idle = idle_params(features)
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
     ordered.insert(1, Candidate(family="linear"))
     for family in JOINING:
@@ -165,13 +165,14 @@ def _small_trees(*, logs: bool) -> list[dict[str, object]]:
     """Plain trees first, then what errs differently; in the order in which they helped in cross-validation."""
     plain: dict[str, object] = {"learning_rate": 0.05, "num_leaves": 31}
     rest: list[dict[str, object]] = [
-        {**plain, "extra_trees": True, "min_child_samples": 5},
+        {**plain, "extra_trees": True, "min_child_samples": 5, "use_copies": False},
         {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
          "categorical": "ordinal", "reg_lambda": 1.0},
         {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0, "use_encoded": False},
         {"learning_rate": 0.03, "num_leaves": 64, "feature_fraction": 0.7, "min_child_samples": 10, "subsample": 0.8,
-         "categorical": "ordinal"},
-        {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "feature_fraction": 0.6},
+         "categorical": "ordinal", "use_copies": False},
+        {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "feature_fraction": 0.6,
+         "use_copies": False},
         {"learning_rate": 0.05, "num_leaves": 16, "feature_fraction": 0.5, "subsample": 0.7, "min_child_samples": 20,
          "categorical": "ordinal", "reg_lambda": 3.0},
         {"learning_rate": 0.1, "num_leaves": 48, "extra_trees": True, "categorical": "ordinal", "n_estimators": 1500,
@@ -187,7 +188,7 @@ def _large_trees() -> list[dict[str, object]]:
         {"learning_rate": 0.1, "num_leaves": 127, "feature_fraction": 0.8, "min_child_samples": 40},
         {"learning_rate": 0.08, "num_leaves": 255, "feature_fraction": 0.7, "min_child_samples": 60,
          "categorical": "ordinal", "reg_lambda": 1.0},
-        {"learning_rate": 0.05, "num_leaves": 31, "min_child_samples": 20},
+        {"learning_rate": 0.05, "num_leaves": 31, "min_child_samples": 20, "use_copies": False},
         {"learning_rate": 0.05, "num_leaves": 31, "feature_fraction": 0.6, "subsample": 0.8, "categorical": "ordinal",
          "reg_lambda": 3.0, "use_encoded": False},
         {"learning_rate": 0.05, "num_leaves": 127, "feature_fraction": 0.6, "min_child_samples": 40, "reg_lambda": 3.0},

@@ -6,9 +6,9 @@ histograms with rows and features, trees with leaves. What is searched of networ
 are: it may change while they learn.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from shardwise.core.schema import FeatureKind
+from shardwise.core.schema import Feature, FeatureKind, copies
 from shardwise.core.space import Choice, Float, Int, Space
 
 _NETWORK: Space = {
@@ -30,6 +30,7 @@ SPACES: dict[str, Space] = {
         "categorical": Choice(("native", "ordinal"), default="native"),
         "cat_smooth": Float(1.0, 100.0, log=True, default=10.0, when=("categorical", ("native",))),
         "use_encoded": Choice((True, True, False), default=True),
+        "use_copies": Choice((True, False), default=True),
     },
     "forest": {
         "num_leaves": Int(64, 4096, log=True, default=1024, cost=0.4),
@@ -71,19 +72,32 @@ SPACES: dict[str, Space] = {
     "cnn": {**_NETWORK, **_BEHIND_TRUNK},
     "rnn": {**_NETWORK, **_BEHIND_TRUNK, "dropout": Float(0.0, 0.5, default=0.3)},
 }
-_NEEDS = {
-    "categorical": FeatureKind.CODE, "cat_smooth": FeatureKind.CODE, "use_encoded": FeatureKind.ENCODED,
-}  # fmt: skip
 
 
-def spaces_for(kinds: Collection[FeatureKind], families: Collection[str] = ()) -> dict[str, Space]:
-    """The spaces of the `families` (all that have one, if none is named) without params that no feature would heed.
+def idle_params(features: Sequence[Feature]) -> frozenset[str]:
+    """Params of trees that none of the features would heed.
 
-    >>> sorted(spaces_for({FeatureKind.NUMBER}, ("linear",))["linear"])
+    >>> sorted(idle_params([Feature(name="age", source="age", kind=FeatureKind.NUMBER)]))
+    ['cat_smooth', 'categorical', 'use_copies', 'use_encoded']
+    """
+    kinds = {feature.kind for feature in features}
+    heeded = {
+        "categorical": FeatureKind.CODE in kinds,
+        "cat_smooth": FeatureKind.CODE in kinds,
+        "use_encoded": FeatureKind.ENCODED in kinds,
+        "use_copies": bool(copies(features)),
+    }
+    return frozenset(name for name, is_heeded in heeded.items() if not is_heeded)
+
+
+def spaces_for(families: Collection[str] = (), without: Collection[str] = ()) -> dict[str, Space]:
+    """The spaces of the `families` (all that have one, if none is named), `without` some params.
+
+    >>> sorted(spaces_for(["linear"])["linear"])
     ['l1', 'l2']
     """
     return {
-        family: {name: dimension for name, dimension in space.items() if _NEEDS.get(name) in (None, *kinds)}
+        family: {name: dimension for name, dimension in space.items() if name not in without}
         for family, space in SPACES.items()
         if not families or family in families
     }

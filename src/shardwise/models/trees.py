@@ -35,7 +35,7 @@ from shardwise.models.trees_data import DATASETS, lightgbm_errors, most_rounds
 from shardwise.models.trees_gang import Growers, first_bag, most_leaves
 from shardwise.models.trees_loss import OwnLoss, OwnMetrics, on_its_scale, own_update
 from shardwise.models.trees_pair import growers
-from shardwise.models.trees_params import TreesParams
+from shardwise.models.trees_params import TreesParams, unused
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
 from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
@@ -273,8 +273,8 @@ class Trees:
             content["alpha"] = self.target.quantile
         if params.monotone:
             content["monotone_constraints"] = monotone.constraints(params.monotone, train.features)
-        if not params.use_encoded:
-            content["feature_contri"] = [float(f.kind is not FeatureKind.ENCODED) for f in train.features]
+        if off := unused(params, train.features):
+            content["feature_contri"] = [float(feature.name not in off) for feature in train.features]
         return content if self.loss is None else {**content, **self.loss.settings()}
 
     def _objective(self, train: BinnedRows) -> str:

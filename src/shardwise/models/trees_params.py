@@ -1,9 +1,10 @@
 """The params of boosted trees."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shardwise.core.errors import ConfigError
+from shardwise.core.schema import Feature, FeatureKind, copies
 from shardwise.models.params import check_choice, check_range
 
 
@@ -13,9 +14,10 @@ class TreesParams:
 
     `n_estimators` is the most rounds; training ends when `early_stopping_rounds + patience * best round` rounds
     brought nothing. `categorical`: codes as categories (`native`) or as numbers (`ordinal`). `use_encoded=False`
-    switches target encoded features off. `objective` (regression only): `l2`, `l1` or `huber`;
-    `target_transform="log1p"` (with `l2`) learns the logarithm of targets above -1. `stop_metric`: what early stopping
-    watches, None for the task's loss. `monotone` maps columns of numbers to 1 (predictions never fall with them) or -1.
+    switches target encoded features off, `use_copies=False` the categories of few numbers (`core.schema.copies`).
+    `objective` (regression only): `l2`, `l1` or `huber`; `target_transform="log1p"` (with `l2`) learns the logarithm of
+    targets above -1. `stop_metric`: what early stopping watches, None for the task's loss. `monotone` maps
+    columns of numbers to 1 (predictions never fall with them) or -1.
     """
 
     n_estimators: int = 5000
@@ -35,6 +37,7 @@ class TreesParams:
     cat_l2: float = 10.0
     categorical: str = "native"
     use_encoded: bool = True
+    use_copies: bool = True
     objective: str | None = None
     target_transform: str | None = None
     stop_metric: str | None = None
@@ -51,6 +54,7 @@ class TreesParams:
         check_range(self, cat_smooth=(0.0, 1e30), cat_l2=(0.0, 1e30), patience=(0.0, 1e6))
         check_choice(self, "extra_trees", (False, True))
         check_choice(self, "use_encoded", (False, True))
+        check_choice(self, "use_copies", (False, True))
         check_choice(self, "categorical", ("native", "ordinal"))
         check_choice(self, "target_transform", (None, "log1p"))
         if self.target_transform and self.objective not in (None, "l2"):
@@ -58,3 +62,9 @@ class TreesParams:
                 f"target_transform={self.target_transform!r} does not go with objective={self.objective!r}",
                 hint="Leave one of them out.",
             )
+
+
+def unused(params: TreesParams, features: Sequence[Feature]) -> frozenset[str]:
+    """Names of the features that are switched off."""
+    encoded = frozenset(feature.name for feature in features if feature.kind is FeatureKind.ENCODED)
+    return (frozenset() if params.use_encoded else encoded) | (frozenset() if params.use_copies else copies(features))

@@ -7,7 +7,6 @@ from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
-from shardwise.core.schema import FeatureKind
 from shardwise.core.space import Space
 from shardwise.models.portfolio import check_families
 from shardwise.models.rungs import CHANGES, IN_LEGS
@@ -43,7 +42,7 @@ def _check_space(config: RunConfig) -> None:
             f"a space of {idle[0]!r} is given, and no trial of that family is searched",
             hint=f"Give --families {','.join((*asked, idle[0]))}.",
         )
-    for family, space in narrowed(spaces_for(set(FeatureKind), asked), config.space).items():
+    for family, space in narrowed(spaces_for(asked), config.space).items():
         known = {*SPACES[family], *space}
         for name, dimension in space.items():
             if dimension.when is not None and dimension.when[0] not in known:
