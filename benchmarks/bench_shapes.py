@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--time", default="60s")
     args = parser.parse_args()
     cases: dict[str, tuple[Callable[[int, int], Table], int]] = {
-        "1,000 x 10,000": (wide, 1_000), "300 classes": (clouds, 60_000),
+        "1000 x 10000": (wide, 1_000), "300 classes": (clouds, 60_000),
     }  # fmt: skip
     results = Results("shapes", args.results)
     for name in chosen(args.only, cases):
