@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shardwise.core.candidate import Candidate
-from shardwise.refitting import Plan, affordable, draws, kept_s, refit_s
+from shardwise.refitting import SPARE, Plan, affordable, draws, kept_s, refit_s
 from shardwise.report.ensemble import what_answers
 from shardwise.train.result import FoldResult, TrialResult
 
@@ -71,10 +71,17 @@ def test_further_seeds_come_while_there_is_time_and_room():
 
 def test_time_is_kept_for_further_seeds_of_what_draws():
     random = replace(trial(1, 10.0, 0.1), candidate=Candidate(family="trees", params={"extra_trees": True}))
-    assert kept_s([random], 1, 3) == 30.0
-    assert kept_s([random, trial(2, 10.0, 0.1)], 2, 3) == 20.0
-    assert kept_s([random], 1, 1) == 10.0
+    assert kept_s([random], 1, 3) == pytest.approx(30.0 * SPARE)
+    assert kept_s([random, trial(2, 10.0, 0.1)], 2, 3) == pytest.approx(20.0 * SPARE)
+    assert kept_s([random], 1, 1) == pytest.approx(10.0 * SPARE)
     assert kept_s([], 1, 3) == 0.0
+
+
+def test_the_time_that_is_kept_suffices_where_the_choice_takes_a_little_longer():
+    slow = [trial(1, 40.0, 0.1), trial(2, 3.0, 0.1)]
+    kept = kept_s(slow, 2, 1)
+    assert affordable(slow, 2, 0.95 * kept) == slow
+    assert [each.number for each in affordable(slow, 2, 0.95 * refit_s(slow, 2))] == [2]
 
 
 @pytest.mark.parametrize(("anew", "words"), [((), ""), ((4, 7), ", on all rows"), ((7,), ", those of 7 on all rows")])

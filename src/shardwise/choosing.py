@@ -49,7 +49,7 @@ TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
 REST_BYTES = 2**15  # of a package: its manifest, calibration and golden rows
 CHOICE_S, CHOICE_CLASS_S = 1.0, 0.7  # what a choice takes, at most, and more for each of several classes ...
-CHOICE_ROWS_S = 2.0  # ... and for `ROWS`
+CHOICE_ROWS_S = 0.3  # ... and for `ROWS` of each contender
 LATENCY = "latency"  # what is journalled of models that were timed
 
 
@@ -307,10 +307,12 @@ def diverse(ranked: Sequence[TrialResult]) -> list[TrialResult]:
     return [trial for trial in ranked if trial.number in chosen]
 
 
-def choice_s(target: Target, rows: int) -> float:
-    """Seconds that a choice takes, at most, on a core that is free; `rows` are there out of fold."""
+def choice_s(target: Target, rows: int, trials: int) -> float:
+    """Seconds that a choice among so many `trials` takes, at most, on a core that is free; `rows` are there out of
+    fold."""
     classes = min(target.outputs, MOST_CLASSES) if target.task is Task.MULTICLASS else 0
-    return CHOICE_S + CHOICE_ROWS_S * min(1.0, rows / ROWS) + CHOICE_CLASS_S * classes
+    of_rows = CHOICE_ROWS_S * min(1.0, rows / ROWS) * min(trials, CONTENDERS)
+    return CHOICE_S + of_rows + CHOICE_CLASS_S * classes
 
 
 def _median_s(calls: Sequence[Any]) -> float:

@@ -27,6 +27,7 @@ from shardwise.train.trainer import FitUnit
 
 REFITTED = ("trees", "catboost")  # families whose fit is as long as `n_estimators` says
 WAIT = 1.0  # seconds of a fit on all rows, in those of a fold's: more rows, and no rounds until it is stopped early
+SPARE = 1.1  # times that are kept for fits: where what comes before takes a little longer, time for none would be left
 
 
 def can_refit(run: Run, prepared: Prepared) -> bool:
@@ -41,7 +42,8 @@ def can_refit(run: Run, prepared: Prepared) -> bool:
 
 def kept_s(trials: Sequence[TrialResult], slots: int, seeds: int) -> float:
     """Seconds to keep for training these candidates anew, about, those that draw from so many `seeds`."""
-    return refit_s([trial for trial in trials for _ in range(seeds if draws(trial.candidate) else 1)], slots)
+    fits = [trial for trial in trials for _ in range(seeds if draws(trial.candidate) else 1)]
+    return SPARE * refit_s(fits, slots)
 
 
 def refit_s(trials: Sequence[TrialResult], slots: int) -> float:

@@ -226,7 +226,7 @@ def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = 
     trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    choosing_s = crowd() * choice_s(search.prepared.target, search.prepared.train_rows)
+    choosing_s = crowd() * choice_s(search.prepared.target, search.prepared.train_rows, len(trained))
     after_s = choosing_s + _refits_s(run, search, trained) if refits else 0.0
     package_s = max(search.seal_s, PACKAGE_COLUMN_S * crowd() * len(search.prepared.dataset.schema))
     return _report_s(search) + package_s + after_s + min(most_s, test_s)
