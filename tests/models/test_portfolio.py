@@ -45,6 +45,17 @@ def test_some_trees_leave_out_categories_of_few_numbers_where_there_are_some() -
     assert "use_copies" not in spaces_for(["trees"], idle_params(CODED))["trees"]
 
 
+def test_where_features_are_many_for_the_rows_few_of_them_may_count() -> None:
+    def linear(features: int, rows: int) -> list[dict[str, Any]]:
+        many = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(features)]
+        candidates = portfolio(REGRESSION, many, rows)
+        return [dict(candidate.params) for candidate in candidates if candidate.family == "linear"]
+
+    assert linear(19, 10) == linear(100, 501) == [{}]
+    assert linear(2000, 800) == [{"l1": 0.024}, {}]
+    assert linear(100, 500) == [{"l1": 0.024}, {}]
+
+
 def test_logarithms_are_learned_of_targets_that_have_one() -> None:
     def logarithms(target: Target, positive: bool) -> int:
         return sum("target_transform" in c.params for c in portfolio(target, FEATURES, 1000, positive=positive))

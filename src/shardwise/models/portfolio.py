@@ -5,6 +5,7 @@ params are published defaults (AutoGluon's and FLAML's portfolios, LightGBM's tu
 that err differently make the better ensemble.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,8 @@ EARLY_ROWS = 10_000
 NETWORK_ROWS = 3_000, 20_000
 WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
 SCREENED = 300  # of them
+SPARSE_FEATURES, SPARSE_ROWS = 20, 5  # from so many features, and one for so many rows, few of them may count
+SPARSE = 0.25  # of the square root of log(features) / rows: the penalty with which noise alone gets few weights
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
 
 
@@ -97,7 +100,8 @@ def portfolio(
     trees = _trees(target, len(features), n_rows, logs=positive and target.task is Task.REGRESSION)
     idle = idle_params(features)
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
-    ordered.insert(1, Candidate(family="linear"))
+    for place, params in _linear(len(features), n_rows).items():
+        ordered.insert(place, Candidate(family="linear", params=params))
     for family in JOINING:
         if family in families and family not in ASKED:
             ordered.append(Candidate(family=family))
@@ -146,6 +150,21 @@ def check_families(families: Iterable[str]) -> None:
     for family in families:
         if family not in FAMILIES:
             raise ConfigError(f"there is no model family {family!r}", hint=nearest(family, FAMILIES))
+
+
+def _linear(n_features: int, n_rows: int) -> dict[int, dict[str, object]]:
+    """By their places: the default, and where there are many features for the rows a sparse one before it.
+
+    The penalty goes with the square root of log(features) / rows (Bickel, Ritov and Tsybakov 2009, "Simultaneous
+    analysis of Lasso and Dantzig selector"); targets are scaled, so that it serves numbers and classes.
+
+    >>> _linear(10_000, 800)
+    {1: {'l1': 0.027}, 3: {}}
+    """
+    if n_features < max(SPARSE_FEATURES, n_rows / SPARSE_ROWS):
+        return {1: {}}
+    l1 = SPARSE * math.sqrt(math.log(n_features) / max(n_rows, 1))
+    return {1: {"l1": float(f"{l1:.2g}")}, 3: {}}
 
 
 def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[dict[str, object]]:

@@ -65,7 +65,7 @@ SPACES: dict[str, Space] = {
         "l2": Float(1e-7, 1e-2, log=True, default=1e-5),
     },
     "linear": {
-        "l1": Float(1e-7, 1e-2, log=True, default=1e-6),
+        "l1": Float(1e-7, 1e-1, log=True, default=1e-6),
         "l2": Float(1e-7, 1e-1, log=True, default=1e-5),
     },
     "neural": _NETWORK,
