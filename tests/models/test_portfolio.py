@@ -11,7 +11,17 @@ from shardwise.core.target import Target, Task
 from shardwise.models import catboost
 from shardwise.models.families import build
 from shardwise.models.neural import model
-from shardwise.models.portfolio import ASKED, CATBOOST_ROWS, EARLY_ROWS, LARGE_ROWS, NETWORK_ROWS, joining, portfolio
+from shardwise.models.portfolio import (
+    ASKED,
+    CATBOOST_ROWS,
+    EARLY_FEATURES,
+    EARLY_ROWS,
+    JOINING,
+    LARGE_ROWS,
+    NETWORK_ROWS,
+    joining,
+    portfolio,
+)
 from shardwise.models.spaces import idle_params, spaces_for
 
 FEATURES = (Feature(name="x", source="x", kind=FeatureKind.NUMBER),)
@@ -54,6 +64,19 @@ def test_where_features_are_many_for_the_rows_few_of_them_may_count() -> None:
     assert linear(19, 10) == linear(100, 501) == [{}]
     assert linear(2000, 800) == [{"l1": 0.024}, {}]
     assert linear(100, 500) == [{"l1": 0.024}, {}]
+
+
+def test_what_is_slow_on_many_features_comes_early_on_few() -> None:
+    for features, place in ((EARLY_FEATURES, 1), (EARLY_FEATURES + 1, None)):
+        many = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(features)]
+        assert JOINING["catboost"].place(REGRESSION, many, 1000) == place
+    assert JOINING["catboost"].place(REGRESSION, CODED, 1000) is None
+
+
+@pytest.mark.parametrize(("rows", "first"), [(99, "linear"), (100, "trees")])
+def test_the_first_model_of_fewer_rows_than_features_is_sparse(rows: int, first: str) -> None:
+    many = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(100)]
+    assert portfolio(REGRESSION, many, rows)[1].family == first
 
 
 def test_logarithms_are_learned_of_targets_that_have_one() -> None:

@@ -22,7 +22,7 @@ from shardwise.models.spaces import idle_params
 
 LARGE_ROWS = 100_000
 CATBOOST_ROWS = 100_000
-EARLY_ROWS = 10_000
+EARLY_ROWS, EARLY_FEATURES = 10_000, 100
 NETWORK_ROWS = 3_000, 20_000
 WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
 SCREENED = 300  # of them
@@ -36,8 +36,8 @@ class Joining:
     """Where a family of an extra joins the others, without being named, because the extra is `installed`.
 
     On `least_rows` to `most_rows` training rows and for these `tasks`; `after` so many candidates of trees, None: after
-    all. On up to `early_rows` rows of numbers and flags alone, and not for several classes, after the first one: there
-    it is quick. `memory_bytes`: only with so much memory for the run.
+    all. On up to `early_rows` rows of up to `EARLY_FEATURES` numbers and flags, and not for several classes, after the
+    first one: there it is quick. `memory_bytes`: only with so much memory for the run.
     """
 
     installed: Callable[[], bool]
@@ -52,10 +52,11 @@ class Joining:
         """Whether it is tried for such a target and so many training rows."""
         return target.task in self.tasks and self.least_rows <= n_rows <= self.most_rows
 
-    def place(self, target: Target, kinds: Collection[FeatureKind], n_rows: int) -> int | None:
+    def place(self, target: Target, features: Sequence[Feature], n_rows: int) -> int | None:
         """After how many candidates of trees it comes; None: after all."""
-        numbers = set(kinds) <= {FeatureKind.NUMBER, FeatureKind.FLAG} and target.task is not Task.MULTICLASS
-        return 1 if numbers and n_rows <= self.early_rows else self.after
+        numbers = {feature.kind for feature in features} <= {FeatureKind.NUMBER, FeatureKind.FLAG}
+        quick = numbers and len(features) <= EARLY_FEATURES and target.task is not Task.MULTICLASS
+        return 1 if quick and n_rows <= self.early_rows else self.after
 
 
 JOINING: Mapping[str, Joining] = {
@@ -96,7 +97,6 @@ def portfolio(
     all its candidates get.
     """
     check_families([*families, *(held or {})])
-    kinds = {feature.kind for feature in features}
     trees = _trees(target, len(features), n_rows, logs=positive and target.task is Task.REGRESSION)
     idle = idle_params(features)
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
@@ -106,7 +106,7 @@ def portfolio(
         if family in families and family not in ASKED:
             ordered.append(Candidate(family=family))
         elif not families and family in extras and JOINING[family].holds(target, n_rows):
-            _join(ordered, family, JOINING[family].place(target, kinds, n_rows))
+            _join(ordered, family, JOINING[family].place(target, features, n_rows))
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
@@ -153,18 +153,19 @@ def check_families(families: Iterable[str]) -> None:
 
 
 def _linear(n_features: int, n_rows: int) -> dict[int, dict[str, object]]:
-    """By their places: the default, and where there are many features for the rows a sparse one before it.
+    """By their places: the default, and where there are many features for the rows a sparse one before it; where they
+    are more than the rows before all others, as trees see in noise what they look for.
 
     The penalty goes with the square root of log(features) / rows (Bickel, Ritov and Tsybakov 2009, "Simultaneous
     analysis of Lasso and Dantzig selector"); targets are scaled, so that it serves numbers and classes.
 
     >>> _linear(10_000, 800)
-    {1: {'l1': 0.027}, 3: {}}
+    {0: {'l1': 0.027}, 3: {}}
     """
     if n_features < max(SPARSE_FEATURES, n_rows / SPARSE_ROWS):
         return {1: {}}
     l1 = SPARSE * math.sqrt(math.log(n_features) / max(n_rows, 1))
-    return {1: {"l1": float(f"{l1:.2g}")}, 3: {}}
+    return {int(n_features <= n_rows): {"l1": float(f"{l1:.2g}")}, 3: {}}
 
 
 def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[dict[str, object]]:
