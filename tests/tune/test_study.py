@@ -52,6 +52,15 @@ def test_the_portfolio_comes_first_in_its_order_then_the_sampler_up_to_the_limit
     assert all(step.last and step.candidate.family == "trees" for step in steps[2:])
 
 
+def test_default_candidates_do_not_wait_for_one_that_is_never_told() -> None:
+    more = [Candidate(family="trees", params={"leaves": leaves}) for leaves in (4, 8, 16, 32)]
+    sampler = make_sampler("tpe")
+    asked = Study(more, spaces={"trees": SPACE}, samplers={"trees": sampler}, seed=0, limit=6).ask()
+    steps = [next(asked) for _ in range(5)]
+    assert [step.number for step in steps[:4] if isinstance(step, Step)] == [0, 1, 2, 3]
+    assert isinstance(steps[4], NotYet)  # what is proposed depends on what was found
+
+
 def test_without_a_space_the_portfolio_is_all() -> None:
     assert len(run(study(spaces={}, limit=None), 1)) == 2
     assert len(run(study(spaces={}, limit=None, pruner=make_pruner("asha")), 1)) == 2 + RUNGS - 1

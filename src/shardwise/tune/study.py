@@ -56,7 +56,7 @@ class Study:
     def ask(self) -> Iterator[Step | NotYet]:
         """The steps, decided one by one; `NOT_YET` where the results of earlier ones have to be told first."""
         while True:
-            if not self._look():
+            if not self._look() and not self._is_known():
                 yield NOT_YET
                 continue
             step = self._decide()
@@ -106,6 +106,12 @@ class Study:
                 self._trials[step.number] = _reached(self._trials[step.number], step, result)
             self._seen += 1
         return True
+
+    def _is_known(self) -> bool:
+        """Whether the next step is the next default candidate, whatever was found: one that the clock has cut is never
+        told, and those behind it need not wait for it."""
+        searching = self.pruner.prunes or any(isinstance(each, PopulationSampler) for each in self.samplers.values())
+        return not searching and len(self._trials) < min(len(self.portfolio), self.limit or len(self.portfolio))
 
     def _under_way(self) -> set[int]:
         """Trials of the last steps, whose results may not be seen yet."""
