@@ -78,10 +78,8 @@ class Table:
     @property
     def portfolio(self) -> list[Mapping[str, Any]]:
         """The default candidates of the family, which a run tries before it searches."""
-        kinds = [kind for name, kind in KINDS.items() if self.task.features[name] > 0]
-        features = [Feature(name=kind, source=kind, kind=kind) for kind in (FeatureKind.NUMBER, *kinds)]
         target = Target(column="y", task=Task.BINARY, classes=("no", "yes"))
-        return [candidate.params for candidate in portfolio(target, features, POOL, (FAMILY,))[1:]]
+        return [candidate.params for candidate in portfolio(target, self._features, POOL, (FAMILY,))[1:]]
 
     def replay(
         self, sampler: Sampler, trials: int, seed: int, first: Sequence[Mapping[str, Any]] = ()

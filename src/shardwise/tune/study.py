@@ -8,6 +8,7 @@ a trial goes on from may be another one. Knows nothing of models.
 **Deterministic.** Step i is decided by the results of the steps before i - lag, all of them and no others, whatever has
 come in by then: so the sequence is the same on one worker and on many, fast or slow, after kills and when it is longer.
 Up to lag + 1 steps are under way at a time; where one of them takes long, the others wait for it only lag steps later.
+Default candidates depend on no result: but for searches with rungs or populations they wait for none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,8 +111,8 @@ class Study:
     def _is_known(self) -> bool:
         """Whether the next step is the next default candidate, whatever was found: one that the clock has cut is never
         told, and those behind it need not wait for it."""
-        searching = self.pruner.prunes or any(isinstance(each, PopulationSampler) for each in self.samplers.values())
-        return not searching and len(self._trials) < min(len(self.portfolio), self.limit or len(self.portfolio))
+        rests = self.pruner.prunes or any(isinstance(each, PopulationSampler) for each in self.samplers.values())
+        return not rests and len(self._trials) < min(len(self.portfolio), self.limit or len(self.portfolio))
 
     def _under_way(self) -> set[int]:
         """Trials of the last steps, whose results may not be seen yet."""
