@@ -37,7 +37,7 @@ def predictions(
 def _activated(graph: Graph, hidden: str, activation: str) -> str:
     if activation == "relu":
         return graph.op("Max", hidden, 0.0)
-    half = graph.op("Mul", graph.op("Tanh", graph.op("Mul", hidden, 0.5)), 0.5)  # `links.sigmoid`
+    half = graph.op("Mul", graph.op("Tanh", graph.op("Mul", hidden, 0.5)), 0.5)  # no exponential that overflows
     return graph.op("Mul", hidden, graph.op("Add", half, 0.5))
 
 
