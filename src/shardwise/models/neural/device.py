@@ -60,14 +60,16 @@ def set_random_state(device: torch.device, states: Mapping[str, str]) -> None:
 
 @contextmanager
 def settled(device: torch.device) -> Iterator[None]:
-    """One thread, and random numbers of PyTorch's own left as they were.
+    """One thread, convolutions in full float32, and random numbers of PyTorch's own left as they were.
 
     Sums that several threads share out depend on their number, and so would the bytes of a model.
     """
-    threads = torch.get_num_threads()
+    threads, short = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = short

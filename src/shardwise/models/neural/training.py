@@ -321,8 +321,8 @@ class Training:
         return (losses if batch.weight is None else losses * batch.weight).sum()
 
     def scores(self, batch: Batch, dropout: float = 0.0, *, learning: bool = False) -> torch.Tensor:
-        """Raw scores float32 `(rows, members, scores)`."""
-        with autocast(self._device, wanted=self._settings.mixed):
+        """Raw scores float32 `(rows, members, scores)`; in full precision unless `learning`: a package answers so."""
+        with autocast(self._device, wanted=self._settings.mixed and learning):
             return forward(self._shape, self._tensors, batch.numbers, batch.slots, dropout=dropout, learning=learning)
 
     def predict(self, chunk: Chunk) -> np.ndarray:
