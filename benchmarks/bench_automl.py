@@ -59,7 +59,8 @@ TIMED = ("autogluon", "flaml", "h2o")  # peers that take a budget
 SMALL = (
     "spambase", "telco_churn", "higgs_7k", "kin8nm", "employee_salaries", "dry_bean", "pol", "bike_sharing_hour",
     "etth1", "covtype_20k", "california_housing", "house_16h", "credit_risk", "amazon_employee_access",
-    "bank_marketing", "electricity_elec2", "adult", "diamonds", "otto_products",
+    "bank_marketing", "electricity_elec2", "adult", "diamonds", "otto_products", "letter", "mammography", "shuttle",
+    "connect_4",
 )  # fmt: skip
 LARGE = (
     "us_babynames", "store_item_demand", "un_votes", "donors_kdd2014", "online_retail", "pg17_motor_policies",
