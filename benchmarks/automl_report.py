@@ -22,12 +22,13 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
 
 Line = Mapping[str, Any]
+OURS, UNSEALED = "shardwise", "unsealed"  # the second: ours with `--test-share 0`
 DIGITS = 9  # of a loss; those of right answers differ in the last ones
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one budget: `loss[case][tool]`, the mean over seeds, None where it failed."""
+    """Of one budget, or `BUDGET-unsealed`: `loss[case][tool]`, the mean over seeds, None where it failed."""
 
     budget: str
     loss: Mapping[str, Mapping[str, float | None]]
@@ -60,18 +61,27 @@ class Comparison:
 
 
 def read_comparisons(path: Path) -> list[Comparison]:
-    """One for each budget; of lines that say the same thing the last one counts."""
+    """One for each budget, and one with ours that seals no rows in the place of ours by default, where it was run; of
+    lines that say the same thing the last one counts."""
     lines = [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []
     last = {(line["budget"], line["case"], line["peer"], line["seed"]): line for line in lines}
     found = []
     for budget in sorted({line["budget"] for line in last.values()}):
         own = [line for line in last.values() if line["budget"] == budget]
-        losses: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
-        for line in own:
-            losses[line["case"]][line["peer"]].append(None if line["loss"] is None else round(line["loss"], DIGITS))
-        means = {case: {tool: _mean(values) for tool, values in row.items()} for case, row in losses.items()}
-        found.append(Comparison(budget, means, own))
+        found.append(_comparison(budget, [line for line in own if line["peer"] != UNSEALED]))
+        unsealed = {line["case"] for line in own if line["peer"] == UNSEALED}
+        if unsealed:
+            rest = [line for line in own if line["peer"] != OURS and line["case"] in unsealed]
+            found.append(_comparison(f"{budget}-{UNSEALED}", rest))
     return found
+
+
+def _comparison(name: str, lines: Sequence[Line]) -> Comparison:
+    losses: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    for line in lines:
+        losses[line["case"]][line["peer"]].append(None if line["loss"] is None else round(line["loss"], DIGITS))
+    means = {case: {tool: _mean(values) for tool, values in row.items()} for case, row in losses.items()}
+    return Comparison(name, means, lines)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -82,7 +92,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def table(comparison: Comparison) -> str:
     """Markdown."""
     tools = comparison.tools
-    lines = [f"## {comparison.budget}", "", "Loss over that of the best.", ""]
+    unsealed = (
+        "" if UNSEALED not in tools else f" {UNSEALED}: `shardwise train --test-share 0`, which learns from all rows."
+    )
+    lines = [f"## {comparison.budget}", "", f"Loss over that of the best.{unsealed}", ""]
     lines += ["| | " + " | ".join(tools) + " |", "|---|" + "---|" * len(tools)]
     for case, row in comparison.loss.items():
         known = [loss for loss in row.values() if loss is not None]

@@ -47,6 +47,7 @@ from shardwise.core.units import parse_duration
 from shardwise.serve.predictor import Predictor
 
 OURS = "shardwise"
+UNSEALED = "unsealed"  # ours with `--test-share 0`: like its peers it learns from all rows, and scores itself on none
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "autogluon": ("autogluon.tabular[lightgbm,catboost,xgboost,fastai,ray]", "torch"),
     "flaml": ("flaml[automl]",),
@@ -76,7 +77,7 @@ LEAST_OF_CLASS = 5  # rows; rarer classes are left out for all
 def main() -> None:
     args = _arguments()
     results = Results("automl", args.results)
-    peers = chosen(args.peers, [OURS, *REQUIREMENTS])
+    peers = chosen(args.peers, [OURS, UNSEALED, *REQUIREMENTS])
     names = {"small": SMALL, "large": LARGE}.get(args.only or "small") or chosen(args.only, SMALL + LARGE)
     done = _recorded(results.path) if args.resume else set()
     for name in available(names, args.data):
@@ -132,7 +133,7 @@ def run(args: argparse.Namespace, peer: str, job: Mapping[str, Any], folder: Pat
     """What one of them reaches; where it fails, the loss is None and `failure` says why."""
     budget_s = parse_duration(args.time)
     (folder / "answers.npy").unlink(missing_ok=True)
-    one: Callable[..., tuple[Measured, dict[str, Any]]] = _ours if peer == OURS else _peer
+    one: Callable[..., tuple[Measured, dict[str, Any]]] = _peer if peer in REQUIREMENTS else _ours
     cost, said = one(args, peer, job, budget_s)
     figures: dict[str, Any] = {
         "loss": None, "seconds": round(cost.seconds, 1), "overrun": round(cost.seconds / budget_s - 1, 3),
@@ -149,7 +150,7 @@ def run(args: argparse.Namespace, peer: str, job: Mapping[str, Any], folder: Pat
     figures["model_mb"] = megabytes(said["model_bytes"])
     figures["rows_per_s"] = round(len(y) / said["predict_s"])
     figures["batch_rows_per_s"] = said.get("batch_rows_per_s")
-    if peer != OURS:  # they give the time to training alone
+    if peer in REQUIREMENTS:  # they give the time to training alone
         figures["overrun"] = round(said["fit_s"] / budget_s - 1, 3) if peer in TIMED else None
     return figures
 
@@ -163,9 +164,10 @@ def _score(task: str, y: np.ndarray, answers: np.ndarray) -> float:
     return test_score(task, y, np.clip(answers, 1e-9, None) if task == "count" else answers)
 
 
-def _ours(_args: Any, _peer: str, job: Mapping[str, Any], budget_s: float) -> tuple[Measured, dict[str, Any]]:
+def _ours(_args: Any, peer: str, job: Mapping[str, Any], budget_s: float) -> tuple[Measured, dict[str, Any]]:
     folder = Path(job["folder"])
     words = ["--target", job["target"], "--task", job["task"], "--time", f"{budget_s:g}s", "--run", "ours", "--json"]
+    words += ["--test-share", "0"] if peer == UNSEALED else []
     trained = run_measured(shardwise_command("train", job["train"], *words), folder)
     if trained.code != 0:
         return trained, {}
@@ -214,7 +216,7 @@ def _recorded(path: Path) -> set[tuple[str, str, str, int]]:
 def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--time", default="60s", help="budget of those that take one")
-    parser.add_argument("--peers", help=f"some of {', '.join([OURS, *REQUIREMENTS])}")
+    parser.add_argument("--peers", help=f"some of {', '.join([OURS, UNSEALED, *REQUIREMENTS])}")
     parser.add_argument("--threads", type=int, default=cpu_quota(), help="for the peers; ours takes what there is")
     parser.add_argument("--rows", type=int, help="only so many rows of each data set, for a quick look")
     parser.add_argument("--resume", action="store_true", help="leave out what the results have")
