@@ -186,9 +186,9 @@ def test_a_score_that_few_rows_leave_undefined_is_told(capsys: pytest.CaptureFix
             "findings": []}  # fmt: skip
     for score, words in (
         ({}, "not measured"),
-        ({"value": None, "low": None, "high": None}, "not defined"),
-        ({"value": 0.5, "low": None, "high": None}, "0.5 (no interval: too few rows)"),
-        ({"value": 0.5, "low": 0.4, "high": 0.6}, "0.5 (95 % interval 0.4 to 0.6)"),
+        ({"value": None, "low": None, "high": None}, "not defined on the sealed rows"),
+        ({"value": 0.5, "low": None, "high": None}, "0.5 (no interval: too few rows), on sealed rows"),
+        ({"value": 0.5, "low": 0.4, "high": 0.6}, "0.5 (95 % interval 0.4 to 0.6), on sealed rows"),
     ):
         print_result(TrainResult(**told, score=score))
-        assert f"test roc_auc  {words}, on sealed rows" in capsys.readouterr().out
+        assert f"test roc_auc  {words}\n" in capsys.readouterr().out

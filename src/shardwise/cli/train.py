@@ -66,7 +66,7 @@ def print_result(result: TrainResult, version: Version | None = None) -> None:
     retrained = [finding["text"] for finding in result.findings if finding["code"] == "retrained"]
     lines = [
         *(f"since  {text}" for text in retrained),
-        f"test {result.metric}  {_scored(result.score)}, on sealed rows{looked}",
+        f"test {result.metric}  {_scored(result.score)}{looked}",
         f"valid {result.metric}  {result.valid_score:.5g}, out of fold",
         f"trials  {result.trials} in {spent}{cut}, peak memory {peak}",
         *([f"answers  {what_answers(result.ensemble)}"] if result.ensemble else []),
@@ -85,6 +85,6 @@ def _scored(score: Mapping[str, float | None]) -> str:
     """A score with its interval; few rows may leave either undefined."""
     value, low, high = (score.get(name) for name in ("value", "low", "high"))
     if value is None:
-        return "not defined" if score else "not measured"
+        return "not defined on the sealed rows" if score else "not measured"
     ends = "no interval: too few rows" if low is None or high is None else f"95 % interval {low:.5g} to {high:.5g}"
-    return f"{value:.5g} ({ends})"
+    return f"{value:.5g} ({ends}), on sealed rows"
