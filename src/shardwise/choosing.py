@@ -23,7 +23,7 @@ from shardwise.ensemble.limits import Limit, not_kept
 from shardwise.ensemble.select import LIMITED, NONE, Choice, Cost, Limits, Pool, Selection, Way, is_slow, parts
 from shardwise.ensemble.stack import Stack
 from shardwise.ensemble.stacking import StackCombiner
-from shardwise.models.families import load_model
+from shardwise.models.families import NETWORKS, load_model
 from shardwise.models.pace import batch_s, encode_s
 from shardwise.models.trees_params import TreesParams
 from shardwise.serve.predictor import Predictor
@@ -117,15 +117,26 @@ class Choosing:
             return self.single(ranked[0])
         contenders = diverse([each for each in ranked if each.complete and each.candidate.family != "baseline"])
         pool, limits = self._pool(contenders, limited), self.limits() if limited else NONE
-        perfect = perfect_loss(self.metric.name)
-        choice = Selection(pool, self.loss, self._prepared.target, limits, perfect=perfect).choose()
-        if limited and self._run.config.min_throughput is None and is_slow(pool, limits):
-            without = replace(limits, batch_s=math.inf)
-            free = Selection(pool, self.loss, self._prepared.target, without, perfect=perfect).choose()
-            # speed is given up where it costs too much
-            if not choice.fits or choice.way.loss - free.way.loss > PRICE * (choice.way.loss - perfect):
-                choice = free
+        usual = limited and self._run.config.min_throughput is None and is_slow(pool, limits)
+        choice = self._fast(contenders, pool, limits) if usual else self._chosen(pool, limits)
         return self._ensemble(choice, contenders, pool)
+
+    def _fast(self, contenders: Sequence[TrialResult], pool: Pool, limits: Limits) -> Choice:
+        """Within the usual speed, unless it costs too much. Networks, which are not trained anew on all rows, keep all
+        fold models: leaving some out raises the loss, and no score tells by how much."""
+        whole = [
+            count if trial.candidate.family in NETWORKS and self._run.config.max_latency is None else 1
+            for trial, count in zip(contenders, pool.models, strict=True)
+        ]
+        choice = self._chosen(replace(pool, least=whole), limits)
+        free = self._chosen(pool, replace(limits, batch_s=math.inf))
+        price = PRICE * (choice.way.loss - perfect_loss(self.metric.name))
+        return free if not choice.fits or choice.way.loss - free.way.loss > price else choice
+
+    def _chosen(self, pool: Pool, limits: Limits) -> Choice:
+        return Selection(
+            pool, self.loss, self._prepared.target, limits, perfect=perfect_loss(self.metric.name)
+        ).choose()
 
     def loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
         """Of predictions as `Model.predict` gives them; lower is better."""
@@ -162,7 +173,7 @@ class Choosing:
         way, members, groups = choice.way, [], []
         for place, (number, count) in enumerate(zip(way.members, way.models, strict=True)):
             folds = self._folds(contenders[number])
-            kept = sorted((place + step) % len(folds) for step in range(count))  # each member leaves others out
+            kept = sorted(sorted(range(len(folds)), key=partial(_preference, folds, place))[:count])
             share = way.combiner.weights[number] if way.kind != "single" else 1.0
             members += [(contenders[number], folds[fold], share / count) for fold in kept]
             groups += [place] * count
@@ -292,6 +303,13 @@ class Choosing:
                 show=lambda seconds: f"{1e6 * seconds / CORES:.3g} microseconds a row",
                 enough=lambda least: f"{math.floor(CORES / least)}",
             )  # fmt: skip
+
+
+def _preference(folds: Sequence[FoldResult], place: int, number: int) -> tuple[bool, int, int]:
+    """Which fold models of a member are kept first: those that were not cut, then those that came further; each member
+    leaves others out."""
+    fold = folds[number]
+    return fold.cut, -fold.rounds if fold.cut else 0, (number - place) % len(folds)
 
 
 def diverse(ranked: Sequence[TrialResult]) -> list[TrialResult]:

@@ -19,6 +19,7 @@ from shardwise.models.portfolio import (
     JOINING,
     LARGE_ROWS,
     NETWORK_ROWS,
+    QUICK_NETWORK,
     joining,
     portfolio,
 )
@@ -67,10 +68,10 @@ def test_where_features_are_many_for_the_rows_few_of_them_may_count() -> None:
 
 
 def test_what_is_slow_on_many_features_comes_early_on_few() -> None:
-    for features, place in ((EARLY_FEATURES, 1), (EARLY_FEATURES + 1, None)):
+    for features, places in ((EARLY_FEATURES, (1,)), (EARLY_FEATURES + 1, (None,))):
         many = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(features)]
-        assert JOINING["catboost"].place(REGRESSION, many, 1000) == place
-    assert JOINING["catboost"].place(REGRESSION, CODED, 1000) is None
+        assert JOINING["catboost"].places(REGRESSION, many, 1000) == places
+    assert JOINING["catboost"].places(REGRESSION, CODED, 1000) == (None,)
 
 
 @pytest.mark.parametrize(("rows", "first"), [(99, "linear"), (100, "trees")])
@@ -132,15 +133,22 @@ def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.Mo
     assert "shardwise[catboost]" in caught.value.hint
 
 
-def test_a_network_joins_few_rows_where_pytorch_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def families(rows: int, target: Target = REGRESSION, **asked: Any) -> list[str]:
         return [candidate.family for candidate in portfolio(target, FEATURES, rows, **asked)]
 
     least, most = NETWORK_ROWS
     classes = Target(column="y", task=Task.MULTICLASS, classes=(1, 2, 3))
-    for rows, target, before in ((least, REGRESSION, 3), (most, REGRESSION, 3), (least, classes, 6)):
+    for rows, target, quick, full in ((least, REGRESSION, 3, 6), (most, REGRESSION, 3, 6), (least, classes, 6, 11)):
         plain, joined = families(rows, target), families(rows, target, extras=["neural"])
-        assert joined == [*plain[:before], "neural", *plain[before:]]  # after a baseline, trees, a linear model, trees
+        assert [place for place, family in enumerate(joined) if family == "neural"] == [quick, full]
+        assert [family for family in joined if family != "neural"] == plain
+        networks = [
+            dict(c.params) for c in portfolio(target, FEATURES, rows, extras=["neural"]) if c.family == "neural"
+        ]
+        assert networks == [QUICK_NETWORK, {}]
         both = families(rows, target, extras=["neural", "catboost"])
         assert [family for family in both if family != "catboost"] == joined
         assert families(rows, target, families=["trees", "linear"], extras=["neural"]) == plain

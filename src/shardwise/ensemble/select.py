@@ -51,7 +51,8 @@ class Pool:
     """Contenders, the best one first: their predictions for the same rows, out of fold.
 
     `part` int `(rows,)`: rows of a part are left out together; `fold` int `(rows,)`: losses are means over folds, as
-    those of candidates are. `costs` and `models`: what a fold model of each costs, and how many there are.
+    those of candidates are. `costs` and `models`: what a fold model of each costs, and how many there are; `least`: how
+    many of them are kept if any (1 where it is empty).
     """
 
     predictions: Sequence[np.ndarray]
@@ -61,6 +62,7 @@ class Pool:
     part: np.ndarray
     costs: Sequence[Cost]
     models: Sequence[int]
+    least: Sequence[int] = ()
 
     def take(self, rows: np.ndarray) -> "Pool":
         weight = None if self.weight is None else self.weight[rows]
@@ -147,8 +149,9 @@ class Selection:
 
     def kept(self, members: Sequence[int]) -> tuple[int, ...]:
         """How many fold models each of these members may keep under the limits; empty where not even one each."""
+        least = self._pool.least or [1] * len(self._pool.models)
         for most in range(max(self._pool.models), 0, -1):
-            counts = tuple(min(most, self._pool.models[member]) for member in members)
+            counts = tuple(max(least[member], min(most, self._pool.models[member])) for member in members)
             costs = [self._pool.costs[member] for member in members]
             if all(
                 sum(getattr(cost, name) * count for cost, count in zip(costs, counts, strict=True))

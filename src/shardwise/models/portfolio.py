@@ -26,6 +26,8 @@ EARLY_ROWS, EARLY_FEATURES = 10_000, 100
 NETWORK_ROWS = 3_000, 20_000
 WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
 SCREENED = 300  # of them
+QUICK_NETWORK: Mapping[str, object] = {"members": 1, "epochs": 15, "batch_rows": 256, "learning_rate": 0.02}
+QUICK_TREES: Mapping[str, object] = {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0}  # half the rounds
 SPARSE_FEATURES, SPARSE_ROWS = 20, 5  # from so many features, and one for so many rows, few of them may count
 SPARSE = 0.25  # of the square root of log(features) / rows: the penalty with which noise alone gets few weights
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
@@ -35,16 +37,18 @@ COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are
 class Joining:
     """Where a family of an extra joins the others, without being named, because the extra is `installed`.
 
-    On `least_rows` to `most_rows` training rows and for these `tasks`; `after` so many candidates of trees, None: after
-    all. On up to `early_rows` rows of up to `EARLY_FEATURES` numbers and flags, and not for several classes, after the
-    first one: there it is quick. `memory_bytes`: only with so much memory for the run.
+    On `least_rows` to `most_rows` training rows and for these `tasks`: its `defaults`, in their order, each `after` so
+    many candidates of trees, None: after all. On up to `early_rows` rows of up to `EARLY_FEATURES` numbers and flags,
+    and not for several classes, `early`: there it is quick. `memory_bytes`: only with so much memory for the run.
     """
 
     installed: Callable[[], bool]
     most_rows: int
+    after: tuple[int | None, ...]
+    early: tuple[int | None, ...]
+    defaults: tuple[Mapping[str, object], ...] = ({},)
     least_rows: int = 0
     tasks: frozenset[Task] = frozenset(Task)
-    after: int | None = None
     early_rows: int = 0
     memory_bytes: int = 0
 
@@ -52,19 +56,22 @@ class Joining:
         """Whether it is tried for such a target and so many training rows."""
         return target.task in self.tasks and self.least_rows <= n_rows <= self.most_rows
 
-    def place(self, target: Target, features: Sequence[Feature], n_rows: int) -> int | None:
-        """After how many candidates of trees it comes; None: after all."""
+    def places(self, target: Target, features: Sequence[Feature], n_rows: int) -> tuple[int | None, ...]:
+        """After how many candidates of trees each default comes; None: after all."""
         numbers = {feature.kind for feature in features} <= {FeatureKind.NUMBER, FeatureKind.FLAG}
         quick = numbers and len(features) <= EARLY_FEATURES and target.task is not Task.MULTICLASS
-        return 1 if quick and n_rows <= self.early_rows else self.after
+        return self.early if quick and n_rows <= self.early_rows else self.after
 
 
 JOINING: Mapping[str, Joining] = {
     "neural": Joining(
-        installed=has_torch, least_rows=NETWORK_ROWS[0], most_rows=NETWORK_ROWS[1], after=4, memory_bytes=4 * 10**9,
-        early_rows=NETWORK_ROWS[1], tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
+        installed=has_torch, defaults=(QUICK_NETWORK, {}), after=(4, None), early=(1, 3),
+        least_rows=NETWORK_ROWS[0], most_rows=NETWORK_ROWS[1], early_rows=NETWORK_ROWS[1], memory_bytes=4 * 10**9,
+        tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
     ),
-    "catboost": Joining(installed=has_catboost, most_rows=CATBOOST_ROWS, early_rows=EARLY_ROWS),
+    "catboost": Joining(
+        installed=has_catboost, after=(None,), early=(1,), most_rows=CATBOOST_ROWS, early_rows=EARLY_ROWS
+    ),
 }  # fmt: skip
 
 # Families that come only when they are asked for, after the others: their default candidates
@@ -106,7 +113,8 @@ def portfolio(
         if family in families and family not in ASKED:
             ordered.append(Candidate(family=family))
         elif not families and family in extras and JOINING[family].holds(target, n_rows):
-            _join(ordered, family, JOINING[family].place(target, features, n_rows))
+            _join(ordered, family, JOINING[family].places(target, features, n_rows))
+    _quick_first(ordered)
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
@@ -114,10 +122,24 @@ def portfolio(
     return [Candidate(family="baseline"), *wanted]
 
 
-def _join(ordered: list[Candidate], family: str, after: int | None) -> None:
-    """Put the family's candidate behind so many candidates of trees, None: behind all."""
-    trees = [place for place, candidate in enumerate(ordered) if candidate.family == "trees"]
-    ordered.insert(len(ordered) if after is None else trees[after], Candidate(family=family))
+def _join(ordered: list[Candidate], family: str, places: Sequence[int | None]) -> None:
+    """Put each default of the family behind so many candidates of trees, None: behind all."""
+    for params, after in zip(JOINING[family].defaults, places, strict=True):
+        trees = _places_of_trees(ordered)
+        ordered.insert(len(ordered) if after is None else trees[after], Candidate(family=family, params=params))
+
+
+def _quick_first(ordered: list[Candidate]) -> None:
+    """Trees of few rounds change places with the first ones where a network follows these: so it has time."""
+    trees = _places_of_trees(ordered)
+    between = {candidate.family for candidate in ordered[trees[0] : trees[1]]} if len(trees) > 1 else set()
+    for place in trees if between & set(NETWORKS) else []:
+        if ordered[place].params.items() >= QUICK_TREES.items():
+            ordered[trees[0]], ordered[place] = ordered[place], ordered[trees[0]]
+
+
+def _places_of_trees(ordered: Sequence[Candidate]) -> list[int]:
+    return [place for place, candidate in enumerate(ordered) if candidate.family == "trees"]
 
 
 def joining(memory_bytes: int = 2**62) -> list[str]:
@@ -188,7 +210,7 @@ def _small_trees(*, logs: bool) -> list[dict[str, object]]:
         {**plain, "extra_trees": True, "min_child_samples": 5, "use_copies": False},
         {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
          "categorical": "ordinal", "reg_lambda": 1.0},
-        {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0, "use_encoded": False},
+        {**QUICK_TREES, "use_encoded": False},
         {"learning_rate": 0.03, "num_leaves": 64, "feature_fraction": 0.7, "min_child_samples": 10, "subsample": 0.8,
          "categorical": "ordinal", "use_copies": False},
         {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "feature_fraction": 0.6,

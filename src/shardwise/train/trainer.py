@@ -24,8 +24,9 @@ from shardwise.core.target import Target
 from shardwise.data.rows import BinnedRows, DiskRows
 from shardwise.data.rows_soft import SoftRows
 from shardwise.models.base import FitRun, Model, Rows
-from shardwise.models.families import FAMILIES, build, save_model
+from shardwise.models.families import FAMILIES, NETWORKS, build, save_model
 from shardwise.models.guard import Guard
+from shardwise.models.neural.model import prepare_torch
 from shardwise.models.rungs import leg_end
 from shardwise.models.trees_data import DATASETS
 from shardwise.split.base import Fold
@@ -165,6 +166,8 @@ class FitTask:
         rows = self._rows(unit, FAMILIES[unit.candidate.family].traits.reads, valid)
         unit = _placed(unit, rows[0].n_rows)
         self._take_up(unit)
+        if unit.candidate.family in NETWORKS:
+            prepare_torch()  # before its time begins
         watch = Watch(
             deadline=min(unit.deadline, time.monotonic() + unit.most_s), stop=self.stop, rounds=unit.rounds,
             step_s=self._step_s(unit, valid.n_rows), works_here=self.shared is None,

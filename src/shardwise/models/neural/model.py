@@ -222,6 +222,12 @@ def has_torch() -> bool:
     return find_spec("torch") is not None
 
 
+def prepare_torch() -> None:
+    """Import what `fit` needs, where PyTorch is installed: that takes seconds, once in a process."""
+    if has_torch():
+        import shardwise.models.neural.training  # noqa: F401 - the extra is imported here
+
+
 def require_torch() -> None:
     """Raise `ConfigError`, which names the extra, unless PyTorch is installed."""
     if not has_torch():

@@ -27,7 +27,8 @@ class Schedule:
         self._peak = peak
         self._warm_up = warm_up
         self._steps = steps
-        self._began: tuple[int, float] | None = None  # the first step here, and when
+        self._first: int | None = None  # step here
+        self._began: tuple[int, float] | None = None  # the second one, and when: PyTorch prepares itself in the first
 
     def rate(self, step: int, lowered: int = 0) -> float:
         """Linear warm-up, then half a cosine down to 0 (Loshchilov & Hutter 2017), a quarter where `lowered` once."""
@@ -41,9 +42,12 @@ class Schedule:
         """Before each step, counted from 0 over all epochs: plan as many epochs as there is time for, and say so."""
         if run.member is not None or run.rests_at is not None:
             return
-        first, began = self._began = self._began or (step, time.monotonic())
-        done = step - first
-        if done != max(1, int(FIRST * self._steps)) and (not done or step % self._steps):
+        if self._first is None:
+            self._first = step
+            return
+        second, began = self._began = self._began or (step, time.monotonic())
+        done = step - second
+        if not done or (step - self._first != max(2, int(FIRST * self._steps)) and step % self._steps):
             return
         left = SPARE * run.left_s() * done / max(time.monotonic() - began, 1e-9)  # steps
         possible = self._most if math.isinf(left) else math.floor((step + left) / self._steps)
