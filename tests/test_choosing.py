@@ -19,7 +19,7 @@ from shardwise.distilling import LEAST_ROUNDS
 from shardwise.store.files import folder_bytes
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
-from shardwise.train.result import TrialResult
+from shardwise.train.result import FoldResult, TrialResult
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")
@@ -81,6 +81,19 @@ def test_what_errs_differently_contends_however_many_are_better_and_alike() -> N
     assert [each.number for each in choosing.diverse(others)] == [20, 21, 22, 23, 25, 26]
     kinds = [trial(number, f"family {number}") for number in range(30)]
     assert choosing.diverse(kinds) == kinds[: choosing.CONTENDERS]
+
+
+def test_of_a_member_that_keeps_a_few_models_those_that_were_not_cut_come_first() -> None:
+    def folds(*told: tuple[int, bool]) -> list[FoldResult]:
+        usual = {"trial": 1, "loss": 0.5, "seconds": 1.0, "predict_s": 0.1, "valid_rows": 10, "folder": "f"}
+        return [FoldResult(fold=n, rounds=rounds, cut=cut, **usual) for n, (rounds, cut) in enumerate(told)]
+
+    def order(each: list[FoldResult], place: int) -> list[int]:
+        return sorted(range(len(each)), key=lambda number: choosing.preference(each, place, number))
+
+    whole, cut = folds((9, False), (3, False), (5, False)), folds((1, True), (8, True), (2, False))
+    assert [order(whole, place) for place in range(3)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]  # each leaves others out
+    assert [order(cut, place) for place in range(3)] == [[2, 1, 0]] * 3
 
 
 @pytest.fixture

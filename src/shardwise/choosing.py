@@ -173,7 +173,7 @@ class Choosing:
         way, members, groups = choice.way, [], []
         for place, (number, count) in enumerate(zip(way.members, way.models, strict=True)):
             folds = self._folds(contenders[number])
-            kept = sorted(sorted(range(len(folds)), key=partial(_preference, folds, place))[:count])
+            kept = sorted(sorted(range(len(folds)), key=partial(preference, folds, place))[:count])
             share = way.combiner.weights[number] if way.kind != "single" else 1.0
             members += [(contenders[number], folds[fold], share / count) for fold in kept]
             groups += [place] * count
@@ -305,7 +305,7 @@ class Choosing:
             )  # fmt: skip
 
 
-def _preference(folds: Sequence[FoldResult], place: int, number: int) -> tuple[bool, int, int]:
+def preference(folds: Sequence[FoldResult], place: int, number: int) -> tuple[bool, int, int]:
     """Which fold models of a member are kept first: those that were not cut, then those that came further; each member
     leaves others out."""
     fold = folds[number]

@@ -167,3 +167,15 @@ def test_trees_may_use_a_member_that_a_mean_does_without() -> None:
     for limits in (Cost(bytes=2.0, batch_s=math.inf, alone_s=math.inf), Cost(bytes=0.5)):
         small = Selection(pool([1.0] * 2, predictions=predictions, y=y, costs=costs), rmse, TARGET, limits).choose()
         assert [way.kind for way in small.judged] == ["single"]
+
+
+def test_what_loses_by_each_model_that_is_left_out_keeps_all_or_is_no_member() -> None:
+    three = pool([0.3, 0.5, 0.5], least=[5, 1, 1])
+    limits = Limits(bytes=math.inf, batch_s=3.0, alone_s=math.inf)
+    selection = Selection(three, rmse, TARGET, limits)
+    assert selection.kept((0,)) == ()
+    assert selection.kept((1,)) == (3,)
+    assert 0 not in selection.choose().way.members
+    wide = Selection(three, rmse, TARGET, Limits(bytes=math.inf, batch_s=7.0, alone_s=math.inf))
+    assert wide.kept((0, 1)) == (5, 2)
+    assert 0 in wide.choose().way.members

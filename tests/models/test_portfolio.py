@@ -153,6 +153,10 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
         assert [family for family in both if family != "catboost"] == joined
         assert families(rows, target, families=["trees", "linear"], extras=["neural"]) == plain
     assert families(least, extras=["catboost", "neural"])[3:5] == ["neural", "catboost"]
+    orders = [portfolio(REGRESSION, FEATURES, least, extras=extras) for extras in ([], ["neural"])]
+    rates = [[each.params["learning_rate"] for each in order if each.family == "trees"] for order in orders]
+    assert rates[0][0] == rates[1][3] == 0.05
+    assert rates[0][3] == rates[1][0] == 0.1  # trees of few rounds first, so that there is time for the network
     monkeypatch.setattr(model, "has_torch", lambda: True)
     assert families(least, families=["trees", "neural"], extras=["neural"]).count("neural") == 1
     for rows in (least - 1, most + 1):

@@ -16,6 +16,7 @@ from shardwise.models.linear import Linear
 from shardwise.split.base import Fold
 from shardwise.store.files import hash_folder
 from shardwise.testing.models import FEATURES, TRAIN, VALID, on_disk, tiny_table, tiny_target
+from shardwise.train import trainer
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.trainer import FitTask, FitUnit
 
@@ -104,6 +105,38 @@ def test_a_fit_ends_when_its_own_time_is_up(rows: Path, tmp_path: Path, most_s: 
     result = task(unit)
     assert result["cut"] is (most_s == 0.0)
     assert (result["rounds"] == 1) is (most_s == 0.0)
+
+
+def test_the_time_of_a_network_begins_when_pytorch_is_there(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def watch(deadline: float, **_: Any) -> None:
+        raise Seen(deadline - now)
+
+    now = 1000.0
+    task = FitTask(
+        models=tmp_path, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
+        memory_bytes=2**32,
+    )  # fmt: skip
+    unit = FitUnit(
+        trial=0, candidate=Candidate(family="neural"), number=0, key="unit", fold=Fold(train=(TRAIN,), valid=(VALID,)),
+        rows=rows, most_s=5.0,
+    )  # fmt: skip
+
+    def imported() -> None:
+        nonlocal now
+        now += 3.0
+
+    monkeypatch.setattr(trainer, "prepare_torch", imported)
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now)
+    monkeypatch.setattr(trainer, "Watch", watch)
+    with pytest.raises(Seen) as seen:
+        task(unit)
+    assert seen.value.args == (5.0,)
+    assert now == 1003.0
 
 
 def test_what_was_learned_in_a_hurry_counts_as_cut(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

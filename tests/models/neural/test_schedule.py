@@ -90,3 +90,10 @@ def test_on_a_rung_the_rates_do_not_depend_on_the_clock(clock):
 def test_lowered_rates_are_fractions():
     schedule = Schedule(0.01, 0.03, EPOCHS, STEPS)
     assert schedule.rate(500, lowered=1) < schedule.rate(500)
+
+
+def test_the_first_step_in_which_pytorch_prepares_itself_is_not_its_pace(clock):
+    needed_s = 0.01 * EPOCHS * STEPS
+    _, schedule, hurried = learned(clock, lambda step: 0.01 if step else 2.0, 1.3 * needed_s + 2.0)
+    assert schedule.epochs == EPOCHS
+    assert not hurried
