@@ -20,6 +20,7 @@ from shardwise.models.portfolio import (
     LARGE_ROWS,
     NETWORK_ROWS,
     QUICK_NETWORK,
+    QUICK_TREES,
     joining,
     portfolio,
 )
@@ -141,10 +142,11 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
 
     least, most = NETWORK_ROWS
     classes = Target(column="y", task=Task.MULTICLASS, classes=(1, 2, 3))
-    for rows, target, quick, full in ((least, REGRESSION, 3, 6), (most, REGRESSION, 3, 6), (least, classes, 6, 11)):
+    for rows, target, quick, full in ((least, REGRESSION, 3, 7), (most, REGRESSION, 3, 7), (least, classes, 6, 11)):
         plain, joined = families(rows, target), families(rows, target, extras=["neural"])
         assert [place for place, family in enumerate(joined) if family == "neural"] == [quick, full]
-        assert [family for family in joined if family != "neural"] == plain
+        more = ["trees"] if quick == 3 else []
+        assert [family for family in joined if family != "neural"] == [*plain[:3], *more, *plain[3:]]
         networks = [
             dict(c.params) for c in portfolio(target, FEATURES, rows, extras=["neural"]) if c.family == "neural"
         ]
@@ -153,10 +155,11 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
         assert [family for family in both if family != "catboost"] == joined
         assert families(rows, target, families=["trees", "linear"], extras=["neural"]) == plain
     assert families(least, extras=["catboost", "neural"])[3:5] == ["neural", "catboost"]
-    orders = [portfolio(REGRESSION, FEATURES, least, extras=extras) for extras in ([], ["neural"])]
-    rates = [[each.params["learning_rate"] for each in order if each.family == "trees"] for order in orders]
-    assert rates[0][0] == rates[1][3] == 0.05
-    assert rates[0][3] == rates[1][0] == 0.1  # trees of few rounds first, so that there is time for the network
+    plain, joined = (
+        [dict(each.params) for each in portfolio(REGRESSION, FEATURES, least, extras=extras) if each.family == "trees"]
+        for extras in ([], ["neural"])
+    )
+    assert joined == [QUICK_TREES, *plain]  # trees of few rounds first, so that there is time for the network
     monkeypatch.setattr(model, "has_torch", lambda: True)
     assert families(least, families=["trees", "neural"], extras=["neural"]).count("neural") == 1
     for rows in (least - 1, most + 1):
