@@ -51,7 +51,7 @@ from shardwise.tuning import Tuning
 
 GOLDEN_ROWS = 20
 TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
-REPORT_S = 2.0  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
+REPORT_S = 2.6  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
 REFITS = 2  # members for whose training on all rows time is kept; with more, their models of the folds may have to do
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.0002, 0.05
