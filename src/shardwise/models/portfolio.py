@@ -130,11 +130,14 @@ def _join(ordered: list[Candidate], family: str, places: Sequence[int | None]) -
 
 
 def _quick_first(ordered: list[Candidate]) -> None:
-    """Trees of few rounds before a network that follows the first ones, which come after it then: so it has time."""
+    """Trees of few rounds before a network that follows the first ones, which come after it then: so it has time. The
+    like of many rounds is left out: mostly it would be the same."""
     first, second, *_ = [*_places_of_trees(ordered), len(ordered), len(ordered)]
     if any(candidate.family in NETWORKS for candidate in ordered[first:second]):
         ordered.insert(second, ordered[first])
         ordered[first] = Candidate(family="trees", params=QUICK_TREES)
+        like = {key: value for key, value in QUICK_TREES.items() if key != "n_estimators"}
+        ordered[:] = [candidate for candidate in ordered if candidate.params != like]
 
 
 def _places_of_trees(ordered: Sequence[Candidate]) -> list[int]:
