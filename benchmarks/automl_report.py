@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
 
 Line = Mapping[str, Any]
-OURS, UNSEALED = "shardwise", "unsealed"  # the second: ours with `--test-share 0`
+OURS = "shardwise"
+UNSEALED = "unsealed"  # ours with `--test-share 0`: like its peers it learns from all rows, and scores itself on none
 DIGITS = 9  # of a loss; those of right answers differ in the last ones
 
 

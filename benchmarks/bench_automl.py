@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from automl_report import write_report
+from automl_report import OURS, UNSEALED, write_report
 from common import (
     DATA_SETS,
     HERE,
@@ -46,8 +46,6 @@ from shardwise.compute.ceiling import cpu_quota
 from shardwise.core.units import parse_duration
 from shardwise.serve.predictor import Predictor
 
-OURS = "shardwise"
-UNSEALED = "unsealed"  # ours with `--test-share 0`: like its peers it learns from all rows, and scores itself on none
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "autogluon": ("autogluon.tabular[lightgbm,catboost,xgboost,fastai,ray]", "torch"),
     "flaml": ("flaml[automl]",),
@@ -56,6 +54,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "xgboost": ("xgboost-cpu", "scikit-learn"),
     "hgb": ("scikit-learn",),
 }
+TOOLS = (OURS, UNSEALED, *REQUIREMENTS)
 TIMED = ("autogluon", "flaml", "h2o")  # peers that take a budget
 SMALL = (
     "spambase", "telco_churn", "higgs_7k", "kin8nm", "employee_salaries", "dry_bean", "pol", "bike_sharing_hour",
@@ -77,7 +76,7 @@ LEAST_OF_CLASS = 5  # rows; rarer classes are left out for all
 def main() -> None:
     args = _arguments()
     results = Results("automl", args.results)
-    peers = chosen(args.peers, [OURS, UNSEALED, *REQUIREMENTS])
+    peers = chosen(args.peers, TOOLS)
     names = {"small": SMALL, "large": LARGE}.get(args.only or "small") or chosen(args.only, SMALL + LARGE)
     done = _recorded(results.path) if args.resume else set()
     for name in available(names, args.data):
@@ -216,7 +215,7 @@ def _recorded(path: Path) -> set[tuple[str, str, str, int]]:
 def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--time", default="60s", help="budget of those that take one")
-    parser.add_argument("--peers", help=f"some of {', '.join([OURS, UNSEALED, *REQUIREMENTS])}")
+    parser.add_argument("--peers", help=f"some of {', '.join(TOOLS)}")
     parser.add_argument("--threads", type=int, default=cpu_quota(), help="for the peers; ours takes what there is")
     parser.add_argument("--rows", type=int, help="only so many rows of each data set, for a quick look")
     parser.add_argument("--resume", action="store_true", help="leave out what the results have")

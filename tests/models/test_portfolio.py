@@ -16,6 +16,7 @@ from shardwise.models.portfolio import (
     CATBOOST_ROWS,
     EARLY_FEATURES,
     EARLY_ROWS,
+    FAST_TREES,
     JOINING,
     LARGE_ROWS,
     NETWORK_ROWS,
@@ -158,9 +159,8 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
         [dict(each.params) for each in portfolio(REGRESSION, FEATURES, least, extras=extras) if each.family == "trees"]
         for extras in ([], ["neural"])
     )
-    like = {key: value for key, value in QUICK_TREES.items() if key != "n_estimators"}
-    assert like in plain
-    rest = [params for params in plain if params != like]
+    assert FAST_TREES in plain
+    rest = [params for params in plain if params != FAST_TREES]
     assert joined == [QUICK_TREES, *rest]  # trees of few rounds first, so that there is time for the network
     monkeypatch.setattr(model, "has_torch", lambda: True)
     assert families(least, families=["trees", "neural"], extras=["neural"]).count("neural") == 1

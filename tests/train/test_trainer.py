@@ -61,17 +61,26 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def climbed(rows: Path, models: Path, changes: Changes) -> dict[str, str]:
-    """Hashes of the models and predictions of all rungs; what is killed is done again."""
-    task = FitTask(
+def task_in(models: Path) -> FitTask:
+    return FitTask(
         models=models, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
         memory_bytes=2**32,
     )  # fmt: skip
+
+
+def unit_of(rows: Path, candidate: Candidate, **changes: Any) -> FitUnit:
+    usual: dict[str, Any] = {"trial": 3, "number": 0, "key": "unit", "fold": Fold(train=(TRAIN,), valid=(VALID,))}
+    return FitUnit(rows=rows, candidate=candidate, **{**usual, **changes})
+
+
+def climbed(rows: Path, models: Path, changes: Changes) -> dict[str, str]:
+    """Hashes of the models and predictions of all rungs; what is killed is done again."""
+    task = task_in(models)
     found = {}
     for rung, rounds in enumerate(RESTS):
-        unit = FitUnit(
-            trial=3, candidate=Candidate(family="trees", params=PARAMS), number=0, key=f"rung{rung}", lineage="trial",
-            fold=Fold(train=(TRAIN,), valid=(VALID,)), rows=rows, rounds=rounds, since=RESTS[rung - 1] or 0,
+        unit = unit_of(
+            rows, Candidate(family="trees", params=PARAMS), key=f"rung{rung}", lineage="trial", rounds=rounds,
+            since=RESTS[rung - 1] or 0,
         )  # fmt: skip
         try:
             with changes.watched():
@@ -94,14 +103,8 @@ def test_a_trial_that_is_killed_at_any_instant_ends_with_the_same_bytes(rows: Pa
 
 @pytest.mark.parametrize("most_s", [float("inf"), 0.0])
 def test_a_fit_ends_when_its_own_time_is_up(rows: Path, tmp_path: Path, most_s: float) -> None:
-    task = FitTask(
-        models=tmp_path, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
-        memory_bytes=2**32,
-    )  # fmt: skip
-    unit = FitUnit(
-        trial=3, candidate=Candidate(family="trees", params=PARAMS), number=0, key="unit",
-        fold=Fold(train=(TRAIN,), valid=(VALID,)), rows=rows, most_s=most_s,
-    )  # fmt: skip
+    task = task_in(tmp_path)
+    unit = unit_of(rows, Candidate(family="trees", params=PARAMS), most_s=most_s)
     result = task(unit)
     assert result["cut"] is (most_s == 0.0)
     assert (result["rounds"] == 1) is (most_s == 0.0)
@@ -117,14 +120,8 @@ def test_the_time_of_a_network_begins_when_pytorch_is_there(
         raise Seen(deadline - now)
 
     now = 1000.0
-    task = FitTask(
-        models=tmp_path, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
-        memory_bytes=2**32,
-    )  # fmt: skip
-    unit = FitUnit(
-        trial=0, candidate=Candidate(family="neural"), number=0, key="unit", fold=Fold(train=(TRAIN,), valid=(VALID,)),
-        rows=rows, most_s=5.0,
-    )  # fmt: skip
+    task = task_in(tmp_path)
+    unit = unit_of(rows, Candidate(family="neural"), trial=0, most_s=5.0)
 
     def imported() -> None:
         nonlocal now
@@ -146,14 +143,8 @@ def test_what_was_learned_in_a_hurry_counts_as_cut(rows: Path, tmp_path: Path, m
         usual(self, train, valid, run)
 
     usual = Linear.fit
-    task = FitTask(
-        models=tmp_path, features=FEATURES, target=tiny_target(Task.BINARY), metric="log_loss", seed=1, threads=1,
-        memory_bytes=2**32,
-    )  # fmt: skip
-    unit = FitUnit(
-        trial=3, candidate=Candidate(family="linear"), number=0, key="unit", fold=Fold(train=(TRAIN,), valid=(VALID,)),
-        rows=rows, most_s=1000.0,
-    )  # fmt: skip
+    task = task_in(tmp_path)
+    unit = unit_of(rows, Candidate(family="linear"), most_s=1000.0)
     assert not task(unit)["cut"]
     monkeypatch.setattr(Linear, "fit", fit)
     assert task(replace(unit, key="again"))["cut"]

@@ -27,7 +27,8 @@ NETWORK_ROWS = 3_000, 20_000
 WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
 SCREENED = 300  # of them
 QUICK_NETWORK: Mapping[str, object] = {"members": 1, "epochs": 15, "batch_rows": 256, "learning_rate": 0.02}
-QUICK_TREES: Mapping[str, object] = {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0, "n_estimators": 600}
+FAST_TREES: Mapping[str, object] = {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0}
+QUICK_TREES: Mapping[str, object] = {**FAST_TREES, "n_estimators": 600}
 SPARSE_FEATURES, SPARSE_ROWS = 20, 5  # from so many features, and one for so many rows, few of them may count
 SPARSE = 0.25  # of the square root of log(features) / rows: the penalty with which noise alone gets few weights
 COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are trained in minutes
@@ -136,8 +137,7 @@ def _quick_first(ordered: list[Candidate]) -> None:
     if any(candidate.family in NETWORKS for candidate in ordered[first:second]):
         ordered.insert(second, ordered[first])
         ordered[first] = Candidate(family="trees", params=QUICK_TREES)
-        like = {key: value for key, value in QUICK_TREES.items() if key != "n_estimators"}
-        ordered[:] = [candidate for candidate in ordered if candidate.params != like]
+        ordered[:] = [candidate for candidate in ordered if candidate.params != FAST_TREES]
 
 
 def _places_of_trees(ordered: Sequence[Candidate]) -> list[int]:
@@ -212,7 +212,7 @@ def _small_trees(*, logs: bool) -> list[dict[str, object]]:
         {**plain, "extra_trees": True, "min_child_samples": 5, "use_copies": False},
         {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
          "categorical": "ordinal", "reg_lambda": 1.0},
-        {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0, "use_encoded": False},
+        {**FAST_TREES, "use_encoded": False},
         {"learning_rate": 0.03, "num_leaves": 64, "feature_fraction": 0.7, "min_child_samples": 10, "subsample": 0.8,
          "categorical": "ordinal", "use_copies": False},
         {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "feature_fraction": 0.6,
