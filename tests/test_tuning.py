@@ -1,6 +1,7 @@
 """A search end to end: the same bytes whatever happens, a history that goes on, and what is told of failures."""
 
 import json
+import math
 import os
 import random
 import re
@@ -18,6 +19,7 @@ import pytest
 
 import shardwise
 from shardwise.cli import run as cli
+from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, OverBudget, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import Event, Events, Said, Scored
@@ -30,7 +32,8 @@ from shardwise.train.result import FoldResult
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.tune.archive import Archive, of_runs
 from shardwise.tune.samplers import optuna_tpe
-from shardwise.tuning import grouped, history_of, read_history
+from shardwise.tune.step import Step
+from shardwise.tuning import Tuning, grouped, history_of, read_history
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")
@@ -398,3 +401,24 @@ def test_what_is_not_searched_may_be_cut_and_the_search_goes_on(data: Path, monk
     tried = [[record["params"] for record in records(data, name, "trial")] for name in ("whole", "cut")]
     assert tried[0] == tried[1]
     assert (len(tried[1]) > 14, whole.cut, cut.cut) == (True, False, True)
+
+
+def test_what_there_is_no_time_for_is_left_out_until_a_longer_run(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def most_s(self: Tuning, step: Step, left_s: float) -> float:
+        network = Step(number=step.number, candidate=Candidate(family="neural"))
+        times.append([usual(self, each, left_s) for each, left_s in ((network, 1e-3), (network, 1e4), (step, 1e-3))])
+        return 0.0 if step.candidate.family == "linear" else math.inf
+
+    def families() -> dict[int, str]:
+        return {record["number"]: record["family"] for record in records(data, "short", "trial")}
+
+    usual, asked = Tuning.most_s, {"families": (), "sampler": "rl", "pruner": "none"}
+    times: list[list[float]] = []
+    monkeypatch.setattr(Tuning, "most_s", most_s)
+    short = run(data, run="short", trials=16, **asked)
+    assert short.cut
+    assert set(range(16)) - families().keys() == {2}
+    assert times[0] == [0.0, 5e3, math.inf]  # too little for a network, half of what there is, trees
+    monkeypatch.setattr(Tuning, "most_s", usual)
+    assert not run(data, run="short", trials=17, **asked).cut
+    assert (len(families()), families()[2]) == (17, "linear")

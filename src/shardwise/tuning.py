@@ -16,7 +16,7 @@ from shardwise.core.errors import ConfigError, ShardwiseError, TaskFailed
 from shardwise.core.findings import Finding
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
-from shardwise.models.families import build
+from shardwise.models.families import NETWORKS, build
 from shardwise.models.portfolio import joining, portfolio
 from shardwise.models.rungs import SHARES, leg_count, progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import idle_params, spaces_for
@@ -46,6 +46,8 @@ from shardwise.tune.study import Study
 CAUSES = 3  # reasons of failed trials that are told
 _NUMBERS = re.compile(r"\d[\d.,]*")
 MOVES = 12  # from trial to trial, in a population
+NETWORK_SHARE = 0.5  # of the time that is left, that a network among other candidates may take
+NETWORK_LEAST = 0.5  # of the time that all its epochs take by the cost model; in less it comes to little
 
 
 class Tuning:
@@ -141,6 +143,19 @@ class Tuning:
         if not self.study.pruner.prunes or self._run.config.rungs != "rounds":
             return ""
         return self.key(replace(step, rung=0, below=(), last=True), fold)
+
+    def most_s(self, step: Step, left_s: float) -> float:
+        """Seconds that a fold may take of those that are left for it: a network among others leaves time to them, as it
+        makes the best of what it gets, and gets none (0) where that is too little."""
+        if step.candidate.family not in NETWORKS or self._run.config.families:
+            return math.inf
+        name, terms = unit_terms(step.candidate, self._sizes, 0.0)
+        return own_s if (own_s := left_s * NETWORK_SHARE) >= NETWORK_LEAST * self._laws[name](terms) else 0.0
+
+    def leave_out(self, step: Step) -> None:
+        """There is no time for it: nothing waits for what it would have found. A longer run comes back to it."""
+        self._run.say(f"Trial {step.number}, {step.candidate}, is left out: there is no time for half of its epochs.")
+        self.study.tell(step, Result(loss=math.nan, done=True))
 
     def tell(self, step: Step, trial: TrialResult) -> bool:
         """Hand the study what a step found, and journal it; whether the trial is there to be used.

@@ -27,7 +27,7 @@ from shardwise.data.joined import join_tables
 from shardwise.data.source import suggest_skipping
 from shardwise.distilling import Distilling, not_distilled
 from shardwise.ensemble.select import MEMBERS
-from shardwise.models.families import NETWORKS, load_model
+from shardwise.models.families import load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
 from shardwise.refitting import can_refit, kept_s, refitted
 from shardwise.registry.package import Member, write_package
@@ -56,7 +56,6 @@ REFITS = 2  # members for whose training on all rows time is kept; with more, th
 STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
 REPORT_COLUMN_S, REPORT_CLASS_S = 0.0002, 0.05
 PACKAGE_COLUMN_S = 1e-3  # to choose members and to write the package, each column
-NETWORK_SHARE = 0.5  # of the time that is left, that a network among other candidates may take
 WIDE_COLUMNS = 2_000  # beyond, a package takes seconds, and the baseline is not worth one
 
 
@@ -207,13 +206,12 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
             waves = -(-(search.folds - index) // slots)  # what is left of the trial, `slots` folds at a time
             steps[key] = step
             if index == 0:
-                most_s = max(left_s, 0.0) / waves * NETWORK_SHARE if _shares(run, step) else math.inf
+                most_s = tuning.most_s(step, max(left_s, 0.0) / waves)
+                if most_s == 0.0 and run.ledger.get(key) is None and not run.model(key).exists():
+                    tuning.leave_out(step)
+                    search.cut = True
+                    break
             yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves, most_s)
-
-
-def _shares(run: Run, step: Step) -> bool:
-    """Whether a step leaves time to others: networks do, which make the best of what they get."""
-    return step.candidate.family in NETWORKS and not run.config.families
 
 
 def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = True) -> float:

@@ -21,6 +21,7 @@ from shardwise.models.portfolio import (
     LARGE_ROWS,
     NETWORK_ROWS,
     QUICK_NETWORK,
+    QUICK_NETWORK_ROWS,
     QUICK_TREES,
     joining,
     portfolio,
@@ -164,7 +165,11 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
     assert joined == [QUICK_TREES, *rest]  # trees of few rounds first, so that there is time for the network
     monkeypatch.setattr(model, "has_torch", lambda: True)
     assert families(least, families=["trees", "neural"], extras=["neural"]).count("neural") == 1
-    for rows in (least - 1, most + 1):
+    for rows in (most + 1, QUICK_NETWORK_ROWS):  # the quick one alone, behind four of trees
+        tried = portfolio(REGRESSION, FEATURES, rows, extras=["neural"])
+        networks = {place: dict(each.params) for place, each in enumerate(tried) if each.family == "neural"}
+        assert networks == {6: QUICK_NETWORK}
+    for rows in (least - 1, QUICK_NETWORK_ROWS + 1):
         assert "neural" not in families(rows, extras=["neural"])
     assert "neural" not in families(least, Target(column="y", task=Task.COUNT), extras=["neural"])
     assert "neural" not in joining(10**9)  # PyTorch takes a share of a small memory that trees need

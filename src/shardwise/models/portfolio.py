@@ -24,6 +24,7 @@ LARGE_ROWS = 100_000
 CATBOOST_ROWS = 100_000
 EARLY_ROWS, EARLY_FEATURES = 10_000, 100
 NETWORK_ROWS = 3_000, 20_000
+QUICK_NETWORK_ROWS = 50_000
 WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
 SCREENED = 300  # of them
 QUICK_NETWORK: Mapping[str, object] = {"members": 1, "epochs": 15, "batch_rows": 256, "learning_rate": 0.02}
@@ -38,13 +39,14 @@ COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are
 class Joining:
     """Where a family of an extra joins the others, without being named, because the extra is `installed`.
 
-    On `least_rows` to `most_rows` training rows and for these `tasks`: its `defaults`, in their order, each `after` so
-    many candidates of trees, None: after all. On up to `early_rows` rows of up to `EARLY_FEATURES` numbers and flags,
-    and not for several classes, `early`: there it is quick. `memory_bytes`: only with so much memory for the run.
+    On at least `least_rows` training rows and for these `tasks`: those of its `defaults` that are made for so many
+    rows (`most_rows`), in their order, each `after` so many candidates of trees, None: after all. On up to `early_rows`
+    rows of up to `EARLY_FEATURES` numbers and flags, and not for several classes, `early`: there it is quick.
+    `memory_bytes`: only with so much memory for the run.
     """
 
     installed: Callable[[], bool]
-    most_rows: int
+    most_rows: tuple[int, ...]
     after: tuple[int | None, ...]
     early: tuple[int | None, ...]
     defaults: tuple[Mapping[str, object], ...] = ({},)
@@ -53,25 +55,28 @@ class Joining:
     early_rows: int = 0
     memory_bytes: int = 0
 
-    def holds(self, target: Target, n_rows: int) -> bool:
-        """Whether it is tried for such a target and so many training rows."""
-        return target.task in self.tasks and self.least_rows <= n_rows <= self.most_rows
-
-    def places(self, target: Target, features: Sequence[Feature], n_rows: int) -> tuple[int | None, ...]:
-        """After how many candidates of trees each default comes; None: after all."""
+    def places(
+        self, target: Target, features: Sequence[Feature], n_rows: int
+    ) -> list[tuple[Mapping[str, object], int | None]]:
+        """The defaults that are tried, each with the number of candidates of trees before it; None: after all."""
+        if target.task not in self.tasks or n_rows < self.least_rows:
+            return []
         numbers = {feature.kind for feature in features} <= {FeatureKind.NUMBER, FeatureKind.FLAG}
         quick = numbers and len(features) <= EARLY_FEATURES and target.task is not Task.MULTICLASS
-        return self.early if quick and n_rows <= self.early_rows else self.after
+        places = self.early if quick and n_rows <= self.early_rows else self.after
+        rules = zip(self.defaults, places, self.most_rows, strict=True)
+        return [(params, place) for params, place, most_rows in rules if n_rows <= most_rows]
 
 
 JOINING: Mapping[str, Joining] = {
     "neural": Joining(
         installed=has_torch, defaults=(QUICK_NETWORK, {}), after=(4, None), early=(1, 3),
-        least_rows=NETWORK_ROWS[0], most_rows=NETWORK_ROWS[1], early_rows=NETWORK_ROWS[1], memory_bytes=4 * 10**9,
+        least_rows=NETWORK_ROWS[0], most_rows=(QUICK_NETWORK_ROWS, NETWORK_ROWS[1]), early_rows=NETWORK_ROWS[1],
+        memory_bytes=4 * 10**9,
         tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
     ),
     "catboost": Joining(
-        installed=has_catboost, after=(None,), early=(1,), most_rows=CATBOOST_ROWS, early_rows=EARLY_ROWS
+        installed=has_catboost, after=(None,), early=(1,), most_rows=(CATBOOST_ROWS,), early_rows=EARLY_ROWS
     ),
 }  # fmt: skip
 
@@ -113,8 +118,9 @@ def portfolio(
     for family in JOINING:
         if family in families and family not in ASKED:
             ordered.append(Candidate(family=family))
-        elif not families and family in extras and JOINING[family].holds(target, n_rows):
-            _join(ordered, family, JOINING[family].places(target, features, n_rows))
+        elif not families and family in extras:
+            for own, after in JOINING[family].places(target, features, n_rows):
+                _join(ordered, Candidate(family=family, params=own), after)
     _quick_first(ordered)
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
@@ -123,11 +129,9 @@ def portfolio(
     return [Candidate(family="baseline"), *wanted]
 
 
-def _join(ordered: list[Candidate], family: str, places: Sequence[int | None]) -> None:
-    """Put each default of the family behind so many candidates of trees, None: behind all."""
-    for params, after in zip(JOINING[family].defaults, places, strict=True):
-        trees = _places_of_trees(ordered)
-        ordered.insert(len(ordered) if after is None else trees[after], Candidate(family=family, params=params))
+def _join(ordered: list[Candidate], candidate: Candidate, after: int | None) -> None:
+    """Put it behind so many candidates of trees, None: behind all."""
+    ordered.insert(len(ordered) if after is None else _places_of_trees(ordered)[after], candidate)
 
 
 def _quick_first(ordered: list[Candidate]) -> None:
