@@ -68,7 +68,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.set_defaults(repeat=5)
-    parser.add_argument("--cache", type=Path, required=True, help="folder in which the tables are kept")
+    parser.add_argument("--cache", type=Path, default=Path("runs/samplers"), help="folder in which the tables are kept")
     parser.add_argument("--rows", type=int, default=2_000, help="of each data set")
     parser.add_argument("--configs", type=int, default=150, help="candidates of a table")
     parser.add_argument("--trials", type=int, default=50, help="of a replay")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import shardwise
-from shardwise import choosing, refitting, workflow
+from shardwise import choosing, refitting, searching
 from shardwise.cli import run as cli
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
@@ -99,7 +99,7 @@ def test_of_a_member_that_keeps_a_few_models_those_that_were_not_cut_come_first(
 @pytest.fixture
 def models_of_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Members keep their models of the folds: they are not trained anew on all rows."""
-    for module in (refitting, workflow):
+    for module in (refitting, searching):
         monkeypatch.setattr(module, "can_refit", lambda *_: False)
 
 

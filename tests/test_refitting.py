@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shardwise.core.candidate import Candidate
-from shardwise.refitting import SPARE, Plan, affordable, draws, kept_s, refit_s
+from shardwise.refitting import SPARE, Plan, affordable, draws, kept_s, refit_s, refittable
 from shardwise.report.ensemble import what_answers
 from shardwise.train.result import FoldResult, TrialResult
 
@@ -38,8 +38,18 @@ def test_what_answers_slowest_is_trained_anew_first_as_long_as_there_is_time(slo
 
 def test_no_time_is_kept_for_families_that_are_not_trained_anew():
     network = replace(trial(2, 50.0, 0.1), candidate=Candidate(family="neural"))
-    assert refit_s([network], 2) == 0.0
-    assert refit_s([network, trial(1, 3.0, 0.1)], 2) == refit_s([trial(1, 3.0, 0.1)], 2) == 3.0
+    half = replace(trial(3, 4.0, 0.1), complete=False)
+    assert [each.number for each in refittable([network, trial(1, 3.0, 0.1), half])] == [1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slots", "takes"),
+    [((), 2, 0.0), ((3.0,), 2, 3.0), ((8.0, 8.0, 8.0), 2, 16.0), ((2.0, 2.0, 10.0), 2, 10.0)],
+)
+def test_fits_side_by_side_take_as_long_as_the_busiest_slot(
+    seconds: tuple[float, ...], slots: int, takes: float
+) -> None:
+    assert refit_s([trial(number, each, 0.1) for number, each in enumerate(seconds)], slots) == takes
 
 
 @pytest.mark.parametrize(

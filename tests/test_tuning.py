@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import shardwise
+from shardwise import tuning
 from shardwise.cli import run as cli
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
@@ -404,21 +405,25 @@ def test_what_is_not_searched_may_be_cut_and_the_search_goes_on(data: Path, monk
 
 
 def test_what_there_is_no_time_for_is_left_out_until_a_longer_run(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+
+    def with_network(*args: Any, **asked: Any) -> list[Candidate]:
+        first, second, *rest = usual(*args, **asked)
+        return [first, second, Candidate(family="neural", params={"members": 1, "epochs": 9, "width": 8}), *rest]
+
     def most_s(self: Tuning, step: Step, left_s: float) -> float:
-        network = Step(number=step.number, candidate=Candidate(family="neural"))
-        times.append([usual(self, each, left_s) for each, left_s in ((network, 1e-3), (network, 1e4), (step, 1e-3))])
-        return 0.0 if step.candidate.family == "linear" else math.inf
+        given = shares(self, step, left_s)
+        assert (given < math.inf) is (step.candidate.family == "neural" and left_s < math.inf)
+        return 1e-6 if step.candidate.family == "neural" else given
 
     def families() -> dict[int, str]:
         return {record["number"]: record["family"] for record in records(data, "short", "trial")}
 
-    usual, asked = Tuning.most_s, {"families": (), "sampler": "rl", "pruner": "none"}
-    times: list[list[float]] = []
+    usual, shares, asked = tuning.portfolio, Tuning.most_s, {"families": (), "sampler": "rl", "pruner": "none"}
+    monkeypatch.setattr(tuning, "portfolio", with_network)
     monkeypatch.setattr(Tuning, "most_s", most_s)
-    short = run(data, run="short", trials=16, **asked)
-    assert short.cut
-    assert set(range(16)) - families().keys() == {2}
-    assert times[0] == [0.0, 5e3, math.inf]  # too little for a network, half of what there is, trees
-    monkeypatch.setattr(Tuning, "most_s", usual)
-    assert not run(data, run="short", trials=17, **asked).cut
-    assert (len(families()), families()[2]) == (17, "linear")
+    assert run(data, run="short", trials=15, **asked).cut
+    assert set(range(15)) - families().keys() == {2}  # and what is proposed from results comes after it
+    monkeypatch.setattr(Tuning, "most_s", shares)
+    assert not run(data, run="short", trials=16, **asked).cut
+    assert (len(families()), families()[2]) == (16, "neural")

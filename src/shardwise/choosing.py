@@ -45,6 +45,7 @@ USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
 PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share of what is above a perfect one
 SLOWER = 1.2  # than it is already, an ensemble for which speed was given up may become by further seeds
 CORES = 2  # of the machine for which a throughput is promised
+FAR = 0.1  # a trial without all folds is taken, alone, where its loss is lower by this share than the best whole one's
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
 REST_BYTES = 2**15  # of a package: its manifest, calibration and golden rows
@@ -113,13 +114,24 @@ class Choosing:
             if self._run.interrupts.stop_requested:
                 raise Interrupted("stopped before the first model was trained", hint="The same command goes on.")
             raise DeadlineReached("the time was up before the first model was trained", hint="Give more --time.")
-        if not ranked[0].complete or ranked[0].candidate.family == "baseline":
+        whole = [each for each in ranked if each.complete and each.candidate.family != "baseline"]
+        if ranked[0].candidate.family == "baseline" or not whole or self._is_far_better(ranked[0], whole[0]):
             return self.single(ranked[0])
-        contenders = diverse([each for each in ranked if each.complete and each.candidate.family != "baseline"])
+        contenders = diverse(whole)
         pool, limits = self._pool(contenders, limited), self.limits() if limited else NONE
         usual = limited and self._run.config.min_throughput is None and is_slow(pool, limits)
         choice = self._fast(contenders, pool, limits) if usual else self._chosen(pool, limits)
         return self._ensemble(choice, contenders, pool)
+
+    def _is_far_better(self, first: TrialResult, whole: TrialResult) -> bool:
+        """Whether a trial without all its folds, on those that it has, is so much better than the best whole one that
+        luck and an ensemble do not make it up."""
+        if first.complete:
+            return False
+        mine = {fold.fold: fold.loss for fold in first.folds if math.isfinite(fold.loss)}
+        theirs = [fold.loss for fold in whole.folds if fold.fold in mine]
+        excess = statistics.fmean(theirs) - perfect_loss(self.metric.name)
+        return statistics.fmean(theirs) - statistics.fmean(mine.values()) > FAR * abs(excess)
 
     def _fast(self, contenders: Sequence[TrialResult], pool: Pool, limits: Limits) -> Choice:
         """Within the usual speed, unless it costs too much. Networks, which are not trained anew on all rows, keep all
@@ -150,7 +162,7 @@ class Choosing:
         pool = Pool(
             predictions=[np.concatenate([self.out_of_fold(f) for f in trial.folds]) for trial in contenders],
             y=np.concatenate([rows.target() for rows in folds]),
-            weight=None if weights[0] is None else np.concatenate([w for w in weights if w is not None]),
+            weight=_joined(weights, [rows.n_rows for rows in folds]),
             fold=fold, part=parts(fold), costs=[self.cost(trial) if limited else Cost() for trial in contenders],
             models=[len(self._folds(trial)) for trial in contenders],
         )  # fmt: skip
@@ -303,6 +315,13 @@ class Choosing:
                 show=lambda seconds: f"{1e6 * seconds / CORES:.3g} microseconds a row",
                 enough=lambda least: f"{math.floor(CORES / least)}",
             )  # fmt: skip
+
+
+def _joined(weights: Sequence[np.ndarray | None], counts: Sequence[int]) -> np.ndarray | None:
+    """Of all folds: where some have weights, those of the others are 1."""
+    if all(weight is None for weight in weights):
+        return None
+    return np.concatenate([np.ones(n) if own is None else own for own, n in zip(weights, counts, strict=True)])
 
 
 def preference(folds: Sequence[FoldResult], place: int, number: int) -> tuple[bool, int, int]:

@@ -87,6 +87,8 @@ class Distilling:
         known = {fold for evaluation in evaluations for fold in evaluation.valid}
         if len(ensemble.members) < 2:
             return "it is one model already"
+        if not all(trial.complete for trial, _, _ in ensemble.members):
+            return "its best trial was ended before all folds were done"
         if not set(evaluations[0].train) <= known:
             return "rows that are trained on have no out-of-fold answers; it takes --folds"
         if any(len(evaluation.valid) != 1 for evaluation in evaluations):

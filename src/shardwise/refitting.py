@@ -7,6 +7,7 @@ they lose out of fold. Trees that draw rows, columns or thresholds at random are
 is asked for and time and limits allow: their mean is what one of them would be without the luck of the draw.
 """
 
+import heapq
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,11 +47,21 @@ def kept_s(trials: Sequence[TrialResult], slots: int, seeds: int) -> float:
     return SPARE * refit_s(fits, slots)
 
 
+def refittable(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Those that are trained anew where they are members."""
+    return [trial for trial in trials if trial.complete and trial.candidate.family in REFITTED]
+
+
 def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
-    """Seconds that it takes to train these candidates anew, about; those of other families are not."""
-    again = [trial for trial in trials if trial.folds and trial.candidate.family in REFITTED]
-    each = [WAIT * statistics.fmean(fold.seconds for fold in trial.folds) for trial in again]
-    return max(sum(each) / slots, max(each, default=0.0))
+    """Seconds that it takes to train these candidates anew, about, `slots` side by side and the longest first."""
+    busy_s = [0.0] * slots
+    for each_s in sorted((_fit_s(trial) for trial in trials), reverse=True):
+        heapq.heapreplace(busy_s, busy_s[0] + each_s)
+    return max(busy_s)
+
+
+def _fit_s(trial: TrialResult) -> float:
+    return WAIT * statistics.fmean(fold.seconds for fold in trial.folds)
 
 
 def draws(candidate: Candidate) -> bool:
@@ -66,15 +77,16 @@ def refitted(run: Run, prepared: Prepared, choosing: Choosing, ensemble: Ensembl
 
     The others, and those of other families, keep their models of the folds.
     """
-    trials = [trial for trial in _trials(ensemble) if trial.candidate.family in REFITTED and trial.complete]
+    trials = refittable(_trials(ensemble))
     results: dict[int, list[FoldResult]] = {}
     possible = can_refit(run, prepared)
     if trials and possible:
         with closing(Fitting(run, prepared, choosing.metric.name)) as fitting:
             plan = Plan(fitting.slots, left_s, run.config.bag_seeds)
             fits = plan.fits(trials, lambda fits: choosing.has_room(_models(ensemble, fits)))
-            until, waves = time.monotonic() + left_s, max(1, -(-len(fits) // fitting.slots))
-            units = [_unit(prepared, trial, seed, until, left_s / waves) for trial, seed in fits]
+            until = time.monotonic() + left_s
+            longest = sorted(fits, key=lambda fit: _fit_s(fit[0]), reverse=True)
+            units = [_unit(prepared, trial, seed, until) for trial, seed in longest]
             for unit, result in sorted(fitting.results(iter(units)), key=lambda pair: pair[0].number):
                 if _is_whole(result):
                     results.setdefault(unit.trial, []).append(result)
@@ -170,7 +182,7 @@ def _rounds(trial: TrialResult) -> int:
     return max(1, round(statistics.fmean(fold.rounds for fold in trial.folds)))
 
 
-def _unit(prepared: Prepared, trial: TrialResult, seed: int, deadline: float, most_s: float) -> FitUnit:
+def _unit(prepared: Prepared, trial: TrialResult, seed: int, deadline: float) -> FitUnit:
     """The seed of a fit follows from its number, see `FitTask`."""
     candidate = Candidate(
         family=trial.candidate.family, params={**trial.candidate.params, "n_estimators": _rounds(trial)}
@@ -182,5 +194,5 @@ def _unit(prepared: Prepared, trial: TrialResult, seed: int, deadline: float, mo
     )
     return FitUnit(
         trial=trial.number, candidate=candidate, number=len(evaluations) + seed, fold=Fold(train=folds, valid=()),
-        rows=prepared.rows, key=key, deadline=deadline, most_s=most_s, forgiving=True,
+        rows=prepared.rows, key=key, deadline=deadline, forgiving=True,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from shardwise.core.findings import Finding
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
 from shardwise.models.families import NETWORKS, build
-from shardwise.models.portfolio import joining, portfolio
+from shardwise.models.portfolio import JOINING, joining, portfolio
 from shardwise.models.rungs import SHARES, leg_count, progress, resumed_at, rounds_on, rung_count
 from shardwise.models.spaces import idle_params, spaces_for
 from shardwise.plan.knowledge import defaults as shipped_knowledge
@@ -47,7 +47,7 @@ CAUSES = 3  # reasons of failed trials that are told
 _NUMBERS = re.compile(r"\d[\d.,]*")
 MOVES = 12  # from trial to trial, in a population
 NETWORK_SHARE = 0.5  # of the time that is left, that a network among other candidates may take
-NETWORK_LEAST = 0.5  # of the time that all its epochs take by the cost model; in less it comes to little
+NETWORK_EPOCHS = 8  # for which there has to be time, by the cost model; fewer come to little
 
 
 class Tuning:
@@ -114,7 +114,7 @@ class Tuning:
             trial=step.number, candidate=step.candidate, number=fold, fold=self._prepared.splitter.folds()[fold],
             rows=self._prepared.fold_rows_folders[fold], key=self.key(step, fold), deadline=deadline, most_s=most_s,
             rounds=rounds, share=share, since=self._begins_at(step), lineage=self._lineage(step, fold),
-            forgiving=step.proposed,
+            forgiving=step.proposed or (step.candidate.family in JOINING and not self._run.config.families),
             leg=Leg(number=step.rung, of=self._legs(step)) if in_legs else None,
             after=self.key(step.after, fold) if step.after else "",
         )  # fmt: skip
@@ -146,16 +146,21 @@ class Tuning:
 
     def most_s(self, step: Step, left_s: float) -> float:
         """Seconds that a fold may take of those that are left for it: a network among others leaves time to them, as it
-        makes the best of what it gets, and gets none (0) where that is too little."""
-        if step.candidate.family not in NETWORKS or self._run.config.families:
-            return math.inf
-        name, terms = unit_terms(step.candidate, self._sizes, 0.0)
-        return own_s if (own_s := left_s * NETWORK_SHARE) >= NETWORK_LEAST * self._laws[name](terms) else 0.0
+        makes the best of what it gets."""
+        shares = step.candidate.family in NETWORKS and not self._run.config.families
+        return left_s * NETWORK_SHARE if shares else math.inf
 
-    def leave_out(self, step: Step) -> None:
-        """There is no time for it: nothing waits for what it would have found. A longer run comes back to it."""
-        self._run.say(f"Trial {step.number}, {step.candidate}, is left out: there is no time for half of its epochs.")
+    def leaves_out(self, step: Step, most_s: float) -> bool:
+        """Whether a step is left out, as a fold of `most_s` seconds has no time for enough epochs of a network: nothing
+        waits for what it would have found, and a longer run comes back to it."""
+        if math.isinf(most_s):
+            return False
+        laws = (unit_terms(step.candidate, self._sizes, 0.0, steps=steps) for steps in (NETWORK_EPOCHS, None))
+        if most_s >= min(self._laws[name](terms) for name, terms in laws):
+            return False
+        self._run.say(f"Trial {step.number} is left out, no time for {NETWORK_EPOCHS} epochs: {step.candidate}")
         self.study.tell(step, Result(loss=math.nan, done=True))
+        return True
 
     def tell(self, step: Step, trial: TrialResult) -> bool:
         """Hand the study what a step found, and journal it; whether the trial is there to be used.
@@ -373,15 +378,15 @@ def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
     return History(run=run, metric=metric, trials=tuple(trials))
 
 
-TUNED = {"sampler": "tpe", "pruner": "asha"}
 UNPRUNED = (POPULATION,)  # samplers whose trials are all trained to their end
 TRIALS = 50  # of a search for which neither trials nor time were given
 
 
 def tuned(given: Mapping[str, Any]) -> dict[str, Any]:
     """What `tune` asks for where nothing else is said: it searches, where `train` tries the default candidates."""
-    usual = {**TUNED, **({"pruner": "none"} if given.get("sampler") in UNPRUNED else {})}
-    found = {**given, **{name: value for name, value in usual.items() if given.get(name) is None}}
+    found = dict(given)
+    if found.get("pruner") is None:
+        found["pruner"] = "none" if given.get("sampler") in UNPRUNED else "asha"
     if found.get("trials") is None and found.get("time") is None:
         found["trials"] = TRIALS
     return found

@@ -11,12 +11,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
-from shardwise.choosing import Choosing, Ensemble, choice_s
+from shardwise.choosing import Choosing, Ensemble
 from shardwise.compute.base import NotYet
-from shardwise.compute.ceiling import cpu_quota, crowd
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
@@ -26,20 +24,19 @@ from shardwise.data.dataset import Dataset, ReadOptions, open_dataset
 from shardwise.data.joined import join_tables
 from shardwise.data.source import suggest_skipping
 from shardwise.distilling import Distilling, not_distilled
-from shardwise.ensemble.select import MEMBERS
 from shardwise.models.families import load_model
 from shardwise.monitor.windows import ANSWERS, answers_profile
-from shardwise.refitting import can_refit, kept_s, refitted
+from shardwise.refitting import refitted
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.retraining import what_changed
-from shardwise.split.base import TEST
+from shardwise.searching import Search, report_s, reserve_s
 from shardwise.stats.metrics import Metric, check_metric, default_metric, metric_named
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
 from shardwise.train.gaps import few_findings, member_scores, nested_findings
 from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess, unseen
-from shardwise.train.prepare import Prepared, prepare, tell
+from shardwise.train.prepare import prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
@@ -50,12 +47,6 @@ from shardwise.tune.step import Step
 from shardwise.tuning import Tuning
 
 GOLDEN_ROWS = 20
-TEST_SHARE = 0.05  # of the time, at most kept for the sealed test; where that is too little, it is thinned
-REPORT_S = 2.6  # what the sealed test's intervals, the report and the end of the process take, at most; besides,
-REFITS = 2  # members for whose training on all rows time is kept; with more, their models of the folds may have to do
-STUDENT_FITS = 1.5  # of the longest fit of a fold, what a student takes
-REPORT_COLUMN_S, REPORT_CLASS_S = 0.0002, 0.05
-PACKAGE_COLUMN_S = 1e-3  # to choose members and to write the package, each column
 WIDE_COLUMNS = 2_000  # beyond, a package takes seconds, and the baseline is not worth one
 
 
@@ -88,30 +79,6 @@ class TrainResult:
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
-
-
-@dataclass
-class Search:
-    """The trials of a run so far, and what the package holds."""
-
-    prepared: Prepared
-    metric: Metric
-    trials: list[TrialResult] = field(default_factory=list)
-    sealed_trial: int | None = None
-    seal_s: float = 0.0
-    cut: bool = False
-
-    @cached_property
-    def profile_state(self) -> State:
-        """Of the open rows, which no trial changes."""
-        return self.prepared.opened.state()
-
-    @property
-    def folds(self) -> int:
-        return len(self.prepared.splitter.folds())
-
-    def choosing(self, run: Run) -> Choosing:
-        return Choosing(run, self.prepared, self.metric)
 
 
 def open_data(config: RunConfig) -> Dataset:
@@ -152,7 +119,7 @@ def train(
         prepared = prepare(run, dataset, what_changed)
         note_sizes(run, prepared)
         task = prepared.target.task
-        search = Search(prepared, metric_named(config.metric or default_metric(task), task))
+        search = Search.of(run, prepared, metric_named(config.metric or default_metric(task), task))
         valid = [search.choosing(run).validation(fold.valid) for fold in prepared.splitter.folds()]
         _tell(run, search, limit_findings(prepared.target, valid))
         run_trials(run, search)
@@ -167,6 +134,7 @@ def run_trials(run: Run, search: Search) -> None:
     steps: dict[str, Step] = {}  # by the keys of their units
     fitted: list[tuple[Step, FoldResult]] = []  # of one step
     with closing(Fitting(run, search.prepared, search.metric.name)) as fitting, run.stage("train") as stage:
+        search.slots = fitting.slots
         for unit, result in fitting.results(_units(run, search, tuning, (steps, fitting.slots))):
             step = steps.pop(unit.key)
             if fitted and fitted[0][0] is not step:
@@ -195,7 +163,7 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
             continue
         for index in range(search.folds):
             key, real = tuning.key(step, index), step.number <= 1
-            left_s = run.deadline.remaining_s() - _reserve_s(run, search, first=real)
+            left_s = run.deadline.remaining_s() - reserve_s(run, search, first=real)
             first = real and index == 0 and not step.below  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
@@ -207,40 +175,10 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
             steps[key] = step
             if index == 0:
                 most_s = tuning.most_s(step, max(left_s, 0.0) / waves)
-                if most_s == 0.0 and run.ledger.get(key) is None and not run.model(key).exists():
-                    tuning.leave_out(step)
+                if run.ledger.get(key) is None and not run.model(key).exists() and tuning.leaves_out(step, most_s):
                     search.cut = True
                     break
             yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves, most_s)
-
-
-def _reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = True) -> float:
-    """Seconds to keep for the choice of members, the sealed test of the models so far, the package and the report.
-
-    While none is trained the time for the test is what it may be; the first one keeps time for itself, see `FitTask`.
-    """
-    test_rows = search.prepared.fold_rows.get(TEST, 0)
-    most_s = TEST_SHARE * (run.deadline.limit_s or 0.0) if test_rows else 0.0
-    trained = [trial for trial in search.trials if trial.candidate.family != "baseline"]
-    slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
-    test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    choosing_s = crowd() * choice_s(search.prepared.target, search.prepared.train_rows, len(trained))
-    after_s = choosing_s + _refits_s(run, search, trained) if refits else 0.0
-    package_s = max(search.seal_s, PACKAGE_COLUMN_S * crowd() * len(search.prepared.dataset.schema))
-    return _report_s(search) + package_s + after_s + min(most_s, test_s)
-
-
-def _refits_s(run: Run, search: Search, trained: Sequence[TrialResult]) -> float:
-    """Seconds that fits take after the trials: of a student, or of members on all rows."""
-    if run.config.distill:
-        return STUDENT_FITS * max((fold.seconds for trial in trained for fold in trial.folds), default=0.0)
-    again = rank(trained)[:REFITS] if can_refit(run, search.prepared) else []
-    return kept_s(again, cpu_quota(), run.config.bag_seeds)
-
-
-def _report_s(search: Search) -> float:
-    columns, classes = len(search.prepared.dataset.schema), search.prepared.target.outputs
-    return crowd() * (REPORT_S + REPORT_COLUMN_S * columns + REPORT_CLASS_S * classes)
 
 
 def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:
@@ -263,9 +201,12 @@ def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, F
     run.events.emit(
         Scored(trial=trial.number, candidate=str(trial.candidate), metric=name, score=score, best=best is trial)
     )
+    if search.finished or (trial.number in search.replayed and run.package.exists()):
+        return  # what lies there is as good, or better: an ensemble
     left_s = run.deadline.remaining_s()
-    affordable = search.seal_s < 0.02 * run.deadline.used_s() and left_s > 2 * _reserve_s(run, search)
-    if len(search.prepared.dataset.schema) > WIDE_COLUMNS and (trial.number == 0 or left_s <= _reserve_s(run, search)):
+    affordable = search.seal_s < 0.02 * run.deadline.used_s() and left_s > 2 * reserve_s(run, search)
+    is_wide = len(search.prepared.dataset.schema) > WIDE_COLUMNS and run.config.max_latency_s is None
+    if is_wide and (trial.number == 0 or left_s <= reserve_s(run, search)):
         return  # nothing is tried after it: the package comes at once
     if search.sealed_trial is None or (best is trial and (trial.number == 1 or affordable)):
         seal(run, search, search.choosing(run).single(best), {})
@@ -328,7 +269,7 @@ def conclude(run: Run, search: Search) -> TrainResult:
     with run.stage("ensemble"):
         chosen, after = _chosen(run, search)
     with run.stage("test") as stage:
-        left_s = run.deadline.remaining_s() - _report_s(search) - 1.5 * search.seal_s
+        left_s = run.deadline.remaining_s() - report_s(search) - 1.5 * search.seal_s
         test = open_test(run, search.prepared, chosen.team, after, left_s)
         stage["rows"] = len(test.y)
         _tell(run, search, [*after.findings, *coverage_findings(test.coverage),
@@ -356,15 +297,15 @@ def conclude(run: Run, search: Search) -> TrainResult:
 def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     """The ensemble of the run, or its student, and what is done with its answers; all by out-of-fold predictions."""
     choosing, prepared = search.choosing(run), search.prepared
-    if run.config.distill:
+    if run.config.distill and not run.interrupts.stop_requested:
         chosen = _distilled(run, search, choosing)
     else:
         chosen = choosing.choose(search.trials)
-        left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
+        left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
         chosen = refitted(run, prepared, choosing, chosen, left_s)
     _tell(run, search, chosen.findings)
     seen = out_of_fold(run, prepared, chosen.joint, search.metric)
-    left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
+    left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
     apart = unseen(run, prepared, chosen.joint, chosen.team, left_s) if len(seen.y) else None
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen, apart)
     chosen = replace(chosen, loss=chosen.loss - after.gain)
@@ -375,7 +316,7 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
 def _distilled(run: Run, search: Search, choosing: Choosing) -> Ensemble:
     """The student; where there is none the ensemble itself, within the limits, with a finding that says why."""
     teachers = choosing.choose(search.trials, limited=False)
-    left_s = run.deadline.remaining_s() - _reserve_s(run, search, refits=False)
+    left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
     student = Distilling(run, search.prepared, choosing, rank(search.trials)).student(teachers, left_s)
     if isinstance(student, Ensemble):
         return student
@@ -389,7 +330,7 @@ def _report(run: Run, search: Search, ending: Ending) -> str:
 
     path = run.folder / "report.html"
     with run.stage("report"):
-        gaps = member_scores(run, search.prepared, search.metric, ending.members, _report_s(search))
+        gaps = member_scores(run, search.prepared, search.metric, ending.members, report_s(search))
         ending = replace(ending, gaps=gaps)
         write_report(gather(run, search.prepared, ending), path)
     return str(path)

@@ -71,10 +71,10 @@ def test_where_features_are_many_for_the_rows_few_of_them_may_count() -> None:
 
 
 def test_what_is_slow_on_many_features_comes_early_on_few() -> None:
-    for features, places in ((EARLY_FEATURES, (1,)), (EARLY_FEATURES + 1, (None,))):
+    for features, places in ((EARLY_FEATURES, [({}, 1)]), (EARLY_FEATURES + 1, [({}, None)])):
         many = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(features)]
         assert JOINING["catboost"].places(REGRESSION, many, 1000) == places
-    assert JOINING["catboost"].places(REGRESSION, CODED, 1000) == (None,)
+    assert JOINING["catboost"].places(REGRESSION, CODED, 1000) == [({}, None)]
 
 
 @pytest.mark.parametrize(("rows", "first"), [(99, "linear"), (100, "trees")])

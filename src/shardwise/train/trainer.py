@@ -1,6 +1,7 @@
 """One candidate on one fold: fit, predict the validation rows, score, keep the model."""
 
 import json
+import math
 import shutil
 import socket
 import time
@@ -42,6 +43,7 @@ from shardwise.train.watch import Watch
 
 PREDICT_S = 6e-8  # seconds that one tree takes for one row, rather too many than too few
 LEAF_S = 6e-6  # seconds that a leaf takes once the trees are learned: written, read again, packed
+MORE_TIME = 1.5  # than it had, for a network that planned by its time to be trained again
 TESTED_ROWS = 50_000  # for so many rows of the sealed test there is time at the end of a run
 _NOT_THE_CANDIDATES = (
     CeilingReached,
@@ -104,6 +106,13 @@ class FitUnit:
         self.__dict__.update(state)
 
 
+def _had_time(unit: FitUnit, earlier: FoldResult) -> bool:
+    """Whether a network, which plans by its time, had about as much when it was trained before."""
+    if unit.candidate.family not in NETWORKS or math.isinf(unit.most_s):
+        return False
+    return min(unit.most_s, unit.deadline - time.monotonic()) < MORE_TIME * earlier.seconds
+
+
 @cache
 def _boot() -> str:
     """The machine since its start: whose monotonic clock it is."""
@@ -133,7 +142,7 @@ class FitTask:
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
             earlier = self._earlier(unit)
-            if earlier is not None and not earlier.cut:
+            if earlier is not None and (not earlier.cut or _had_time(unit, earlier)):
                 return earlier.to_json()  # who did it was killed before that was journalled
             if (unit.trial > 1 or unit.since) and time.monotonic() > unit.deadline:
                 return (earlier or _not_begun(unit)).to_json()
