@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,11 +17,13 @@ from shardwise.cli import run as cli
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
+from shardwise.core.events import Event, Events, Scored
 from shardwise.distilling import LEAST_ROUNDS
 from shardwise.store.files import folder_bytes
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
 from shardwise.train.result import FoldResult, TrialResult
+from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")
@@ -33,12 +37,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(data: Path, tmp_path: Path, **changes: Any) -> TrainResult:
+def run(data: Path, tmp_path: Path, events: Events | None = None, **changes: Any) -> TrainResult:
     asked = {
         "trials": 5, "folds": 4, "drop": DROP, "runs_folder": str(tmp_path / "runs"), "target": "bought",
         "params": QUICK, "report": False, "data": str(data),
     }  # fmt: skip
-    return train(RunConfig.from_mapping({**asked, **changes}))
+    return train(RunConfig.from_mapping({**asked, **changes}), events)
 
 
 def trials_in(tmp_path: Path, name: str) -> list[Any]:
@@ -94,6 +98,67 @@ def test_of_a_member_that_keeps_a_few_models_those_that_were_not_cut_come_first(
     whole, cut = folds((9, False), (3, False), (5, False)), folds((1, True), (8, True), (2, False))
     assert [order(whole, place) for place in range(3)] == [[0, 1, 2], [1, 2, 0], [2, 0, 1]]  # each leaves others out
     assert [order(cut, place) for place in range(3)] == [[2, 1, 0]] * 3
+
+
+@pytest.mark.parametrize(("better", "alone"), [(0.002, False), (0.05, True)])
+def test_a_trial_without_all_folds_is_taken_alone_only_where_it_is_far_better(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, better: float, alone: bool
+) -> None:
+    def fit(self: FitTask, unit: FitUnit) -> dict[str, Any]:
+        result = dict(usual(self, unit))
+        if unit.trial != 4:
+            losses.setdefault(unit.trial, []).append(result["loss"])
+            return result
+        late = {**result, "loss": math.nan, "folder": "", "cut": True}
+        best = min(losses.values(), key=np.mean)
+        return late if unit.number > 1 else {**result, "loss": best[unit.number] - better}
+
+    losses: dict[int, list[float]] = {}
+    usual = FitTask.__call__
+    monkeypatch.setattr(FitTask, "__call__", fit)
+    result = run(data, tmp_path, run="cut", distill=True)
+    told = [finding["text"] for finding in result.findings if finding["code"] == "not_distilled"]
+    assert (result.ensemble == {}) is alone
+    assert [("before all folds" in text) for text in told] == [True] * alone
+
+
+def test_a_student_for_which_there_was_no_time_is_none(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(self: FitTask, unit: FitUnit) -> dict[str, Any]:
+        result = dict(usual(self, unit))
+        return {**result, "loss": result["loss"] + 0.1, "cut": True} if unit.teacher else result
+
+    usual = FitTask.__call__
+    monkeypatch.setattr(FitTask, "__call__", fit)
+    result = run(data, tmp_path, distill=True)
+    assert result.ensemble["kind"] != "distilled"
+    (told,) = (finding["text"] for finding in result.findings if finding["code"] == "not_distilled")
+    assert re.search(r"time for \d+ rounds alone", told)
+
+
+def test_an_outlier_in_one_fold_alone_counts_little(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=1300)
+    y = x + 0.1 * rng.normal(size=1300)
+    y[700] = 1e5
+    path = tmp_path / "orders.parquet"
+    pq.write_table(pa.table({"x": x, "z": rng.normal(size=1300), "y": y}), path)
+    result = run(path, tmp_path, target="y", drop=(), folds=2, trials=4)
+    assert [finding["code"] for finding in result.findings].count("few_rows_decide") == 1
+    assert result.ensemble["kind"]
+
+
+def test_a_finished_run_that_goes_on_keeps_its_package_until_it_has_another(data: Path, tmp_path: Path) -> None:
+    def seen(event: Event) -> None:
+        if isinstance(event, Scored):
+            there.append(shardwise.load(first.package).package.hash)
+
+    there: list[str] = []
+    first = run(data, tmp_path, run="longer", trials=4)
+    longer = run(data, tmp_path, Events([seen]), run="longer", trials=6)
+    assert there == [first.package_hash] * 6
+    assert shardwise.load(longer.package).package.hash == longer.package_hash
 
 
 @pytest.fixture

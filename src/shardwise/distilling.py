@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from shardwise.choosing import CORES, USUAL_THROUGHPUT, Choosing, Ensemble
+from shardwise.choosing import CORES, FAR, USUAL_THROUGHPUT, Choosing, Ensemble
 from shardwise.core.candidate import Candidate
 from shardwise.core.findings import Finding
 from shardwise.data.rows_soft import soft_path
 from shardwise.ensemble.select import Limits
 from shardwise.models.pace import rounds_within
+from shardwise.stats.metrics import perfect_loss
 from shardwise.store.files import write_atomic
 from shardwise.store.ledger import unit_key
 from shardwise.train.fitting import Fitting
@@ -134,11 +135,15 @@ class Distilling:
         most = min(most, limits.bytes / (LEAF_BYTES * leaves * outputs), float(params.get("n_estimators", 5000)))
         return Candidate(family="trees", params={**params, "n_estimators": max(LEAST_ROUNDS, int(most))})
 
-    def _compared(self, ensemble: Ensemble, trial: TrialResult, answers: Mapping[int, np.ndarray]) -> Ensemble:
-        """What the student loses, on rows that neither it nor its teachers' answers for them were trained on."""
+    def _compared(self, ensemble: Ensemble, trial: TrialResult, answers: Mapping[int, np.ndarray]) -> Ensemble | str:
+        """What the student loses, on rows that neither it nor its teachers' answers for them were trained on; one that
+        the clock has cut and that loses much is none."""
         fold = self.prepared.splitter.folds()[0].valid[0]
         rows = self.choosing.validation((fold,))
         teachers = self.choosing.loss(rows.target(), answers[fold], rows.weight())
+        above = abs(teachers - perfect_loss(self.choosing.metric.name))
+        if trial.folds[0].cut and trial.loss - teachers > FAR * above:
+            return f"there was time for {trial.folds[0].rounds} rounds alone, which are too few"
         sign = -1.0 if self.choosing.metric.greater_is_better else 1.0
         student: dict[str, Any] = {
             "score": sign * trial.loss, "teachers_score": sign * teachers, "rounds": trial.folds[0].rounds,

@@ -201,7 +201,7 @@ def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, F
     run.events.emit(
         Scored(trial=trial.number, candidate=str(trial.candidate), metric=name, score=score, best=best is trial)
     )
-    if search.finished or (trial.number in search.replayed and run.package.exists()):
+    if run.package.exists() and (search.finished or trial.number in search.replayed):
         return  # what lies there is as good, or better: an ensemble
     left_s = run.deadline.remaining_s()
     affordable = search.seal_s < 0.02 * run.deadline.used_s() and left_s > 2 * reserve_s(run, search)
@@ -297,7 +297,7 @@ def conclude(run: Run, search: Search) -> TrainResult:
 def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     """The ensemble of the run, or its student, and what is done with its answers; all by out-of-fold predictions."""
     choosing, prepared = search.choosing(run), search.prepared
-    if run.config.distill and not run.interrupts.stop_requested:
+    if run.config.distill:
         chosen = _distilled(run, search, choosing)
     else:
         chosen = choosing.choose(search.trials)
@@ -317,7 +317,9 @@ def _distilled(run: Run, search: Search, choosing: Choosing) -> Ensemble:
     """The student; where there is none the ensemble itself, within the limits, with a finding that says why."""
     teachers = choosing.choose(search.trials, limited=False)
     left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
-    student = Distilling(run, search.prepared, choosing, rank(search.trials)).student(teachers, left_s)
+    student: Ensemble | str = "the run was stopped"
+    if not run.interrupts.stop_requested:
+        student = Distilling(run, search.prepared, choosing, rank(search.trials)).student(teachers, left_s)
     if isinstance(student, Ensemble):
         return student
     chosen = choosing.choose(search.trials)

@@ -144,7 +144,7 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
 
     least, most = NETWORK_ROWS
     classes = Target(column="y", task=Task.MULTICLASS, classes=(1, 2, 3))
-    for rows, target, quick, full in ((least, REGRESSION, 3, 7), (most, REGRESSION, 3, 7), (least, classes, 6, 11)):
+    for rows, target, quick, full in ((least, REGRESSION, 3, 4), (most, REGRESSION, 3, 4), (least, classes, 6, 11)):
         plain, joined = families(rows, target), families(rows, target, extras=["neural"])
         assert [place for place, family in enumerate(joined) if family == "neural"] == [quick, full]
         assert [family for family in joined if family != "neural"] == plain
@@ -155,7 +155,7 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
         both = families(rows, target, extras=["neural", "catboost"])
         assert [family for family in both if family != "catboost"] == joined
         assert families(rows, target, families=["trees", "linear"], extras=["neural"]) == plain
-    assert families(least, extras=["catboost", "neural"])[3:5] == ["neural", "catboost"]
+    assert families(least, extras=["catboost", "neural"])[3:6] == ["neural", "neural", "catboost"]
     plain, joined = (
         [dict(each.params) for each in portfolio(REGRESSION, FEATURES, least, extras=extras) if each.family == "trees"]
         for extras in ([], ["neural"])

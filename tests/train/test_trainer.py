@@ -18,6 +18,7 @@ from shardwise.store.files import hash_folder
 from shardwise.testing.models import FEATURES, TRAIN, VALID, on_disk, tiny_table, tiny_target
 from shardwise.train import trainer
 from shardwise.train.passes import BINS, FLOATS
+from shardwise.train.result import FoldResult
 from shardwise.train.trainer import FitTask, FitUnit
 
 RESTS = (7, 19, None)  # not where a fit begins its random numbers anew in any case
@@ -148,3 +149,19 @@ def test_what_was_learned_in_a_hurry_counts_as_cut(rows: Path, tmp_path: Path, m
     assert not task(unit)["cut"]
     monkeypatch.setattr(Linear, "fit", fit)
     assert task(replace(unit, key="again"))["cut"]
+
+
+@pytest.mark.parametrize(
+    ("family", "most_s", "again"),
+    [("neural", 20.0, False), ("neural", 31.0, True), ("neural", float("inf"), True), ("trees", 20.0, True)],
+)
+def test_a_network_that_had_about_as_much_time_is_not_trained_again(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, most_s: float, again: bool
+) -> None:
+    """One that plans by its time counts as cut, and a run that goes on would train it anew, for less."""
+    unit = unit_of(rows, Candidate(family=family), most_s=most_s)
+    before = FoldResult(trial=unit.trial, fold=unit.number, loss=0.4, seconds=20.0, cut=True, folder=unit.key)
+    after = replace(before, loss=0.3)
+    monkeypatch.setattr(FitTask, "_earlier", lambda *_: before)
+    monkeypatch.setattr(FitTask, "_fit", lambda *_: after)
+    assert task_in(tmp_path)(unit)["loss"] == (0.3 if again else 0.4)

@@ -70,7 +70,7 @@ class Joining:
 
 JOINING: Mapping[str, Joining] = {
     "neural": Joining(
-        installed=has_torch, defaults=(QUICK_NETWORK, {}), after=(4, None), early=(1, 3),
+        installed=has_torch, defaults=(QUICK_NETWORK, {}), after=(4, None), early=(1, 1),
         least_rows=NETWORK_ROWS[0], most_rows=(QUICK_NETWORK_ROWS, NETWORK_ROWS[1]), early_rows=NETWORK_ROWS[1],
         memory_bytes=4 * 10**9,
         tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
