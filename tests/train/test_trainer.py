@@ -12,6 +12,7 @@ import pytest
 from shardwise.core.candidate import Candidate
 from shardwise.core.target import Task
 from shardwise.models.base import FitRun
+from shardwise.models.families import load_model
 from shardwise.models.linear import Linear
 from shardwise.split.base import Fold
 from shardwise.store.files import hash_folder
@@ -149,6 +150,17 @@ def test_what_was_learned_in_a_hurry_counts_as_cut(rows: Path, tmp_path: Path, m
     assert not task(unit)["cut"]
     monkeypatch.setattr(Linear, "fit", fit)
     assert task(replace(unit, key="again"))["cut"]
+
+
+def test_rounds_are_those_that_the_model_keeps_whatever_it_is_stopped_by(rows: Path, tmp_path: Path) -> None:
+    found = []
+    for metric in (None, "roc_auc"):
+        params = {**PARAMS, "n_estimators": 200, "stop_metric": metric}
+        result = task_in(tmp_path / str(metric))(unit_of(rows, Candidate(family="trees", params=params)))
+        model = load_model(tmp_path / str(metric) / result["folder"] / "model")
+        assert result["rounds"] == model.rounds
+        found.append(result["rounds"])
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize(

@@ -193,8 +193,8 @@ class FitTask:
         result = FoldResult(
             trial=unit.trial, fold=unit.number, loss=self._loss(y, prediction, weight),
             seconds=round(time.perf_counter() - started, 3), predict_s=round(predict_s, 4),
-            rounds=watch.best_step, valid_rows=valid.n_rows, cut=watch.cut, folder=unit.key,
-            curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
+            rounds=int(getattr(model, "rounds", 0)) or watch.best_step, valid_rows=valid.n_rows, cut=watch.cut,
+            folder=unit.key, curve=watch.thinned(), importance=_top(model.importance()), share=unit.rung.share,
             notes=tuple(notes), anomalies=anomalies, rests=watch.rests or unit.share < 1.0,
             steps=max(0, len(watch.points) - unit.since),
         )  # fmt: skip
