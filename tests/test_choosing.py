@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import shardwise
-from shardwise import choosing, refitting, searching
+from shardwise import choosing, refitting, searching, workflow
 from shardwise.cli import run as cli
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
@@ -135,6 +135,21 @@ def test_a_student_for_which_there_was_no_time_is_none(
     assert result.ensemble["kind"] != "distilled"
     (told,) = (finding["text"] for finding in result.findings if finding["code"] == "not_distilled")
     assert re.search(r"time for \d+ rounds alone", told)
+
+
+def test_calibration_and_coverage_are_learned_from_answers_that_have_not_seen_the_row(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    usual = workflow.out_of_fold
+    monkeypatch.setattr(workflow, "out_of_fold", lambda *args: given.append(args) or usual(*args))
+    result = run(data, tmp_path)
+    assert result.ensemble["kind"] != "single"
+    ((*others, crossed),) = given
+    seen = usual(*others).prediction
+    assert crossed.shape == seen.shape
+    assert not np.array_equal(crossed, seen)
+    assert np.corrcoef(crossed[:, 1], seen[:, 1])[0, 1] > 0.95  # of the same rows, in the same order
 
 
 def test_an_outlier_in_one_fold_alone_counts_little(tmp_path: Path) -> None:

@@ -192,3 +192,9 @@ def test_a_score_that_few_rows_leave_undefined_is_told(capsys: pytest.CaptureFix
     ):
         print_result(TrainResult(**told, score=score))
         assert f"test roc_auc  {words}\n" in capsys.readouterr().out
+
+
+def test_the_last_resort_leaves_a_run_alone_that_has_ended() -> None:
+    end = LastResort(None, as_json=False)
+    end(RunOpened(name="r", folder=".", used_s=9.0, limit_s=1.0, memory_bytes=None, again=True, finished=True))
+    assert end._guard is None

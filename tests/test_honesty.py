@@ -13,6 +13,8 @@ import shardwise
 from shardwise.cli import run as shell
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, TargetError
+from shardwise.store.journal import SqliteJournal
+from shardwise.train.postprocess import OutOfFold
 from shardwise.workflow import TrainResult, train
 
 
@@ -205,3 +207,49 @@ def test_few_rows_get_a_nested_score_and_the_report_shows_the_models(data: Path)
     assert found(result, "nested")["evidence"]["folds"] == 4
     page = Path(result.report).read_text(encoding="utf8")
     assert "Models of the package" in page
+
+
+def test_more_folds_are_no_other_test(data: Path) -> None:
+    first, second = run(data, run="first", folds=3), run(data, run="second", folds=4)
+    assert (first.looks, second.looks) == (1, 2)
+
+
+@pytest.mark.parametrize("target", ["y", "z"])
+def test_a_fold_without_rows_is_left_out(data: Path, target: str) -> None:
+    table = pq.read_table(data / "rare.parquet")
+    groups = np.random.default_rng(1).integers(6, size=table.num_rows)
+    pq.write_table(table.append_column("shop", pa.array(groups)), data / "rare.parquet")
+    counts = set()
+    for seed in range(3):
+        result = run(data, target, group="shop", folds=5, seed=seed, run=f"{target}{seed}", families=())
+        with SqliteJournal(data / "runs" / f"{target}{seed}" / "journal.db", read_only=True) as journal:
+            counts |= {len(record["folds"]) for record in journal.read() if record["kind"] == "trial"}
+        assert result.ensemble
+    assert min(counts) < 5
+
+
+def test_sealed_rows_without_a_label_leave_the_score_out_of_fold(data: Path) -> None:
+    table = pq.read_table(data / "rare.parquet")
+    late = np.asarray(table["when"]) > 0.7
+    labels = pa.array(np.asarray(table["y"].to_pylist(), dtype=object), mask=late)
+    pq.write_table(table.set_column(table.column_names.index("y"), "y", labels), data / "rare.parquet")
+    result = run(data, drop=("z",), time_column="when", run="late")
+    assert result.score == {}
+    assert result.valid_score > 0.7
+
+
+def test_a_count_that_is_nearly_always_zero_is_learned(data: Path) -> None:
+    table = pq.read_table(data / "rare.parquet")
+    counts = np.zeros(table.num_rows, np.int64)
+    counts[:2] = 3
+    pq.write_table(table.append_column("n", pa.array(counts)), data / "rare.parquet")
+    result = run(data, "n", task="count", drop=("when", "y", "z"), families=(), select="auto")
+    assert result.package
+
+
+def test_the_unit_of_weights_does_not_matter() -> None:
+    y, prediction, parts = np.zeros(4), np.zeros((4, 2)), np.arange(4)
+    pairs = [OutOfFold(y=y, prediction=prediction, weight=scale * np.arange(1.0, 5.0), parts=parts).pairs
+             for scale in (1e-6, 1.0, 1e6)]  # fmt: skip
+    for each in pairs:
+        np.testing.assert_allclose(each.weight, np.arange(1.0, 5.0) / 2.5)

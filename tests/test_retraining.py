@@ -220,3 +220,19 @@ def test_a_package_whose_run_is_elsewhere_is_named():
     shutil.copytree(finished("first")[1]["package"], "copied")
     with pytest.raises(ConfigError, match=r"no run below elsewhere has made the package .*--runs-folder"):
         shardwise.retrain("copied", runs_folder="elsewhere")
+
+
+def test_partitions_that_are_not_there_any_more_are_not_learned_from(place):
+    result = shardwise.retrain("first", ["old/0.parquet", "old/1.parquet"], run="fewer")
+    parts = {path.parent.name for path in Path("runs/fewer/rows").rglob("part-*/rows.json")}
+    assert parts == {"part-000000", "part-000001"}
+    assert result.rows == 600
+    again = shardwise.retrain("first", ["old/1.parquet", "old/2.parquet"], run="later")
+    parts = {path.parent.name for path in Path("runs/later/rows").rglob("part-*/rows.json")}
+    assert (parts, again.rows) == ({"part-000000", "part-000001"}, 600)
+
+
+def test_another_split_than_that_of_the_parent_is_refused():
+    with pytest.raises(ConfigError, match="'group' is another one"):
+        shardwise.retrain("first", None, group="household")
+    assert retrain_config("first", (), {"folds": 2}).folds == 2

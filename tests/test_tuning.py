@@ -24,13 +24,14 @@ from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, OverBudget, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import Event, Events, Said, Scored
+from shardwise.models import catboost
 from shardwise.models.base import FitRun
 from shardwise.models.linear import Linear
 from shardwise.report.trials import render_history
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
 from shardwise.train.result import FoldResult
-from shardwise.train.trainer import FitTask, FitUnit
+from shardwise.train.trainer import FitTask, FitUnit, failed_fit
 from shardwise.tune.archive import Archive, of_runs
 from shardwise.tune.samplers import optuna_tpe
 from shardwise.tune.step import Step
@@ -427,3 +428,43 @@ def test_what_there_is_no_time_for_is_left_out_until_a_longer_run(data: Path, mo
     monkeypatch.setattr(Tuning, "most_s", shares)
     assert not run(data, run="short", trials=16, **asked).cut
     assert (len(families()), families()[2]) == (16, "neural")
+
+
+def test_a_model_that_was_cut_is_one_although_others_failed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(self: FitTask, unit: FitUnit) -> dict[str, Any]:
+        result = dict(usual(self, unit))
+        if unit.trial == 1:
+            return failed_fit(unit, ConfigError("no split")).to_json()
+        return {**result, "cut": unit.trial > 1}
+
+    usual = FitTask.__call__
+    monkeypatch.setattr(FitTask, "__call__", fit)
+    result = run(data, sampler="rl", pruner="none", trials=3)
+    assert next(finding for finding in result.findings if finding["code"] == "failed_trials")
+    assert shardwise.load(result.package).package.members[0].family == "trees"
+
+
+def test_a_trial_without_all_its_folds_is_never_the_best_so_far() -> None:
+    def trial(number: int, loss: float, folds: int) -> dict[str, Any]:
+        each = {"rounds": 3, "seconds": 1.0}
+        return {"kind": "trial", "number": number, "family": "trees", "params": {}, "rung": None, "loss": loss,
+                "cost_s": 1.0, "failed": "", "folds": [each] * folds}  # fmt: skip
+
+    history = history_of(
+        "r", [{"kind": "task", "metric": "rmse"}, trial(0, 1.0, 5), trial(1, 0.5, 5), trial(2, 0.4, 1)]
+    )
+    assert [(each["best_so_far"], each["whole"]) for each in history.trials] == [
+        (True, True),
+        (True, True),
+        (False, False),
+    ]
+
+
+def test_what_is_not_installed_is_told_before_a_run_is_opened(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catboost, "has_catboost", lambda: False)
+    with pytest.raises(ConfigError, match="catboost"):
+        run(data, families=("catboost",), run="none")
+    assert not (data.parent / "runs" / "none").exists()
+    with pytest.raises(ShardwiseError) as caught:
+        run(data, sampler="meta", archive="shiped", pruner="none", run="meta")
+    assert "Allowed: auto, shipped, none, or a file." in caught.value.hint

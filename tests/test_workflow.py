@@ -25,7 +25,7 @@ from shardwise.core.errors import (
     ShardwiseError,
     TargetError,
 )
-from shardwise.core.events import Event, Events, Said, Scored, StageStarted
+from shardwise.core.events import Event, Events, RunOpened, Said, Scored, StageStarted
 from shardwise.core.target import Target, Task
 from shardwise.data.profile import Profile
 from shardwise.store.files import hash_folder
@@ -343,3 +343,12 @@ def test_networks_are_trained_with_torch_and_answer_without(data: Path, tmp_path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["600", "False"]
+
+
+def test_a_run_that_has_ended_and_is_asked_again_says_so(data: Path) -> None:
+    def opened(**changes: Any) -> bool:
+        seen: list[Event] = []
+        train(config(data, trials=2, run="ended", **changes), Events([seen.append]))
+        return next(event.finished for event in seen if isinstance(event, RunOpened))
+
+    assert [opened(time="5m"), opened(time="5m"), opened(time="6m")] == [False, True, False]

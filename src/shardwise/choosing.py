@@ -58,7 +58,8 @@ LATENCY = "latency"  # what is journalled of models that were timed
 class Ensemble:
     """Weighted fold models (or a stack of them), and the out-of-fold loss that they reach together.
 
-    `told` is what the package and the report tell of the choice, as JSON values.
+    `told` is what the package and the report tell of the choice, as JSON values. `crossed` are the answers to all rows
+    out of fold by what was learned without them; None where they are not known for all.
     """
 
     members: tuple[tuple[TrialResult, FoldResult, float], ...]
@@ -66,6 +67,7 @@ class Ensemble:
     stack: Stack | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    crossed: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def team(self) -> Team:
@@ -198,7 +200,8 @@ class Choosing:
         }  # fmt: skip
         cost = pool.costs[way.members[0]]
         over = None if choice.fits else self.over(cost, pool.costs, "the model that comes nearest")
-        return Ensemble(tuple(members), way.loss, stack, told, () if over is None else (over,))
+        whole = way.crossed if len(pool.y) == sum(fold.valid_rows for fold in contenders[0].folds) else None
+        return Ensemble(tuple(members), way.loss, stack, told, () if over is None else (over,), whole)
 
     def _way(self, way: Way, contenders: Sequence[TrialResult]) -> dict[str, Any]:
         sign = -1.0 if self.metric.greater_is_better else 1.0

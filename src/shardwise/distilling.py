@@ -90,6 +90,8 @@ class Distilling:
             return "it is one model already"
         if not all(trial.complete for trial, _, _ in ensemble.members):
             return "its best trial was ended before all folds were done"
+        if len(ensemble.members[0][0].folds) < len(evaluations):
+            return "a fold has no rows to validate on"
         if not set(evaluations[0].train) <= known:
             return "rows that are trained on have no out-of-fold answers; it takes --folds"
         if any(len(evaluation.valid) != 1 for evaluation in evaluations):

@@ -20,6 +20,7 @@ from shardwise.train.inherit import run_named, run_with
 MATTERS = DriftConfig(least_psi=0.1, least_ks=0.1, least_share=0.02)
 _OF_THE_PARENT = ("run", "out", "parent", "refit")  # not taken over
 _NOTHING = pa.schema([])
+SPLIT = ("key", "group", "time_column", "fold_column", "folds", "test_share", "valid_share", "seed")  # of the parent
 
 
 def retrain_config(
@@ -43,6 +44,12 @@ def retrain_config(
     time = str(content.get("time") or "")
     content["time"] = time.removeprefix("+") or None  # what a finished run was given on top
     asked = {key: value for key, value in given.items() if value is not None}
+    usual = RunConfig.from_mapping({"data": "x", "target": "y"})
+    for name in SPLIT:
+        if name in asked and asked[name] != content.get(name, getattr(usual, name)):
+            raise ConfigError(
+                f"retraining keeps the split of its parent, and {name!r} is another one", hint="Train anew with it."
+            )
     return RunConfig.from_mapping({**content, **asked, "parent": str(parent.resolve())})
 
 

@@ -28,6 +28,7 @@ PACKAGE_COLUMN_S = 1e-3  # to choose members and to write the package, each colu
 class Search:
     """The trials of a run so far, and what the package holds; `slots` fits go on side by side.
 
+    `evaluated` are the evaluations that have rows to validate on: one without tells nothing, and would not stop early.
     `replayed`: trials that an earlier process of this run has journalled, `finished`: one has ended it.
     """
 
@@ -38,6 +39,7 @@ class Search:
     seal_s: float = 0.0
     cut: bool = False
     slots: int = 1
+    evaluated: tuple[int, ...] = ()
     replayed: frozenset[int] = frozenset()
     finished: bool = False
 
@@ -47,6 +49,7 @@ class Search:
         packed = (record["seconds"] for record in run.records("stage") if record["stage"] == "package")
         return cls(
             prepared, metric, seal_s=max(packed, default=0.0), finished=bool(run.records("finished")),
+            evaluated=tuple(range(len(prepared.splitter.folds()))),
             replayed=frozenset(int(record["number"]) for record in run.records("trial")),
         )  # fmt: skip
 
@@ -57,7 +60,7 @@ class Search:
 
     @property
     def folds(self) -> int:
-        return len(self.prepared.splitter.folds())
+        return len(self.evaluated)
 
     def choosing(self, run: Run) -> Choosing:
         return Choosing(run, self.prepared, self.metric)

@@ -12,7 +12,7 @@ from typing import Any
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError, ShardwiseError, TaskFailed
+from shardwise.core.errors import ConfigError, DataError, ShardwiseError, TaskFailed
 from shardwise.core.findings import Finding
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
@@ -62,6 +62,7 @@ class Tuning:
             run.note("task", features=features, metric=metric)
         self.study = self._study(features)
         self.failures: list[tuple[int, str]] = []  # (trial, reason)
+        self._has_model = False  # that is no baseline
         self._told: dict[int, Step] = {}  # the last step of each trial
         self._moves: list[dict[str, Any]] = []  # in populations: which trial went on from which other one
 
@@ -172,6 +173,7 @@ class Tuning:
         if reason:
             self.failures.append((step.number, reason))
             self._run.say(f"Trial {step.number} failed: {reason}", level="warning")
+        self._has_model |= not reason and step.candidate.family != "baseline"
         loss = math.nan if reason else trial.loss
         cost_s = self.rest(step)[1] * sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
         rung = step.rung if self.study.pruner.prunes or self._in_legs(step) else None
@@ -255,7 +257,7 @@ class Tuning:
         if not self.failures:
             return ()
         text = grouped(self.failures)
-        if all(trial.failed or trial.pending for trial in self.study.trials if trial.family != "baseline"):
+        if not self._has_model:
             if given_up:
                 first = given_up[0]
                 hint = first.hint or "Give more --memory or fewer --workers, or leave the family out with --families."
@@ -315,7 +317,7 @@ def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
         return shipped().merged(runs), refused
     try:
         return read_archive(config.archive), []
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         error.hint = f"{error.hint} Allowed: auto, shipped, none, or a file."
         raise
 
@@ -326,8 +328,8 @@ class History:
     far, `rung` (None in a search without), `rounds`, `seconds` of this machine, `cost_s` by the cost model; of a
     population in `from` the trials that it went on from, each with the rung that was begun so.
 
-    `whole` is False for a trial that rests on a lower rung: its score is of `rounds` or of a `share` of the partitions
-    alone, and it is never the best so far."""
+    `whole` is False for a trial that rests on a lower rung, or that was ended before all its folds were done: its score
+    is of `rounds`, of a `share` of the partitions, or of some folds alone, and it is never the best so far."""
 
     run: str
     metric: str
@@ -358,12 +360,14 @@ def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
     for record in records:
         if record["kind"] == "trial":
             latest[record["number"], record.get("rung") or 0] = record
+    folds = max((len(record["folds"]) for record in latest.values()), default=0)
     trials: list[dict[str, Any]] = []
     sign = -1.0 if METRICS[metric].greater_is_better else 1.0
     best = math.inf
     for number in sorted({number for number, _ in latest}):
         steps = [latest[key] for key in sorted(latest) if key[0] == number]
-        top, loss, whole = steps[-1], steps[-1]["loss"], not steps[-1].get("rests", False)
+        top, loss = steps[-1], steps[-1]["loss"]
+        whole = not top.get("rests", False) and len(top["folds"]) == folds
         best_so_far = whole and loss is not None and loss < best
         trials.append({
             "trial": number, "family": top["family"], "params": top["params"], "rung": top["rung"],

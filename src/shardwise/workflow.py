@@ -121,6 +121,7 @@ def train(
         task = prepared.target.task
         search = Search.of(run, prepared, metric_named(config.metric or default_metric(task), task))
         valid = [search.choosing(run).validation(fold.valid) for fold in prepared.splitter.folds()]
+        search.evaluated = tuple(index for index, rows in enumerate(valid) if rows.n_rows) or search.evaluated
         _tell(run, search, limit_findings(prepared.target, valid))
         run_trials(run, search)
         result = conclude(run, search)
@@ -161,19 +162,19 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
         if isinstance(step, NotYet):
             yield step
             continue
-        for index in range(search.folds):
+        for place, index in enumerate(search.evaluated):
             key, real = tuning.key(step, index), step.number <= 1
             left_s = run.deadline.remaining_s() - reserve_s(run, search, first=real)
-            first = real and index == 0 and not step.below  # the baseline and a first real model are always tried
+            first = real and place == 0 and not step.below  # the baseline and a first real model are always tried
             if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
                 search.cut = True
                 if step.number == 0 and not run.interrupts.stop_requested:
                     break  # of the baseline one fold is enough; then comes the first real model
                 if not run.model(key).exists():
                     return  # what was cut before counts as it is
-            waves = -(-(search.folds - index) // slots)  # what is left of the trial, `slots` folds at a time
+            waves = -(-(search.folds - place) // slots)  # what is left of the trial, `slots` folds at a time
             steps[key] = step
-            if index == 0:
+            if place == 0:
                 most_s = tuning.most_s(step, max(left_s, 0.0) / waves)
                 if run.ledger.get(key) is None and not run.model(key).exists() and tuning.leaves_out(step, most_s):
                     search.cut = True
@@ -304,7 +305,7 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
         left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
         chosen = refitted(run, prepared, choosing, chosen, left_s)
     _tell(run, search, chosen.findings)
-    seen = out_of_fold(run, prepared, chosen.joint, search.metric)
+    seen = out_of_fold(run, prepared, chosen.joint, search.metric, chosen.crossed)
     left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
     apart = unseen(run, prepared, chosen.joint, chosen.team, left_s) if len(seen.y) else None
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen, apart)

@@ -58,7 +58,8 @@ def test_users_narrow_hold_leave_out_and_extend() -> None:
         "leaves": [4, 8], "kind": ["b"], "rate": 0.2, "smooth": None, "depth": {"low": 2, "high": 9},
         "shape": {"values": ["x", "y"], "when": {"kind": ["b"]}}, "new": ["p", "q"],
     }})["trees"]  # fmt: skip
-    assert found["leaves"] == Int(4, 8, log=True, cost=0.5)
+    assert found["leaves"] == Int(4, 8, log=True, default=31, cost=0.5)
+    assert Cube(found).default()["leaves"] == 8  # the end that is next to the default
     assert found["kind"] == Choice(("b",), default="b")
     assert found["rate"] == Choice((0.2,), default=0.2)
     assert "smooth" not in found

@@ -21,7 +21,8 @@ LOOK_S = 0.1
 class LastResort:
     """A listener that ends the process when a run is late by 1 % (at least 0.4 s), whatever it is doing.
 
-    A run ends in time by itself; this is for a machine that stalls. Nothing is lost: what was journalled is there, the
+    A run ends in time by itself (one that has ended before, and only tells its result, is left alone); this is for a
+    machine that stalls. Nothing is lost: what was journalled is there, the
     package on disk is whole, and the same command with more time goes on. A run that was stopped before its first model
     and is started again gets that model, however late: to end it at once, each time again, would leave nothing ever.
     """
@@ -38,7 +39,7 @@ class LastResort:
         self._best: dict[str, Any] = {}
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, RunOpened) and event.limit_s is not None:
+        if isinstance(event, RunOpened) and event.limit_s is not None and not event.finished:
             self._again = event.again
             package = Path(self._out) if self._out else Path(event.folder) / "package"
             left_s = event.limit_s - event.used_s + max(GRACE_S, GRACE_SHARE * event.limit_s)

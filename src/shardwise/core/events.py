@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class RunOpened:
-    """A run began, or goes on (`again`) after `used_s` seconds of work; the ceilings are None where there is none."""
+    """A run began, or goes on (`again`) after `used_s` seconds of work; the ceilings are None where there is none.
+
+    `finished`: it ended before, and is given no more time.
+    """
 
     name: str
     folder: str
@@ -14,6 +17,7 @@ class RunOpened:
     limit_s: float | None
     memory_bytes: int | None
     again: bool = False
+    finished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

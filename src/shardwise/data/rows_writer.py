@@ -214,6 +214,12 @@ class _NpyFile:
         self._stream.close()
 
 
+def partition_index(name: str) -> int | None:
+    """Of which partition a folder is, by its name; None for other folders."""
+    number = name.removeprefix(PREFIX)
+    return int(number) if number != name and number.isdecimal() else None
+
+
 def _name(index: int) -> str:
     return f"{PREFIX}{index:06d}"
 

@@ -41,6 +41,8 @@ def grown(task: Task, scores: np.ndarray, start: np.ndarray, y: np.ndarray) -> S
     given = (scores - middle) / scale, (start - middle) / scale, (y - middle) / scale
     apart = np.arange(len(y)) % HELD_OUT == 0
     seen, held = (tuple(each[rows] for each in given) for rows in (~apart, apart))
+    if task is Task.COUNT and not (seen[2].any() and held[2].any()):  # too few that are not zero
+        return ScoreTrees(columns=(), features=(), bounds=(), values=())
     rounds = _boosted(task, seen, MOST_ROUNDS, held).best_iteration
     trees = _boosted(task, given, rounds).dump_model()["tree_info"]
     tables = [(number % start.shape[1], *_table(tree["tree_structure"])) for number, tree in enumerate(trees)]

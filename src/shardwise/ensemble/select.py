@@ -14,7 +14,7 @@ taken.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -91,7 +91,8 @@ class Pool:
 class Way:
     """A way to predict: `members` are numbers of contenders, `models` how many fold models each of them keeps.
 
-    `loss` is crossed; `gain` over the best alone, and `error`, the standard error of that over the parts.
+    `loss` is crossed; `gain` over the best alone, and `error`, the standard error of that over the parts. `crossed`
+    are the predictions of the pool's rows by what was learned without them; None where nothing is learned.
     """
 
     kind: str
@@ -101,6 +102,7 @@ class Way:
     combiner: Combiner
     gain: float = 0.0
     error: float = 0.0
+    crossed: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +263,7 @@ class Selection:
         value = self._pool.loss(self._loss, crossed)
         return Way(
             kind=kind, members=members, models=self.kept(members), combiner=combiner, loss=value,
-            gain=single.loss - value, error=_error(gains),
+            gain=single.loss - value, error=_error(gains), crossed=crossed,
         )  # fmt: skip
 
     def _gains(self, prediction: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ def _encode(run: Run, encoding: Encoding, binner: Binner, hidden: tuple[int, ...
     if not hidden:
         _note(run, encoding, bins, share)
     if run.parent is not None:
-        run.parent.link_rows(folder)
+        run.parent.link_rows(folder, {partition.index for partition in encoding.dataset.partitions})
     with run.stage("encode", len(encoding.dataset.partitions)) as stage:
         run.check_disk(max(0, _disk_bytes(encoding, binner, share) - folder_bytes(folder)))
         keep_binner(folder / BINS, binner)

@@ -6,7 +6,7 @@ links: a unit of work has the same key in both, so that what is unchanged is not
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ from typing import Any, Self
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.target import Target
+from shardwise.data.rows_writer import partition_index
 from shardwise.split.base import Splitter
 from shardwise.split.plan import splitter_from_json
 from shardwise.split.temporal import TemporalSplitter
@@ -86,14 +87,16 @@ class Parent:
             return "the target has other classes"
         return "" if weights == self.encoded.weights else "classes have other weights"
 
-    def link_rows(self, folder: Path) -> None:
-        """Encoded rows of the parent become those of the folder, if the parent has some of that name."""
+    def link_rows(self, folder: Path, partitions: Collection[int]) -> None:
+        """Encoded rows of the parent become those of the folder, if the parent has some of that name; of these
+        `partitions` alone: others are not there any more."""
         source = Path(self.folder) / "rows" / folder.name
         if folder.exists() or not source.is_dir():
             return
         with staged_folder(folder) as temp:
             for path in _files(source):
-                _link(source / path, temp / path)
+                if all(index in partitions for index in map(partition_index, path.parts) if index is not None):
+                    _link(source / path, temp / path)
 
 
 def inherit(journal: Journal, folder: Path, parent: Path) -> None:

@@ -70,8 +70,8 @@ class OutOfFold:
 
     @property
     def pairs(self) -> Pairs:
-        """All rows, which all have a label and a weight above 0."""
-        weight = np.ones(len(self.y)) if self.weight is None else self.weight.astype(np.float64)
+        """All rows, which all have a label and a weight above 0; of weights the mean is 1, as smoothing counts rows."""
+        weight = np.ones(len(self.y)) if self.weight is None else self.weight / np.mean(self.weight, dtype=np.float64)
         return Pairs(self.y, self.prediction, weight)
 
 
@@ -91,8 +91,11 @@ class PostProcess:
         return prediction if self.calibrator is None else self.calibrator.apply(prediction)
 
 
-def out_of_fold(run: Run, prepared: Prepared, joint: Joint, metric: Metric) -> OutOfFold:
-    """What trials together predict for the rows on which they were validated.
+def out_of_fold(
+    run: Run, prepared: Prepared, joint: Joint, metric: Metric, crossed: np.ndarray | None = None
+) -> OutOfFold:
+    """What trials together predict for the rows on which they were validated; `crossed`, where it is known for all of
+    them: by what was learned without the row from the predictions of the trials.
 
     Of a forward chain, of which the last fold alone is in the package, the folds before count too.
     """
@@ -110,9 +113,11 @@ def out_of_fold(run: Run, prepared: Prepared, joint: Joint, metric: Metric) -> O
     if not ys:
         return OutOfFold(y=np.empty(0), prediction=np.empty(0), weight=None, parts=np.empty(0))
     known = [weight for weight in weights if weight is not None]
-    y = np.concatenate(ys)
+    y, together = np.concatenate(ys), np.concatenate(predictions)
+    if crossed is not None and crossed.shape == together.shape:
+        together = crossed
     return OutOfFold(
-        y=y, prediction=np.concatenate(predictions), weight=np.concatenate(known) if len(known) == len(ys) else None,
+        y=y, prediction=together, weight=np.concatenate(known) if len(known) == len(ys) else None,
         parts=np.concatenate(parts) if len(ys) > 1 else np.arange(len(y)) % PARTS,
     )  # fmt: skip
 
@@ -123,14 +128,14 @@ def unseen(run: Run, prepared: Prepared, joint: Joint, team: Team, left_s: float
     None where a single fold answers, where too few rows are sealed, or where they would take longer than `left_s`.
     """
     folds = joint.folds()
-    sealed = prepared.fold_rows.get(TEST, 0)
+    rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
+    sealed = rows.n_rows
     step = -(-sealed // MOST_UNSEEN)
     row_s = 2 * sum(trial.predict_row_s for trial in joint.trials)  # the team takes no longer than all fold models
     alone = len(folds) < 2 or isinstance(prepared.splitter, TemporalSplitter)
     if alone or sealed < LEAST_UNSEEN or sealed / step * row_s > left_s:
         return None
-    chunks = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,)).chunks()
-    X = np.asfortranarray(np.concatenate([chunk.X[::step] for chunk in chunks]))
+    X = np.asfortranarray(np.concatenate([chunk.X[::step] for chunk in rows.chunks()]))
 
     def answers(members: Iterable[FoldResult]) -> Iterator[np.ndarray]:
         return (load_model(run.model(result.folder)).predict(X) for result in members)

@@ -172,7 +172,7 @@ def _profile(run: Run, dataset: Dataset) -> _Profiled:
     profiled = _profile_split(run, dataset, splitter)
     if (few := split_few(splitter, profiled.profile, run.config)) is not None:
         return _profile_split(run, dataset, few)
-    given = run.config.time_column or run.config.group or run.config.fold_column
+    given = run.config.time_column or run.config.group or run.config.fold_column or run.config.key
     if given or not _uneven(profiled.fold_rows, splitter, tests=run.config.test_share != 0):
         return profiled
     run.say("Many rows are the same: folds go by the rows' position, not by their content.", level="warning")
@@ -205,7 +205,9 @@ def _uneven(fold_rows: Mapping[int, int], splitter: Splitter, *, tests: bool) ->
     total = sum(fold_rows.values())
     numbers = {f for each in splitter.folds() for f in each.train + each.valid} | ({TEST} if tests else set())
     sizes = [fold_rows.get(fold, 0) for fold in sorted(numbers)]
-    return total >= 200 and (min(sizes) == 0 or fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0)
+    if total < 200:  # folds of a few rows are uneven by chance
+        return min(sizes) == 0
+    return min(sizes) == 0 or fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0
 
 
 def _spread(fold_rows: Mapping[int, int]) -> float:
@@ -371,7 +373,8 @@ def class_weights(
         return {label: float(given.get(label, 1.0)) for label in labels}
     codes: Sequence[int] = [count for _, count in sorted(_class_counts(target, profile).items())]
     total = float(np.sum(codes))
-    return {label: total / (len(labels) * max(1, count)) for label, count in zip(labels, codes, strict=True)}
+    each = zip(labels, codes, strict=True)  # of a class that is not there no weight is known
+    return {label: total / (len(labels) * count) if count else 1.0 for label, count in each}
 
 
 def _class_counts(target: Target, profile: Profile) -> dict[int, int]:

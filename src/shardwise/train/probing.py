@@ -154,6 +154,8 @@ def score_gap(sample: pa.Table, target: Target, splitter: Splitter, *, hidden: C
     labels = Labels.of(target, y, derive_seed(0, "gap"))
     temporal = isinstance(splitter, TemporalSplitter)
     apart = _later(table, splitter) if temporal else _halves(table.to_batches()[0], splitter) == 1
+    if not apart.any() or apart.all():
+        return
     mixed = np.random.default_rng(derive_seed(0, "mixed")).permutation(apart)
     scores = [small_power(X, labels, ~valid, valid) for valid in (mixed, apart)]
     where = "on rows later than those that it learned from" if temporal else "on groups that it has not seen"
@@ -167,9 +169,10 @@ def score_gap(sample: pa.Table, target: Target, splitter: Splitter, *, hidden: C
 
 
 def _later(table: pa.Table, splitter: Splitter) -> np.ndarray:
-    """The third of the rows that is the latest, bool `(rows,)`."""
+    """The third of the rows that is the latest, bool `(rows,)`; more, where so many have the latest time."""
     values = time_values(table.column(splitter.columns[0]))
-    return np.asarray(values > np.nanquantile(values, 2 / 3))
+    latest = np.nanquantile(values, 2 / 3)
+    return np.asarray(values > latest) if (values > latest).any() else np.asarray(values >= latest)
 
 
 def permuted_target(sample: pa.Table, target: Target, plan: Plan, *, seed: int) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +161,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         used_s, limit_s = clock.deadline.used_s(), clock.deadline.limit_s
         opened = RunOpened(
             name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes,
-            again=again,
+            again=again, finished=_has_ended(records_of(ledger, "finished"), config),
         )  # fmt: skip
         events.emit(opened)
         yield Run(
@@ -271,6 +271,11 @@ def already_finished(run: Run) -> dict[str, Any] | None:
         return None
     last = finished[-1]
     return last["result"] if last["budget"] == _budget(run.config) else None
+
+
+def _has_ended(finished: Sequence[Mapping[str, Any]], config: RunConfig) -> bool:
+    """Whether a run has ended that is given no more time: what is asked for anew is found by what it has."""
+    return bool(finished) and not config.extends and finished[-1]["budget"].get("time") == config.time
 
 
 def finish(run: Run, result: dict[str, Any]) -> None:

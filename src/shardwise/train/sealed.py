@@ -48,13 +48,15 @@ def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, lef
 
     Where predicting all of it would take longer than `left_s` seconds, every k-th row is scored, and the user is told.
     """
-    test_rows = prepared.fold_rows.get(TEST, 0)
-    if not test_rows:
+    rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
+    if not rows.n_rows:
+        if sealed := prepared.fold_rows.get(TEST, 0):
+            text = f"None of the {sealed:,} sealed rows has a label and a weight: the score is the out-of-fold one."
+            run.say(text, level="warning")
         return TestScore()
     looks = _note_look(run, prepared, team.key)
-    rows = DiskRows(prepared.rows / FLOATS, prepared.recipe.features, (TEST,))
     needed_s = _needed_s(run, team.members, rows)
-    step = max(1, int(np.ceil(min(test_rows, needed_s / max(left_s, 0.05)))))
+    step = max(1, int(np.ceil(min(rows.n_rows, needed_s / max(left_s, 0.05)))))
     if step > 1:
         run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
     chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
@@ -90,7 +92,7 @@ def _note_look(run: Run, prepared: Prepared, key: str) -> int:
     folder lies now.
     """
     labels = prepared.profile.columns[prepared.target.column].state()
-    rows = [prepared.splitter.to_json(), hashlib.sha256(dump_state(labels)).hexdigest()]
+    rows = [_test_of(prepared.splitter.to_json()), hashlib.sha256(dump_state(labels)).hexdigest()]
     known, before = Looks(Path(run.config.runs_folder)), [record["members"] for record in run.records("test opened")]
     looks = max(known.count(rows, each) for each in (*before, key))
     if key not in before:
@@ -102,6 +104,17 @@ def _note_look(run: Run, prepared: Prepared, key: str) -> int:
         )
         run.say(text, level="warning")
     return looks
+
+
+def _test_of(split: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a split decides which rows are sealed: not into how many folds the others go."""
+    content = dict(split)
+    if "shares" in content:
+        content["shares"] = content["shares"]["test"]
+    if "cuts" in content:
+        content["cuts"] = content["cuts"][-1:]
+        content.pop("evaluated", None)
+    return content
 
 
 def _thinned(chunk: Chunk, step: int) -> Chunk:

@@ -197,6 +197,8 @@ def quick_model(X: np.ndarray, y: np.ndarray, target: Target, rounds: int = ROUN
         "min_data_in_leaf": 20, "verbosity": -1, "deterministic": True, "force_row_wise": True, "num_threads": 1,
         "seed": 1,
     }  # fmt: skip
+    if target.task is Task.COUNT and not y.any():
+        params["objective"] = "regression"  # of nothing but zeros no Poisson model is learned
     if target.task is Task.MULTICLASS:
         params["num_class"] = len(target.classes)
     return lgb.train(params, lgb.Dataset(X, y, params={"verbosity": -1}), num_boost_round=rounds)

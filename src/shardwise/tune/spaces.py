@@ -60,8 +60,7 @@ def _ranged(name: str, known: Float | Int, given: Sequence[Any]) -> Dimension:
     whole = isinstance(low, int) and isinstance(high, int)
     if isinstance(known, Int) and not whole:
         raise ConfigError(f"the space of {name} is {list(given)}", hint="Give whole numbers: from, to.")
-    default = known.default if known.default is not None and low <= known.default <= high else None
-    return replace(known, low=low, high=high, default=default)  # type: ignore[arg-type]
+    return replace(known, low=low, high=high)  # type: ignore[arg-type]  # a default beyond an end is taken for that end
 
 
 def _from_mapping(name: str, known: Dimension | None, given: Mapping[str, Any]) -> Dimension:
@@ -81,9 +80,10 @@ def _from_mapping(name: str, known: Dimension | None, given: Mapping[str, Any]) 
         values = tuple(listed)
         if not values:
             raise ConfigError(f"the space of {name} has no point", hint="Name a value, or leave it out.")
+        content = ({"when": known.when, "cost": known.cost} if known is not None else {}) | content
         return Choice(values, **{key: value for key, value in content.items() if key in ("default", "when", "cost")})
     if known is not None and not isinstance(known, Choice):
-        content = {key: getattr(known, key) for key in ("low", "high", "log", "when", "cost")} | content
+        content = {key: getattr(known, key) for key in ("low", "high", "log", "default", "when", "cost")} | content
     if not {"low", "high"} <= content.keys():
         raise ConfigError(f"the space of {name} is {dict(given)}", hint="Give low and high, or values.")
     low, high = (_number(name, content[key]) for key in ("low", "high"))

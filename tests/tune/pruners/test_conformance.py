@@ -8,6 +8,7 @@ from shardwise.testing.pruners import PrunerKit, standing
 from shardwise.tune.pruners import PRUNERS, Pruner, make_pruner
 from shardwise.tune.pruners.curves import CurvePruner, MedianPruner, extrapolated
 from shardwise.tune.pruners.halving import ASHAPruner, HyperbandPruner
+from shardwise.tune.trial import Trial
 
 
 class TestASHA(PrunerKit):
@@ -87,3 +88,15 @@ def test_unknown_names_are_refused() -> None:
         make_pruner("ahsa")
     assert not make_pruner("none").prunes
     assert set(PRUNERS) == {"none", "asha", "hyperband", "median", "curve"}
+
+
+def test_a_curve_is_compared_with_curves_and_not_with_scores() -> None:
+    """The metric may be of another scale than the loss of the training, such as a roc_auc turned."""
+
+    def trial(number: int, score: float, lowest: float) -> Trial:
+        curve = tuple((float(step), lowest + 1.0 / step) for step in range(1, 31))
+        return Trial(number=number, family="trees", params={}, losses=(-score,), curve=curve, done=False)
+
+    known, better, worse = trial(0, 0.9, 0.3), trial(1, 0.8, 0.2), trial(2, 0.8, 0.8)
+    assert not CurvePruner().should_stop(better, [known, better])
+    assert CurvePruner().should_stop(worse, [known, worse])

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 
 from shardwise.core.space import Choice, Float, Space
 from shardwise.testing.samplers import history
-from shardwise.tune.samplers.bandit import choose_family
+from shardwise.tune.samplers.bandit import _worth, choose_family
 from shardwise.tune.samplers.plain import grid_levels
 from shardwise.tune.samplers.policy import ENTROPY, Policy, PolicySampler, _credit_of, reward
 from shardwise.tune.spaces import Cube
@@ -56,3 +58,23 @@ def test_the_bandit_survives_failures_and_weighs_seconds() -> None:
     assert choose_family(["linear", "trees"], [*lost, *history(0)], 0) == "linear"
     equal = [trial(0, "a", 1.0, cost_s=100.0), trial(1, "b", 1.0, cost_s=1.0)]
     assert choose_family(["a", "b"], equal, 0) == "b"
+
+
+def test_families_are_not_compared_by_trials_that_rest_on_a_lower_rung() -> None:
+    resting = [replace(trial(number, "trees", 0.6), done=False) for number in range(6)]
+    ended = [trial(6, "trees", 0.4), *(trial(number, "linear", 0.5) for number in range(7, 10))]
+    worth = _worth([*resting, *ended])
+    assert worth["trees"] > worth["linear"]
+    assert _worth(resting).keys() == {"trees"}  # where none has ended they are what is known
+
+
+def test_a_long_history_leaves_probabilities_that_can_be_drawn_from() -> None:
+    rng = np.random.default_rng(0)
+    actions = np.column_stack([rng.integers(3, size=6000), rng.integers(6, size=6000)])
+    rewards = reward(1.0 * (actions[:, 0] != 2))
+    credit = [_credit_of(actions[:, 0], 3, ordered=False), _credit_of(actions[:, 1], 6, ordered=True)]
+    policy = Policy.leaning(Cube(SPACE), [grid_levels(SPACE["kind"]), grid_levels(SPACE["rate"], 6)])
+    for _ in range(8):
+        policy.train(credit, actions, rewards - rewards.mean(), ENTROPY)
+    assert all(np.isfinite(p).all() for p in policy.probabilities())
+    assert policy.draw(rng, 5).shape == (5, 2)

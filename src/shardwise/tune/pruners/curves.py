@@ -32,7 +32,7 @@ class MedianPruner:
 
 @dataclass(frozen=True)
 class CurvePruner:
-    """Stops what will not reach the best loss so far, by the curve that fits its own best (Domhan et al. 2015).
+    """Stops what will not reach the lowest point of the curves so far, by its own curve (Domhan et al. 2015).
 
         loss(t) = a + b t^-c, b >= 0        a, b by least squares for each c; t: steps in the unit of the rungs
 
@@ -45,8 +45,8 @@ class CurvePruner:
     def should_stop(self, trial: Trial, trials: Sequence[Trial]) -> bool:
         if trial.done or trial.failed:
             return True
-        known = [other.loss for other in trials if other.number != trial.number and other.family == trial.family]
-        known = [loss for loss in known if np.isfinite(loss)]
+        others = [other for other in trials if other.number != trial.number and other.family == trial.family]
+        known = [loss for other in others for _, loss in other.curve if np.isfinite(loss)]  # as the curve's own
         curve = [point for point in trial.curve if np.isfinite(point[1])]
         if len(curve) < POINTS or not known:
             return False

@@ -32,6 +32,13 @@ NOISES = (1e-3, 1e-2, 1e-1)
 MOST = 200  # of the newest trials, and the best: the work grows with the cube of it
 
 
+def few_of(losses: np.ndarray) -> np.ndarray:
+    """Places in `losses` `(trials,)` of those that a process is fitted to, in their order: the newest and the best."""
+    if len(losses) <= MOST:
+        return np.arange(len(losses))
+    return np.union1d(np.argsort(losses, kind="stable")[: MOST // 4], np.arange(len(losses) - MOST, len(losses)))
+
+
 @dataclass(frozen=True)
 class GaussianProcess:
     """A fitted process on points `(n, d)` and values `(n,)`."""
@@ -112,11 +119,8 @@ class GaussianSampler:
             return RandomSampler().suggest(space, trials, seed)
         cube = Cube(space)
         points, losses = observed(cube, trials)
-        if len(losses) > MOST:
-            kept = np.union1d(
-                np.argsort(losses, kind="stable")[: MOST // 4], np.arange(len(losses) - MOST, len(losses))
-            )
-            points, losses = points[kept], losses[kept]
+        kept = few_of(losses)
+        points, losses = points[kept], losses[kept]
         values = normal_scores(losses)
         rng = np.random.default_rng(seed)
         with threadpool_limits(limits=1, user_api="blas"):  # sums of threads depend on their number

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from shardwise.core.space import Space
 from shardwise.tune.archive import Archive, PastTask
 from shardwise.tune.samplers.base import normal_scores, observed
-from shardwise.tune.samplers.gaussian import GaussianProcess, candidates_around, expected_improvement
+from shardwise.tune.samplers.gaussian import GaussianProcess, candidates_around, expected_improvement, few_of
 from shardwise.tune.samplers.policy import PolicySampler
 from shardwise.tune.spaces import Cube
 from shardwise.tune.trial import Trial
@@ -62,7 +62,8 @@ class MetaSampler:
             candidates = self._candidates(cube, points, losses, rng)
             gain = _transferred(models, weights, points, candidates)
             if len(points):
-                mean, sd, best = _predicted(models, belief * weights, (points, losses), candidates)
+                kept = few_of(losses)
+                mean, sd, best = _predicted(models, belief * weights, (points[kept], losses[kept]), candidates)
                 own = len(points) / (len(points) + PAST_TRIALS)
                 gain = (1.0 - own) * gain + own * expected_improvement(mean, sd, best)
         return cube.params(candidates[int(np.argmax(gain))])
@@ -127,8 +128,10 @@ def similarity(features: Mapping[str, float], others: Sequence[Mapping[str, floa
 
 
 def _model(cube: Cube, task: PastTask) -> GaussianProcess:
-    points = np.array([cube.point(trial["params"]) for trial in task.trials])
-    return GaussianProcess.fit(points, normal_scores(np.array([trial["loss"] for trial in task.trials], float)))
+    losses = np.array([trial["loss"] for trial in task.trials], float)
+    kept = few_of(losses)
+    points = np.array([cube.point(task.trials[place]["params"]) for place in kept])
+    return GaussianProcess.fit(points, normal_scores(losses[kept]))
 
 
 def _agreement(predicted: np.ndarray, losses: np.ndarray) -> float:

@@ -25,6 +25,7 @@ from shardwise.tune.trial import Trial
 
 PARTS = 6  # of a number's range
 EPOCHS, STEPS = 4, 10
+LEAST = 1e-12  # of the probability of a part, before they are scaled
 RATE = 0.4
 ENTROPY = 1.0  # weight of the bonus after the first trials; falls with the number of trials
 NEIGHBOUR = 0.35  # share of a part's credit that each part beside it gets
@@ -53,7 +54,7 @@ class Policy:
     def probabilities(self) -> list[np.ndarray]:
         found = []
         for logits in self.logits:
-            weights = np.exp(logits - logits.max())
+            weights = np.maximum(np.exp(logits - logits.max()), LEAST)  # whose logarithm is finite
             found.append(weights / weights.sum())
         return found
 
