@@ -76,10 +76,9 @@ class Tuning:
         )  # fmt: skip
         if run.parent is not None:
             candidates = _parents_first(candidates, run.parent)
-        spaces = spaces_for(config.families or SEARCHED, idle_params(prepared.recipe.features))
         study = make_study(
-            config, candidates, spaces, folds=len(prepared.splitter.folds()),
-            rung_count=self._rung_count,
+            config, candidates, spaces_for(config.families or SEARCHED), folds=len(prepared.splitter.folds()),
+            rung_count=self._rung_count, idle=idle_params(prepared.recipe.features),
             archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
         )  # fmt: skip
         defaults = [Candidate(family=family, params=Cube(space).default()) for family, space in study.spaces.items()]

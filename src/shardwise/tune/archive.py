@@ -103,12 +103,13 @@ def read_archive(path: str | Path) -> Archive:
             raise ConfigError("this is no archive of trials", hint=hint) from error
 
 
-def of_runs(folder: str | Path, *, without: str = "") -> tuple[Archive, list[str]]:
-    """The tasks of the newest runs below a folder by their journals, and which of these could not be read, and why.
+def of_runs(folder: str | Path, *, without: str = "", most: int | None = MOST_RUNS) -> tuple[Archive, list[str]]:
+    """The tasks of the `most` newest runs (None: of all) below a folder by their journals, and which of these could not
+    be read, and why.
 
     `without` names a run that is left out: the one that asks.
     """
-    paths = sorted(Path(folder).glob("*/journal.db"), key=lambda path: (-path.stat().st_mtime_ns, path))[:MOST_RUNS]
+    paths = sorted(Path(folder).glob("*/journal.db"), key=lambda path: (-path.stat().st_mtime_ns, path))[:most]
     tasks, refused = [], []
     for path in sorted(paths):
         if path.parent.name == without:

@@ -1,13 +1,13 @@
 """A study from a config: samplers, pruner, the spaces as the user narrowed them, and how far steps may overlap."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
-from shardwise.core.space import Space
+from shardwise.core.space import Choice, Dimension, Space
 from shardwise.models.catboost import require_catboost
 from shardwise.models.families import NETWORKS
 from shardwise.models.neural.model import require_torch
@@ -82,12 +82,19 @@ def make_study(
     rung_count: Callable[[str], int],
     archive: Archive,
     features: Mapping[str, float],
+    idle: Collection[str] = (),
 ) -> Study:
     """Raises `ConfigError` for an unknown sampler or pruner, and for a space without a point.
 
+    Params that are `idle` on these data are not searched, and those that are held (`config.params`) at one value.
+
     The lag depends on the number of folds alone, never on the number of workers, as it decides what is proposed.
     """
-    searched = narrowed(spaces, config.space)
+    searched = {
+        family: {name: _held(name, space, config.params.get(family, {})) for name in space if name not in idle}
+        for family, space in narrowed(spaces, config.space).items()
+    }
+    searched = {family: space for family, space in searched.items() if space}
     limit = config.trials or (len(portfolio) if config.time is None else None)
     samplers = {
         family: make_sampler(
@@ -102,3 +109,8 @@ def make_study(
         rungs={family: rung_count(family) for family in families}, fixed=config.params,
         lag=max(1, math.ceil(UNITS_UNDER_WAY / folds) - 1),
     )  # fmt: skip
+
+
+def _held(name: str, space: Space, held: Mapping[str, object]) -> Dimension:
+    """The dimension, of one value where the param is held: conditions of others see it."""
+    return Choice((held[name],), default=held[name], when=space[name].when) if name in held else space[name]

@@ -13,6 +13,7 @@ from shardwise.core.space import Choice, Dimension, Int, Space
 from shardwise.tune.spaces import Cube
 from shardwise.tune.trial import Trial
 
+COMPARED = 5_000  # combinations of a grid, at most, that are compared with each other
 GRID_LEVELS = 3  # of a number that a grid takes
 SOBOL_BITS = 30
 
@@ -59,9 +60,15 @@ def _sobol(dimensions: int, seed: int, number: int) -> np.ndarray:
 
 class GridSampler:
     """All combinations of three levels of each number and all values of each choice, in an order that visits far
-    corners early; after the last one (see `points`) a study ends, and the sampler would begin again."""
+    corners early; after the last one (see `points`) a study ends, and the sampler would begin again.
+
+    Combinations that are the same, as a param does not count under the others, come once; grids of more than
+    `COMPARED` combinations are not looked through for them."""
 
     learns: ClassVar[bool] = False  # of the history only its length, which is known beforehand
+
+    def __init__(self) -> None:
+        self._kept: dict[str, list[dict[str, object]]] = {}
 
     def suggest(self, space: Space, trials: Sequence[Trial], seed: int) -> dict[str, object]:  # noqa: ARG002
         """
@@ -69,20 +76,36 @@ class GridSampler:
         >>> GridSampler().suggest({"loss": Choice(("l1", "l2"))}, [], seed=0)
         {'loss': 'l1'}
         """
-        cube = Cube(space)
-        levels = [grid_levels(dimension) for dimension in cube.dimensions]
-        total = self.points(space)
-        number = len(trials) * _stride(total) % total
-        point = []
-        for values in levels:
-            number, place = divmod(number, len(values))
-            point.append(values[place])
-        return cube.params(point)
+        total = _combinations(space)
+        if total <= COMPARED:
+            return self._distinct(space)[len(trials) % self.points(space)]
+        return _combination(space, len(trials), total)
 
-    @staticmethod
-    def points(space: Space) -> int:
+    def points(self, space: Space) -> int:
         """How many combinations there are."""
-        return math.prod(len(grid_levels(dimension)) for dimension in space.values())
+        total = _combinations(space)
+        return total if total > COMPARED else len(self._distinct(space))
+
+    def _distinct(self, space: Space) -> list[dict[str, object]]:
+        key = repr(sorted(space.items()))
+        if key not in self._kept:
+            total = _combinations(space)
+            every = (_combination(space, number, total) for number in range(total))
+            self._kept[key] = list({repr(sorted(params.items())): params for params in every}.values())
+        return self._kept[key]
+
+
+def _combinations(space: Space) -> int:
+    return math.prod(len(grid_levels(dimension)) for dimension in space.values())
+
+
+def _combination(space: Space, number: int, total: int) -> dict[str, object]:
+    """The `number`-th of `total` in the order of a grid."""
+    cube, place, point = Cube(space), number * _stride(total) % total, []
+    for values in (grid_levels(dimension) for dimension in cube.dimensions):
+        place, own = divmod(place, len(values))
+        point.append(values[own])
+    return cube.params(point)
 
 
 def grid_levels(dimension: Dimension, most: int = GRID_LEVELS) -> list[float]:
