@@ -164,14 +164,14 @@ def test_rounds_are_those_that_the_model_keeps_whatever_it_is_stopped_by(rows: P
 
 
 @pytest.mark.parametrize(
-    ("family", "most_s", "again"),
-    [("neural", 20.0, False), ("neural", 31.0, True), ("neural", float("inf"), True), ("trees", 20.0, True)],
+    ("fit", "again"),
+    [(("neural", 20.0), False), (("neural", 31.0), True), (("neural", float("inf")), True), (("trees", 20.0), True)],
 )
 def test_a_network_that_had_about_as_much_time_is_not_trained_again(
-    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, most_s: float, again: bool
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: tuple[str, float], again: bool
 ) -> None:
     """One that plans by its time counts as cut, and a run that goes on would train it anew, for less."""
-    unit = unit_of(rows, Candidate(family=family), most_s=most_s)
+    unit = unit_of(rows, Candidate(family=fit[0]), most_s=fit[1])
     before = FoldResult(trial=unit.trial, fold=unit.number, loss=0.4, seconds=20.0, cut=True, folder=unit.key)
     after = replace(before, loss=0.3)
     monkeypatch.setattr(FitTask, "_earlier", lambda *_: before)
