@@ -46,6 +46,7 @@ from shardwise.train.units import run_pass, split_key
 
 COUNTED_ROWS = 1_000_000  # up to which the classes of each fold are counted
 MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
+FEW_ROWS = 200  # below, folds are uneven by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +176,8 @@ def _profile(run: Run, dataset: Dataset) -> _Profiled:
     given = run.config.time_column or run.config.group or run.config.fold_column or run.config.key
     if given or not _uneven(profiled.fold_rows, splitter, tests=run.config.test_share != 0):
         return profiled
-    run.say("Many rows are the same: folds go by the rows' position, not by their content.", level="warning")
+    what = "Many rows are the same" if sum(profiled.fold_rows.values()) >= FEW_ROWS else "A fold would be empty"
+    run.say(f"{what}: folds go by the rows' position, not by their content.", level="warning")
     return _profile_split(run, dataset, _splitter(run, dataset, copies=1.0))
 
 
@@ -205,7 +207,7 @@ def _uneven(fold_rows: Mapping[int, int], splitter: Splitter, *, tests: bool) ->
     total = sum(fold_rows.values())
     numbers = {f for each in splitter.folds() for f in each.train + each.valid} | ({TEST} if tests else set())
     sizes = [fold_rows.get(fold, 0) for fold in sorted(numbers)]
-    if total < 200:  # folds of a few rows are uneven by chance
+    if total < FEW_ROWS:  # whose folds are uneven by chance
         return min(sizes) == 0
     return min(sizes) == 0 or fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0
 
