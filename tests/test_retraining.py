@@ -236,3 +236,4 @@ def test_another_split_than_that_of_the_parent_is_refused():
     with pytest.raises(ConfigError, match="'group' is another one"):
         shardwise.retrain("first", None, group="household")
     assert retrain_config("first", (), {"folds": 2}).folds == 2
+    assert retrain_config("first", (), {"drop": tuple(OPTIONS["drop"]), "seed": 0}).seed == 0

@@ -34,9 +34,9 @@ from shardwise.store.ledger import unit_key
 from shardwise.train.passes import FLOATS
 from shardwise.train.postprocess import Joint, Team
 from shardwise.train.prepare import Prepared
-from shardwise.train.result import FoldResult, TrialResult, rank
+from shardwise.train.result import FoldResult, TrialResult, on_same_folds, rank
 from shardwise.train.run import FORMAT, Run
-from shardwise.train.validation import validation_rows
+from shardwise.train.validation import joint_weight, validation_rows
 
 BEST, CONTENDERS = 4, 14  # trials from which members are chosen: the best ones, and the best of other kinds, in all
 ALIKE = ("extra_trees", "target_transform", "categorical")  # params of trees, in which those of a kind are the same
@@ -130,10 +130,8 @@ class Choosing:
         luck and an ensemble do not make it up."""
         if first.complete:
             return False
-        mine = {fold.fold: fold.loss for fold in first.folds if math.isfinite(fold.loss)}
-        theirs = [fold.loss for fold in whole.folds if fold.fold in mine]
-        excess = statistics.fmean(theirs) - perfect_loss(self.metric.name)
-        return statistics.fmean(theirs) - statistics.fmean(mine.values()) > FAR * abs(excess)
+        mine, theirs = on_same_folds(first, whole)
+        return theirs - mine > FAR * abs(theirs - perfect_loss(self.metric.name))
 
     def _fast(self, contenders: Sequence[TrialResult], pool: Pool, limits: Limits) -> Choice:
         """Within the usual speed, unless it costs too much. Networks, which are not trained anew on all rows, keep all
@@ -160,11 +158,10 @@ class Choosing:
     def _pool(self, contenders: Sequence[TrialResult], limited: bool) -> Pool:
         folds = [self.validation(fold.valid) for fold in self._prepared.splitter.folds()]
         fold = np.concatenate([np.full(rows.n_rows, number) for number, rows in enumerate(folds)])
-        weights = [rows.weight() for rows in folds]
         pool = Pool(
             predictions=[np.concatenate([self.out_of_fold(f) for f in trial.folds]) for trial in contenders],
             y=np.concatenate([rows.target() for rows in folds]),
-            weight=_joined(weights, [rows.n_rows for rows in folds]),
+            weight=joint_weight(folds),
             fold=fold, part=parts(fold), costs=[self.cost(trial) if limited else Cost() for trial in contenders],
             models=[len(self._folds(trial)) for trial in contenders],
         )  # fmt: skip
@@ -318,13 +315,6 @@ class Choosing:
                 show=lambda seconds: f"{1e6 * seconds / CORES:.3g} microseconds a row",
                 enough=lambda least: f"{math.floor(CORES / least)}",
             )  # fmt: skip
-
-
-def _joined(weights: Sequence[np.ndarray | None], counts: Sequence[int]) -> np.ndarray | None:
-    """Of all folds: where some have weights, those of the others are 1."""
-    if all(weight is None for weight in weights):
-        return None
-    return np.concatenate([np.ones(n) if own is None else own for own, n in zip(weights, counts, strict=True)])
 
 
 def preference(folds: Sequence[FoldResult], place: int, number: int) -> tuple[bool, int, int]:

@@ -44,13 +44,14 @@ def retrain_config(
     time = str(content.get("time") or "")
     content["time"] = time.removeprefix("+") or None  # what a finished run was given on top
     asked = {key: value for key, value in given.items() if value is not None}
-    usual = RunConfig.from_mapping({"data": "x", "target": "y"})
+    config = RunConfig.from_mapping({**content, **asked, "parent": str(parent.resolve())})
+    before = RunConfig.from_mapping(content)
     for name in SPLIT:
-        if name in asked and asked[name] != content.get(name, getattr(usual, name)):
+        if getattr(config, name) != getattr(before, name):
             raise ConfigError(
                 f"retraining keeps the split of its parent, and {name!r} is another one", hint="Train anew with it."
             )
-    return RunConfig.from_mapping({**content, **asked, "parent": str(parent.resolve())})
+    return config
 
 
 def find_run(source: str, runs_folder: Path, registry: str | None = None) -> Path:

@@ -173,12 +173,12 @@ def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step
                 if not run.model(key).exists():
                     return  # what was cut before counts as it is
             waves = -(-(search.folds - place) // slots)  # what is left of the trial, `slots` folds at a time
-            steps[key] = step
             if place == 0:
                 most_s = tuning.most_s(step, max(left_s, 0.0) / waves)
                 if run.ledger.get(key) is None and not run.model(key).exists() and tuning.leaves_out(step, most_s):
                     search.cut = True
                     break
+            steps[key] = step
             yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves, most_s)
 
 

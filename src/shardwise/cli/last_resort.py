@@ -22,9 +22,9 @@ class LastResort:
     """A listener that ends the process when a run is late by 1 % (at least 0.4 s), whatever it is doing.
 
     A run ends in time by itself (one that has ended before, and only tells its result, is left alone); this is for a
-    machine that stalls. Nothing is lost: what was journalled is there, the
-    package on disk is whole, and the same command with more time goes on. A run that was stopped before its first model
-    and is started again gets that model, however late: to end it at once, each time again, would leave nothing ever.
+    machine that stalls. Nothing is lost: what was journalled is there, the package on disk is whole, and the same
+    command with more time goes on. A run that was stopped before its first model and is started again gets that model,
+    however late: to end it at once, each time again, would leave nothing ever.
     """
 
     def __init__(self, out: str | None, *, as_json: bool) -> None:

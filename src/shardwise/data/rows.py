@@ -25,7 +25,7 @@ from shardwise.data.bins import Binner
 from shardwise.data.limits import Limit
 from shardwise.data.reading import READING
 from shardwise.data.rows_order import Piece, Shuffle, places, spread
-from shardwise.data.rows_writer import FORMAT, MANIFEST, PREFIX, PartitionWriter, RowsWriter
+from shardwise.data.rows_writer import FORMAT, MANIFEST, PREFIX, PartitionWriter, RowsWriter, partition_index
 from shardwise.stats.hashes import mix
 from shardwise.store.files import write_atomic
 
@@ -120,8 +120,8 @@ class DiskRows:
         blocks: list[_Block] = []
         weighted, version = False, []
         for path in sorted(self.folder.glob(f"{PREFIX}*/{MANIFEST}")):
-            index = int(path.parent.name.removeprefix(PREFIX))
-            if self._partitions is not None and index not in self._partitions:
+            index = partition_index(path.parent.name)
+            if index is None or (self._partitions is not None and index not in self._partitions):
                 continue
             with context(path=str(path)):
                 manifest = self._checked(path)

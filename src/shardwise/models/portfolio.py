@@ -160,10 +160,7 @@ def _asked(target: Target, families: Collection[str]) -> list[Candidate]:
     if unable:
         names = ", ".join(unable)
         raise ConfigError(f"{names} models do not learn {target.task} targets", hint=f"Allowed: {', '.join(able)}.")
-    if set(NETWORKS) & set(families):
-        require_torch()
-    if "catboost" in families:
-        require_catboost()
+    require_families(families)
     named = [(family, defaults) for family, defaults in ASKED.items() if family in families]
     return [Candidate(family=family, params=params) for family, defaults in named for params in defaults]
 
@@ -171,6 +168,14 @@ def _asked(target: Target, families: Collection[str]) -> list[Candidate]:
 def with_held(candidate: Candidate, held: Mapping[str, Mapping[str, Any]]) -> Candidate:
     """The candidate with the params that are held for its family."""
     return replace(candidate, params={**candidate.params, **held.get(candidate.family, {})})
+
+
+def require_families(families: Collection[str]) -> None:
+    """Raise `ConfigError` where the extra of one of the families is not installed."""
+    if set(NETWORKS) & set(families):
+        require_torch()
+    if "catboost" in families:
+        require_catboost()
 
 
 def check_families(families: Iterable[str]) -> None:

@@ -29,7 +29,7 @@ from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import Run
-from shardwise.train.validation import validation_rows
+from shardwise.train.validation import joint_weight, validation_rows
 
 PARTS = 5  # of a hold-out, where there are no folds
 LEAST_UNSEEN, MOST_UNSEEN = 100, 2000  # rows on which fold models are compared with what predicts
@@ -100,7 +100,7 @@ def out_of_fold(
     Of a forward chain, of which the last fold alone is in the package, the folds before count too.
     """
     folds = prepared.splitter.folds()
-    ys, predictions, weights, parts = [], [], [], []
+    ys, predictions, known, parts = [], [], [], []
     for number, results in joint.folds().items():
         features, valid = prepared.recipe.features, folds[number].valid
         rows = validation_rows(prepared.rows, features, valid, prepared.target, metric.name)
@@ -108,16 +108,15 @@ def out_of_fold(
             continue
         ys.append(rows.target())
         predictions.append(joint.combine(np.load(run.model(each.folder).parent / "valid.npy") for each in results))
-        weights.append(rows.weight())
+        known.append(rows)
         parts.append(np.full(len(ys[-1]), number))
     if not ys:
         return OutOfFold(y=np.empty(0), prediction=np.empty(0), weight=None, parts=np.empty(0))
-    known = [weight for weight in weights if weight is not None]
     y, together = np.concatenate(ys), np.concatenate(predictions)
     if crossed is not None and crossed.shape == together.shape:
         together = crossed
     return OutOfFold(
-        y=y, prediction=together, weight=np.concatenate(known) if len(known) == len(ys) else None,
+        y=y, prediction=together, weight=joint_weight(known),
         parts=np.concatenate(parts) if len(ys) > 1 else np.arange(len(y)) % PARTS,
     )  # fmt: skip
 

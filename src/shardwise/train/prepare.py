@@ -207,9 +207,8 @@ def _uneven(fold_rows: Mapping[int, int], splitter: Splitter, *, tests: bool) ->
     total = sum(fold_rows.values())
     numbers = {f for each in splitter.folds() for f in each.train + each.valid} | ({TEST} if tests else set())
     sizes = [fold_rows.get(fold, 0) for fold in sorted(numbers)]
-    if total < FEW_ROWS:  # whose folds are uneven by chance
-        return min(sizes) == 0
-    return min(sizes) == 0 or fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0
+    far = fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0
+    return min(sizes) == 0 or (far and total >= FEW_ROWS)
 
 
 def _spread(fold_rows: Mapping[int, int]) -> float:

@@ -99,6 +99,13 @@ def rank(trials: Sequence[TrialResult]) -> list[TrialResult]:
 
 def _beats(cut: TrialResult, other: TrialResult) -> bool:
     """Whether a cut trial is better than another one on the folds that both have."""
+    mine, theirs = on_same_folds(cut, other)
+    return mine < theirs
+
+
+def on_same_folds(cut: TrialResult, other: TrialResult) -> tuple[float, float]:
+    """Mean losses of both on the folds that both have, and on which the first one's is defined; NaN where none is."""
     others = {fold.fold: fold.loss for fold in other.folds}
     pairs = [(fold.loss, others[fold.fold]) for fold in cut.folds if fold.fold in others and not np.isnan(fold.loss)]
-    return bool(pairs) and sum(mine for mine, _ in pairs) < sum(theirs for _, theirs in pairs)
+    mine, theirs = np.mean(pairs, axis=0) if pairs else (np.nan, np.nan)
+    return float(mine), float(theirs)

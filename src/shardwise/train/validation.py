@@ -25,6 +25,16 @@ def validation_rows(
     return valid.limited(limit_of(valid.target(), valid.weight()))
 
 
+def joint_weight(folds: Sequence[DiskRows]) -> np.ndarray | None:
+    """Weights of the rows of all folds; where some alone have them, as few rows decide there, those of others are 1."""
+    weights = [rows.weight() for rows in folds]
+    if all(weight is None for weight in weights):
+        return None
+    return np.concatenate(
+        [np.ones(rows.n_rows) if own is None else own for own, rows in zip(weights, folds, strict=True)]
+    )
+
+
 def limit_findings(target: Target, valid: Sequence[DiskRows]) -> list[Finding]:
     """That few rows make most of the squared errors of the validation rows of each fold, where they do."""
     limited = [rows for rows in valid if rows.limit is not None]

@@ -8,10 +8,7 @@ from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.space import Choice, Dimension, Space
-from shardwise.models.catboost import require_catboost
-from shardwise.models.families import NETWORKS
-from shardwise.models.neural.model import require_torch
-from shardwise.models.portfolio import check_families
+from shardwise.models.portfolio import check_families, require_families
 from shardwise.models.rungs import CHANGES, IN_LEGS
 from shardwise.models.spaces import SPACES, spaces_for
 from shardwise.tune.archive import Archive
@@ -29,10 +26,7 @@ def check_search(config: RunConfig) -> None:
     """Raise `ConfigError` for an unknown family, sampler or pruner, a population of what cannot be one, or a space that
     cannot be meant, before a run is opened for them."""
     check_families([*config.families, *config.params])
-    if set(NETWORKS) & set(config.families):
-        require_torch()
-    if "catboost" in config.families:
-        require_catboost()
+    require_families(config.families)
     make_sampler(config.sampler, per_second=config.per_second)
     make_pruner(config.pruner)
     if config.sampler == POPULATION:

@@ -34,9 +34,7 @@ def choose_family(families: Sequence[str], trials: Sequence[Trial], seed: int) -
 def _worth(trials: Sequence[Trial]) -> Mapping[str, float]:
     back = [trial for trial in trials if not trial.pending]
     ended = {trial.family for trial in back if trial.done and not trial.failed}
-    back = [
-        trial for trial in back if trial.done or trial.family not in ended
-    ]  # one that rests is not as good as it may be
+    back = [trial for trial in back if trial.done or trial.family not in ended]  # one that rests may become better
     if not back:
         return {}
     losses = np.array([trial.loss for trial in back])
