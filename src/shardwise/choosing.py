@@ -153,7 +153,7 @@ class Choosing:
     def loss(self, y: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
         """Of predictions as `Model.predict` gives them; lower is better."""
         quantile = self._prepared.target.quantile
-        return loss_of(self.metric.name, self.metric.compute(y, prediction, weight, quantile=quantile), quantile)
+        return loss_of(self.metric.name, self.metric.compute(y, prediction, weight, quantile=quantile))
 
     def _pool(self, contenders: Sequence[TrialResult], limited: bool) -> Pool:
         folds = [self.validation(fold.valid) for fold in self._prepared.splitter.folds()]

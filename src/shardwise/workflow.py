@@ -31,7 +31,7 @@ from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.retraining import what_changed
 from shardwise.searching import Search, report_s, reserve_s
-from shardwise.stats.metrics import Metric, check_metric, default_metric, metric_named
+from shardwise.stats.metrics import Metric, check_metric, metric_to_compare_by
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
 from shardwise.train.gaps import few_findings, member_scores, nested_findings
@@ -119,7 +119,7 @@ def train(
         prepared = prepare(run, dataset, what_changed)
         note_sizes(run, prepared)
         task = prepared.target.task
-        search = Search.of(run, prepared, metric_named(config.metric or default_metric(task), task))
+        search = Search.of(run, prepared, metric_to_compare_by(config.metric, task))
         valid = [search.choosing(run).validation(fold.valid) for fold in prepared.splitter.folds()]
         search.evaluated = tuple(index for index, rows in enumerate(valid) if rows.n_rows) or search.evaluated
         _tell(run, search, limit_findings(prepared.target, valid))

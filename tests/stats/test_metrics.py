@@ -10,7 +10,15 @@ from sklearn import metrics as sk
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
-from shardwise.stats.metrics import METRICS, default_metric, loss_of, metric_named, metrics_for
+from shardwise.stats.metrics import (
+    METRICS,
+    check_metric,
+    default_metric,
+    loss_of,
+    metric_named,
+    metric_to_compare_by,
+    metrics_for,
+)
 
 TIGHT = {"rel": 1e-12, "abs": 1e-12}
 
@@ -205,4 +213,14 @@ def test_what_does_not_fit_is_refused_with_what_does() -> None:
 def test_losses_are_lower_for_better() -> None:
     assert loss_of("roc_auc", 0.9) < loss_of("roc_auc", 0.8) < loss_of("roc_auc", float("nan"))
     assert loss_of("rmse", 1.0) < loss_of("rmse", 2.0)
-    assert loss_of("coverage", 0.8, quantile=0.8) < loss_of("coverage", 0.99, quantile=0.8)
+
+
+def test_nothing_is_compared_by_coverage() -> None:
+    assert metric_to_compare_by(None, Task.QUANTILE).name == "mean_pinball_loss"
+    for refused in (
+        lambda: metric_to_compare_by("coverage", Task.QUANTILE),
+        lambda: check_metric("coverage", "quantile"),
+    ):
+        with pytest.raises(ConfigError, match="any constant can have it") as told:
+            refused()
+        assert "mean_pinball_loss" in str(told.value.hint)

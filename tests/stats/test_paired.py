@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from shardwise.core.errors import ConfigError
 from shardwise.stats.metrics import METRICS, Pairs
 from shardwise.stats.paired import gain, holm, units_of
 
@@ -80,8 +79,6 @@ def test_what_is_not_defined_is_not_known():
     assert not found.is_known
     assert found.to_json()["low"] is None
     assert found.p_above(0.0) == 0.5
-    with pytest.raises(ConfigError, match="mean_pinball_loss"):
-        gain(METRICS["coverage"], pairs, pairs)
 
 
 def test_missing_groups_are_each_their_own():

@@ -19,7 +19,7 @@ from shardwise.deploy.settings import GateConfig
 from shardwise.deploy.verdict import Check, Status, Verdict
 from shardwise.monitor.drift import ColumnDrift, compare_profiles
 from shardwise.serve.predictor import Predictor
-from shardwise.stats.metrics import default_metric, metric_named
+from shardwise.stats.metrics import metric_to_compare_by
 
 LARGE_PSI = 0.25
 _SHOWN = 3
@@ -51,7 +51,7 @@ def gate(
     """
     config = config or GateConfig()
     target = champion.predictor.target
-    metric = metric_named(config.metric or default_metric(target.task), target.task)
+    metric = metric_to_compare_by(config.metric, target.task)
     schema = list(schema_checks(champion.predictor, challenger.predictor, config))
     if not target.asks_the_same(challenger.predictor.target):
         return Verdict(champion=champion.name, challenger=challenger.name, checks=tuple(schema), strict=config.strict)

@@ -56,8 +56,12 @@ class ColumnSplitter:
         """All folds but the own one."""
         return tuple(number for number in self.numbers if number != fold)
 
+    def sealed(self) -> dict[str, Any]:
+        """What decides which rows are of the test."""
+        return {"kind": self.kind, "column": self.column}
+
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "column": self.column, "folds": len(self.numbers)}
+        return {**self.sealed(), "folds": len(self.numbers)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

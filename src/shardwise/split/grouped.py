@@ -8,12 +8,11 @@ import pyarrow as pa
 
 from shardwise.core.errors import SchemaError
 from shardwise.data.hashing import hash_rows
-from shardwise.split.base import Fold
-from shardwise.split.hashed import Shares, position_hashes
+from shardwise.split.hashed import Shared, Shares, position_hashes
 from shardwise.stats.hashes import hash_column, mix
 
 
-class GroupSplitter:
+class GroupSplitter(Shared):
     """By the hash of the group column; all rows of a group share a fold.
 
     A row without a group (null or NaN) is a group of its own: it goes by the hash of `key` columns where these are
@@ -49,24 +48,13 @@ class GroupSplitter:
             return hash_rows(batch, self.key, self.seed, hashes)
         return position_hashes(batch.num_rows, first_row, self.seed)
 
-    def folds(self) -> tuple[Fold, ...]:
-        """One evaluation for a hold-out, else one for each fold."""
-        return self.shares.evaluations()
-
-    def visible(self, fold: int) -> tuple[int, ...]:
-        """Fold numbers whose targets a row of `fold` may see in its features: those that train, but its own."""
-        return self.shares.visible(fold)
-
-    def expected(self) -> dict[int, float]:
-        """Share of the groups that each fold should get."""
-        return self.shares.expected()
-
-    def to_json(self) -> dict[str, Any]:
+    def sealed(self) -> dict[str, Any]:
+        """What decides which rows are of the test."""
         return {
             "kind": self.kind,
             "group": self.group,
             "key": list(self.key),
-            "shares": self.shares.to_json(),
+            "shares": self.shares.test,
             "seed": self.seed,
         }
 

@@ -1,5 +1,6 @@
 """Folds by the hash of a row key: order-free, the same on any engine, for any batches."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -77,10 +78,17 @@ class Shares:
         return {"folds": self.folds, "test": self.test, "holdout": self.holdout}
 
 
-class _Shared:
+class Shared(ABC):
     """What splitters by shares have in common."""
 
     shares: Shares
+
+    @abstractmethod
+    def sealed(self) -> dict[str, Any]:
+        """What decides which rows are of the test: of `shares` the share of the test."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.sealed(), "shares": self.shares.to_json()}
 
     def folds(self) -> tuple[Fold, ...]:
         """One evaluation for a hold-out, else one for each fold."""
@@ -95,7 +103,7 @@ class _Shared:
         return self.shares.expected()
 
 
-class HashSplitter(_Shared):
+class HashSplitter(Shared):
     """By the hash of key columns: rows with the same key are in the same fold.
 
     Name the columns of the row's identity. Without one, all feature columns but the target serve, which keeps copies of
@@ -121,15 +129,16 @@ class HashSplitter(_Shared):
         """Fold numbers int8 `(rows,)`; raises `SchemaError` when a key column is missing."""
         return self.shares.assign(hash_rows(batch, self.columns, self.seed, hashes))
 
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "columns": list(self.columns), "shares": self.shares.to_json(), "seed": self.seed}
+    def sealed(self) -> dict[str, Any]:
+        """What decides which rows are of the test."""
+        return {"kind": self.kind, "columns": list(self.columns), "shares": self.shares.test, "seed": self.seed}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         return cls(content["columns"], shares=Shares(**content["shares"]), seed=content["seed"])
 
 
-class PositionSplitter(_Shared):
+class PositionSplitter(Shared):
     """By the hash of the row's number: for data in which most rows repeat others, as new rows will too.
 
     It depends on the order of the files and of the rows in them, and on nothing else.
@@ -151,8 +160,9 @@ class PositionSplitter(_Shared):
         """Fold numbers int8 `(rows,)`."""
         return self.shares.assign(position_hashes(batch.num_rows, first_row, self.seed))
 
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "shares": self.shares.to_json(), "seed": self.seed}
+    def sealed(self) -> dict[str, Any]:
+        """What decides which rows are of the test."""
+        return {"kind": self.kind, "shares": self.shares.test, "seed": self.seed}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

@@ -103,8 +103,12 @@ class TemporalSplitter:
         """Earlier folds only."""
         return tuple(range(len(self.cuts) if fold == TEST else fold))
 
+    def sealed(self) -> dict[str, Any]:
+        """What decides which rows are of the test: the last cut."""
+        return {"kind": self.kind, "column": self.column, "cuts": list(self.cuts[-1:])}
+
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "column": self.column, "cuts": list(self.cuts), "evaluated": self.evaluated}
+        return {**self.sealed(), "cuts": list(self.cuts), "evaluated": self.evaluated}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

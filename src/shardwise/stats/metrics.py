@@ -326,7 +326,7 @@ def decided(metric: Metric, pairs: Pairs, target: Target) -> Pairs:
 
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
-"""By name. `coverage` is the share of labels at or below the predicted quantile: best where it equals the quantile."""
+"""By name. `coverage` is the share of labels at or below the predicted quantile: right where it equals the quantile."""
 
 _DEFAULTS = {
     Task.BINARY: "roc_auc",
@@ -360,26 +360,36 @@ def metric_named(name: str, task: Task) -> Metric:
     raise ConfigError(reason, hint=f"For {task} there are: {', '.join(metrics_for(task))}.")
 
 
+def metric_to_compare_by(name: str | None, task: Task) -> Metric:
+    """The one of that name, None: the default one. Raises `ConfigError` as `metric_named` does, and for `coverage`, of
+    which neither more nor less is better."""
+    metric = metric_named(name or default_metric(task), task)
+    if metric.name == "coverage":
+        raise ConfigError(
+            "coverage does not tell which model is better: any constant can have it",
+            hint="Compare by mean_pinball_loss; the coverage is told beside it.",
+        )
+    return metric
+
+
 def check_metric(name: str | None, task: str | None) -> None:
-    """Raise `ConfigError` for a metric that does not exist, or does not fit the task, as far as that is said."""
+    """Raise `ConfigError` for a metric by which nothing is compared, or not for the task, as far as that is said."""
     if name is None:
         return
     if task is not None:
-        metric_named(name, Task(task))
+        metric_to_compare_by(name, Task(task))
     elif name not in METRICS:
         raise ConfigError(f"there is no metric {name!r}", hint=nearest(name, METRICS))
 
 
-def loss_of(name: str, value: float, quantile: float = 0.5) -> float:
+def loss_of(name: str, value: float) -> float:
     """The value as a loss, lower is better; NaN becomes infinite, so that it is never the best.
 
-    >>> loss_of("roc_auc", 0.9), loss_of("rmse", 2.0), loss_of("coverage", 0.75, quantile=0.5)
-    (-0.9, 2.0, 0.25)
+    >>> loss_of("roc_auc", 0.9), loss_of("rmse", 2.0)
+    (-0.9, 2.0)
     """
     if np.isnan(value):
         return float("inf")
-    if name == "coverage":
-        return abs(value - quantile)
     return -value if METRICS[name].greater_is_better else value
 
 
@@ -389,4 +399,4 @@ def perfect_loss(name: str) -> float:
     >>> perfect_loss("roc_auc"), perfect_loss("rmse")
     (-1.0, 0.0)
     """
-    return -1.0 if METRICS[name].greater_is_better and name != "coverage" else 0.0
+    return -1.0 if METRICS[name].greater_is_better else 0.0

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from shardwise.core.errors import ConfigError
 from shardwise.stats.influence import influence
 from shardwise.stats.intervals import PROPORTIONS, effective_rows
 from shardwise.stats.metrics import Metric, Pairs
@@ -87,10 +86,8 @@ def gain(
     """Of predictions of the same labelled rows.
 
     `units` are codes `(rows,)` of what is independent, None: each row is. Where the rows are a uniform `share` of all,
-    `values` are the metrics of all rows. Raises `ConfigError` for `coverage`, of which neither more nor less is better.
+    `values` are the metrics of all rows.
     """
-    if metric.name == "coverage":
-        raise ConfigError("coverage does not tell which model is better", hint="Compare by mean_pinball_loss.")
     sign = 1.0 if metric.greater_is_better else -1.0
     first, second = values or (metric.of(champion, quantile), metric.of(challenger, quantile))
     found = {"champion": first, "challenger": second, "value": sign * (second - first)}

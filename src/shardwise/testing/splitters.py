@@ -100,6 +100,7 @@ class SplitterContract:
         again = splitter_from_json(json.loads(json.dumps(splitter.to_json())))
         assert again.to_json() == splitter.to_json()
         assert again.folds() == splitter.folds()
+        assert json.loads(json.dumps(again.sealed())) == json.loads(json.dumps(splitter.sealed()))
         np.testing.assert_array_equal(again.assign(batch, 3), splitter.assign(batch, 3))
 
     def test_a_fresh_process_decides_the_same(self) -> None:

@@ -176,7 +176,7 @@ def postprocess(
 
 
 def _loss(metric: Metric, target: Target, pairs: Pairs) -> float:
-    return loss_of(metric.name, metric.of(pairs, target.quantile), target.quantile)
+    return loss_of(metric.name, metric.of(pairs, target.quantile))
 
 
 def _calibrated(target: Target, told: Mapping[str, Any]) -> Finding:

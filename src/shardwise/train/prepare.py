@@ -26,7 +26,7 @@ from shardwise.split.base import TEST, Splitter
 from shardwise.split.grouped import GroupSplitter
 from shardwise.split.leaks import find_leaks
 from shardwise.split.plan import SplitPlan, check_folds, check_training, choose_splitter
-from shardwise.stats.metrics import default_metric, metric_named
+from shardwise.stats.metrics import metric_to_compare_by
 from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
@@ -95,7 +95,7 @@ def prepare(run: Run, dataset: Dataset, judge: Judge = lambda _known, _fresh: ()
     target = infer_target(
         config.target, profiled.profile.columns[config.target], task=config.task, quantile=config.quantile
     )
-    metric_named(config.metric or default_metric(target.task), target.task)  # refused before the longer passes
+    metric_to_compare_by(config.metric, target.task)  # refused before the longer passes
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
     wanted = Wanted(splitter=profiled.splitter, target=target, weights=weights)

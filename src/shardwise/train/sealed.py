@@ -92,7 +92,7 @@ def _note_look(run: Run, prepared: Prepared, key: str) -> int:
     folder lies now.
     """
     labels = prepared.profile.columns[prepared.target.column].state()
-    rows = [_test_of(prepared.splitter.to_json()), hashlib.sha256(dump_state(labels)).hexdigest()]
+    rows = [prepared.splitter.sealed(), hashlib.sha256(dump_state(labels)).hexdigest()]
     known, before = Looks(Path(run.config.runs_folder)), [record["members"] for record in run.records("test opened")]
     looks = max(known.count(rows, each) for each in (*before, key))
     if key not in before:
@@ -104,17 +104,6 @@ def _note_look(run: Run, prepared: Prepared, key: str) -> int:
         )
         run.say(text, level="warning")
     return looks
-
-
-def _test_of(split: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a split decides which rows are sealed: not into how many folds the others go."""
-    content = dict(split)
-    if "shares" in content:
-        content["shares"] = content["shares"]["test"]
-    if "cuts" in content:
-        content["cuts"] = content["cuts"][-1:]
-        content.pop("evaluated", None)
-    return content
 
 
 def _thinned(chunk: Chunk, step: int) -> Chunk:

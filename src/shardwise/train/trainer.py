@@ -209,7 +209,7 @@ class FitTask:
         value = METRICS[self.metric].compute(y, prediction, weight, quantile=quantile)
         if np.isnan(value) and np.isfinite(prediction).all():
             return value
-        return loss_of(self.metric, value, quantile)
+        return loss_of(self.metric, value)
 
     def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
         return FitRun(
