@@ -4,7 +4,8 @@
 
 For each budget: the loss of each tool on each data set over that of the best, mean ranks with Nemenyi's critical
 difference at 5 % (Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006), overruns,
-memory, sizes, failures. A tool that failed has the last rank; data sets that a tool was not run on do not count.
+memory, sizes, failures. Tools that failed share the last ranks. Ranked are tools that were run on half of the sets at
+least, on those sets on which all of them were run; the seeds of a set are those that all its tools have.
 """
 
 import json
@@ -22,9 +23,10 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
 
 Line = Mapping[str, Any]
+RANKED = 0.5  # of the data sets, at least, that a tool was run on
 OURS = "shardwise"
 UNSEALED = "unsealed"  # ours with `--test-share 0`: like its peers it learns from all rows, and scores itself on none
-DIGITS = 9  # of a loss; those of right answers differ in the last ones
+DIGITS = 6  # of a loss; those of right answers differ in the last ones
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,23 @@ class Comparison:
         return list(dict.fromkeys(tool for row in self.loss.values() for tool in row))
 
     @property
+    def ranked(self) -> list[str]:
+        """Those that were run on enough of them."""
+        return [t for t in self.tools if sum(t in row for row in self.loss.values()) >= RANKED * len(self.loss)]
+
+    @property
     def whole(self) -> list[str]:
-        """Data sets on which all tools were run."""
-        return [case for case, row in self.loss.items() if set(row) == set(self.tools)]
+        """Data sets on which all of these were run."""
+        return [case for case, row in self.loss.items() if set(row) >= set(self.ranked)]
 
     def ranks(self) -> np.ndarray:
-        """Float64 `(data sets, tools)`, 1 is the best."""
-        losses = [[self.loss[case][tool] for tool in self.tools] for case in self.whole]
+        """Float64 `(data sets, ranked tools)`, 1 is the best."""
+        losses = [[self.loss[case][tool] for tool in self.ranked] for case in self.whole]
         return np.array([rankdata([np.inf if loss is None else loss for loss in row]) for row in losses])
 
     def critical_difference(self) -> float:
         """Of mean ranks, at 5 %."""
-        tools, cases = len(self.tools), len(self.whole)
+        tools, cases = len(self.ranked), len(self.whole)
         quantile = float(studentized_range.ppf(0.95, tools, np.inf)) / np.sqrt(2.0)
         return quantile * float(np.sqrt(tools * (tools + 1) / (6.0 * cases)))
 
@@ -78,11 +85,15 @@ def read_comparisons(path: Path) -> list[Comparison]:
 
 
 def _comparison(name: str, lines: Sequence[Line]) -> Comparison:
-    losses: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    losses: dict[str, dict[str, dict[int, float | None]]] = defaultdict(lambda: defaultdict(dict))
     for line in lines:
-        losses[line["case"]][line["peer"]].append(None if line["loss"] is None else round(line["loss"], DIGITS))
-    means = {case: {tool: _mean(values) for tool, values in row.items()} for case, row in losses.items()}
-    return Comparison(name, means, lines)
+        loss = None if line["loss"] is None else round(line["loss"], DIGITS)
+        losses[line["case"]][line["peer"]][line["seed"]] = loss
+    means: dict[str, dict[str, float | None]] = {}
+    for case, row in losses.items():
+        seeds = set.intersection(*(set(values) for values in row.values()))
+        means[case] = {tool: _mean([values[seed] for seed in sorted(seeds)]) for tool, values in row.items() if seeds}
+    return Comparison(name, {case: row for case, row in means.items() if row}, lines)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -105,8 +116,9 @@ def table(comparison: Comparison) -> str:
         lines.append(f"| {case} | " + " | ".join(cells) + " |")
     lines += [_row("median excess", [_excess(comparison, tool) for tool in tools])]
     if comparison.whole:
-        ranks = comparison.ranks().mean(axis=0)
-        lines += [_row(f"mean rank ({len(comparison.whole)} sets)", [f"{rank:.2f}" for rank in ranks])]
+        ranks = dict(zip(comparison.ranked, comparison.ranks().mean(axis=0).tolist(), strict=True))
+        cells = [f"{ranks[tool]:.2f}" if tool in ranks else "-" for tool in tools]
+        lines += [_row(f"mean rank ({len(comparison.whole)} sets)", cells)]
     for title, name, digits in (
         ("worst overrun", "overrun", ".0%"), ("most memory, MB", "peak_mb", ",.0f"),
         ("largest model, MB", "model_mb", ",.1f"),
@@ -120,6 +132,9 @@ def table(comparison: Comparison) -> str:
     lines.append(_row("least of it", [f"{min(each):,.0f}" if each else "-" for each in many]))
     failed = [sum(bool(line["failure"]) for line in comparison.lines if line["peer"] == tool) for tool in tools]
     lines.append(_row("failures", [str(number) for number in failed]))
+    own = sorted({line["commit"] for line in comparison.lines if line["peer"] in (OURS, UNSEALED)})
+    seeds = {seed for line in comparison.lines if (seed := line["seed"]) is not None}
+    lines += ["", f"Seeds: {len(seeds)}. Commits of {OURS}: {', '.join(own)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -136,11 +151,13 @@ def _ratio(loss: float | None, best: float) -> str:
 
 
 def _excess(comparison: Comparison, tool: str) -> str:
+    """Over the best of those that were run; a failure is infinitely worse."""
     ratios = []
     for row in comparison.loss.values():
-        known = [loss for loss in row.values() if loss is not None]
-        if row.get(tool) is not None and min(known) > 0:
-            ratios.append(float(row[tool] or 0.0) / min(known) - 1.0)
+        best = min((loss for loss in row.values() if loss is not None), default=0.0)
+        if tool in row and best > 0:
+            loss = row[tool]
+            ratios.append(np.inf if loss is None else loss / best - 1.0)
     return f"{median(ratios):.2%}" if ratios else "-"
 
 
@@ -159,7 +176,7 @@ def draw(comparison: Comparison, path: Path) -> None:
     for place, tool in enumerate(order):
         y = -1.0 - place
         axes.plot([ranks[tool], ranks[tool]], [0, y], color="0.6", lw=0.8)
-        axes.text(ranks[tool] + 0.06, y, f"{comparison.tools[tool]}  {ranks[tool]:.2f}", va="center", fontsize=9)
+        axes.text(ranks[tool] + 0.06, y, f"{comparison.ranked[tool]}  {ranks[tool]:.2f}", va="center", fontsize=9)
         axes.plot(ranks[tool], y, "o", color="tab:blue", ms=4)
     _bars(axes, np.sort(ranks), difference)
     sets = len(comparison.whole)
@@ -185,7 +202,7 @@ def write_report(path: Path, folder: Path) -> list[Path]:
     head = "# AutoML within a time\n\nMade by `automl_report.py` from `automl.jsonl`.\n\n"
     written[0].write_text(head + "\n".join(table(comparison) for comparison in comparisons))
     for comparison in comparisons:
-        if len(comparison.whole) >= 3 and len(comparison.tools) >= 2:
+        if len(comparison.whole) >= 3 and len(comparison.ranked) >= 2:
             written.append(folder / f"automl-{comparison.budget}.svg")
             draw(comparison, written[-1])
     return written

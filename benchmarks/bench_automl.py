@@ -2,9 +2,12 @@
 
 Each data set is cut once into 80 % and 20 %, at random from a fixed seed; all get the same two files, the labels of a
 classification as codes. Scored by one function: 1 - roc_auc, log_loss, rmse or mean Poisson deviance, lower is better.
-LightGBM and XGBoost stop early, or when the time is up; scikit-learn's boosting stops early. Each peer has a virtual
-environment of its own, made on first use below `--environments`. Recorded beside the loss: seconds of the whole process
-against the budget, memory of the process tree, bytes of the model, rows a second of prediction, and failures as such.
+LightGBM (four settings, `lightgbm_peer.py`) and XGBoost stop early, or when the time is up; scikit-learn's boosting
+stops early. `autogluon` is its preset best_quality_v150, `autogluon_best` best_quality, `autogluon_medium`
+medium_quality. Each peer has a virtual environment of its own, made on first use below `--environments`. Recorded
+beside the loss: seconds of the whole process; how much later than the budget ours ends as a whole, and a peer's call
+that is given the time; memory of the process tree, bytes of the model as it is deployed, rows a second that a loaded
+model answers, and failures as such.
 
 The tables of ranks and the critical-difference plots are drawn by `automl_report.py` from the recorded lines.
 """
@@ -48,14 +51,15 @@ from shardwise.serve.predictor import Predictor
 
 REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "autogluon": ("autogluon.tabular[lightgbm,catboost,xgboost,fastai,ray]", "torch"),
-    "flaml": ("flaml[automl]",),
+    "flaml": ("flaml[automl]", "catboost"),
     "h2o": ("h2o", "psutil"),
     "lightgbm": ("lightgbm", "scikit-learn"),
     "xgboost": ("xgboost-cpu", "scikit-learn"),
     "hgb": ("scikit-learn",),
 }
-TOOLS = (OURS, UNSEALED, *REQUIREMENTS)
-TIMED = ("autogluon", "flaml", "h2o")  # peers that take a budget
+PRESETS = ("autogluon_best", "autogluon_medium")  # which share an environment
+TOOLS = (OURS, UNSEALED, *REQUIREMENTS, *PRESETS)
+TIMED = ("autogluon", *PRESETS, "flaml", "h2o")  # peers that take a budget
 SMALL = (
     "spambase", "telco_churn", "higgs_7k", "kin8nm", "employee_salaries", "dry_bean", "pol", "bike_sharing_hour",
     "etth1", "covtype_20k", "california_housing", "house_16h", "credit_risk", "amazon_employee_access",
@@ -67,7 +71,7 @@ LARGE = (
     "kddcup99_10pct", "fremtpl_freq", "walmart_store_sales", "nycflights13",
 )  # fmt: skip
 TEST_SHARE = 0.2
-MOST_TIMES = 6  # of the budget and a minute: then a peer that has not ended counts as failed
+MOST_TIMES = 6  # of the budget and a minute: then what has not ended counts as failed
 BATCH_ROWS = 100_000  # in which ours is asked besides, as the test is often small
 DIGITS = 12  # of a loss; those of perfect answers differ in the last ones
 LEAST_OF_CLASS = 5  # rows; rarer classes are left out for all
@@ -132,7 +136,8 @@ def run(args: argparse.Namespace, peer: str, job: Mapping[str, Any], folder: Pat
     """What one of them reaches; where it fails, the loss is None and `failure` says why."""
     budget_s = parse_duration(args.time)
     (folder / "answers.npy").unlink(missing_ok=True)
-    one: Callable[..., tuple[Measured, dict[str, Any]]] = _peer if peer in REQUIREMENTS else _ours
+    is_peer = peer not in (OURS, UNSEALED)
+    one: Callable[..., tuple[Measured, dict[str, Any]]] = _peer if is_peer else _ours
     cost, said = one(args, peer, job, budget_s)
     figures: dict[str, Any] = {
         "loss": None, "seconds": round(cost.seconds, 1), "overrun": round(cost.seconds / budget_s - 1, 3),
@@ -143,14 +148,18 @@ def run(args: argparse.Namespace, peer: str, job: Mapping[str, Any], folder: Pat
         words = cost.errors.strip().splitlines()
         figures["failure"] = f"ended with {cost.code}: {words[-1][:200] if words else ''}"
         return figures
+    if not (folder / "answers.npy").exists():
+        figures["failure"] = said["failure"]
+        return figures
     y = pq.read_table(job["test"], columns=[job["target"]])[job["target"]].to_numpy()
     value = _score(job["task"], y, np.load(folder / "answers.npy"))
     figures["loss"] = round(1.0 - value if job["task"] == "binary" else value, DIGITS)
     figures["model_mb"] = megabytes(said["model_bytes"])
     figures["rows_per_s"] = round(len(y) / said["predict_s"])
     figures["batch_rows_per_s"] = said.get("batch_rows_per_s")
-    if peer in REQUIREMENTS:  # they give the time to training alone
+    if is_peer:  # they give the time to training alone, we to the whole process
         figures["overrun"] = round(said["fit_s"] / budget_s - 1, 3) if peer in TIMED else None
+        figures |= {"fit_s": round(said["fit_s"], 1), "peer_versions": said["peer_versions"]}
     return figures
 
 
@@ -167,12 +176,15 @@ def _ours(_args: Any, peer: str, job: Mapping[str, Any], budget_s: float) -> tup
     folder = Path(job["folder"])
     words = ["--target", job["target"], "--task", job["task"], "--time", f"{budget_s:g}s", "--run", "ours", "--json"]
     words += ["--test-share", "0"] if peer == UNSEALED else []
-    trained = run_measured(shardwise_command("train", job["train"], *words), folder)
+    limit = ["timeout", "-k", "5", str(_limit_s(budget_s))]
+    trained = run_measured([*limit, *shardwise_command("train", job["train"], *words)], folder)
     if trained.code != 0:
         return trained, {}
     package = folder / trained.answer()["package"]
     command = shardwise_command("predict", str(package), job["test"], "--out", "ours.parquet")
-    run_measured(command, folder).checked()
+    predicted = run_measured([*limit, *command], folder)
+    if predicted.code != 0:
+        return trained, {"failure": f"predict ended with {predicted.code}: {predicted.errors.strip()[-200:]}"}
     answers = pq.read_table(folder / "ours.parquet")
     names = [f"probability_{code}" for code in range(job["classes"])] or ["prediction"]
     columns = [answers[name].to_numpy() for name in names]
@@ -198,13 +210,17 @@ def answering(package: str, rows: str) -> dict[str, float]:
 
 
 def _peer(args: Any, peer: str, job: Mapping[str, Any], budget_s: float) -> tuple[Measured, dict[str, Any]]:
-    python = environment_of(peer, REQUIREMENTS[peer], args.environments)
+    environment = peer.split("_")[0]
+    python = environment_of(environment, REQUIREMENTS[environment], args.environments)
     asked = json.dumps({**job, "time_s": budget_s, "threads": args.threads})
-    limit_s = int(MOST_TIMES * budget_s + 60)
-    command = ["timeout", "-k", "5", str(limit_s), str(python), str(HERE / "automl_peers.py"), peer, asked]
+    command = ["timeout", "-k", "5", str(_limit_s(budget_s)), str(python), str(HERE / "automl_peers.py"), peer, asked]
     cost = run_measured(command, Path(job["folder"]), PEER_ENVIRONMENT)
     said = [line for line in cost.output.splitlines() if line.startswith("{")]  # H2O says good-bye after that
     return cost, json.loads(said[-1]) if cost.code == 0 else {}
+
+
+def _limit_s(budget_s: float) -> int:
+    return int(MOST_TIMES * budget_s + 60)
 
 
 def _recorded(path: Path) -> set[tuple[str, str, str, int]]:

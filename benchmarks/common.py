@@ -207,14 +207,15 @@ def run_measured(
 
 
 def environment_of(peer: str, requirements: Sequence[str], environments: Path) -> Path:
-    """The interpreter of a peer's own virtual environment, which is made where there is none."""
+    """The interpreter of a peer's own virtual environment, which is made where none has these requirements."""
     folder = environments / peer
-    if not (folder / "ready").exists():
+    ready, wanted = folder / "ready", " ".join(requirements)
+    if not ready.exists() or ready.read_text() != wanted:
         print(f"{peer}: installing into {folder.name}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         words = [str(folder / "bin" / "pip"), "install", "--quiet", "--constraint", str(ROOT / ".ci/constraints.txt")]
         subprocess.run([*words, *requirements, "pandas", "pyarrow"], check=True)
-        (folder / "ready").touch()
+        ready.write_text(wanted)
     return folder / "bin" / "python"
 
 
