@@ -77,7 +77,7 @@ def autogluon(job: Job, preset: str) -> Answers:
     if job.task == "count":
         metric = make_scorer("mean_poisson_deviance", poisson, optimum=0.0, greater_is_better=False)
     kind = job.task if job.classifies else "regression"
-    path = job.folder / "autogluon"
+    path = job.folder / preset
     predictor = TabularPredictor("label", problem_type=kind, eval_metric=metric, path=str(path), verbosity=0)
     with job.fitting():
         predictor.fit(job.X.assign(label=job.y), time_limit=job.time_s, presets=preset, num_cpus=job.threads)
@@ -89,7 +89,7 @@ def autogluon(job: Job, preset: str) -> Answers:
         return _all_classes(predictor.predict_proba(job.X_test).to_numpy(), predictor.class_labels, job.classes)
 
     def size() -> int:
-        return _folder_bytes(Path(predictor.clone_for_deployment(str(job.folder / "deployed"))))
+        return _folder_bytes(Path(predictor.clone_for_deployment(str(job.folder / f"{preset} deployed"))))
 
     return predict, size
 
