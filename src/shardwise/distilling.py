@@ -1,13 +1,15 @@
 """One model in the place of an ensemble: trees that learn its answers.
 
-The answers are out of fold: a row is learned as it was predicted by models that had not seen it, so that the student
-does not learn by heart what its teachers have learned by heart. It learns from all folds but one, and on that one it is
-stopped early, scored against the labels, and compared with its teachers on the same rows.
+It learns from all folds but one, as its teachers' models of that evaluation answer these rows; on the fold that
+neither they nor it have learned it is stopped early, scored against the labels, and compared with them on the
+same rows. Answers out of fold are learned no better, and come from models that had the labels of the fold that is
+held out: a student of noise (600 rows) had an AUC of .85 there and .50 on new rows, and one of 6,000 rows of adult
+lost .78 of what it lost on new rows.
 """
 
 import io
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,18 +19,23 @@ import numpy as np
 from shardwise.choosing import CORES, FAR, USUAL_THROUGHPUT, Choosing, Ensemble
 from shardwise.core.candidate import Candidate
 from shardwise.core.findings import Finding
+from shardwise.core.units import format_duration
+from shardwise.data.rows import DiskRows
 from shardwise.data.rows_soft import soft_path
 from shardwise.ensemble.select import Limits
+from shardwise.models.families import load_model
 from shardwise.models.pace import rounds_within
 from shardwise.stats.metrics import perfect_loss
 from shardwise.store.files import write_atomic
 from shardwise.store.ledger import unit_key
 from shardwise.train.fitting import Fitting
+from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit
 
+ANSWERING_SHARE = 0.5  # of the time that is left, at most, to ask the teachers
 LEAF_BYTES = 90  # of a saved tree, about
 LEAST_ROUNDS = 20
 TRIES = 3  # fits of a student, each smaller than the one before
@@ -52,7 +59,11 @@ class Distilling:
         best = next((trial for trial in self.trials if trial.candidate.family == "trees"), None)
         if (why := self._cannot(teachers, best)) or best is None:
             return why or "no trees were trained"
-        answers, deadline = self._answers(teachers), time.monotonic() + max(left_s, 0.0)
+        deadline = time.monotonic() + max(left_s, 0.0)
+        if (takes_s := self._answering_s(teachers)) > ANSWERING_SHARE * left_s:
+            takes, left = format_duration(takes_s), format_duration(max(left_s, 0.0))
+            return f"to ask its models about all rows takes some {takes}, and {left} are left"
+        answers = self._answers(teachers)
         candidate, trial = self._candidate(best), None
         for _ in range(TRIES):
             result = self._fitted(teachers, candidate, answers, deadline)
@@ -93,7 +104,7 @@ class Distilling:
         if len(ensemble.members[0][0].folds) < len(evaluations):
             return "a fold has no rows to validate on"
         if not set(evaluations[0].train) <= known:
-            return "rows that are trained on have no out-of-fold answers; it takes --folds"
+            return "rows that are trained on are not all kept as numbers; it takes --folds"
         if any(len(evaluation.valid) != 1 for evaluation in evaluations):
             return "evaluations of several folds are not handled"
         if best is None:
@@ -101,20 +112,30 @@ class Distilling:
         return ""
 
     def _answers(self, ensemble: Ensemble) -> Mapping[int, np.ndarray]:
-        """Of the teachers for the rows of each fold, out of fold."""
-        joint = ensemble.joint
+        """Of the teachers' models of the first evaluation, for the rows of each fold."""
+        joint, evaluation = ensemble.joint, self.prepared.splitter.folds()[0]
+        models = [trial.folds[0] for trial in joint.trials]
+        found = {evaluation.valid[0]: joint.combine(self.choosing.out_of_fold(model) for model in models)}
+        for fold in evaluation.train:
+            rows = DiskRows(self.prepared.fold_rows_folders[0] / FLOATS, self.prepared.recipe.features, (fold,))
+            found[fold] = joint.combine(self._predicted(model, rows) for model in models)
+        return found
 
-        def parts(place: int) -> Iterable[np.ndarray]:
-            return (self.choosing.out_of_fold(trial.folds[place]) for trial in joint.trials)
+    def _predicted(self, model: FoldResult, rows: DiskRows) -> np.ndarray:
+        loaded = load_model(self.run.model(model.folder))
+        return np.concatenate([loaded.predict(chunk.X) for chunk in rows.chunks()])
 
-        evaluations = enumerate(self.prepared.splitter.folds())
-        return {evaluation.valid[0]: joint.combine(parts(place)) for place, evaluation in evaluations}
+    def _answering_s(self, ensemble: Ensemble) -> float:
+        """Seconds that takes, about, as the same models took for the rows of their fold."""
+        models = [trial.folds[0] for trial in ensemble.joint.trials]
+        rows = sum(self.prepared.fold_rows.get(fold, 0) for fold in self.prepared.splitter.folds()[0].train)
+        return rows * sum(model.predict_s / max(1, model.valid_rows) for model in models)
 
     def _fitted(
         self, ensemble: Ensemble, candidate: Candidate, answers: Mapping[int, np.ndarray], deadline: float
     ) -> FoldResult:
         number = 1 + max(trial.number for trial in self.trials)
-        key = unit_key(FORMAT, "student", ensemble.team.key, candidate.to_json())
+        key = unit_key(FORMAT, "student of one evaluation", ensemble.team.key, candidate.to_json())
         teacher = self.run.folder / "teachers" / key
         teacher.mkdir(parents=True, exist_ok=True)
         for fold, prediction in answers.items():
@@ -138,8 +159,8 @@ class Distilling:
         return Candidate(family="trees", params={**params, "n_estimators": max(LEAST_ROUNDS, int(most))})
 
     def _compared(self, ensemble: Ensemble, trial: TrialResult, answers: Mapping[int, np.ndarray]) -> Ensemble | str:
-        """What the student loses, on rows that neither it nor its teachers' answers for them were trained on; one that
-        the clock has cut and that loses much is none."""
+        """What the student loses, on rows that neither it nor its teachers have learned; one that the clock has cut and
+        that loses much is none."""
         fold = self.prepared.splitter.folds()[0].valid[0]
         rows = self.choosing.validation((fold,))
         teachers = self.choosing.loss(rows.target(), answers[fold], rows.weight())
