@@ -56,11 +56,13 @@ def main() -> None:
 
 
 def summary(search: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    loss, cost = (float(np.median([figures[key] for figures in found])) for key in ("loss_ratio", "cost_ratio"))
+    keys = "score_ratio", "loss_ratio", "cost_ratio"
+    score, loss, cost = (float(np.median([figures[key] for figures in found])) for key in keys)
     most = (1.0, POPULATION_COST) if search == "pbt" else (LOSS, COST)
     return {
-        "full": None, "pruned": None, "loss_ratio": round(loss, 5), "test_change": None, "rounds": None,
-        "cost_ratio": round(cost, 4), "verdict": "ok" if loss <= most[0] and cost <= most[1] else "MISSED",
+        "full": None, "pruned": None, "score_ratio": round(score, 5), "loss_ratio": round(loss, 5),
+        "test_change": None, "rounds": None,
+        "cost_ratio": round(cost, 4), "verdict": "ok" if score <= most[0] and cost <= most[1] else "MISSED",
         "worst_loss_ratio": max(figures["loss_ratio"] for figures in found),
         "better": sum(figures["loss_ratio"] < 1.0 for figures in found), "searches": len(found),
     }  # fmt: skip
@@ -116,10 +118,12 @@ def searched(
 
 
 def compared(full: dict[str, Any], pruned: dict[str, Any]) -> dict[str, Any]:
-    """Losses that are shares are compared as they are: 1 - AUC would make much of little."""
+    """`score_ratio`: how the score changes; `loss_ratio`: what is above that of perfect answers, of an AUC 1 - AUC."""
+    perfect = -1.0 if full["loss"] < 0 else 0.0
     return {
         "full": full["loss"], "pruned": pruned["loss"],
-        "loss_ratio": round(1.0 + (pruned["loss"] - full["loss"]) / abs(full["loss"]), 5),
+        "score_ratio": round(1.0 + (pruned["loss"] - full["loss"]) / abs(full["loss"]), 5),
+        "loss_ratio": round((pruned["loss"] - perfect) / (full["loss"] - perfect), 5),
         "test_change": round(pruned["test"] / full["test"] - 1.0, 5),
         "rounds": full["rounds"], "cost_ratio": round(pruned["rounds"] / full["rounds"], 4),
         "verdict": "",

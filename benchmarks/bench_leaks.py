@@ -1,9 +1,11 @@
 """Leaks: how many planted ones `train` finds before it trains, and how often it cries wolf on data as they are.
 
 Eight kinds of leaks are planted into public tables; each is looked for as `shardwise train` does it: profile, split and
-leak tests of a run, which ends there. Found means a leak or a warning that names the planted column, or what the leak
-is called. Target: at least 95 % found. Untouched tables must give a finding of severity `leak` in at most 5 % of the
-tables; columns that are known to leak (`KNOWN`) count as rightly found.
+leak tests of a run, which ends there. Found means a leak or a warning that names the planted column, or one that is
+called as the leak is and that the untouched table does not give. Target: at least 95 % found. Untouched tables must
+give a finding of severity `leak` in at most 5 % of the tables; columns that are known to leak (`KNOWN`) count as
+rightly found, and how many of them are is told. Warnings on untouched tables are told as well: most say that a table
+has times or groups, which it has.
 """
 
 import tempfile
@@ -61,13 +63,17 @@ def main() -> None:
     for name in names:
         table = _sampled(args.data / f"{name}.parquet", TARGETS[name])
         if name in HOSTS:
-            missed = [kind for kind in PLANTS if not _look(found, kind, name, table)]
+            usual = {_words(each) for each in findings(table, TARGETS[name])}
+            missed = [kind for kind in PLANTS if not _look(found, kind, name, (table, usual))]
             results.add(f"{name}: planted", _figure(len(PLANTS), len(PLANTS) - len(missed), missed))
     for kind, (hits, tries) in found.items():
         if tries:
             results.add(kind, _figure(tries, hits, []))
-    alarms = [name for name in names if _alarms(results, name, args.data)]
+    known, warned = [0, 0], [0]
+    alarms = [name for name in names if _alarms(results, name, args.data, (known, warned))]
     _summary(results, found, alarms, len(names))
+    results.add("columns that are known to leak", _figure(known[1], known[0], []))
+    results.add("untouched tables with a warning", _figure(len(names), warned[0], []))
     results.print_table()
 
 
@@ -83,26 +89,37 @@ def _summary(results: Results, found: Mapping[str, list[int]], alarms: list[str]
     results.add("false alarms on untouched tables", _figure(tables, len(alarms), alarms, verdict(rate, MOST_ALARMS)))
 
 
-def _look(found: dict[str, list[int]], kind: str, name: str, table: pd.DataFrame) -> bool:
-    """Plant one leak and look for it; counts it."""
+def _words(finding: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    return finding["code"], tuple(finding["columns"])
+
+
+def _look(found: dict[str, list[int]], kind: str, name: str, host: tuple[pd.DataFrame, set[Any]]) -> bool:
+    """Plant one leak into a table, whose usual findings are known, and look for it; counts it."""
+    table, usual = host
     plant, codes = PLANTS[kind]
     rng = np.random.default_rng([len(name), *map(ord, name)])
     target = TARGETS[name]
     seen = findings(plant(table.copy(), target, rng), target, ("split",) if name == "adult" else ())
     grave = [each for each in seen if each["severity"] in ("leak", "warning")]
-    hit = any(PLANTED in each["columns"] or each["code"] in codes for each in grave)
+    hit = any(PLANTED in each["columns"] or (each["code"] in codes and _words(each) not in usual) for each in grave)
     found[kind][0] += hit
     found[kind][1] += 1
     return hit
 
 
-def _alarms(results: Results, name: str, data: Path) -> bool:
-    """Whether a table as it is gives a leak that is not known to be one."""
+def _alarms(results: Results, name: str, data: Path, counts: tuple[list[int], list[int]]) -> bool:
+    """Whether a table as it is gives a leak that is not known to be one; counts known ones that are named, and tables
+    with a warning."""
+    known, warned = counts
     seen = findings(_sampled(data / f"{name}.parquet", TARGETS[name]), TARGETS[name])
     leaks = [each for each in seen if each["severity"] == "leak"]
     wrong = [each for each in leaks if not set(each["columns"]) & KNOWN.get(name, set())]
+    grave = {column for each in seen if each["severity"] in ("leak", "warning") for column in each["columns"]}
+    known[0] += len(grave & KNOWN.get(name, set()))
+    known[1] += len(KNOWN.get(name, ()))
     warnings = [f"{each['code']}: {','.join(each['columns'])}" for each in seen if each["severity"] == "warning"]
     described = [f"{each['code']}: {','.join(each['columns'])}" for each in leaks]
+    warned[0] += bool(warnings)
     results.add(f"{name}: untouched", _figure(1, len(leaks), described), warnings=warnings, false=len(wrong))
     return bool(wrong)
 

@@ -99,7 +99,7 @@ def test_without_a_sealed_test_every_row_trains_and_the_finding_says_so(data: Pa
     assert result.score == {}
     assert np.isfinite(result.valid_score)
     assert "no_test" in [finding["code"] for finding in result.findings]
-    assert "not opened" in Path(result.report).read_text(encoding="utf8")
+    assert "No row was sealed" in Path(result.report).read_text(encoding="utf8")
     lineage = shardwise.load(result.package).package.manifest.lineage
     assert lineage["split"]["shares"]["test"] == 0
 

@@ -36,7 +36,7 @@ from shardwise.train.postprocess import Joint, Team
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult, on_same_folds, rank
 from shardwise.train.run import FORMAT, Run
-from shardwise.train.validation import joint_weight, validation_rows
+from shardwise.train.validation import joint_units, joint_weight, validation_rows
 
 BEST, CONTENDERS = 4, 14  # trials from which members are chosen: the best ones, and the best of other kinds, in all
 ALIKE = ("extra_trees", "target_transform", "categorical")  # params of trees, in which those of a kind are the same
@@ -74,8 +74,8 @@ class Ensemble:
         """The models, for who scores them on the sealed test."""
         weights = [weight for _, _, weight in self.members]
         combiner = MeanCombiner(weights) if self.stack is None else self.stack
-        folders = [fold.folder for _, fold, _ in self.members]
-        key = unit_key(FORMAT, folders, weights, *([] if self.stack is None else [self.stack.to_json()]))
+        models = [fold.model_name for _, fold, _ in self.members]
+        key = unit_key(FORMAT, models, weights, *([] if self.stack is None else [self.stack.to_json()]))
         return Team([fold for _, fold, _ in self.members], combiner.combine, key)
 
     @property
@@ -161,8 +161,8 @@ class Choosing:
         pool = Pool(
             predictions=[np.concatenate([self.out_of_fold(f) for f in trial.folds]) for trial in contenders],
             y=np.concatenate([rows.target() for rows in folds]),
-            weight=joint_weight(folds),
-            fold=fold, part=parts(fold), costs=[self.cost(trial) if limited else Cost() for trial in contenders],
+            weight=joint_weight(folds), fold=fold, part=parts(fold, units=joint_units(folds)),
+            costs=[self.cost(trial) if limited else Cost() for trial in contenders],
             models=[len(self._folds(trial)) for trial in contenders],
         )  # fmt: skip
         return pool.take(np.arange(0, len(fold), -(-len(fold) // ROWS)))
@@ -234,7 +234,7 @@ class Choosing:
         outputs, features = self._prepared.target.outputs, self._prepared.recipe.features
         alone = 0.0
         if self._run.config.max_latency_s is not None:
-            alone = self._timed(folds[0].folder, partial(self._alone_s, folds[0]))
+            alone = self._timed(folds[0].model_name, partial(self._alone_s, folds[0]))
         return Cost(bytes=size, batch_s=batch_s(trial.candidate, rounds, outputs, features), alone_s=alone)
 
     def has_room(self, models: Sequence[TrialResult]) -> bool:

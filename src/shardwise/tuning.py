@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwise.core.candidate import Candidate
-from shardwise.core.config import RunConfig
-from shardwise.core.errors import ConfigError, DataError, ShardwiseError, TaskFailed
+from shardwise.core.errors import ConfigError, ShardwiseError, TaskFailed
 from shardwise.core.findings import Finding
 from shardwise.core.names import nearest
 from shardwise.core.target import Task
@@ -30,14 +29,14 @@ from shardwise.store.journal import SqliteJournal
 from shardwise.store.ledger import unit_key
 from shardwise.train.fitting import sizes_of as fit_sizes
 from shardwise.train.forecast import note_trial, sizes_of
-from shardwise.train.inherit import Parent
+from shardwise.train.inherit import Parent, is_whole, trial_steps
 from shardwise.train.meta import meta_features
 from shardwise.train.passes import keep_blob
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit, Leg, drop_rest
-from shardwise.tune.archive import Archive, of_runs, read_archive, shipped
+from shardwise.tune.archive import Archive, past
 from shardwise.tune.setup import POPULATION, SEARCHED, make_study
 from shardwise.tune.spaces import Cube
 from shardwise.tune.step import Result, Step
@@ -62,8 +61,9 @@ class Tuning:
             run.note("task", features=features, metric=metric)
         self.study = self._study(features)
         self.failures: list[tuple[int, str]] = []  # (trial, reason)
-        self._has_model = False  # that is no baseline
+        self.has_model = False  # that is no baseline
         self._told: dict[int, Step] = {}  # the last step of each trial
+        self._noted = trial_steps(run.records("trial"))
         self._moves: list[dict[str, Any]] = []  # in populations: which trial went on from which other one
 
     def _study(self, features: Mapping[str, float]) -> Study:
@@ -165,23 +165,24 @@ class Tuning:
     def tell(self, step: Step, trial: TrialResult) -> bool:
         """Hand the study what a step found, and journal it; whether the trial is there to be used.
 
-        A failure on one fold is one of the trial. What the clock has cut decides nothing in a search that learns: of a
-        family that is searched nothing is told, and steps that wait for it are not begun.
+        A failure on one fold is one of the trial. What the clock has cut, or ended before all folds, decides nothing in
+        a search that learns: of a family that is searched nothing is told, and steps that wait for it are not begun.
+        Nor is what is done aside.
         """
         reason = next((fold.failed for fold in trial.folds if fold.failed), "")
         if reason:
             self.failures.append((step.number, reason))
             self._run.say(f"Trial {step.number} failed: {reason}", level="warning")
-        self._has_model |= not reason and step.candidate.family != "baseline"
+        self.has_model |= not reason and step.candidate.family != "baseline"
         loss = math.nan if reason else trial.loss
         cost_s = self.rest(step)[1] * sum(self._cost_s(step.candidate, fold) for fold in trial.folds)
         rung = step.rung if self.study.pruner.prunes or self._in_legs(step) else None
         note_trial(
             self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason, source=step.source,
-            share=self.rest(step)[1],
+            share=self.rest(step)[1], noted=self._noted.get(step.number, ()),
         )  # fmt: skip
         searched = self.study.learns and step.candidate.family in self.study.spaces
-        if searched and any(fold.cut for fold in trial.folds):
+        if step.aside or (searched and (trial.cut or not trial.complete)):
             return not reason
         curve = tuple((progress(step.candidate, at), value) for at, value in trial.folds[0].curve)
         done = not any(fold.rests for fold in trial.folds)
@@ -190,6 +191,17 @@ class Tuning:
             self._took_up(step, step.after)
         self._told[step.number] = step
         return not reason
+
+    def take_over(self, step: Step, fold: int) -> None:
+        """A fold whose training has ended on the rung below is done on this one too: journal it so."""
+        if not step.below or self._in_legs(step):
+            return
+        lower = replace(step, rung=step.below[-1], below=step.below[:-1], last=False)
+        record = self._run.ledger.get(self.key(lower, fold))
+        if record is not None and not record["rests"] and not record["failed"]:
+            again, key = {**record, "seconds": 0.0, "steps": 0}, self.key(step, fold)
+            if self._run.ledger.get(key) != again:
+                self._run.ledger.put(key, again)
 
     def _took_up(self, step: Step, after: Step) -> None:
         """A leg of a population is done: say from whom it was copied, and drop what no leg will go on from any more.
@@ -256,7 +268,7 @@ class Tuning:
         if not self.failures:
             return ()
         text = grouped(self.failures)
-        if not self._has_model:
+        if not self.has_model:
             if given_up:
                 first = given_up[0]
                 hint = first.hint or "Give more --memory or fewer --workers, or leave the family out with --families."
@@ -305,22 +317,6 @@ def archive_of(run: Run) -> Archive:
     return found
 
 
-def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
-    """The archive that a config names, and which runs could not be read; raises `ConfigError`."""
-    if config.archive == "none":
-        return Archive(), []
-    if config.archive == "shipped":
-        return shipped(), []
-    if config.archive == "auto":
-        runs, refused = of_runs(config.runs_folder, without=without)
-        return shipped().merged(runs), refused
-    try:
-        return read_archive(config.archive), []
-    except (ConfigError, DataError) as error:
-        error.hint = f"{error.hint} Allowed: auto, shipped, none, or a file."
-        raise
-
-
 @dataclass(frozen=True, kw_only=True)
 class History:
     """The trials of a run, each as far as it got, by number: `score` (None: it failed) and whether it was the best so
@@ -355,18 +351,15 @@ def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
     metric = next((record["metric"] for record in records if record["kind"] == "task"), None)
     if metric is None:
         raise ConfigError(f"the run {run!r} has no trials yet", hint="Wait until its data are prepared.")
-    latest: dict[tuple[int, int], Mapping[str, Any]] = {}  # after a kill, a record may come twice
-    for record in records:
-        if record["kind"] == "trial":
-            latest[record["number"], record.get("rung") or 0] = record
-    folds = max((len(record["folds"]) for record in latest.values()), default=0)
+    told = trial_steps(records)
+    folds = max((len(step["folds"]) for steps in told.values() for step in steps), default=0)
     trials: list[dict[str, Any]] = []
     sign = -1.0 if METRICS[metric].greater_is_better else 1.0
     best = math.inf
-    for number in sorted({number for number, _ in latest}):
-        steps = [latest[key] for key in sorted(latest) if key[0] == number]
-        top, loss = steps[-1], steps[-1]["loss"]
-        whole = not top.get("rests", False) and len(top["folds"]) == folds
+    for number, steps in told.items():
+        top = _top(steps)
+        loss = top["loss"]
+        whole = is_whole(top, folds)
         best_so_far = whole and loss is not None and loss < best
         trials.append({
             "trial": number, "family": top["family"], "params": top["params"], "rung": top["rung"],
@@ -379,6 +372,15 @@ def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
         })  # fmt: skip
         best = loss if best_so_far else best
     return History(run=run, metric=metric, trials=tuple(trials))
+
+
+def _top(steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """As far as a trial got: a step that the clock has cut counts where it is better than what is below."""
+    top = steps[0]
+    for step in steps[1:]:
+        cut, loss, before = any(fold.get("cut") for fold in step["folds"]), step["loss"], top["loss"]
+        top = step if not cut or (loss is not None and (before is None or loss < before)) else top
+    return top
 
 
 UNPRUNED = (POPULATION,)  # samplers whose trials are all trained to their end

@@ -6,15 +6,14 @@ A run moves forward through work units that are journalled. The clock is looked 
 of a model, and only ever cuts: what comes next never depends on it.
 """
 
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shardwise.asking import Asking
 from shardwise.choosing import Choosing, Ensemble
-from shardwise.compute.base import NotYet
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, SchemaError, context
 from shardwise.core.events import Events, Said, Scored
@@ -30,7 +29,7 @@ from shardwise.refitting import refitted
 from shardwise.registry.package import Member, write_package
 from shardwise.report.gather import Ending, gather
 from shardwise.retraining import what_changed
-from shardwise.searching import Search, report_s, reserve_s
+from shardwise.searching import Search, recall, report_s, reserve_s
 from shardwise.stats.metrics import Metric, check_metric, metric_to_compare_by
 from shardwise.train.fitting import Fitting
 from shardwise.train.forecast import note_plan, note_sizes
@@ -40,11 +39,10 @@ from shardwise.train.prepare import prepare, tell
 from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run, already_finished, finish, open_run
 from shardwise.train.sealed import open_test
-from shardwise.train.trainer import FitUnit
 from shardwise.train.validation import limit_findings
 from shardwise.tune.setup import check_search
 from shardwise.tune.step import Step
-from shardwise.tuning import Tuning
+from shardwise.tuning import Tuning, archive_of
 
 GOLDEN_ROWS = 20
 WIDE_COLUMNS = 2_000  # beyond, a package takes seconds, and the baseline is not worth one
@@ -115,6 +113,8 @@ def train(
             hint = "--time +5m goes on with it, another --run NAME starts anew"
             events.emit(Said(text=f"Run {run.folder.name} is finished, this is its result; {hint}."))
             return TrainResult(**done)
+        if config.sampler == "meta":
+            archive_of(run)  # one that cannot be read is refused before the data are
         note_plan(run, dataset)
         prepared = prepare(run, dataset, what_changed)
         note_sizes(run, prepared)
@@ -132,61 +132,37 @@ def train(
 def run_trials(run: Run, search: Search) -> None:
     """Try candidates until the budget is used; the best package so far is on disk at every moment."""
     tuning = Tuning(run, search.prepared, search.metric.name)
-    steps: dict[str, Step] = {}  # by the keys of their units
+    asking = Asking(run, search, tuning)
     fitted: list[tuple[Step, FoldResult]] = []  # of one step
     with closing(Fitting(run, search.prepared, search.metric.name)) as fitting, run.stage("train") as stage:
         search.slots = fitting.slots
-        for unit, result in fitting.results(_units(run, search, tuning, (steps, fitting.slots))):
-            step = steps.pop(unit.key)
+        for unit, result in fitting.results(asking.units()):
+            step = asking.steps.pop(unit.key)
             if fitted and fitted[0][0] is not step:
                 _told(run, search, tuning, fitted)
                 fitted = []
             fitted.append((step, result))
-            search.cut = search.cut or result.cut
+            search.cut = search.cut or (result.cut and not step.aside)
             stage["rows"] += result.valid_rows
             if len(fitted) == search.folds:
                 _told(run, search, tuning, fitted)
                 fitted = []
         if fitted:
             _told(run, search, tuning, fitted)
+    if not asking.whole:
+        for trial in recall(run, search, tuning):
+            _show(run, search, trial)
+        search.trials = search.found
     search.prepared = replace(
         search.prepared, findings=(*search.prepared.findings, *fitting.findings, *tuning.findings(fitting.given_up))
     )
-
-
-def _units(run: Run, search: Search, tuning: Tuning, drawn: tuple[dict[str, Step], int]) -> Iterator[FitUnit | NotYet]:
-    """Steps of the study x folds, until the time is used or the user asks to stop; the journal is gone through."""
-    steps, slots = drawn
-    most_s = math.inf
-    for step in tuning.study.ask():
-        if isinstance(step, NotYet):
-            yield step
-            continue
-        for place, index in enumerate(search.evaluated):
-            key, real = tuning.key(step, index), step.number <= 1
-            left_s = run.deadline.remaining_s() - reserve_s(run, search, first=real)
-            first = real and place == 0 and not step.below  # the baseline and a first real model are always tried
-            if run.ledger.get(key) is None and (run.interrupts.stop_requested or (left_s <= 0 and not first)):
-                search.cut = True
-                if step.number == 0 and not run.interrupts.stop_requested:
-                    break  # of the baseline one fold is enough; then comes the first real model
-                if not run.model(key).exists():
-                    return  # what was cut before counts as it is
-            waves = -(-(search.folds - place) // slots)  # what is left of the trial, `slots` folds at a time
-            if place == 0:
-                most_s = tuning.most_s(step, max(left_s, 0.0) / waves)
-                if run.ledger.get(key) is None and not run.model(key).exists() and tuning.leaves_out(step, most_s):
-                    search.cut = True
-                    break
-            steps[key] = step
-            yield tuning.unit(step, index, time.monotonic() + max(left_s, 0.0) / waves, most_s)
 
 
 def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:
     """Take in what a step found; when its trial is the best, it becomes the package."""
     step = done[0][0]
     folds = tuple(fold for _, fold in done if fold.folder or fold.failed)  # what came too late is not there
-    before = next((trial for trial in search.trials if trial.number == step.number), None)
+    before = search.at(step.number, aside=step.aside)
     complete = len(folds) == search.folds
     if not folds or (before is not None and not complete):  # cut on its way up: what it was on the rung below stands
         return
@@ -194,14 +170,9 @@ def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, F
         number=step.number, candidate=step.candidate, folds=folds, complete=complete,
         before_s=before.seconds if before else 0.0,
     )  # fmt: skip
-    if not tuning.tell(step, trial):
+    if not tuning.tell(step, trial) or not search.take(step, trial):
         return
-    search.trials = [*(other for other in search.trials if other is not before), trial]
-    best = _best(search)
-    score, name = _score(search.metric, trial.loss), search.metric.name
-    run.events.emit(
-        Scored(trial=trial.number, candidate=str(trial.candidate), metric=name, score=score, best=best is trial)
-    )
+    best = _show(run, search, trial)
     if run.package.exists() and (search.finished or trial.number in search.replayed):
         return  # what lies there is as good, or better: an ensemble
     left_s = run.deadline.remaining_s()
@@ -214,13 +185,25 @@ def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, F
         search.sealed_trial = best.number
 
 
+def _show(run: Run, search: Search, trial: TrialResult) -> TrialResult:
+    """Tell who listens of a trial; the best one so far."""
+    best, score = _best(search), _score(search.metric, trial.loss)
+    run.events.emit(
+        Scored(
+            trial=trial.number, candidate=str(trial.candidate), metric=search.metric.name, score=score,
+            best=best is trial,
+        )
+    )  # fmt: skip
+    return best
+
+
 def _best(search: Search) -> TrialResult:
     """The best trial so far; raises `DataError` where the metric is defined on no fold."""
-    ranked = rank(search.trials)
+    ranked = rank(search.found)
     if not ranked:
         raise DataError(
             f"{search.metric.name} is not defined on any of the {search.folds} folds: few rows, or one class in each",
-            hint="Choose another --metric such as log_loss, or give fewer --folds.",
+            hint="Choose another --metric such as log_loss, or give another --seed or fewer --folds.",
         )
     return ranked[0]
 
@@ -310,7 +293,9 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     apart = unseen(run, prepared, chosen.joint, chosen.team, left_s) if len(seen.y) else None
     after = postprocess(prepared.splitter, prepared.target, search.metric, seen, apart)
     chosen = replace(chosen, loss=chosen.loss - after.gain)
-    _tell(run, search, few_findings(prepared, search.metric, seen.pairs, _score(search.metric, chosen.loss)))
+    _tell(
+        run, search, few_findings(prepared, search.metric, seen.pairs, _score(search.metric, chosen.loss), seen.units)
+    )
     return chosen, after
 
 

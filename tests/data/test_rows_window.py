@@ -39,8 +39,9 @@ def codes(rows: BinnedRows) -> np.ndarray:
 
 @pytest.mark.parametrize("share", [1.0, 0.6])
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_windows_make_up_the_whole(folder: Path, size: int, share: float) -> None:
-    whole = BinnedRows(folder, FEATURES, (0,), share=share)
+@pytest.mark.parametrize("partitions", [None, (1, 3, 4)])
+def test_windows_make_up_the_whole(folder: Path, size: int, share: float, partitions: tuple[int, ...] | None) -> None:
+    whole = BinnedRows(folder, FEATURES, (0,), share=share, partitions=partitions)
     windows = [window_of(whole, rank, size) for rank in range(size)]
     assert all(window.start % ALIGNED_ROWS == 0 for window in windows)
     assert [window.n_rows for window in windows] == [sum(window.block_rows()) for window in windows]

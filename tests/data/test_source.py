@@ -1,5 +1,7 @@
 """Sources of which a file cannot be opened: an error that names it and the way on, or a dataset without it."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,4 +88,39 @@ def test_rows_of_text_are_estimated_by_the_first_batch(tmp_path: Path) -> None:
     first = first_batch(dataset, 100)
     assert first is not None
     assert first.num_rows == 100
-    assert 5_000 < estimate_rows(dataset) < 80_000
+    assert estimate_rows(dataset) == pytest.approx(20_000, rel=0.3)
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl"])
+@pytest.mark.parametrize("first", [0, 3, 30])
+def test_a_short_first_file_does_not_stand_for_all(tmp_path: Path, first: int, name: str) -> None:
+    line = "{i},{f}\n" if name == "csv" else '{{"x": {i}, "y": {f}}}\n'
+    head = "x,y\n" if name == "csv" else ""
+    rows = [first, *[700] * 11, 9_000]
+    for number, count in enumerate(rows):
+        lines = "".join(line.format(i=i % 1000, f=i / 7) for i in range(count))
+        (tmp_path / f"{number:02}.{name}").write_text(head + lines)
+    assert estimate_rows(open_dataset(tmp_path)) == pytest.approx(sum(rows), rel=0.3)
+
+
+def test_the_rows_of_a_few_short_files_are_counted(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.csv").write_text("x\n" + "1\n" * 10**number)
+    assert estimate_rows(open_dataset(tmp_path)) == 1111
+
+
+def test_long_rows_of_text_are_estimated_beyond_the_first_block(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i},{'ab' * 4_000}\n" for i in range(2_000)))
+    assert estimate_rows(open_dataset(tmp_path / "t.csv")) == pytest.approx(2_000, rel=0.1)
+
+
+def test_what_cannot_be_read_does_not_count(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.csv").write_text("x,y\n" + "1,2\n" * 1000)
+    dataset, broken = open_dataset(tmp_path, options=SKIP), tmp_path / "a.csv"
+    planned = broken.stat()
+    broken.write_text(broken.read_text()[:-4] + '1,"\n')  # a quote that is never closed
+    os.utime(broken, ns=(planned.st_atime_ns, planned.st_mtime_ns))
+    assert estimate_rows(dataset) == 3_000
+    with pytest.raises(DataError, match="--skip-corrupt"):
+        estimate_rows(replace(dataset, reader=replace(dataset.reader, options=ReadOptions())))

@@ -179,3 +179,10 @@ def test_what_loses_by_each_model_that_is_left_out_keeps_all_or_is_no_member() -
     wide = Selection(three, rmse, TARGET, Limits(bytes=math.inf, batch_s=7.0, alone_s=math.inf))
     assert wide.kept((0, 1)) == (5, 2)
     assert 0 in wide.choose().way.members
+
+
+def test_groups_stay_whole_in_the_parts_of_a_hold_out() -> None:
+    units = np.arange(400) % 40
+    found = parts(np.zeros(400, int), units=units)
+    assert len(np.unique(found)) == 5
+    assert all(len(np.unique(found[units == unit])) == 1 for unit in range(40))

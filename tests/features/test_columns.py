@@ -29,6 +29,8 @@ def decide(values, name="x", **config):
         (pa.array(RNG.integers(0, 9, ROWS).astype(str)), ("number",)),
         (pa.array([f"v{n}" for n in RNG.integers(0, 9, ROWS)]), ("category",)),
         (pa.array([f"v{n}" for n in RNG.integers(0, 400, ROWS)]), ("encoding",)),
+        (pa.array([f"answer{n}" * 40 for n in RNG.integers(0, 4, ROWS)]), ("category",)),
+        (pa.array([f"a{n:03d}" * 2000 for n in RNG.integers(0, 200, ROWS)]), ("encoding",)),  # too long to be kept
         (pa.array([f"the text of row number {n}" for n in range(ROWS)]), ("text",)),
         (pa.array([f"2024-01-{n:02d}" for n in RNG.integers(1, 32, ROWS)]), ("date",)),
         (pa.array([dt.date(2024, 1, 1 + n % 31) for n in range(ROWS)]), ("date",)),

@@ -121,6 +121,30 @@ def test_text_that_is_no_date_is_an_error_that_quotes_it(text):
         read_times(pa.array(["17:30:00", text]), "at")
 
 
+MIXED = {
+    "31/01/2024": dt.datetime(2024, 1, 31),
+    "2024-02-01": dt.datetime(2024, 2, 1),
+    " 2024-02-01 10:00:00": dt.datetime(2024, 2, 1, 10),
+    "2024-02-01T10:00:00+02:00": dt.datetime(2024, 2, 1, 8),
+    "2024-02-01 10:00Z": dt.datetime(2024, 2, 1, 10),
+    "1600-02-29": dt.datetime(1600, 2, 29),
+    "2024-02-01T10:00:00.123456789": dt.datetime(2024, 2, 1, 10, 0, 0, 123456),
+    "": None,
+}
+
+
+def test_each_cell_is_read_by_itself_whatever_the_others_are():
+    texts = pa.array([*MIXED, None])
+    expected = pa.array([*MIXED.values(), None], pa.timestamp("us")).cast(pa.int64())
+    assert read_instants(texts, "at", "%d/%m/%Y").to_pylist() == expected.to_pylist()
+    for text, one in zip(texts, expected, strict=True):
+        assert read_instants(pa.array([text.as_py()], pa.string()), "at", "%d/%m/%Y").to_pylist() == [one.as_py()]
+    assert read_instants(texts.slice(1), "at").to_pylist() == expected.slice(1).to_pylist()
+    for other in ("2024-02-01T10:00:00Z", "31/01/2024"):
+        with pytest.raises(SchemaError, match="column 'at' holds 'soon'"):
+            read_instants(pa.array(["2024-02-01", other, "soon"]), "at", "%d/%m/%Y")
+
+
 def test_a_type_that_holds_no_dates_is_an_error():
     with pytest.raises(SchemaError, match="dates or timestamps were expected"):
         read_instants(pa.array([20240131]), "at")

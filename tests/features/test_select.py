@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from sklearn.metrics import mutual_info_score
 from tests.features.tables import BINARY, k_folds, planned
 
@@ -44,13 +45,40 @@ def test_copies_are_found_in_any_scale_and_not_where_rows_differ():
     near[:200] = rng.permutation(near[:200])
     holes[:100] = np.nan
     X = np.column_stack([x, -np.exp(x), near, holes, np.log(holes + 10), np.ones(1000), np.ones(1000)])
-    assert copies(X).tolist() == [-1, 0, -1, -1, 3, -1, -1]
+    found, beside = copies(X, (x > 1).astype(float), 0, classes=True)
+    assert found.tolist() == [-1, 0, -1, -1, 3, -1, -1]
+    assert not beside.any()
+
+
+@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize("rows", [1000, 4000])
+def test_what_is_left_of_one_beside_the_other_may_tell(rows: int, classes: bool) -> None:
+    """The spread of bid and ask; copies of both go, and curves of one of them."""
+    rng = np.random.default_rng(0)
+    bid, spread = rng.uniform(50, 150, rows), rng.uniform(0.01, 0.05, rows)
+    X = np.column_stack([bid, bid + spread, 2 * bid + 7, -(bid + spread), np.log(bid), bid.round(3)])
+    y = spread > 0.03 if classes else spread
+    found, beside = copies(X.astype(np.float32), y.astype(np.float64), 0, classes=classes)
+    assert found.tolist() == [-1, -1, 0, 1, 0, 0]
+    assert beside.tolist() == [True, True, False, False, False, False]
+    found, beside = copies(X.astype(np.float32), (bid > 90).astype(np.float64), 0, classes=True)
+    assert found.tolist() == [-1, 0, 0, 0, 0, 0]
+    assert not beside.any()
+
+
+def test_a_feature_that_tells_beside_another_is_not_useless() -> None:
+    nothing = np.zeros(2)
+    evidence = Evidence(
+        information=nothing, noise=nothing, importance=nothing, shadow=0.1, copy_of=np.full(2, -1),
+        beside=np.array([True, False]),
+    )  # fmt: skip
+    assert evidence.useless("auto").tolist() == [False, True]
 
 
 def test_one_test_alone_drops_nothing_but_in_strict():
     evidence = Evidence(
         information=np.array([1.0, 0.0, 0.0]), noise=np.full(3, 0.1), importance=np.array([0.0, 1.0, 0.0]), shadow=0.1,
-        copy_of=np.full(3, -1),
+        copy_of=np.full(3, -1), beside=np.zeros(3, dtype=bool),
     )  # fmt: skip
     assert evidence.useless("auto").tolist() == [False, False, True]
     assert evidence.useless("strict").tolist() == [True, False, True]

@@ -1,5 +1,7 @@
 """CatBoost: the kit, and what is special: memory, damage, what it needs to be installed."""
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +17,9 @@ from shardwise.models import catboost
 from shardwise.models.base import FitRun
 from shardwise.models.catboost import CatBoost
 from shardwise.models.families import load_model, save_model
-from shardwise.testing.models import FEATURES, ModelConformance, on_disk, tiny_table, tiny_target
+from shardwise.models.losses import task_loss
+from shardwise.stats.anomalies import Anomaly
+from shardwise.testing.models import FEATURES, TRAIN, VALID, ModelConformance, on_disk, tiny_table, tiny_target
 
 QUICK: dict[str, Any] = {"n_estimators": 40, "learning_rate": 0.2, "max_depth": 4, "use_encoded": True}
 
@@ -76,3 +80,45 @@ def test_categories_are_learned_as_they_are(tmp_path: Path) -> None:
     fresh[:, 3] = [0, 99, np.nan, -3, 1]
     answers = model.predict(fresh)
     assert answers[0] == answers[1] == answers[3]  # codes that nobody knows
+
+
+@pytest.mark.parametrize("mean", [0.02, 1.0, 1000.0, math.exp(20)])
+def test_counts_of_any_size_are_learned(tmp_path: Path, mean: float) -> None:
+    rng, table = np.random.default_rng(0), tiny_table(Task.COUNT, 3000)
+    rate = np.exp(np.clip(2.0 * table.X[:, 0], -6.0, 3.0))
+    rate *= mean / rate.mean()
+    table = replace(table, y=rng.poisson(rate).astype(float))
+    losses: list[float] = []
+    noticed: list[Anomaly] = []
+    model = CatBoost(tiny_target(Task.COUNT), FEATURES, **{**QUICK, "n_estimators": 100})
+    report = lambda _step, loss: losses.append(loss) or True  # noqa: E731
+    model.fit(*on_disk(tmp_path / "rows", table), FitRun(seed=1, report=report, notice=noticed.append))
+    assert not noticed
+    valid, target = table.folds == VALID, tiny_target(Task.COUNT)
+    y, said = table.y[valid], model.predict(table.X[valid])
+    constant = task_loss(target, y, np.full(len(y), table.y[~valid].mean()))
+    assert task_loss(target, y, said) == pytest.approx(min(losses), rel=1e-4)
+    assert min(losses) < 0.85 * constant
+    save_model("catboost", model, tmp_path / "model")
+    np.testing.assert_array_equal(load_model(tmp_path / "model").predict(table.X[valid]), said)
+
+
+def test_counts_of_older_packages_begin_with_one(tmp_path: Path) -> None:
+    model = fitted(tmp_path / "rows", Task.COUNT)
+    save_model("catboost", model, tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    content = json.loads(path.read_text())
+    start = content["extra"].pop("start") if "extra" in content else content.pop("start")
+    path.write_text(json.dumps(content))
+    X = tiny_table(Task.COUNT, 50).X
+    np.testing.assert_allclose(load_model(tmp_path / "model").predict(X) * math.exp(start), model.predict(X))
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.REGRESSION, Task.COUNT, Task.QUANTILE])
+def test_training_rows_of_one_label_give_the_constant(tmp_path: Path, task: Task) -> None:
+    table = tiny_table(task)
+    table = replace(table, y=np.where(table.folds == TRAIN, 1.0, table.y))
+    model = CatBoost(tiny_target(task), FEATURES, **QUICK)
+    model.fit(*on_disk(tmp_path, table), FitRun(seed=1))
+    expected = [0.0, 1.0] if task is Task.BINARY else 1.0
+    assert (model.predict(table.X) == expected).all()

@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +15,8 @@ from shardwise.models.base import FitRun
 from shardwise.models.families import build
 from shardwise.models.forest import Forest, usual_share
 from shardwise.models.losses import task_loss
+from shardwise.models.trees_loss import OwnMetrics
+from shardwise.stats.anomalies import Anomaly
 from shardwise.testing.models import FEATURES, ModelConformance, Table, on_disk, tiny_table, tiny_target
 
 
@@ -118,3 +122,33 @@ def test_usual_columns() -> None:
     assert usual_share(Task.REGRESSION, FEATURES) == usual_share(Task.MULTICLASS, FEATURES) == 0.5
     assert usual_share(Task.BINARY, FEATURES) == 3 / 5
     assert usual_share(Task.BINARY, FEATURES[:1]) == 1.0
+
+
+@pytest.mark.parametrize("task", [Task.COUNT, Task.MULTICLASS])
+def test_few_trees_that_are_far_worse_than_a_constant_are_the_first_of_many(tmp_path: Path, task: Task) -> None:
+    rng, table = np.random.default_rng(0), tiny_table(task, 1500)
+    y = rng.poisson(0.03, 1500) if task is Task.COUNT else rng.integers(0, 30, 1500)
+    losses: list[float] = []
+    noticed: list[Anomaly] = []
+    target = replace(tiny_target(task), classes=() if task is Task.COUNT else tuple(range(30)))
+    model = Forest(target, FEATURES, n_estimators=30)
+    run = FitRun(seed=1, report=lambda _step, loss: losses.append(loss) or True, notice=noticed.append)
+    model.fit(*on_disk(tmp_path, replace(table, y=y.astype(float)), reads="bins"), run)
+    assert not noticed
+    assert model.rounds == len(losses) == 30
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(("last", "trees"), [(1e9, 12), (math.inf, 5)])
+def test_only_a_loss_that_is_not_finite_ends_a_forest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: float, trees: int
+) -> None:
+    told: list[float] = []
+
+    def losses(_self: OwnMetrics, _booster: lgb.Booster) -> tuple[float, float]:
+        told.append(1.0 if len(told) < 4 else last)
+        return told[-1], told[-1]
+
+    monkeypatch.setattr(OwnMetrics, "__call__", losses)
+    fit(tmp_path, Task.REGRESSION, n_estimators=12)
+    assert len(told) == trees

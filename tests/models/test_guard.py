@@ -12,11 +12,13 @@ import pytest
 from shardwise.core.target import Target, Task
 from shardwise.models import sgd
 from shardwise.models.base import FitRun, Model
+from shardwise.models.catboost import has_catboost
 from shardwise.models.families import FAMILIES, build
-from shardwise.models.guard import LEAST_ROWS, LOWER, Guard
+from shardwise.models.guard import LEAST_ROWS, LOWER, Beginning, Guard
+from shardwise.models.losses import task_loss
 from shardwise.models.neural.model import has_torch
 from shardwise.stats.anomalies import DIVERGED, NOT_FINITE, Anomaly
-from shardwise.testing.models import FEATURES, Pair, on_disk, tiny_table, tiny_target
+from shardwise.testing.models import FEATURES, TRAIN, VALID, Pair, on_disk, tiny_table, tiny_target
 
 NETWORK: dict[str, Any] = {"epochs": 12, "width": 16, "members": 2, "batch_rows": 32, "knots": 4}
 TASKS = (Task.BINARY, Task.MULTICLASS, Task.COUNT, Task.QUANTILE)
@@ -177,3 +179,52 @@ def test_where_few_rows_carry_the_loss_some_rounds_above_the_constant_are_chance
     assert sure.error == pytest.approx(guard.error / np.sqrt(1000))
     assert any(sure.judge(losses[:step]) for step in steps)  # of so many rows it is none
     assert guard.judge([guard.start * 1.5] * 3) is not None
+
+
+def test_what_is_begun_with_counts_where_it_is_worse() -> None:
+    target, y = Target(column="y", task=Task.REGRESSION), np.tile([99.0, 101.0], LEAST_ROWS)
+    begins = Beginning.of(target, np.arange(100.0), None, np.array([49.5]))
+    assert begins.loss == pytest.approx(np.arange(100.0).std())
+    guard = Guard.of(target, y, None, begins=begins)
+    assert (guard.start, guard.learned) == pytest.approx((np.sqrt(50.5**2 + 1), begins.loss))
+    assert guard.is_better(50.0)  # than the weights that were begun with
+    near = Guard.of(target, y, None, begins=replace(begins, constant=np.array([100.0])))
+    assert near.start == Guard.of(target, y, None).start == 1.0
+
+
+SHIFTED: dict[str, dict[str, Any]] = {
+    "trees": {"n_estimators": 300}, "linear": {}, "svm": {}, "neural": NETWORK | {"learning_rate": 0.003},
+    "catboost": {"n_estimators": 200, "max_depth": 4, "use_encoded": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", SHIFTED)
+@pytest.mark.parametrize("spread", ["later", "narrower"])
+def test_validation_rows_unlike_the_training_are_no_divergence(tmp_path: Path, family: str, spread: str) -> None:
+    if (family == "neural" and not has_torch()) or (family == "catboost" and not has_catboost()):
+        pytest.skip(f"the extra of {family} is not installed")
+    table = tiny_table(Task.REGRESSION, 900)
+    far = np.arange(900) >= 800
+    if spread == "later":  # the last rows of a target that rises
+        x = np.linspace(-3.0, 3.0, 900)
+    else:  # all rows that are near to each other
+        x = np.where(far, 0.1, 1.0) * np.random.default_rng(1).uniform(-3.0, 3.0, 900)
+    table.X[:, 0] = x
+    table = replace(table, y=16.0 * x + table.X[:, 4], folds=np.where(far, VALID, TRAIN).astype(np.int8))
+    heard, target = Heard(), tiny_target(Task.REGRESSION)
+    model = build(family, target, FEATURES, SHIFTED[family])
+    model.fit(*on_disk(tmp_path, table, reads=FAMILIES[family].traits.reads), heard.run())
+    assert not heard.noticed
+    assert len(heard.losses) > 5
+    assert min(heard.losses) < 0.5 * heard.losses[0]
+
+
+def test_a_single_wild_number_stops_no_fit(tmp_path: Path) -> None:
+    table = tiny_table(Task.REGRESSION, 3000)
+    y = (table.y - table.y.mean()) / 7.0
+    table = replace(table, y=np.where(np.arange(3000) == 30, 1e5, y))
+    heard, target, valid = Heard(), tiny_target(Task.REGRESSION), table.folds == VALID
+    model = build("linear", target, FEATURES, {})
+    model.fit(*on_disk(tmp_path, table), heard.run())
+    constant = Guard.of(target, table.y[valid], None).start
+    assert task_loss(target, table.y[valid], model.predict(table.X[valid])) < constant

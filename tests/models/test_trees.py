@@ -339,3 +339,17 @@ def test_only_the_rows_of_the_folds_are_learned(tmp_path: Path) -> None:
     model = Trees(tiny_target(Task.REGRESSION), FEATURES, n_estimators=10)
     model.fit(rows[0], None, FitRun(seed=1))
     assert model.predict(table.X).max() < 1e4
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.COUNT])
+def test_the_unit_of_weights_does_not_matter(tmp_path: Path, task: Task) -> None:
+    table, weight = tiny_table(task), np.random.default_rng(0).uniform(0.5, 2.0, 600).astype(np.float32)
+    curves: list[list[float]] = []
+    for unit in (1.0, 2.0**-20, 2.0**20):  # exact in floats
+        curves.append([])
+        report = lambda _step, loss, curve=curves[-1]: curve.append(loss) or True  # noqa: E731
+        model = Trees(tiny_target(task), FEATURES, n_estimators=20, reg_lambda=2.0)
+        pair = on_disk(tmp_path / str(unit), replace(table, weight=weight * np.float32(unit)), reads="bins")
+        model.fit(*pair, FitRun(seed=1, report=report))
+    assert len(curves[0]) > 5
+    assert curves[1] == curves[2] == curves[0]

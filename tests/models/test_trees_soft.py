@@ -1,5 +1,6 @@
 """Trees that learn from a teacher come nearer to it than trees that learn from labels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from shardwise.core.target import Task
 from shardwise.data.rows import BinnedRows
 from shardwise.data.rows_soft import SoftRows, soft_path
+from shardwise.data.rows_window import RowsWindow, has_teacher
 from shardwise.models.base import FitRun
 from shardwise.models.links import link
 from shardwise.models.trees import Trees
+from shardwise.models.trees_pair import fit_by_two
 from shardwise.testing.models import FEATURES, TRAIN, Table, on_disk, tiny_table, tiny_target
 
 
@@ -39,6 +42,39 @@ def test_a_student_is_nearer_to_its_teacher_than_who_learns_labels(tmp_path: Pat
         assert prediction.shape == answers.shape
         far[name] = float(np.abs(prediction - answers)[table.folds != TRAIN].mean())
     assert far["student"] < 0.5 * far["labels"]
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_two_members_learn_from_the_teacher_as_one_does(tmp_path: Path, task: Task) -> None:
+    table = replace(tiny_table(task, 1200), weight=np.linspace(0.2, 1.0, 1200, dtype=np.float32))
+    answers = teach(tmp_path / "teacher", table, task)
+    train, _ = on_disk(tmp_path / "rows", table, reads="bins")
+    assert isinstance(train, BinnedRows)
+    soft = SoftRows(train, tmp_path / "teacher")
+    params = {"n_estimators": 60, "learning_rate": 0.2, "num_leaves": 7}
+    alone, *members = (Trees(tiny_target(task), FEATURES, **params) for _ in range(3))
+    alone.fit(soft, None, FitRun(seed=1))
+    fit_by_two((members[0].fit, members[1].fit), soft, None, FitRun(seed=1))
+    new = table.folds != TRAIN
+    one, two = (np.abs(model.predict(table.X) - answers)[new].mean() for model in (alone, members[0]))
+    assert two < 1.2 * one
+
+
+def test_windows_have_the_answers_of_their_rows(tmp_path: Path) -> None:
+    train, _ = on_disk(tmp_path / "rows", tiny_table(Task.REGRESSION), reads="bins")
+    assert isinstance(train, BinnedRows)
+    (tmp_path / "teacher").mkdir()
+    np.save(soft_path(tmp_path / "teacher", TRAIN), train.target())
+    last = BinnedRows(train.folder, FEATURES, [TRAIN], partitions=[2])
+    for whole in (train, train.sampled(0.4), last, last.sampled(0.4)):
+        assert not has_teacher(window := RowsWindow(whole, 0, 50))
+        assert window.soft() is None
+        soft = SoftRows(whole, tmp_path / "teacher")
+        np.testing.assert_array_equal(soft.soft(), whole.target())
+        for start, stop in ((0, 50), (50, whole.n_rows)):
+            window = RowsWindow(soft, start, stop)
+            assert has_teacher(window)
+            np.testing.assert_array_equal(window.soft(), window.target())
 
 
 @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])

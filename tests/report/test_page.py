@@ -10,6 +10,7 @@ from shardwise.core.errors import DataError
 from shardwise.report import evaluation, tables
 from shardwise.report.data import ReportData
 from shardwise.report.page import render, write_report
+from shardwise.report.words import percent
 
 HOSTILE = '</script><script>alert("x")</script><img src=//evil.example onerror=alert(1)>\'"&\u202e\x00$x$\\frac{'
 SECTIONS = ("findings", "test", "trials", "columns", "cost", "run")
@@ -139,6 +140,41 @@ def test_few_and_equal_test_rows_can_be_drawn(task: str, rows: int) -> None:
             tables.gains(data.evaluated, data),
             tables.confused(data.evaluated, data),
         )
+
+
+@pytest.mark.parametrize("shift", [0.5, 0.0])
+def test_only_whole_numbers_are_counted_one_by_one(shift: float) -> None:
+    test = run_of("count").test
+    mixed = {**test, "y": np.where(np.arange(len(test["y"])) == 3, 1.5, test["y"] + shift)}
+    titles = [chart.title for chart in evaluation.charts(run_of("count", test=mixed))]
+    assert "Counts, observed and expected" not in titles
+    assert {"Actual against predicted", "Residuals"} <= set(titles)
+
+
+def test_what_is_decided_by_weights_is_told_so_everywhere() -> None:
+    decision = (0.1, 0.1, 0.1, 0.7)
+    plain, decided = run_of("multiclass"), run_of("multiclass", decision=decision)
+    y, prediction = np.asarray(plain.test["y"]), plain.test["prediction"]
+    right = (prediction * decision).argmax(axis=1) == y
+    assert right.mean() != (prediction.argmax(axis=1) == y).mean()
+    assert tables.surest(decided.evaluated, decided)[-1]["accuracy"] == percent(right.mean())
+    note = next(chart.note for chart in evaluation.charts(decided) if chart.title.startswith("Confidence"))
+    assert f"{percent(right.mean())} of the rows are right" in note
+    assert decided.evaluated is not None
+    probability, hit = evaluation.called(decided.evaluated, decided)
+    assert probability.tolist() == [row[(row * decision).argmax()] for row in prediction]
+    assert hit.tolist() == right.tolist()
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_the_confusion_matrix_says_how_classes_are_predicted(task: str) -> None:
+    plain, weighed = "Each row is predicted as its most probable class.", "whose probability times its weight"
+    assert plain in whole(task)
+    assert weighed not in whole(task)
+    n = len(run_of(task).classes)
+    decided = render(run_of(task, decision=np.arange(1.0, n + 1)))
+    assert plain not in decided
+    assert weighed in decided
 
 
 def test_rows_without_a_number_are_left_out() -> None:

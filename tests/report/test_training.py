@@ -21,6 +21,14 @@ def test_trials_far_from_the_best_are_counted_not_drawn() -> None:
     assert history.note == "1 trial far from the best is not drawn."
 
 
+def test_a_trial_that_lacks_folds_is_not_the_best_so_far() -> None:
+    trials = [trial(1, 0.70), trial(2, 0.75, status="cut"), trial(3, 0.71)]
+    history = training.training_charts(run_of("binary", trials=trials))[0]
+    assert "of 3 trials; the best is 0.71, of trial 3." in str(history.svg)
+    alone = [trial(i, 0.7 + i / 100, status="cut") for i in range(3)]
+    assert "the best is 0.72, of trial 2." in str(training.training_charts(run_of("binary", trials=alone))[0].svg)
+
+
 def test_best_trials_have_their_curves_drawn() -> None:
     curves = {i: [(step, None, 1 / (step + i)) for step in range(1, 30)] for i in range(1, 9)}
     data = run_of("binary", trials=[trial(i, i / 10) for i in range(1, 9)], curves=curves)

@@ -1,4 +1,4 @@
-"""Of a splitter is said which rows it seals: the same for any folds of the others."""
+"""Of a splitter is said which rows it seals: the same for any folds of the others, and however many are sealed."""
 
 import pytest
 
@@ -8,17 +8,17 @@ from shardwise.split.grouped import GroupSplitter
 from shardwise.split.hashed import HashSplitter, PositionSplitter, Shares
 from shardwise.split.temporal import TemporalSplitter
 
-THREE, FIVE, HOLDOUT = Shares(folds=3), Shares(folds=5), Shares(holdout=0.2)
+SHARES = Shares(folds=3), Shares(folds=5), Shares(holdout=0.2), Shares(folds=5, test=0.07)
 SAME = [
-    [HashSplitter(["a"], shares=shares) for shares in (THREE, FIVE, HOLDOUT)],
-    [PositionSplitter(shares=shares) for shares in (THREE, FIVE, HOLDOUT)],
-    [GroupSplitter("a", shares=shares) for shares in (THREE, FIVE, HOLDOUT)],
-    [TemporalSplitter("a", (1.0, 2.0, 5.0)), TemporalSplitter("a", (3.0, 5.0)), TemporalSplitter("a", (3.0, 5.0), 1)],
+    [HashSplitter(["a"], shares=shares) for shares in SHARES],
+    [PositionSplitter(shares=shares) for shares in SHARES],
+    [GroupSplitter("a", shares=shares) for shares in SHARES],
+    [TemporalSplitter("a", (1.0, 2.0, 5.0)), TemporalSplitter("a", (3.0, 5.0)), TemporalSplitter("a", (3.0, 6.0), 1)],
     [ColumnSplitter("a", 3), ColumnSplitter("a", 5)],
 ]  # fmt: skip
 OTHER: list[Splitter] = [
-    HashSplitter(["b"]), HashSplitter(["a"], seed=1), HashSplitter(["a"], shares=Shares(test=0.3)),
-    PositionSplitter(seed=1), GroupSplitter("b"), TemporalSplitter("a", (3.0, 6.0)), ColumnSplitter("b", 3),
+    HashSplitter(["b"]), HashSplitter(["a"], seed=1), PositionSplitter(seed=1), GroupSplitter("b"),
+    TemporalSplitter("b", (3.0, 5.0)), ColumnSplitter("b", 3),
 ]  # fmt: skip
 
 

@@ -75,6 +75,24 @@ def test_after_a_new_beginning_only_what_came_since_counts() -> None:
     assert divergence([*losses, 1.0], 1.1, since=1) is None
 
 
+def test_a_learner_that_adds_up_is_judged_by_its_first_loss() -> None:
+    losses = [9.0, 8.0, 12.0]  # it has not reached the constant yet
+    assert divergence(losses, 1.1) is not None
+    assert divergence(losses, 1.1, worse_rounds=None) is None
+    found = divergence([*losses, 18.1], 1.1, worse_rounds=None)
+    assert found is not None
+    assert "that of the first one 9" in found.text
+
+
+def test_rows_that_are_all_alike_are_judged_in_the_scale_of_those_that_are_learned() -> None:
+    losses = [0.9, 1.6, 1.7, 1.8]  # of a target that was spread twenty times as wide
+    assert divergence(losses, 0.8) is not None
+    assert divergence(losses, 0.8, learned=60.0) is None
+    assert divergence([*losses, 2.1, 2.1, 2.1], 0.8, learned=60.0) is not None  # by 2 % of it
+    assert divergence([*losses, 61.0], 0.8, learned=60.0) is not None
+    assert divergence([*losses, 0.81, 0.81, 0.81], 0.8, learned=60.0, since=4) is not None  # no better than a constant
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_what_is_not_finite_is_always_seen(bad: float) -> None:
     found = divergence([0.5, bad], 0.0)

@@ -74,10 +74,43 @@ def test_values_have_their_canonical_spelling(cells, texts):
     assert counts_of(cells, 10).top() == texts
 
 
-def test_long_strings_are_not_kept():
+def test_long_strings_are_kept_while_they_are_few():
+    cells = [letter * 351 for letter in "abcd" for _ in range(40)]
+    counts = counts_of(pa.array(cells * 3), 100, batch_rows=50)
+    assert counts.top() == [(letter * 351, 120) for letter in "abcd"]
+    assert counts.is_exact
+    assert Counts.from_state(counts.state()).top() == counts.top()
+
+
+def test_of_many_long_strings_the_heaviest_are_kept_and_the_error_says_what_is_not():
+    rng = np.random.default_rng(0)
+    drawn = np.where(rng.random(4000) < 0.5, 0, rng.integers(1, 2000, 4000))
+    texts = [f"{number:04d}" * 100 for number in drawn]
+    counts = counts_of(pa.array([*texts, "short"]), 100, batch_rows=500)
+    truth, found = Counter(texts), dict(counts.top())
+    assert sum(len(text) for text in found if len(text) > 256) <= 64 * 100
+    assert found["0000" * 100] >= truth["0000" * 100] - counts.error
+    for value, count in truth.items():
+        assert count - counts.error <= found.get(value, 0) <= count
+    assert counts.error < 100
+
+
+def test_long_strings_are_not_kept_where_they_are_too_many_bytes():
     counts = counts_of(pa.array(["x" * 1000, "x" * 1000, "short"]), 10)
     assert counts.top() == [("short", 1)]
     assert counts.error == 2
+
+
+class TestLong(SummaryConformance):
+    def make(self):
+        return Counts("x", capacity=50)
+
+    def batch(self, rows, seed):
+        drawn = np.random.default_rng(seed).integers(0, 8, rows)
+        return pa.record_batch({"x": pa.array([f"v{value}" * 150 for value in drawn], pa.string())})
+
+    def check_agree(self, found, whole):
+        assert found == whole
 
 
 def test_what_is_pending_counts_for_the_error():

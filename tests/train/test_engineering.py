@@ -47,6 +47,17 @@ def test_a_difference_is_found_kept_told_and_computed_alike_in_rows_and_batches(
     np.testing.assert_array_equal(alone, np.asarray(package.predict(new))[:20])
 
 
+def test_the_difference_of_two_numbers_that_order_the_rows_alike_is_found(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    bid, spread, other = rng.uniform(50, 150, 4000), rng.uniform(0.01, 0.05, 4000), rng.normal(size=(8, 4000))
+    y = 100 * (spread - 0.03) + other[0] + rng.normal(0, 0.3, 4000) > 0
+    noise = {f"o{number}": column for number, column in enumerate(other)}
+    result = train(asked(tmp_path, pa.table({"bid": bid, "ask": bid + spread, **noise, "bid2": bid * 2, "y": y})))
+    recipe = shardwise.load(result.package).package.recipe
+    assert "ask - bid" in [feature.name for feature in recipe.features]
+    assert recipe.rejected["bid2"] == "it orders the rows like 'bid'"
+
+
 def test_nothing_is_kept_where_columns_do_not_act_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     X = rng.normal(size=(4, 4000))

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from shardwise.core.errors import ConfigError
 from shardwise.models.spaces import SPACES
 from shardwise.store.journal import SqliteJournal
-from shardwise.tune.archive import Archive, PastTask, of_runs, read_archive, shipped
+from shardwise.tune.archive import Archive, PastTask, of_runs, read_archive, shipped, task_of
 from shardwise.tune.samplers.meta import MetaSampler
 from shardwise.tune.spaces import Cube
 
@@ -78,6 +79,27 @@ def test_journals_of_runs_become_tasks_and_damaged_ones_are_told(tmp_path: Path)
     assert archive.tasks[0].trials == [{"family": "trees", "params": {}, "loss": 5.0}]
     assert len(refused) == 1
     assert "bad" in refused[0]
+
+
+def test_of_a_trial_counts_the_highest_rung_that_the_clock_has_not_cut() -> None:
+    def told(number: int, rung: int, loss: float | None, *cuts: bool) -> dict[str, Any]:
+        folds = [{"rounds": 3, "cut": cut} for cut in cuts]
+        return {"kind": "trial", "number": number, "family": "trees", "params": {"num_leaves": 4 + number},
+                "loss": loss, "rung": rung, "folds": folds}  # fmt: skip
+
+    whole = (False, False)
+    records = [
+        {"kind": "task", "features": {"log_rows": 2.0}, "metric": "rmse"},
+        told(0, 2, 0.2, *whole), told(0, 0, 0.9, *whole),  # the run went on, and has not come back to the top
+        told(1, 0, 0.8, *whole), told(1, 1, 0.1, False, True),
+        told(2, 0, 0.1, False),
+        told(3, 0, 0.7, *whole), told(3, 0, 0.6, *whole),
+        told(4, 0, None, *whole),
+    ]  # fmt: skip
+    task = task_of("run", records)
+    assert task is not None
+    found = {trial["params"]["num_leaves"] - 4: trial["loss"] for trial in task.trials}
+    assert found == {0: 0.2, 1: 0.8, 3: 0.6}
 
 
 def test_the_shipped_archive_can_be_read_and_is_of_generated_data() -> None:

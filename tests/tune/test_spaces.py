@@ -41,6 +41,28 @@ def test_params_whose_condition_does_not_hold_are_left_out() -> None:
     assert cube.default() == {"kind": "a", "leaves": 31, "rate": 0.1, "smooth": 3.0}
 
 
+def test_what_depends_on_a_param_that_does_not_count_does_not_count() -> None:
+    cube = Cube({
+        "a": Choice(("p", "q")), "b": Choice(("s", "t"), when=("a", ("q",))), "c": Float(0.0, 1.0, when=("b", ("s",))),
+        "d": Int(1, 3, when=("c", (0.5,))),
+    })  # fmt: skip
+    whole = {"a": "q", "b": "s", "c": 0.5, "d": 1}
+    assert cube.active(whole) == whole
+    assert cube.active({**whole, "a": "p"}) == {"a": "p"}
+    assert cube.active({**whole, "b": "t"}) == {"a": "q", "b": "t"}
+    assert cube.active({"a": "p", "c": 0.5}) == {"a": "p"}
+    assert cube.active({"a": "q", "c": 0.5}) == {"a": "q", "c": 0.5}  # what is not given may be anything
+    for place in np.linspace(0.0, 1.0, 9).tolist():
+        params = cube.params([place] * 4)
+        assert cube.active(params) == params
+
+
+def test_conditions_in_a_circle_have_an_end() -> None:
+    cube = Cube({"a": Choice((1, 2), when=("b", (1,))), "b": Choice((1, 2), when=("a", (1,)))})
+    assert cube.active({"a": 1, "b": 1}) == {"a": 1, "b": 1}
+    assert cube.active({"a": 2, "b": 2}) == {}
+
+
 def test_a_slower_candidate_costs_more() -> None:
     cube = Cube(SPACE)
     dear, cheap = ({"rate": 0.01, "leaves": 64}, {"rate": 1.0, "leaves": 2})

@@ -18,13 +18,14 @@ from shardwise.serve.predictor import Predictor
 @data_argument
 @click.option("--weight", help="Column of sample weights.")
 @click.option("--slices", multiple=True, metavar="COL,...", help="Columns by whose values to score as well.")
+@click.option("--group", help="Column whose equal values belong together, such as a customer; intervals get wider.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--runs-folder", default="runs", show_default=True, help="Where looks at the same data are counted.")
 @registry_option
 @reading_options
 @json_option
 def command(
-    *, package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], seed: int,
+    *, package: str, data: tuple[str, ...], weight: str | None, slices: tuple[str, ...], group: str | None, seed: int,
     runs_folder: str, registry: str | None, as_json: bool, **reading: Any,
 ) -> int:  # fmt: skip
     """Score PACKAGE (a folder, NAME@3 or NAME@champion) on labelled DATA.
@@ -34,8 +35,10 @@ def command(
     """
     dataset = open_dataset(data, options=read_options(reading))
     predictor = Predictor(open_package(package, registry))
-    folder = Path(runs_folder)
-    result = evaluate(predictor, dataset, weight=weight, slices=words(slices), seed=seed, runs_folder=folder)
+    looks = Path(runs_folder)
+    result = evaluate(
+        predictor, dataset, weight=weight, slices=words(slices), group=group, seed=seed, runs_folder=looks
+    )
     if as_json:
         print_json(result)
     else:

@@ -72,11 +72,11 @@ class LastResort:
             more = self._more(", or the same command again, which then trains it, however late")
             print(f"shardwise: the time was up before the first model was trained. {more}", file=sys.stderr)
         elif self._as_json:
-            # the test is sealed still: there is no score of it
+            # sealed rows are so still: there is no score of them
             facts = {"score": {}, **self._best, "trials": self._trials}
             print_json({"package": str(package), "cut": True, **found, **facts}, self._stdout)
         else:
-            test = "that of the run so far" if found["metrics"].get("test") else "its sealed test was not opened"
+            test = "that of the run so far" if found["metrics"].get("test") else "not scored on sealed rows"
             print(f"time was up; the best package so far is {package} ({test})", file=self._stdout)
         if found is not None and family == "baseline":
             print(f"shardwise: there was time for the baseline alone. {self._more()}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """The options of a run, which `train` and `tune` share, and the config that they make."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +11,8 @@ from shardwise.core.config import RunConfig, load_config, read_yaml
 from shardwise.core.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+BY_FAMILY = ("params", "space")  # mappings of mappings
 
 
 _BUDGET = (  # what bounds and places a run, whatever it does
@@ -35,7 +37,7 @@ _OPTIONS = (
         "(a part of a network each; tensor:2: two parts), or auto.",
     ),
     click.option("--seed", type=int, help="Root of all seeds; 0 unless given."),
-    click.option("--config", "config_file", help="YAML file with options; those given here win."),
+    click.option("--config", "config_file", help="YAML file with options; those given here win, each param by itself."),
     skip_corrupt_option,
     click.option("--strict", is_flag=True, default=None, help="A leak stops the run."),
     click.option("--task", help="binary, multiclass, regression, count or quantile; else told by the target."),
@@ -97,7 +99,10 @@ def budget_options(command: Command) -> Command:
 def make_config(
     config_file: str | None, given: dict[str, Any], usual: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> RunConfig:
-    """Options of the command line over those of the file; `usual` fills in what neither of them says."""
+    """Options of the command line over those of the file; `usual` fills in what neither of them says.
+
+    Of kinds, types and the like each key is an option of its own, of params and spaces each param of a family.
+    """
     content = load_config(config_file) if config_file else {}
     for name, option in (("kinds", "kind"), ("types", "type"), ("storage", "storage"), ("monotone", "monotone")):
         given[name] = pairs(given[name], option)
@@ -110,7 +115,20 @@ def make_config(
     content = {str(key).replace("-", "_"): value for key, value in content.items()}
     defaults = {"encoding": "utf8", "on_bad_row": "error", "skip_corrupt": False}
     asked = {key: value for key, value in given.items() if value not in (None, (), {}) and value != defaults.get(key)}
-    return RunConfig.from_mapping(usual({**content, **asked}))
+    over = {key: _over(content.get(key), value, 2 if key in BY_FAMILY else 1) for key, value in asked.items()}
+    return RunConfig.from_mapping(usual({**content, **over}))
+
+
+def _over(known: Any, given: Any, levels: int) -> Any:
+    """What was given in the place of what is known, of mappings key by key, so many levels deep.
+
+    >>> _over({"trees": {"num_leaves": 8, "subsample": 0.5}}, {"trees": {"subsample": 1.0}, "linear": {"l1": 0}}, 2)
+    {'trees': {'num_leaves': 8, 'subsample': 1.0}, 'linear': {'l1': 0}}
+    """
+    if not levels or not isinstance(known, Mapping) or not isinstance(given, Mapping):
+        return given
+    merged = {str(key): value for key, value in known.items()}  # in YAML the label of a class may be a number
+    return merged | {key: _over(merged.get(key), value, levels - 1) for key, value in given.items()}
 
 
 def _params(given: tuple[str, ...], option: str) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ def command(as_json: bool, config_file: str | None, name: str | None, registry: 
     """Train on DATA (files, globs, folders or URLs) to predict a column.
 
     Everything is journalled: after a crash, the same command goes on. Ctrl-C once stops cleanly with the best model so
-    far, twice at once.
+    far, twice at once; then too the same command goes on.
     """
     check_version_name(name)
     return train_and_tell(make_config(config_file, given), name=name, registry=registry, as_json=as_json)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 When = tuple[str, tuple[Any, ...]]
+DIGITS = 6  # of a real number that is proposed
+EXACT = 17  # that tell any two real numbers apart
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Float:
 
     def draw(self, rng: np.random.Generator) -> float:
         if self.log:
-            return float(f"{math.exp(rng.uniform(math.log(self.low), math.log(self.high))):.6g}")
-        return float(f"{rng.uniform(self.low, self.high):.6g}")
+            return self._rounded(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+        return self._rounded(rng.uniform(self.low, self.high))
 
     def at(self, place: float) -> float:
         """The value at a place in [0, 1].
@@ -41,7 +43,19 @@ class Float:
             value = math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + place * (self.high - self.low)
-        return min(self.high, max(self.low, float(f"{value:.6g}")))
+        return self._rounded(value)
+
+    def _rounded(self, value: float) -> float:
+        """To `DIGITS`, more where the range is narrow for its numbers; never beyond an end."""
+        return min(self.high, max(self.low, float(f"{value:.{self._digits}g}")))
+
+    @property
+    def _digits(self) -> int:
+        """So many that a step of the last one is at most a thousandth of the range."""
+        width, largest = self.high - self.low, max(abs(self.low), abs(self.high))
+        if largest <= 100 * width:
+            return DIGITS
+        return DIGITS + math.floor(math.log10(largest) - math.log10(width)) - 1 if width else EXACT
 
     def place(self, value: float) -> float:
         """Where a value lies in [0, 1]; what is outside counts as the nearest end."""

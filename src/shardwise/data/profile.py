@@ -120,6 +120,10 @@ class Profile:
         share = self._distinct_rows.unique_share
         return 0.0 if math.isnan(share) else float(round(self.rows * (1.0 - share)))
 
+    def smallest_hashes(self, count: int) -> list[int]:
+        """Of all rows, by content; rising."""
+        return self._distinct_rows.smallest(count)
+
     def sample(self) -> pa.Table:
         """Rows drawn uniformly, in random but fixed order; all rows when there are no more than `sample_rows`."""
         return self._sample.table()

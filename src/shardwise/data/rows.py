@@ -9,7 +9,6 @@ import copy
 import json
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +21,7 @@ from shardwise.core.schema import Feature
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.units import format_size
 from shardwise.data.bins import Binner
+from shardwise.data.chunk import Chunk, joined, sliced, taken
 from shardwise.data.limits import Limit
 from shardwise.data.reading import READING
 from shardwise.data.rows_order import Piece, Shuffle, places, spread
@@ -36,19 +36,6 @@ SHUFFLE_ROWS = 65_536  # rows that a shuffled reader holds at most ...
 SHUFFLE_BYTES = 64 * 2**20  # ... and their size
 _SHARE_SEED = 7
 LEAST_PARTITIONS = 9  # from which a share of them is drawn, and not of the rows
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Rows of one fold of one partition.
-
-    `X` float32 (of `BinnedRows` uint8) `(rows, features)`, column-major and memory-mapped; `y` float64 `(rows,)`, class
-    index or number; `weight` float32 `(rows,)` or None.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray | None = None
 
 
 class Rows(Protocol):
@@ -211,6 +198,13 @@ class DiskRows:
             return None
         return self._gathered(np.empty(self.n_rows, np.float32), self._weights)
 
+    def group(self) -> np.ndarray | None:
+        """Uint64 `(rows,)`, equal for rows of one group; None where rows do not belong to any."""
+        partitions = {block.partition for block in self._blocks}
+        if not all((self.folder / f"{PREFIX}{number:06d}" / "group.npy").exists() for number in partitions):
+            return None
+        return self._gathered(np.empty(self.n_rows, np.uint64), lambda block: self._column(block, "group"))
+
     def _gathered(self, out: np.ndarray, read: Callable[[_Block], np.ndarray | None]) -> np.ndarray:
         """One value for each row, in order; pages that were read are given back, as they would count as memory."""
         start = 0
@@ -254,9 +248,9 @@ class DiskRows:
         if seed is None:
             for chunk in self.chunks():
                 for start in range(0, len(chunk.y), batch_rows):
-                    yield _slice(chunk, start, start + batch_rows)
+                    yield sliced(chunk, start, start + batch_rows)
             return
-        shuffle = Shuffle(pile_rows=self._pile_rows, batch_rows=batch_rows, read=self._piece, join=_join, take=_take)
+        shuffle = Shuffle(pile_rows=self._pile_rows, batch_rows=batch_rows, read=self._piece, join=joined, take=taken)
         yield from READING.each(shuffle.batches(self.block_rows(), seed))
 
     def places(self, batch_rows: int, seed: int) -> Iterator[np.ndarray]:
@@ -272,7 +266,7 @@ class DiskRows:
         return min(SHUFFLE_ROWS, SHUFFLE_BYTES // (4 * len(self.features) + 12))
 
     def _piece(self, piece: Piece) -> Chunk:
-        return _slice(self._chunk(self._blocks[piece.block]), piece.start, piece.stop)
+        return sliced(self._chunk(self._blocks[piece.block]), piece.start, piece.stop)
 
 
 class BinnedRows(DiskRows):
@@ -381,18 +375,3 @@ def keep_binner(folder: Path, binner: Binner) -> None:
     """Write what the codes of a folder mean; the same binner gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / BINNER, dump_state(binner.state()))
-
-
-def _slice(chunk: Chunk, start: int, stop: int) -> Chunk:
-    return Chunk(chunk.X[start:stop], chunk.y[start:stop], None if chunk.weight is None else chunk.weight[start:stop])
-
-
-def _take(chunk: Chunk, chosen: np.ndarray) -> Chunk:
-    weight = None if chunk.weight is None else chunk.weight[chosen]
-    return Chunk(np.take(chunk.X.T, chosen, axis=1).T, chunk.y[chosen], weight)
-
-
-def _join(chunks: list[Chunk]) -> Chunk:
-    X = np.concatenate([chunk.X.T for chunk in chunks], axis=1).T
-    weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
-    return Chunk(X, np.concatenate([chunk.y for chunk in chunks]), np.concatenate(weights) if weights else None)

@@ -1,5 +1,6 @@
 """Binned rows whose labels come from a teacher: what an ensemble predicted for each of them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,25 @@ class SoftRows(BinnedRows):
     """
 
     def __init__(self, rows: BinnedRows, teacher: Path) -> None:
-        super().__init__(rows.folder, rows.all_features, rows.folds, share=rows.share)
-        self._teacher = teacher
+        kept = None if rows._partitions is None else sorted(rows._partitions)
+        super().__init__(rows.folder, rows.all_features, rows.folds, share=rows.share, partitions=kept)
+        self._teacher, self.limit = teacher, rows.limit
+        answered, first = dict.fromkeys(rows.folds, 0), {}
+        for block in BinnedRows(rows.folder, rows.all_features, rows.folds)._blocks:
+            first[block] = answered[block.fold]
+            answered[block.fold] += block.stop - block.start
+        self._answers = [first[block] for block in self._blocks]  # where those of a block begin among its fold's
 
     def soft(self) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)`, in the order of the chunks."""
-        folds = {fold: np.load(soft_path(self._teacher, fold)) for fold in self.folds}
-        taken = dict.fromkeys(self.folds, 0)
-        parts = []
-        for fold, size, chosen in self.pieces():
-            whole = folds[fold][taken[fold] : taken[fold] + size]
-            parts.append(whole if chosen is None else whole[chosen])
-            taken[fold] += size
-        return np.concatenate(parts)
+        return np.concatenate(list(self.soft_blocks()))
+
+    def soft_blocks(self) -> Iterator[np.ndarray]:
+        """Of the rows of each block, memory-mapped where all of them count."""
+        folds = {fold: np.load(soft_path(self._teacher, fold), mmap_mode="r") for fold in self.folds}
+        for first, (fold, size, chosen) in zip(self._answers, self.pieces(), strict=True):
+            whole = folds[fold][first : first + size]
+            yield whole if chosen is None else whole[chosen]
 
 
 def soft_path(teacher: Path, fold: int) -> Path:

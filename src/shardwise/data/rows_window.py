@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from shardwise.data.rows import BinnedRows, Chunk
+from shardwise.data.rows_soft import SoftRows
 
 ALIGNED_ROWS = 1024  # windows begin at whole multiples: LightGBM draws its bags in blocks of so many rows
 
@@ -17,7 +18,8 @@ class RowsWindow(BinnedRows):
     """
 
     def __init__(self, whole: BinnedRows, start: int, stop: int) -> None:
-        super().__init__(whole.folder, whole.all_features, whole.folds, share=whole.share)
+        kept = None if whole._partitions is None else sorted(whole._partitions)
+        super().__init__(whole.folder, whole.all_features, whole.folds, share=whole.share, partitions=kept)
         self._whole, self.start, self.stop, self.limit = whole, start, stop, whole.limit
 
     @property
@@ -66,6 +68,14 @@ class RowsWindow(BinnedRows):
             return None
         return self._of_pieces(np.empty(self.n_rows, np.float32), lambda chunk: chunk.weight)
 
+    def soft(self) -> np.ndarray | None:
+        """What a teacher says of these rows, float64 `(rows, classes)` or `(rows,)`; None where the whole has none."""
+        whole = self._whole
+        if not isinstance(whole, SoftRows):
+            return None
+        cuts = {block: slice(first, last) for block, first, last in self._pieces}
+        return np.concatenate([soft[cuts[block]] for block, soft in enumerate(whole.soft_blocks()) if block in cuts])
+
     def _of_pieces(self, out: np.ndarray, read: Callable[[Chunk], np.ndarray | None]) -> np.ndarray:
         start = 0
         for number, size in enumerate(self.block_rows()):
@@ -81,3 +91,13 @@ def window_of(rows: BinnedRows, rank: int, size: int) -> RowsWindow:
     """The share of a member: about 1 / size of the rows, consecutive, from a whole multiple of `ALIGNED_ROWS` on."""
     ends = [rows.n_rows * r // size // ALIGNED_ROWS * ALIGNED_ROWS for r in range(size)] + [rows.n_rows]
     return RowsWindow(rows, ends[rank], ends[rank + 1])
+
+
+def has_teacher(rows: BinnedRows) -> bool:
+    """Whether these rows, or those on which they are a window, have a teacher's answers beside their labels."""
+    return isinstance(rows.source, SoftRows)
+
+
+def soft_of(rows: BinnedRows) -> np.ndarray | None:
+    """A teacher's answers for rows, float64 `(rows, classes)` or `(rows,)`; None where there is no teacher."""
+    return rows.soft() if isinstance(rows, RowsWindow | SoftRows) else None

@@ -8,6 +8,7 @@ not at all:
       X.npy          float32 or uint8, flat: the blocks one after the other, each column-major `(rows, F)`
       y.npy          float64: class index or number
       weight.npy     float32, when there are weights
+      group.npy      uint64, when rows belong to groups: equal for those of one group
 
 A block holds rows of one fold, in the order of the partition. All folds share one file per kind, so that a dataset of
 thousands of partitions needs a few memory maps per partition, whatever the number of folds.
@@ -33,7 +34,8 @@ PREFIX = "part-"
 BLOCK_ROWS = 65_536  # rows gathered before they are written, over all folds
 _NO_FOLD = 1000  # outside int8: a row that is left out
 Cell = type[np.float32] | type[np.uint8]
-_DTYPES: dict[str, type[np.generic]] = {"y": np.float64, "weight": np.float32}
+_DTYPES: dict[str, type[np.generic]] = {"y": np.float64, "weight": np.float32, "group": np.uint64}
+_OPTIONAL = ("weight", "group")
 
 
 class RowsWriter:
@@ -83,7 +85,7 @@ class PartitionWriter:
         self._n_features = n_features
         self._pending: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         self._pending_rows = 0
-        self._weighted: bool | None = None
+        self._given: tuple[str, ...] | None = None  # of what is optional
         self._blocks: list[tuple[int, int]] = []
 
     def __enter__(self) -> Self:
@@ -93,16 +95,19 @@ class PartitionWriter:
         self._files = {kind: _NpyFile(self._temporary / f"{kind}.npy", dtype) for kind, dtype in dtypes.items()}
         return self
 
-    def write(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, folds: np.ndarray) -> None:
-        """Append a batch: X of the writer's cells `(rows, features)`, best column-major, y, weight and folds `(rows,)`.
+    def write(
+        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, folds: np.ndarray,
+        group: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """Append a batch: X of the writer's cells `(rows, features)`, best column-major, the others `(rows,)`.
 
         Rows without a target (NaN) are left out. X may be reused by the caller afterwards. Raises `DataError` when the
-        shapes disagree, or when only some batches have weights.
+        shapes disagree, or when only some batches have weights, or groups.
         """
-        self._check(X, y, weight, folds)
         columns = {"y": np.asarray(y, np.float64)}
-        if weight is not None:
-            columns["weight"] = np.asarray(weight, np.float32)
+        columns |= {} if weight is None else {"weight": np.asarray(weight, np.float32)}
+        columns |= {} if group is None else {"group": np.asarray(group, np.uint64)}
+        self._check(X, {**columns, "folds": folds})
         X = np.asarray(X, self._cell)
         folds = np.where(np.isnan(columns["y"]), _NO_FOLD, folds.astype(np.int16))
         if self._pending_rows == 0 and len(y) >= BLOCK_ROWS:  # the usual case: no copy
@@ -113,24 +118,17 @@ class PartitionWriter:
         if self._pending_rows >= BLOCK_ROWS:
             self._flush()
 
-    def _check(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, folds: np.ndarray) -> None:
-        if (
-            X.shape != (len(y), self._n_features)
-            or len(folds) != len(y)
-            or (weight is not None and len(weight) != len(y))
-        ):
-            shapes = {
-                "X": X.shape,
-                "y": y.shape,
-                "weight": None if weight is None else weight.shape,
-                "folds": folds.shape,
-            }
+    def _check(self, X: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        rows = len(columns["y"])
+        if X.shape != (rows, self._n_features) or any(len(values) != rows for values in columns.values()):
+            shapes = {"X": X.shape, **{kind: values.shape for kind, values in columns.items()}}
             raise DataError(
                 f"the shapes of a batch disagree: {shapes}", hint=f"{self._n_features} features are expected."
             )
-        if self._weighted not in (None, weight is not None):
-            raise DataError("some batches of the partition have weights and others have none")
-        self._weighted = weight is not None
+        given = tuple(kind for kind in _OPTIONAL if kind in columns)
+        if self._given not in (None, given):
+            raise DataError("some batches of the partition have weights or groups and others have none")
+        self._given = given
 
     def _flush(self) -> None:
         if not self._pending_rows:
@@ -167,12 +165,12 @@ class PartitionWriter:
     def _publish(self) -> None:
         for file in self._files.values():
             file.finish()
-        if not self._weighted:
-            (self._temporary / "weight.npy").unlink()
+        for kind in set(_OPTIONAL) - set(self._given or ()):
+            (self._temporary / f"{kind}.npy").unlink()
         manifest = {
             "format": FORMAT,
             "features": self._n_features,
-            "weighted": bool(self._weighted),
+            "weighted": "weight" in (self._given or ()),
             "blocks": self._blocks,
         }
         with open(self._temporary / MANIFEST, "w", encoding="utf-8") as stream:

@@ -1,10 +1,12 @@
 """Reading a dataset from its first row to its last: with the numbers of the rows, and with what could not be read."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from pyarrow.csv import WriteOptions, write_csv
 
 from shardwise.core.errors import DataError, SchemaError
 from shardwise.data.base import Partition
@@ -12,7 +14,8 @@ from shardwise.data.dataset import BATCH_ROWS, Dataset
 from shardwise.data.places import check_unchanged
 
 Done = Callable[[int], None]
-_FIRST_ROWS = 4_096
+_FIRST_ROWS, _FIRST_BYTES = 4_096, 1 << 20  # of a partition, by which its rows are estimated
+_LOOKED_AT = 5  # partitions
 SKIP_HINT = "To go on without what cannot be read: --skip-corrupt."
 
 
@@ -84,13 +87,45 @@ def first_batch(dataset: Dataset, rows: int = BATCH_ROWS) -> pa.RecordBatch | No
 
 
 def estimate_rows(dataset: Dataset) -> int:
-    """Rows, from the first batch where the files do not tell: as stored a row takes about two thirds of its memory."""
+    """Rows; where the files do not tell, from the first rows of a few partitions that are spread over the data.
+
+    It is exact where there are only a few partitions, all of them short.
+    """
     if dataset.rows is not None:
         return dataset.rows
-    first = first_batch(dataset, _FIRST_ROWS)
-    if first is None or first.num_rows < _FIRST_ROWS:
-        return 0 if first is None else first.num_rows
-    return int(dataset.size_bytes / max(1.0, first.nbytes / first.num_rows / 1.5))
+    count = len(dataset.partitions)
+    places = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(int))
+    rows, size_bytes = 0.0, 0
+    for partition in (dataset.partitions[place] for place in places):
+        found = _partition_rows(replace(dataset, partitions=(partition,)))
+        rows += found or 0.0
+        size_bytes += 0 if found is None else partition.size_bytes
+    return round(rows * dataset.size_bytes / max(1, size_bytes))
+
+
+def _partition_rows(dataset: Dataset) -> float | None:
+    """Rows of a dataset of one partition of text: counted if it is short, else by its bytes; None if it is corrupt."""
+    losses = Losses() if dataset.reader.options.skip_corrupt else None
+    of_path = dict(dataset.partitions[0].values)
+    stored = [name for name in dataset.reader.schema().names if name not in of_path]
+    rows = text_bytes = 0
+    for _, batch in scan(dataset, stored or None, batch_rows=_FIRST_ROWS, losses=losses):
+        rows += batch.num_rows
+        text_bytes += _text_bytes(batch, named=dataset.report["format"] == "jsonl")
+        if rows >= _FIRST_ROWS or text_bytes >= _FIRST_BYTES:
+            return max(float(rows), float(dataset.size_bytes * rows / max(1, text_bytes)))
+    return None if losses is not None and losses.messages else float(rows)
+
+
+def _text_bytes(batch: pa.RecordBatch, *, named: bool) -> int:
+    """About as many as the rows have in a text file; `named`: where each cell comes with the name of its column."""
+    sink = pa.BufferOutputStream()
+    try:
+        write_csv(batch, sink, WriteOptions(include_header=False))
+    except pa.ArrowException:  # of a type, or with a cell, that CSV has not
+        return int(batch.nbytes / 1.5)
+    names = sum(len(name.encode()) + 4 for name in batch.schema.names) if named else 0
+    return int(sink.tell() + names * batch.num_rows)
 
 
 def is_corrupt(error: DataError) -> bool:

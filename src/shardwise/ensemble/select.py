@@ -23,6 +23,7 @@ from shardwise.core.target import Target
 from shardwise.ensemble import growing
 from shardwise.ensemble.combine import Combiner, GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.ensemble.stacking import STACKED, StackCombiner
+from shardwise.stats.hashes import mix
 
 LossOf = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]  # labels, predictions, weights of rows
 ROUNDS = 12
@@ -286,8 +287,9 @@ def _error(gains: np.ndarray) -> float:
     return float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else 0.0
 
 
-def parts(fold: np.ndarray, least: int = 5) -> np.ndarray:
-    """The folds where there are three or more, else consecutive blocks of the rows, `least` in all or more.
+def parts(fold: np.ndarray, least: int = 5, units: np.ndarray | None = None) -> np.ndarray:
+    """The folds where there are three or more, else consecutive blocks of the rows, `least` in all or more; with
+    `units`, codes `(rows,)` of groups, whole groups by their hash.
 
     >>> parts(np.array([0, 0, 0, 0]), least=2).tolist()
     [0, 0, 1, 1]
@@ -299,5 +301,8 @@ def parts(fold: np.ndarray, least: int = 5) -> np.ndarray:
     each = -(-least // max(1, len(numbers)))
     for place, number in enumerate(numbers.tolist()):
         rows = np.flatnonzero(fold == number)
-        found[rows] = place * each + np.arange(len(rows)) * each // max(1, len(rows))
+        block = np.arange(len(rows)) * each // max(1, len(rows))
+        if units is not None:
+            block = (mix(units[rows].astype(np.uint64), 0) % each).astype(np.int64)
+        found[rows] = place * each + block
     return found

@@ -211,6 +211,15 @@ def _for_string(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]
     return _categories(profile, config)
 
 
+def text_kind(name: str, profile: ColumnProfile, config: RecipeConfig | None = None) -> str:
+    """One of `KINDS`: what a column of strings is taken for."""
+    try:
+        first = transformers_for(name, profile, config or RecipeConfig())[0]
+    except RejectColumn:
+        return "ignore"
+    return "category" if first == "encoding" else first
+
+
 def is_duration(profile: ColumnProfile) -> bool:
     return str(profile.type).startswith("duration")
 
@@ -260,5 +269,8 @@ def _categories(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]
 
     Never both: a model that knows the category can subtract what the other folds saw from what all saw, and learn from
     the difference what its own fold holds (measured: pure noise then scores a ROC AUC of 0.61 in cross-validation).
+    Strings of which few are so long that the profile has not kept them all are encoded too.
     """
-    return ("encoding",) if profile.distinct > config.max_categories else ("category",)
+    if profile.distinct > config.max_categories or (profile.group == "string" and len(profile.top) < profile.distinct):
+        return ("encoding",)
+    return ("category",)

@@ -21,6 +21,7 @@ from shardwise.features.columns import ColumnProfile, ProfileOnly
 from shardwise.features.moments import DAY_US, HOUR_US, micros_reader, moment_cell, part_reader
 from shardwise.features.numeric import is_string
 
+_ZONED = r"[T ][0-9:.,]+(Z|[+-][0-9:]+)$"
 _RANKS = np.linspace(0.0, 1.0, 401)
 
 
@@ -252,19 +253,47 @@ def read_times(values: pa.Array, column: str) -> pa.Array:
 
 
 def _parse(texts: pa.Array, column: str, time_format: str | None) -> pa.Array:
+    """Each cell by itself in `time_format`, in ISO 8601, or in ISO 8601 with a zone."""
     texts = _blank_to_null(texts)
+    found = pa.nulls(len(texts), pa.int64())
     if time_format is not None and "%" in time_format:
-        parsed = dates.parse(texts, time_format)
-        if parsed.null_count == texts.null_count:
-            return pc.cast(parsed, pa.timestamp("us")).cast(pa.int64())
-    for unit, zone in (("us", None), ("us", "UTC"), ("ns", None), ("ns", "UTC")):
+        found = pc.cast(pc.cast(dates.parse(texts, time_format), pa.timestamp("us")), pa.int64())
+    if found.null_count > texts.null_count:
+        rest = pc.if_else(pc.is_null(found), texts, None)
+        found = pc.coalesce(found, _of_iso(rest, column, time_format))
+    return found
+
+
+def _of_iso(texts: pa.Array, column: str, time_format: str | None) -> pa.Array:
+    for zone in (None, "UTC"):
+        whole = _as_micros(texts, zone)
+        if whole is not None:
+            return whole
+    found = _of_either(texts)
+    if found is None:
+        bad = _first_bad(texts, lambda single: _of_either(single) is not None)
+        raise _bad_text(column, bad, f"a date like {time_format or '2024-12-31'}")
+    return found
+
+
+def _of_either(texts: pa.Array) -> pa.Array | None:
+    """Some with a zone and some without; beyond microseconds the digits are cut off."""
+    cut = pc.replace_substring_regex(texts, r"(\.[0-9]{6})[0-9]+", r"\1")
+    zoned = pc.match_substring_regex(cut, _ZONED)
+    with_zone = _as_micros(pc.if_else(zoned, cut, None), "UTC")
+    without = _as_micros(pc.if_else(zoned, None, cut), None)
+    return None if with_zone is None or without is None else pc.coalesce(with_zone, without)
+
+
+def _as_micros(texts: pa.Array, zone: str | None) -> pa.Array | None:
+    """None where a text is none in ISO 8601, with a zone or without."""
+    for unit in ("us", "ns"):
         try:
             parsed = pc.cast(texts, pa.timestamp(unit, tz=zone))
-            return pc.cast(parsed, pa.timestamp("us", tz=zone), safe=False).cast(pa.int64())
         except pa.ArrowInvalid:
             continue
-    found = _first_bad(texts, lambda single: _is_date(single, time_format))
-    raise _bad_text(column, found, f"a date like {time_format or '2024-12-31'}")
+        return pc.cast(parsed, pa.timestamp("us", tz=zone), safe=False).cast(pa.int64())
+    return None
 
 
 def _blank_to_null(texts: pa.Array) -> pa.Array:
@@ -289,12 +318,6 @@ def _bad_text(column: str, text: str, expected: str) -> SchemaError:
 def _on_the_first_day(times: pa.Array) -> pa.Array:
     """Timestamps on 1970-01-01; Arrow has no cast from text to times of day."""
     return pc.cast(pc.binary_join_element_wise("1970-01-01", times, " "), pa.timestamp("us"))
-
-
-def _is_date(single: pa.Array, time_format: str | None) -> bool:
-    if time_format is not None and "%" in time_format and dates.parse(single, time_format).null_count == 0:
-        return True
-    return bool(pc.cast(single, pa.timestamp("us")).null_count == 0)
 
 
 def _first_bad(texts: pa.Array, is_good: Callable[[pa.Array], bool]) -> str:

@@ -8,7 +8,9 @@ information with labels in another order, importance of shadows (columns of the 
 |----------|-----------------------------------------------------------------------------------------------|
 | I(x; y)  | mutual information in nats of a feature and the target, both in bins; missing is a bin        |
 | noise    | mean + 3 standard deviations of I(x; y') over orders y' of the target                          |
-| copy     | rank correlation of at least `COPY` with an earlier feature, missing in the same rows          |
+| alike    | rank correlation of at least `COPY` with an earlier feature, missing in the same rows          |
+| copy     | alike, and what is left of the one beside the other tells nothing of the target: bid and ask   |
+|          | order the rows alike, and their difference is the spread                                       |
 
 Cover and Thomas 2006, "Elements of Information Theory"; shadows: Kursa and Rudnicki 2010, "Feature Selection with the
 Boruta Package".
@@ -23,23 +25,33 @@ BINS = 24
 ORDERS = 24
 COPY = 0.9999
 _COPY_ROWS = 5_000
+_STRETCHES = 100  # of rows, at most, in which one of two features that are alike is a line in the other
+_LEAST_STRETCH = 20  # rows
+_LEVELS = 8  # of what is left
+_TRIES = 8  # features that are alike with which each is compared
+_MOST_TRIES = 500  # in all: about two seconds; then the order alone decides
+_SURE = 6.0  # standard deviations of noise: of many copies none is kept by chance
 SELECT = ("auto", "none", "strict")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was measured of each feature, `(features,)` each; `copy_of` is the place of the one that is kept, or -1."""
+    """What was measured of each feature, `(features,)` each; `copy_of` is the place of the one that is kept, or -1.
+
+    `beside` says that it tells of the target beside one that is alike, whatever it tells alone.
+    """
 
     information: np.ndarray
     noise: np.ndarray
     importance: np.ndarray
     shadow: float
     copy_of: np.ndarray
+    beside: np.ndarray
 
     def useless(self, mode: str) -> np.ndarray:
         """Bool `(features,)`: both tests find nothing; with `strict` importance alone decides."""
         unimportant = self.importance <= self.shadow
-        return unimportant if mode == "strict" else unimportant & (self.information <= self.noise)
+        return unimportant if mode == "strict" else unimportant & (self.information <= self.noise) & ~self.beside
 
     def says(self, feature: int, names: Sequence[str]) -> str:
         """Why a feature is dropped."""
@@ -82,32 +94,77 @@ def information(codes: np.ndarray, labels: np.ndarray) -> float:
 
 def informations(X: np.ndarray, y: np.ndarray, seed: int, *, classes: bool) -> tuple[np.ndarray, np.ndarray]:
     """Information and noise of each column of `X` `(rows, features)` about `y` `(rows,)`."""
-    labels = y.astype(np.int64) if classes else binned(y)
-    rng = np.random.default_rng(seed)
-    orders = [rng.permutation(labels) for _ in range(ORDERS)]
-    found, noise = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for feature in range(X.shape[1]):
-        codes = binned(X[:, feature])
-        found[feature] = information(codes, labels)
-        chance = np.array([information(codes, order) for order in orders])
-        noise[feature] = chance.mean() + 3 * chance.std()
+    known = _Known(y, seed, classes=classes)
+    pairs = [known.of(binned(X[:, feature])) for feature in range(X.shape[1])]
+    found, noise = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     return found, noise
 
 
-def copies(X: np.ndarray) -> np.ndarray:
-    """Int64 `(features,)`: the earlier feature whose order of the rows is the same or the reverse, or -1."""
+class _Known:
+    """The target in bins, and in other orders."""
+
+    def __init__(self, y: np.ndarray, seed: int, *, classes: bool) -> None:
+        self.labels = y.astype(np.int64) if classes else binned(y)
+        rng = np.random.default_rng(seed)
+        self.orders = [rng.permutation(self.labels) for _ in range(ORDERS)]
+
+    def of(self, codes: np.ndarray, deviations: float = 3.0) -> tuple[float, float]:
+        """Information and noise."""
+        chance = np.array([information(codes, order) for order in self.orders])
+        return information(codes, self.labels), float(chance.mean() + deviations * chance.std())
+
+
+def alike(X: np.ndarray) -> list[list[int]]:
+    """For each feature the earlier ones whose order of the rows is the same or the reverse."""
     X = X[:_COPY_ROWS]
-    missing = ~np.isfinite(X)
+    _, pattern = np.unique(~np.isfinite(X), axis=1, return_inverse=True)  # of what is missing
     ranked = np.stack([_ranks(X[:, feature]) for feature in range(X.shape[1])], axis=1) if X.size else X
     norms = np.sqrt((ranked**2).sum(axis=0))
-    alike = np.abs(ranked.T @ ranked) >= COPY * np.maximum(np.outer(norms, norms), 1e-300)
+    near = np.abs(ranked.T @ ranked) >= COPY * np.maximum(np.outer(norms, norms), 1e-300)
+    return [
+        np.flatnonzero(
+            near[feature, :feature] & (pattern[feature] == pattern[:feature]) & (norms[feature] > 0)
+        ).tolist()
+        for feature in range(X.shape[1])
+    ]
+
+
+def copies(X: np.ndarray, y: np.ndarray, seed: int, *, classes: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Int64 `(features,)`: the earlier feature of which each is a copy, or -1; and bool: which tell beside another."""
+    X, known = X[:_COPY_ROWS], _Known(y[:_COPY_ROWS], seed, classes=classes)
     found: np.ndarray = np.full(X.shape[1], -1, dtype=np.int64)
-    for feature in range(X.shape[1]):
-        for other in np.flatnonzero(alike[feature, :feature] & (norms[feature] > 0)).tolist():
-            if found[other] < 0 and (missing[:, feature] == missing[:, other]).all():
+    beside = np.zeros(X.shape[1], dtype=bool)
+    tries = 0
+    for feature, others in enumerate(alike(X)):
+        for other in [each for each in others if found[each] < 0][:_TRIES]:
+            tries += 1
+            left = _left(X[:, feature], X[:, other])
+            told, noise = known.of(left, _SURE) if tries <= _MOST_TRIES else (0.0, 0.0)
+            if told <= noise:
                 found[feature] = other
                 break
-    return found
+            beside[[feature, other]] = True
+    return found, beside & (found < 0)
+
+
+def _left(x: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Int64 `(rows,)`: levels from 1 of what is left of `x` when lines in `other` are taken off; 0 is missing.
+
+    A line for each stretch of rows that are neighbours, and levels within it: a curve leaves nothing that tells where
+    on it a row is, and a line nothing but rounding.
+    """
+    codes = np.zeros(len(x), dtype=np.int64)
+    rows = np.flatnonzero(np.isfinite(x) & np.isfinite(other))
+    length = min(len(rows), max(_LEAST_STRETCH, len(rows) // _STRETCHES))
+    if not length:
+        return codes
+    ordered = rows[np.argsort(other[rows], kind="stable")]
+    parts = ordered[: len(rows) // length * length].reshape(-1, length)
+    a, b = other[parts].astype(np.float64), x[parts].astype(np.float64)
+    a, b = a - a.mean(axis=1)[:, None], b - b.mean(axis=1)[:, None]
+    left = b - a * ((a * b).sum(axis=1) / np.maximum((a**2).sum(axis=1), 1e-300))[:, None]
+    codes[parts] = 1 + np.argsort(np.argsort(left, axis=1, kind="stable"), axis=1, kind="stable") * _LEVELS // length
+    return codes
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

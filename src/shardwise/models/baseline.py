@@ -56,8 +56,7 @@ class Baseline:
     def _repeat(self, n_rows: int) -> np.ndarray:
         if self.constant is None:
             raise not_fitted("baseline")
-        shape = (n_rows, len(self.constant)) if self.target.task.is_classification else (n_rows,)
-        return np.array(np.broadcast_to(self.constant, shape))
+        return np.array(repeated(self.target, self.constant, n_rows))
 
     def importance(self) -> Mapping[str, float]:
         return {}
@@ -90,6 +89,11 @@ def best_constant(target: Target, y: np.ndarray, weight: np.ndarray | None) -> n
     if target.task is Task.QUANTILE:
         return np.array([weighted_quantile(y, weight, target.quantile)])
     return np.array([np.average(y, weights=weight)])
+
+
+def repeated(target: Target, constant: np.ndarray, n_rows: int) -> np.ndarray:
+    """A constant as predictions of so many rows, `(rows, classes)` or `(rows,)`, read-only."""
+    return np.broadcast_to(constant, (n_rows, len(constant)) if target.task.is_classification else (n_rows,))
 
 
 def weighted_quantile(values: np.ndarray, weight: np.ndarray, quantile: float) -> float:

@@ -26,10 +26,10 @@ from shardwise.core.target import Target, Task
 from shardwise.data.reading import READING
 from shardwise.data.rows import Chunk
 from shardwise.models.base import FitRun, Rows, Traits
-from shardwise.models.baseline import best_constant
+from shardwise.models.baseline import best_constant, repeated
 from shardwise.models.boosting import Curve
 from shardwise.models.checks import check_matrix, labels, not_fitted
-from shardwise.models.guard import Guard
+from shardwise.models.guard import Beginning, Guard
 from shardwise.models.links import link
 from shardwise.models.params import check_choice, check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
@@ -95,6 +95,7 @@ class CatBoost:
             i for i, feature in enumerate(features) if feature.kind not in (FeatureKind.CODE, *skipped)
         ]  # fmt: skip
         self._scale = TargetScale()
+        self._start = 0.0  # score with which boosting begins, beside CatBoost's own
         self._content = b""
         self._booster: Any = None
         self._constant: np.ndarray | None = None  # where there is nothing to split, float64 (outputs,)
@@ -111,13 +112,15 @@ class CatBoost:
         self._booster, self._constant, self.rounds, self._content = None, None, 0, b""
         scaled = self.target.task in (Task.REGRESSION, Task.QUANTILE)
         self._scale = TargetScale.of(y) if scaled else TargetScale()
-        part = self._part(train, run)
-        if not self._splits(part.X) or (self.target.task is Task.COUNT and not y.any()):
-            self._constant = best_constant(self.target, y, weight)
+        part, constant = self._part(train, run), best_constant(self.target, y, weight)
+        if not self._splits(part):
+            self._constant = constant
             return
+        begins = Beginning.of(self.target, y, weight, constant)
         del y, weight
+        self._start = float(np.log(constant[0])) if self.target.task is Task.COUNT else 0.0
         watched = None if valid is None or not valid.n_rows else _gathered(valid, 1)
-        self._boost(part, watched, run)
+        self._boost(part, watched, run, begins)
 
     def _part(self, train: Rows, run: FitRun) -> Chunk:
         """The rows that are learned from: all, or evenly spaced ones."""
@@ -128,15 +131,16 @@ class CatBoost:
             run.note(f"CatBoost holds all rows in memory: every {stride}th of {train.n_rows:,} is learned from.")
         return _gathered(train, stride)
 
-    def _splits(self, X: np.ndarray) -> bool:
-        """Whether any column tells rows apart."""
-        used = X[:, [*self._numbers, *self._codes]]
-        return bool(len(X)) and any(np.unique(column).size > 1 for column in used.T)
+    def _splits(self, part: Chunk) -> bool:
+        """Whether there is something to tell of rows that count, and any column tells them apart."""
+        y = part.y if part.weight is None else part.y[part.weight > 0]
+        used = part.X[:, [*self._numbers, *self._codes]]
+        return np.unique(y).size > 1 and any(np.unique(column).size > 1 for column in used.T)
 
-    def _boost(self, train: Chunk, valid: Chunk | None, run: FitRun) -> None:
+    def _boost(self, train: Chunk, valid: Chunk | None, run: FitRun, begins: Beginning) -> None:
         import catboost  # the extra is imported where it is needed
 
-        told = _Told(self, valid, run, len(train.y))
+        told = _Told(self, valid, run, len(train.y), begins)
         pools = [self._pool(chunk) for chunk in (train, valid) if chunk is not None]
         booster = catboost.CatBoost(self._settings(run))
         with catboost_errors():
@@ -164,8 +168,10 @@ class CatBoost:
     def _pool(self, chunk: Chunk) -> Any:
         import catboost
 
-        z = self._scale.apply(chunk.y) if len(chunk.y) else None
-        return catboost.Pool(self._columns(chunk.X), label=z, weight=chunk.weight if z is not None else None)
+        start = np.full(len(chunk.y), self._start) if self.target.task is Task.COUNT else None
+        return catboost.Pool(
+            self._columns(chunk.X), label=self._scale.apply(chunk.y), weight=chunk.weight, baseline=start
+        )
 
     def _columns(self, X: np.ndarray) -> Any:
         """Rows as CatBoost reads them: numbers float32 `(rows, numbers)`, categories as texts of their codes."""
@@ -199,8 +205,7 @@ class CatBoost:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
         check_matrix(X, self.features)
         if self._constant is not None:
-            shape = (len(X), len(self._constant)) if self.target.task.is_classification else (len(X),)
-            return np.array(np.broadcast_to(self._constant, shape))
+            return np.array(repeated(self.target, self._constant, len(X)))
         if not self._content:
             raise not_fitted("catboost")
         parts = [self._raw(X[start : start + PREDICT_ROWS]) for start in range(0, len(X), PREDICT_ROWS)]
@@ -209,9 +214,8 @@ class CatBoost:
         return self._scale.invert(link(self.target.task, raw.reshape(-1, scores)))
 
     def _raw(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            self._loaded().predict(self._columns(X), prediction_type="RawFormulaVal", thread_count=1), np.float64
-        )
+        raw = self._loaded().predict(self._columns(X), prediction_type="RawFormulaVal", thread_count=1)
+        return np.asarray(raw, np.float64) + self._start
 
     def importance(self) -> Mapping[str, float]:
         """Share of each feature in how much splits change predictions; empty when nothing was split."""
@@ -228,7 +232,7 @@ class CatBoost:
         if not self._content and self._constant is None:
             raise not_fitted("catboost")
         extra = {
-            "rounds": self.rounds, "scale": self._scale.to_json(),
+            "rounds": self.rounds, "scale": self._scale.to_json(), "start": self._start,
             "constant": None if self._constant is None else self._constant.tolist(),
             "sha256": hashlib.sha256(self._content).hexdigest(),
         }  # fmt: skip
@@ -247,6 +251,7 @@ class CatBoost:
             )
         model.rounds = header.extra["rounds"]
         model._scale = TargetScale.from_json(header.extra["scale"])
+        model._start = header.extra.get("start", 0.0)  # older packages have none
         if header.extra["constant"] is not None:
             model._constant = np.array(header.extra["constant"], dtype=np.float64)
         model._content = content
@@ -257,7 +262,7 @@ class _Told:
     """What CatBoost calls after each round: reports the loss, and says whether to go on. `end` raises what was raised
     meanwhile: nothing may go through CatBoost's own loop."""
 
-    def __init__(self, model: CatBoost, valid: Chunk | None, run: FitRun, rows: int) -> None:
+    def __init__(self, model: CatBoost, valid: Chunk | None, run: FitRun, rows: int, begins: Beginning) -> None:
         self._run, self._rows = run, rows
         self._task, self._scale = model.target.task, model._scale.scale
         self._curve = Curve(model.params.early_stopping_rounds, model.params.patience)
@@ -267,7 +272,7 @@ class _Told:
         self._offset, self._guard = 0.0, Guard(0.0, 0.0)
         self._error: BaseException | None = None
         if valid is not None:
-            self._guard = Guard.of(model.target, valid.y, valid.weight, worse_rounds=None)
+            self._guard = Guard.of(model.target, valid.y, valid.weight, begins=begins, worse_rounds=None)
             if self._task is Task.COUNT:  # what CatBoost's likelihood lacks of half the deviance
                 terms = valid.y * np.log(np.where(valid.y > 0, valid.y, 1.0)) - valid.y
                 self._offset = float(np.average(terms, weights=valid.weight))

@@ -19,7 +19,9 @@ def labels(rows: Rows) -> tuple[np.ndarray, np.ndarray | None]:
     y, weight = rows.target(), rows.weight()
     if len(y) == 0:
         raise DataError(
-            "there are no training rows", hint="Give more data, or a smaller share for validation and test."
+            "there are no training rows",
+            hint="Give more data, or a smaller share for validation and test. Rows without a label or a weight above 0 "
+            "do not count.",
         )
     if weight is not None and not weight.sum() > 0:
         raise DataError("the weights of all training rows are zero", hint="Check the weight column.")

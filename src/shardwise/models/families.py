@@ -1,6 +1,6 @@
 """The model families by name: what can be built, saved and loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +8,28 @@ from shardwise.core.errors import ConfigError, PackageError, context
 from shardwise.core.names import nearest
 from shardwise.core.schema import Feature
 from shardwise.core.target import Target
-from shardwise.models.adaboost import AdaBoost
+from shardwise.models.adaboost import AdaBoost, AdaBoostParams
 from shardwise.models.base import Model
-from shardwise.models.baseline import Baseline
-from shardwise.models.catboost import CatBoost
-from shardwise.models.forest import Forest
-from shardwise.models.linear import Linear
+from shardwise.models.baseline import Baseline, BaselineParams
+from shardwise.models.catboost import CatBoost, CatBoostParams
+from shardwise.models.forest import Forest, ForestParams
+from shardwise.models.linear import Linear, LinearParams
 from shardwise.models.neural.grids.families import Cnn, Rnn
 from shardwise.models.neural.model import Neural
+from shardwise.models.params import check_names, parse_params
 from shardwise.models.saved import Header
-from shardwise.models.svm import SVM
+from shardwise.models.svm import SVM, SVMParams
 from shardwise.models.trees import Trees
+from shardwise.models.trees_params import TreesParams
 
 FAMILIES: dict[str, type[Model]] = {
     "baseline": Baseline, "linear": Linear, "trees": Trees, "forest": Forest, "adaboost": AdaBoost, "svm": SVM,
     "catboost": CatBoost, "neural": Neural, "cnn": Cnn, "rnn": Rnn,
+}  # fmt: skip
+PARAMS: dict[str, type] = {
+    "baseline": BaselineParams, "linear": LinearParams, "trees": TreesParams, "forest": ForestParams,
+    "adaboost": AdaBoostParams, "svm": SVMParams, "catboost": CatBoostParams,
+    **{kind.family: kind.kind for kind in (Neural, Cnn, Rnn)},
 }  # fmt: skip
 NETWORKS = ("neural", "cnn", "rnn")  # trained by PyTorch, on one thread each; tried only where they are asked for
 
@@ -35,6 +42,13 @@ def build(family: str, target: Target, features: Sequence[Feature], params: Mapp
     if target.task not in kind.traits.tasks:
         raise ConfigError(f"{family} models do not learn {target.task} targets", hint="Choose another family.")
     return kind(target, features, **params)
+
+
+def check_params(family: str, given: Mapping[str, Any], names: Iterable[str] = ()) -> None:
+    """Raise `ConfigError` for a param, of those given and of further `names`, that the family does not have, naming the
+    nearest, and for a value that it never takes; whether values fit the target, `build` knows."""
+    check_names(PARAMS[family], family, names)
+    parse_params(PARAMS[family], family, given)
 
 
 def save_model(family: str, model: Model, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from shardwise.core.target import Target
-from shardwise.models.baseline import best_constant
+from shardwise.models.baseline import best_constant, repeated
 from shardwise.models.losses import task_error, task_loss
 from shardwise.stats.anomalies import WORSE_ROUNDS, Anomaly, divergence
 
@@ -18,32 +18,52 @@ LOWER = 0.1  # by this factor
 
 
 @dataclass(frozen=True)
-class Guard:
-    """What losses on some validation rows are judged by: the loss of the constant that fits these rows best.
+class Beginning:
+    """The constant that fits the training rows best, float64 `(outputs,)`, with which learners begin, and its loss on
+    these rows."""
 
-    `error`: the standard error of that loss; where single rounds do not count, nobody asks for it.
+    constant: np.ndarray
+    loss: float
+
+    @classmethod
+    def of(cls, target: Target, y: np.ndarray, weight: np.ndarray | None, constant: np.ndarray) -> Self:
+        """For training rows with these targets and weights, `(rows,)`."""
+        return cls(constant, task_loss(target, y, repeated(target, constant, len(y)), weight))
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What losses on some validation rows are judged by: the loss of the constant that fits these rows best, or of the
+    one with which training begins where it is larger, as of a target that drifts.
+
+    `error`: the standard error of that loss; where single rounds do not count, nobody asks for it. `learned`: the loss
+    of a constant on the training rows.
     """
 
     start: float
     unit: float
     worse_rounds: int | None = WORSE_ROUNDS
     error: float = 0.0
+    learned: float = 0.0
 
     @classmethod
     def of(
-        cls, target: Target, y: np.ndarray, weight: np.ndarray | None, *, worse_rounds: int | None = WORSE_ROUNDS
-    ) -> Self:
+        cls, target: Target, y: np.ndarray, weight: np.ndarray | None, *, begins: Beginning | None = None,
+        worse_rounds: int | None = WORSE_ROUNDS,
+    ) -> Self:  # fmt: skip
         """For validation rows with these targets and weights, `(rows,)`."""
         known = ~np.isnan(y) & ((weight if weight is not None else 1) > 0)
         if known.sum() < LEAST_ROWS:
             return cls(0.0, 0.0, worse_rounds)
         y, weight = y[known], None if weight is None else weight[known]
-        constant = best_constant(target, y, weight)
-        shape = (len(y), len(constant)) if target.task.is_classification else (len(y),)
-        answers = np.broadcast_to(constant, shape)
+        answers = repeated(target, best_constant(target, y, weight), len(y))
+        start, learned = task_loss(target, y, answers, weight), 0.0
+        if begins is not None:
+            learned, begun = begins.loss, repeated(target, begins.constant, len(y))
+            if start < (loss := task_loss(target, y, begun, weight)) < math.inf:
+                start, answers = loss, begun
         error = 0.0 if worse_rounds is None else task_error(target, y, answers, weight)
-        unit = 1.0 if target.task.is_classification else 0.0
-        return cls(task_loss(target, y, answers, weight), unit, worse_rounds, error)
+        return cls(start, 1.0 if target.task.is_classification else 0.0, worse_rounds, error, learned)
 
     def is_better(self, loss: float) -> bool:
         """Whether weights with this loss are worth going back to: a constant is worse."""
@@ -73,4 +93,7 @@ class Guard:
 
     def judge(self, losses: Sequence[float], since: int = 0) -> Anomaly | None:
         """What is wrong with the last of the losses; training began again after `since` of them."""
-        return divergence(losses, self.start, self.unit, error=self.error, worse_rounds=self.worse_rounds, since=since)
+        return divergence(
+            losses, self.start, self.unit, error=self.error, learned=self.learned, worse_rounds=self.worse_rounds,
+            since=since,
+        )  # fmt: skip

@@ -20,6 +20,7 @@ from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.design import Design, RowScores, shares
+from shardwise.models.guard import Beginning
 from shardwise.models.links import LINKS, link
 from shardwise.models.params import check_range, parse_params
 from shardwise.models.saved import Header, params_to_json
@@ -82,8 +83,11 @@ class Linear:
         constant = best_constant(self.target, self._scale.apply(y), weight)
         loss = LINKS[self.target.task](self.target, constant)
         mean_weight = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
+        begins = Beginning.of(self.target, y, weight, self._scale.invert(constant))
         del y, weight
-        descent = Descent(self.params, self._design, loss, self._scale, mean_weight, answers=self._answer)
+        descent = Descent(
+            self.params, self._design, loss, self._scale, mean_weight, answers=self._answer, begins=begins
+        )
         try:
             descent.run(train, valid if valid is not None and valid.n_rows else None, run, self.target)
         finally:

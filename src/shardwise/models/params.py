@@ -1,6 +1,6 @@
 """The params of a family: a frozen dataclass, made from keywords; unknown names and wrong values are refused."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -12,11 +12,16 @@ P = TypeVar("P")
 
 def parse_params(kind: type[P], family: str, given: Mapping[str, Any]) -> P:
     """An instance of the dataclass `kind`; raises `ConfigError` that names the nearest param."""
-    allowed = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    for name in given:
+    check_names(kind, family, given)
+    return kind(**given)
+
+
+def check_names(kind: type, family: str, names: Iterable[str]) -> None:
+    """Raise `ConfigError` that names the nearest param, for one that the dataclass `kind` does not have."""
+    allowed = [field.name for field in fields(kind)]
+    for name in names:
         if name not in allowed:
             raise ConfigError(f"{family} models have no param {name!r}", hint=nearest(name, allowed))
-    return kind(**given)
 
 
 def check_range(params: object, **ranges: tuple[float, float]) -> None:

@@ -20,7 +20,7 @@ from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
 from shardwise.models.base import Chunk, FitRun, Rows
 from shardwise.models.design import Block
-from shardwise.models.guard import LOWER, LOWERED, Guard
+from shardwise.models.guard import LOWER, LOWERED, Beginning, Guard
 from shardwise.models.losses import task_loss
 from shardwise.models.scaling import TargetScale
 from shardwise.models.sgd_resume import Progress, read_progress, write_progress
@@ -134,9 +134,9 @@ class Descent:
 
     def __init__(
         self, settings: Settings, design: Columns, loss: Loss, scale: TargetScale, mean_weight: float,
-        *, answers: Answers,
+        *, answers: Answers, begins: Beginning,
     ) -> None:  # fmt: skip
-        self._settings, self._answers = settings, answers
+        self._settings, self._answers, self._begins = settings, answers, begins
         self._design = design
         self._loss = loss
         self._scale = scale
@@ -150,7 +150,7 @@ class Descent:
         with threadpool_limits(limits=1, user_api="blas"):  # sums of threaded products depend on their number
             self._slices = Slices(run.slices, run.member, run.saw)
             score = None if valid is None else Scorer(self._design, self._answers, valid, target, self._slices)
-            self._guard = Guard(0.0, 0.0) if score is None else score.guard()
+            self._guard = Guard(0.0, 0.0) if score is None else score.guard(self._begins)
             self._run(train, score, run)
         if run.checkpoint is not None and run.leads:
             remove_folder(run.checkpoint)
@@ -305,8 +305,8 @@ class Scorer:
                 [chunk.weight[:: self._stride] for chunk in valid.chunks() if chunk.weight is not None]
             )
 
-    def guard(self) -> Guard:
-        return Guard.of(self._target, self._y, self._weight)
+    def guard(self, begins: Beginning) -> Guard:
+        return Guard.of(self._target, self._y, self._weight, begins=begins)
 
     def __call__(self, weights: np.ndarray) -> float:
         parts = self._slices.mapped(

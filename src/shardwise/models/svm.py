@@ -20,6 +20,7 @@ from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.design import Design, shares
+from shardwise.models.guard import Beginning
 from shardwise.models.hinge import CLASS_LOSSES, NUMBER_LOSSES, Hinge, Insensitive, Sigmoid
 from shardwise.models.kernel import Directions, KernelDesign, categories
 from shardwise.models.params import check_choice, check_range, parse_params
@@ -94,12 +95,16 @@ class SVM:
         """
         y, weight = labels(train)
         self._scale = TargetScale() if self.target.task.is_classification else TargetScale.of(y)
-        loss = self._loss(best_constant(self.target, self._scale.apply(y), weight))
+        constant = best_constant(self.target, self._scale.apply(y), weight)
+        loss = self._loss(constant)
         mean_weight = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
+        begins = Beginning.of(self.target, y, weight, self._scale.invert(constant))
         del y, weight
         self._directions = self._drawn(run.seed)
         valid = valid if valid is not None and valid.n_rows else None
-        descent = Descent(self.params, self._design, loss, self._scale, mean_weight, answers=self._answers)
+        descent = Descent(
+            self.params, self._design, loss, self._scale, mean_weight, answers=self._answers, begins=begins
+        )
         try:
             descent.run(train, valid, run, self.target)
         finally:

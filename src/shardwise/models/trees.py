@@ -19,13 +19,13 @@ from shardwise.core.errors import ConfigError, TargetError, context
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import BinnedRows
-from shardwise.data.rows_soft import SoftRows
+from shardwise.data.rows_window import has_teacher
 from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
-from shardwise.models.baseline import best_constant
+from shardwise.models.baseline import best_constant, repeated
 from shardwise.models.boosting import Boosting, Curve, Joint, Look, Metrics, Plateau, Stop, alone
 from shardwise.models.checks import check_matrix, labels, not_fitted
-from shardwise.models.guard import Guard
+from shardwise.models.guard import Beginning, Guard
 from shardwise.models.links import LINKS, constant_terms, link
 from shardwise.models.params import check_choice, parse_params
 from shardwise.models.saved import Header, params_to_json
@@ -38,7 +38,7 @@ from shardwise.models.trees_pair import growers
 from shardwise.models.trees_params import TreesParams, unused
 from shardwise.models.trees_resume import SEGMENT_ROUNDS, Keeper, Progress, Sampling, make_booster, reseed, started
 from shardwise.models.trees_scores import TreeScores
-from shardwise.models.trees_soft import OBJECTIVES, Update, soft_labels, update_for
+from shardwise.models.trees_soft import OBJECTIVES, Update, is_own, mean_answer, soft_labels, update_for
 from shardwise.models.trees_terms import TreeTerms
 from shardwise.models.trees_text import PackedText, on_raw_values
 
@@ -92,16 +92,27 @@ class Trees:
             return
         self._scale = TargetScale.of(y, self.params.target_transform) if self._is_scaled else TargetScale()
         start, they = None, growers(run.member)
+        constant = mean_answer(train, self._scale, weight)
+        constant = best_constant(self.target, self._scale.apply(y), weight) if constant is None else constant
         if self.loss is not None:
             self.loss.begin(self._scale.apply(y), weight, they.place(train), they.joined)
-        elif they.several:  # LightGBM would start each member from its own rows' average
-            constant = best_constant(self.target, self._scale.apply(y), weight)
+        elif they.several or is_own(train, self.target.task):  # LightGBM starts members from averages of their own
             start = LINKS[self.target.task](self.target, constant).start
+        begins = Beginning.of(self.target, y, weight, self._scale.invert(constant))
         del y, weight  # as large as the labels that LightGBM keeps
         keeper = Keeper(run.checkpoint, self._sampling(they.own(train), run), run.member, start)
-        self._learn(train, valid if valid is not None and valid.n_rows else None, run, keeper, they)
+        valid = valid if valid is not None and valid.n_rows else None
+        self._learn(train, valid, run, keeper, they, guard=self._guard(valid, begins))
 
-    def _learn(self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, keeper: Keeper, they: Growers) -> None:
+    def _guard(self, valid: BinnedRows | None, begins: Beginning) -> Guard:
+        """By which losses are judged. Of trees of which more are never worse, few may be far worse than a constant."""
+        if valid is None or (self.loss is not None and self.loss.keeps_all):
+            return Guard(0.0, 0.0, None)
+        return Guard.of(self.target, valid.target(), valid.weight(), begins=begins, worse_rounds=None)
+
+    def _learn(
+        self, train: BinnedRows, valid: BinnedRows | None, run: FitRun, keeper: Keeper, they: Growers, *, guard: Guard
+    ) -> None:  # fmt: skip
         own = they.own(train)
         own_valid, joint = (None, alone) if valid is None else they.judged(valid, self.params.stop_metric)
         shape = self._dataset_params(train, run) | {"left_out": left_out(train, self.target, self.params.screen)}
@@ -123,9 +134,6 @@ class Trees:
             metrics = None if own_valid is None else self._metrics(own, own_valid, joint)
             try:
                 update = update_for(own, self.target.task) if self.loss is None else own_update(self.loss)
-                guard = (
-                    None if valid is None else Guard.of(self.target, valid.target(), valid.weight(), worse_rounds=None)
-                )
                 leaves = self._most_leaves(train.n_rows)
                 update = they.counted(update, run, own.n_rows)
                 self._boost(booster, metrics, run, keeper, before, update=update, guard=guard, leaves=leaves)
@@ -143,7 +151,7 @@ class Trees:
     def _metrics(self, own: BinnedRows, valid: BinnedRows, joint: Joint) -> Look:
         if self.loss is not None:
             return OwnMetrics(self.target, self._scale, valid, self.loss, joint)
-        linked = self._is_linked(own)
+        linked = is_own(own, self.target.task)
         return Metrics(self.target, self._scale, valid, self.params.stop_metric, joint, linked=linked)
 
     def _label(self, dataset: lgb.Dataset, rows: BinnedRows) -> None:
@@ -156,7 +164,7 @@ class Trees:
 
     def _boost(
         self, booster: lgb.Booster, metrics: Look | None, run: FitRun, keeper: Keeper, before: Progress | None,
-        *, update: Update, guard: Guard | None, leaves: int,
+        *, update: Update, guard: Guard, leaves: int,
     ) -> None:  # fmt: skip
         curve: Stop = Curve(self.params.early_stopping_rounds, self.params.patience)
         if self.loss is not None and self.loss.keeps_all:
@@ -170,7 +178,7 @@ class Trees:
 
         boosting = Boosting(
             booster, metrics, curve, report, update=update, go_on=run.all_go_on,
-            guard=lambda losses: guard is None or not guard.stops(losses, run.notice),
+            guard=lambda losses: not guard.stops(losses, run.notice),
         )  # fmt: skip
         sampling = keeper.sampling
 
@@ -211,10 +219,6 @@ class Trees:
         leaves, task = self.params.num_leaves, None if self.loss is not None else self.target.task
         self._scores = TreeScores(booster, task, features=len(self.features), leaves=leaves)
 
-    def _is_linked(self, rows: BinnedRows) -> bool:
-        """Whether a booster for these rows has an objective of ours, and LightGBM knows no link of it."""
-        return isinstance(rows, SoftRows) and self.target.task is Task.MULTICLASS
-
     @property
     def _is_scaled(self) -> bool:
         return self.target.task in (Task.REGRESSION, Task.QUANTILE)
@@ -245,9 +249,10 @@ class Trees:
     def _booster_params(self, train: BinnedRows, run: FitRun) -> dict[str, Any]:
         params, n_rows = self.params, train.n_rows
         small = n_rows * len(train.features) <= ONE_THREAD_CELLS
+        linked = is_own(train, self.target.task)
         content: dict[str, Any] = {
             "objective": self._objective(train),
-            "metric": Metrics.native(self.target.task, params.stop_metric, self._scale, linked=self._is_linked(train)),
+            "metric": Metrics.native(self.target.task, params.stop_metric, self._scale, linked=linked),
             "learning_rate": params.learning_rate,
             "num_leaves": params.num_leaves,
             "max_depth": params.max_depth,
@@ -279,14 +284,13 @@ class Trees:
 
     def _objective(self, train: BinnedRows) -> str:
         usual = _OBJECTIVES[self.target.task][self.params.objective]
-        return OBJECTIVES.get(self.target.task, usual) if isinstance(train, SoftRows) else usual
+        return OBJECTIVES.get(self.target.task, usual) if has_teacher(train) else usual
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Float64 `(rows, classes)` or `(rows,)` for X float32 `(rows, features)` of either memory order."""
         check_matrix(X, self.features)
         if self._constant is not None:
-            shape = (len(X), len(self._constant)) if self.target.task.is_classification else (len(X),)
-            return np.array(np.broadcast_to(self._constant, shape))
+            return np.array(repeated(self.target, self._constant, len(X)))
         if self._booster is None:
             raise not_fitted("trees" if self.loss is None else self.loss.family)
         parts = [self._raw(X[start : start + PREDICT_ROWS]) for start in range(0, len(X), PREDICT_ROWS)]

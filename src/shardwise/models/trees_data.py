@@ -38,6 +38,19 @@ def dataset_bytes(rows: BinnedRows | None) -> int:
     return rows.n_rows * (len(rows.features) + 8) if rows is not None else 0
 
 
+def mean_weight(rows: BinnedRows) -> float:
+    """Of all training rows, also those of other members; 1 where they have none."""
+    weight = rows.source.weight()
+    return 1.0 if weight is None else float(weight.mean(dtype=np.float64))
+
+
+def relative_weight(rows: BinnedRows, mean: float) -> np.ndarray | None:
+    """Float32 `(rows,)`, counted in the mean of the training: what is set against sums of weights (the least of a leaf,
+    what draws it to 0) means the same whatever their unit."""
+    weight = rows.weight()
+    return None if weight is None else (weight / mean).astype(np.float32)
+
+
 class DatasetCache:
     """Binned datasets by the identity of their rows and the params that shape the bins; the oldest goes first."""
 
@@ -98,9 +111,9 @@ def _bin(train: BinnedRows, valid: BinnedRows | None, params: Mapping[str, Any])
     params = {**params, "min_data_in_bin": 1}
     categorical, left_out = params.pop("categorical_feature"), params.pop("left_out", [])
     with READING.running():
-        bins = _reference(train.source, categorical, left_out, params)
-        filled = _filled(train, left_out, bins, params)
-        return filled, None if valid is None else _filled(valid, left_out, bins, params)
+        bins, mean = _reference(train.source, categorical, left_out, params), mean_weight(train)
+        filled = _filled(train, left_out, bins, params, mean)
+        return filled, None if valid is None else _filled(valid, left_out, bins, params, mean)
 
 
 def _reference(
@@ -123,12 +136,15 @@ def _reference(
     return dataset.construct()
 
 
-def _filled(rows: BinnedRows, left_out: list[int], bins: lgb.Dataset, params: Mapping[str, Any]) -> lgb.Dataset:
+def _filled(
+    rows: BinnedRows, left_out: list[int], bins: lgb.Dataset, params: Mapping[str, Any], mean: float
+) -> lgb.Dataset:  # fmt: skip
     """All rows pushed block by block; the labels are set for each fit."""
     blocks = [_Block(rows, number, size, left_out) for number, size in enumerate(rows.block_rows()) if size]
     dataset = lgb.Dataset(
-        blocks, label=np.zeros(rows.n_rows, np.float32), weight=rows.weight(), reference=bins, params=dict(params)
-    ).construct()
+        blocks, label=np.zeros(rows.n_rows, np.float32), weight=relative_weight(rows, mean), reference=bins,
+        params=dict(params),
+    ).construct()  # fmt: skip
     dataset.data = dataset.label = dataset.weight = None  # LightGBM has copies of its own
     return dataset
 

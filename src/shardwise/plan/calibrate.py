@@ -231,7 +231,7 @@ def _splitter(table: pa.Table, profile: Profile, names: Sequence[str], question:
         values = time_values(table.column(plan.time_column))
         quantiles = Quantiles(plan.time_column)
         quantiles.add_sorted(np.sort(values[np.isfinite(values)]))
-        times = quantiles.at
+        times = quantiles.weighted()
     copies = profile.duplicate_rows / max(1, profile.rows)
     return choose_splitter(replace(plan, rows=table.num_rows, features=names, times=times, copies=copies))
 

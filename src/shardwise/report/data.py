@@ -1,5 +1,6 @@
 """What a report needs to know of a run: plain values and NumPy arrays; the room knows no other rooms."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from shardwise.core.target import Label, Task
 
 MOST_ROWS = 200_000  # rows from which curves are computed; what is drawn of them is thinned further
 FAILED = frozenset({"pruned", "failed", "error", "stopped", "running"})  # trials without a rank
+CUT = "cut"  # status of a trial that lacks folds
 
 Record = Mapping[str, Any]
 
@@ -40,7 +42,9 @@ class ReportData:
     findings      `Finding.to_json()` dicts
     decision      weights of the classes by which the label is chosen; empty: the greatest probability
     looks         models that were scored on the test so far; the intervals are widened by it
-    trials        dicts: number, family, params, score, low, high, fold_scores, seconds, rounds, status, why
+    valid_score   the metric of the package out of fold; None: that of the best trial is told
+    trials        dicts: number, family, params, score, low, high, fold_scores (None for a fold that is missing),
+                  place (0 for the best, None without one), seconds, rounds, status, why
     curves        trial number -> list of `(step, train | None, valid)` losses
     members       dicts: trial, fold, weight; train, valid, test: the metric on rows that the model learned, and others
     importance    `(feature, share)` pairs
@@ -72,6 +76,7 @@ class ReportData:
     columns: Sequence[Record] = ()
     columns_in_all: int = 0
     findings: Sequence[Record] = ()
+    valid_score: float | None = None
     trials: Sequence[Record] = ()
     curves: Mapping[Any, Sequence[tuple[float, float | None, float | None]]] = field(default_factory=dict)
     members: Sequence[Record] = ()
@@ -104,10 +109,12 @@ class ReportData:
 
     @cached_property
     def ranked(self) -> list[Record]:
-        """Finished trials with a score, best first; ties in the order of their numbers."""
+        """Finished trials with a score, best first: by place, else whole ones before others, by score and number."""
         sign = -1.0 if self.greater_is_better else 1.0
         scored = [trial for trial in self.trials if _is_ranked(trial)]
-        return sorted(scored, key=lambda trial: (sign * trial["score"], _order(trial)))
+        return sorted(
+            scored, key=lambda trial: (_place(trial), not is_whole(trial), sign * trial["score"], _order(trial))
+        )
 
     @cached_property
     def unranked(self) -> list[Record]:
@@ -131,6 +138,16 @@ class ReportData:
             places = places[np.linspace(0, len(places) - 1, MOST_ROWS).astype(np.int64)]
         y = y[places].astype(np.int64) if self.is_classification else y[places]
         return Evaluated(y=y, prediction=prediction[places], rows=int(usable.sum()))
+
+
+def is_whole(trial: Record) -> bool:
+    """Its score is that of all folds, and can be compared with others'."""
+    return str(trial.get("status", "")).lower() != CUT
+
+
+def _place(trial: Record) -> float:
+    place = trial.get("place")
+    return math.inf if place is None else float(place)
 
 
 def _is_ranked(trial: Record) -> bool:

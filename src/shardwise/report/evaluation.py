@@ -25,7 +25,7 @@ def charts(data: ReportData) -> list[Chart]:
     if data.task == Task.BINARY:
         return _binary(test, data.classes)
     if data.is_classification:
-        return _multiclass(test, data.classes)
+        return _multiclass(test, data)
     return _regression(test, data)
 
 
@@ -101,12 +101,18 @@ def _scores_binary(positive: np.ndarray, probability: np.ndarray, classes: Seque
     return Chart(title="Scores of both classes", svg=chart.svg, legend=legend, note=note)
 
 
-def _multiclass(test: Evaluated, classes: Sequence[Label]) -> list[Chart]:
+def called(test: Evaluated, data: ReportData) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the class that is predicted, and whether it is right; both `(n,)`."""
+    predicted = data.called(test.prediction)
+    return test.prediction[np.arange(len(predicted)), predicted], predicted == test.y
+
+
+def _multiclass(test: Evaluated, data: ReportData) -> list[Chart]:
     shown = frequent(test, MOST_CLASSES)
-    confidence, hit = test.prediction.max(axis=1), test.prediction.argmax(axis=1) == test.y
-    drawn = [_one_against_rest(test, classes, shown, kind) for kind in ("roc", "precision-recall")] if shown else []
+    confidence, hit = called(test, data)
+    kinds = ("roc", "precision-recall") if shown else ()
     return [
-        *drawn,
+        *(_one_against_rest(test, data.classes, shown, kind) for kind in kinds),
         _calibration(hit.astype(np.float64), confidence, "Share that is right", "Probability of the predicted class"),
         _scores_multiclass(confidence, hit),
     ]
@@ -140,7 +146,7 @@ def _scores_multiclass(confidence: np.ndarray, hit: np.ndarray) -> Chart:
 
 def _regression(test: Evaluated, data: ReportData) -> list[Chart]:
     y, prediction = test.y, test.prediction.reshape(len(test.y), -1)[:, 0]
-    if data.task == Task.COUNT and numbers.middle(y)[1] <= MOST_COUNTS:
+    if data.task == Task.COUNT and _are_few_counts(y):
         return [_means(y, prediction), _counts(y, prediction), _error_by_decile(y, prediction)]
     if data.task == Task.QUANTILE:
         return [
@@ -189,6 +195,11 @@ def _coverage(y: np.ndarray, prediction: np.ndarray, quantile: float) -> Chart:
     legend = [Legend("share of a tenth of the rows", 0, "o"), Legend(f"asked: {percent(quantile)}", -1, "rule")]
     note = f"{percent(float(covered.mean()))} of all rows lie at or below their prediction. With 95 % intervals."
     return Chart(title="Coverage", svg=draw("coverage", alt, frame, marks), legend=legend, note=note)
+
+
+def _are_few_counts(y: np.ndarray) -> bool:
+    """Amounts and rates are trained as counts too: only whole numbers can be counted one by one."""
+    return numbers.middle(y)[1] <= MOST_COUNTS and bool((y == np.floor(y)).all())
 
 
 def _counts(y: np.ndarray, prediction: np.ndarray) -> Chart:

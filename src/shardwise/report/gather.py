@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.config import RunConfig
-from shardwise.registry.manifest import libraries
+from shardwise.registry.manifest import Manifest, libraries
 from shardwise.report.columns import MOST_COLUMNS
-from shardwise.report.data import ReportData
+from shardwise.report.data import CUT, ReportData
 from shardwise.stats.metrics import Metric
 from shardwise.train.prepare import Prepared
-from shardwise.train.result import FoldResult, TrialResult
+from shardwise.train.result import FoldResult, TrialResult, rank
 from shardwise.train.run import Run
 
 
@@ -38,7 +38,6 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
     target, metric = prepared.target, ending.metric
     size = sum(file.stat().st_size for file in run.package.rglob("*") if file.is_file())
     importance = _importance(ending.members)
-    chosen = {trial.number for trial, _, _ in ending.members}
     return ReportData(
         title=run.folder.name, task=target.task.value, target=target.column, metric=metric.name,
         greater_is_better=metric.greater_is_better, classes=target.classes, quantile=target.quantile,
@@ -46,7 +45,7 @@ def gather(run: Run, prepared: Prepared, ending: Ending) -> ReportData:
         asked=run.config.to_json(), rows_by_fold=dict(prepared.fold_rows),
         columns=_columns(prepared, importance), columns_in_all=len(prepared.profile.columns),
         findings=[finding.to_json() for finding in prepared.findings],
-        trials=[_trial(trial, metric, chosen) for trial in ending.trials],
+        valid_score=Manifest.read(run.package).metrics["valid"].get(metric.name), trials=_trials(ending),
         curves={trial.number: _curve(trial) for trial in ending.trials if trial.folds and trial.folds[0].curve},
         anomalies=[
             {"trial": trial.number, "fold": fold.fold, **anomaly.to_json()}
@@ -82,17 +81,28 @@ def _shown(prepared: Prepared, importance: Sequence[tuple[str, float]]) -> list[
     return [name for name in columns if name in shown]
 
 
-def _trial(trial: TrialResult, metric: Metric, chosen: set[int]) -> dict[str, Any]:
+def _trials(ending: Ending) -> list[dict[str, Any]]:
+    """In their order, with their places and the scores of the same folds."""
+    places = {trial.number: place for place, trial in enumerate(rank(ending.trials))}
+    folds = sorted({fold.fold for trial in ending.trials for fold in trial.folds})
+    chosen = {trial.number for trial, _, _ in ending.members}
+    return [
+        {**_trial(trial, ending.metric, folds, trial.number in chosen), "place": places.get(trial.number)}
+        for trial in ending.trials
+    ]
+
+
+def _trial(trial: TrialResult, metric: Metric, folds: Sequence[int], is_chosen: bool) -> dict[str, Any]:
     sign = -1.0 if metric.greater_is_better else 1.0
-    scores = [sign * fold.loss if np.isfinite(fold.loss) else None for fold in trial.folds]
+    found = {fold.fold: sign * fold.loss for fold in trial.folds if np.isfinite(fold.loss)}
     cut = any(fold.cut for fold in trial.folds)
     rests = any(fold.rests for fold in trial.folds)
-    why = "in the package" if trial.number in chosen else "ended by the ceiling" if cut else ""
+    why = "in the package" if is_chosen else "ended by the ceiling" if cut else ""
     return {
         "number": trial.number, "family": trial.candidate.family, "params": dict(trial.candidate.params),
-        "score": sign * trial.loss, "fold_scores": scores, "seconds": trial.seconds,
+        "score": sign * trial.loss, "fold_scores": [found.get(fold) for fold in folds], "seconds": trial.seconds,
         "rounds": max((fold.rounds for fold in trial.folds), default=0),
-        "status": "cut" if not trial.complete else "rests on a rung" if rests else "done", "why": why,
+        "status": CUT if not trial.complete else "rests on a rung" if rests else "done", "why": why,
     }  # fmt: skip
 
 

@@ -63,6 +63,8 @@ def _sections(data: ReportData) -> dict[str, Any]:
     return {
         "findings": tables.findings(data),
         "test": test,
+        "untested": summary.untested(data),
+        "weighing": summary.weighing(data),
         "test_charts": evaluation.charts(data),
         "confusion": tables.confusion(test, data),
         "confused": tables.confused(test, data),

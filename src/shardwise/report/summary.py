@@ -9,10 +9,13 @@ import numpy as np
 
 from shardwise.core.target import Task
 from shardwise.report.data import Record, ReportData
-from shardwise.report.words import duration, interval, metric_name, number, percent, plural, score, short, size
+from shardwise.report.words import duration, inline, interval, metric_name, number, percent, plural, score, short, size
 
 _BASELINES = frozenset({"baseline", "constant", "dummy"})
 _FEW_ROWS = 30
+_LEAST_FOLDS = 3  # whose differences have a spread
+_SURE = 2.0  # standard errors
+_SCALED = frozenset({"rmse", "mae"})  # metrics that are no ratios: a limit on far rows lowers them
 GOOD, LOOK, BAD, OPEN = "good", "look", "bad", "open"
 
 
@@ -48,11 +51,30 @@ def metric_of_test(data: ReportData, name: str) -> tuple[float, float | None, fl
 
 
 def rows_of_test(data: ReportData) -> int | None:
-    """Rows of the sealed test, as far as they are known."""
-    for key in (-1, "-1", "test"):
-        if key in data.rows_by_fold:
-            return int(data.rows_by_fold[key])
-    return data.evaluated.rows if data.evaluated else None
+    """Rows of the sealed test that were scored; None where that is not known."""
+    y = data.test.get("y")
+    return None if y is None or not len(y) else len(y)
+
+
+def untested(data: ReportData) -> str:
+    """Why nothing is told of a test, as a sentence without its full stop."""
+    sealed = any(data.rows_by_fold.get(key) for key in (-1, "-1", "test"))
+    if data.rows_by_fold and not sealed:
+        return "No row was sealed as a test"
+    if data.test.get("y") is not None:
+        return "None of the sealed rows has a label and a weight"
+    return "The sealed test was not opened"
+
+
+def weighing(data: ReportData) -> str:
+    """What weighs in metrics and not in charts; empty where every row counts once in both."""
+    column, by_class = data.asked.get("weight"), data.asked.get("class_weight")
+    by = [f"rows by {short(column, 40)}"] if column else []
+    by += ["the classes as in training"] if by_class else []
+    if not by:
+        return ""
+    counted = "charts, tables and shares of rows on this page count each row once, without weights"
+    return f"Metrics and scores weigh {' and '.join(by)}; {counted}."
 
 
 def headline(data: ReportData) -> Headline:
@@ -63,12 +85,20 @@ def headline(data: ReportData) -> Headline:
         rows = rows_of_test(data)
         source = f"on {plural(rows, 'sealed test row')}" if rows else "on the sealed test"
         return Headline(name, score(*tested), interval(*tested), source, better)
-    if data.ranked:
-        best = data.ranked[0]
-        found = (best["score"], best.get("low"), best.get("high"))
-        why = f"{name} is not defined on the test" if data.test.get("metrics") else "not yet tested"
+    if (found := _validation(data)) is not None:
+        why = f"{name} is not defined on the test" if data.test.get("metrics") else inline(untested(data))
         return Headline(name, score(*found), interval(*found), f"on validation rows; {why}", better)
     return Headline(name, "–", "", "no trial has finished", better)
+
+
+def _validation(data: ReportData) -> tuple[float, float | None, float | None] | None:
+    """Value, low and high out of fold: of the package, else of the best trial."""
+    if data.valid_score is not None:
+        return data.valid_score, None, None
+    if not data.ranked:
+        return None
+    best = data.ranked[0]
+    return best["score"], best.get("low"), best.get("high")
 
 
 def checks(data: ReportData) -> list[Check]:
@@ -101,7 +131,7 @@ def _sealed(data: ReportData) -> Check:
     if metric_of_test(data, data.metric) is None:
         if data.test.get("metrics"):
             return Check(LOOK, f"The test has too few rows, or classes, for {metric_name(data.metric)}.")
-        return Check(OPEN, "The sealed test was not opened: the best of many trials looks better than it is.")
+        return Check(OPEN, f"{untested(data)}: the best of many trials looks better than it is.")
     if data.looks > 1:
         text = f"The test was opened for {data.looks} models by now: its score is a little too good."
         return Check(LOOK, f"{text} Intervals are widened for it.")
@@ -109,13 +139,12 @@ def _sealed(data: ReportData) -> Check:
 
 
 def _agreement(data: ReportData) -> list[Check]:
-    tested = metric_of_test(data, data.metric)
-    if tested is None or not data.ranked:
+    tested, valid = metric_of_test(data, data.metric), _validation(data)
+    if tested is None or valid is None or _is_limited(data):
         return []
-    valid = data.ranked[0]
-    pair = f"{score(*tested)} against {score(valid['score'], valid.get('low'), valid.get('high'))}"
-    worse = (valid["score"] - tested[0]) * (1 if data.greater_is_better else -1)
-    known, other = _half(tested[1], tested[2]), _half(valid.get("low"), valid.get("high"))
+    pair = f"{score(*tested)} against {score(*valid)}"
+    worse = (valid[0] - tested[0]) * (1 if data.greater_is_better else -1)
+    known, other = _half(*tested[1:]), _half(*valid[1:])
     if known is None:
         return []
     if abs(worse) <= math.hypot(known, known if other is None else other):  # without one: as uncertain as the test
@@ -129,23 +158,41 @@ def _half(low: float | None, high: float | None) -> float | None:
     return None if low is None or high is None else (high - low) / 2
 
 
+def _is_limited(data: ReportData) -> bool:
+    """Validation scores are below the full ones, as few rows would decide them; those of the test are full."""
+    return data.metric in _SCALED and any(finding.get("code") == "few_rows_decide" for finding in data.findings)
+
+
 def is_baseline(trial: Record) -> bool:
     """The trial's family learns nothing from the columns."""
     return str(trial.get("family", "")).lower() in _BASELINES
 
 
 def _against_baseline(data: ReportData) -> list[Check]:
-    scores = [trial["score"] for trial in data.ranked if is_baseline(trial)]
-    if not scores or not data.ranked:
+    constant = next((trial for trial in data.ranked if is_baseline(trial)), None)
+    if constant is None:
         return []
-    best = data.ranked[0]
-    if best["score"] == scores[0]:
+    best, sign = data.ranked[0], 1 if data.greater_is_better else -1
+    if best["score"] == constant["score"]:
         return [Check(BAD, "Nothing is better than the constant baseline: the columns do not tell the target.")]
-    edge = best.get("low" if data.greater_is_better else "high")
-    edge = best["score"] if edge is None else edge
-    clear = edge > scores[0] if data.greater_is_better else edge < scores[0]
-    text = f"the constant baseline, which scores {number(scores[0])}."
-    return [Check(GOOD, f"Clearly better than {text}") if clear else Check(LOOK, f"Hardly better than {text}")]
+    text = f"the constant baseline, which scores {number(constant['score'])} on validation rows"
+    value, low, high = metric_of_test(data, data.metric) or (None, None, None)
+    if value is not None and low is not None and high is not None and not _is_limited(data):
+        if sign * (value - constant["score"]) <= 0:
+            return [Check(LOOK, f"On the test no better than {text}.")]
+        clear = low > constant["score"] if data.greater_is_better else high < constant["score"]
+    else:
+        gaps = _gaps(best, constant, sign)
+        if len(gaps) < _LEAST_FOLDS:
+            return [Check(OPEN, f"Better than {text}; there are too few folds to tell whether by chance.")]
+        clear = bool(gaps.mean() > _SURE * gaps.std(ddof=1) / math.sqrt(len(gaps)))
+    return [Check(GOOD, f"Clearly better than {text}.") if clear else Check(LOOK, f"Hardly better than {text}.")]
+
+
+def _gaps(best: Record, other: Record, sign: int) -> np.ndarray:
+    """By how much the first trial is better on each fold that both have `(folds,)`."""
+    pairs = zip(best.get("fold_scores") or (), other.get("fold_scores") or (), strict=False)
+    return np.array([sign * (mine - theirs) for mine, theirs in pairs if mine is not None and theirs is not None])
 
 
 def _rare_classes(data: ReportData) -> list[Check]:

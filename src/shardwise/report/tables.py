@@ -9,7 +9,7 @@ import numpy as np
 from shardwise.report import numbers
 from shardwise.report.data import Evaluated, Record, ReportData
 from shardwise.report.ensemble import ensemble
-from shardwise.report.evaluation import class_name
+from shardwise.report.evaluation import called, class_name
 from shardwise.report.summary import is_baseline, severity_order
 from shardwise.report.words import (
     MISSING,
@@ -356,8 +356,7 @@ def surest(test: Evaluated | None, data: ReportData) -> list[Row]:
     """What deciding only the surest rows of a multiclass model gets."""
     if test is None or not data.is_classification or test.prediction.shape[1] < 3:
         return []
-    hit = test.prediction.argmax(axis=1) == test.y
-    rows = numbers.surest(test.prediction.max(axis=1), hit, (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0))
+    rows = numbers.surest(*called(test, data), (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0))
     return [
         {
             "share": f"{100 * row['share']:g} %",

@@ -7,7 +7,7 @@ import numpy as np
 
 from shardwise.core.units import format_size
 from shardwise.report.charts import Chart, Frame, Legend, Mark, dots, draw, level, line, steps
-from shardwise.report.data import Record, ReportData
+from shardwise.report.data import Record, ReportData, is_whole
 from shardwise.report.numbers import thin
 from shardwise.report.words import duration, metric_name, number, plural, short, size
 
@@ -26,12 +26,16 @@ def training_charts(data: ReportData) -> list[Chart]:
 def _history(data: ReportData) -> Chart:
     """Only what is near the best: the baseline would flatten all the rest."""
     span = _near_best(data)
-    trials = sorted((_number(t, i), float(t["score"])) for i, t in enumerate(_near(data, span)))
-    x, y = np.array(trials).T
-    best = np.maximum.accumulate(y) if data.greater_is_better else np.minimum.accumulate(y)
-    name = metric_name(data.metric)
-    alt = f"{name} of {len(trials)} trials; the best is {number(best[-1])}, of trial {int(x[y == best[-1]][0])}."
-    svg = draw("history", alt, Frame(x="Trial", y="Score", y_range=span, x_whole=True), [steps(x, best, 1), dots(x, y)])
+    near = _near(data, span)
+    trials = sorted((_number(t, i), float(t["score"]), is_whole(t)) for i, t in enumerate(near))
+    x, y, whole = np.array(trials).T
+    compared = whole > 0 if whole.any() else whole == 0
+    x_whole, y_whole = x[compared], y[compared]
+    best = np.maximum.accumulate(y_whole) if data.greater_is_better else np.minimum.accumulate(y_whole)
+    first = int(x_whole[y_whole == best[-1]][0])
+    alt = f"{metric_name(data.metric)} of {len(trials)} trials; the best is {number(best[-1])}, of trial {first}."
+    marks = [steps(x_whole, best, 1), dots(x, y)]
+    svg = draw("history", alt, Frame(x="Trial", y="Score", y_range=span, x_whole=True), marks)
     legend = [Legend("trial", 0, "o"), Legend("best so far", 1)]
     return Chart(title="Scores, trial by trial", svg=svg, legend=legend, note=_outside(data, len(trials)))
 

@@ -41,17 +41,20 @@ class _Tally:
 
     rows: int = 0
     unknown: int = 0
+    labelled: int = 0
     examples: dict[str, None] = field(default_factory=dict)
 
     def add(self, scored: _Scored) -> None:
         self.rows += len(scored.y)
         self.unknown += len(scored.unknown)
+        self.labelled += int(np.isfinite(scored.y).sum())
         if len(self.examples) < _EXAMPLES:
             self.examples.update(dict.fromkeys(scored.unknown.unique()[:_EXAMPLES].to_pylist()))
 
     def nothing_counts(self, target: Target) -> TargetError:
         if not self.examples:
-            return TargetError(f"none of the {self.rows} rows has a label in {target.column!r}")
+            what = "has a label in" if not self.labelled else "has a label and a weight above 0: the labels are in"
+            return TargetError(f"none of the {self.rows} rows {what} {target.column!r}")
         found = ", ".join(map(repr, list(self.examples)[:_EXAMPLES]))
         known = ", ".join(map(repr, target.classes[:_EXAMPLES])) + (" ..." if len(target.classes) > _EXAMPLES else "")
         message = f"the model knows none of the classes in {target.column!r}: {found}"
@@ -65,6 +68,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     weight: str | None = None,
     slices: Sequence[str] = (),
+    group: str | None = None,
     seed: int = 0,
     bootstrap: int = 200,
     options: PredictOptions | None = None,
@@ -74,29 +78,27 @@ def evaluate(
     """`{"metrics": {name: {"value", "low", "high"}}, "rows", "skipped_rows", "unknown_rows", "slices", "looks"}`.
 
     `metrics` are names (None: all that fit the task, the default one first); `weight` is a column; intervals come from
-    `bootstrap` resamples; `slices` are columns by whose values the first metric is split. `skipped_rows` have no label
-    or no weight, `unknown_rows` a class that the model was not trained on; neither counts. Raises `TargetError` when
+    `bootstrap` resamples; `slices` are columns by whose values the first metric is split; rows with the same value of
+    the column `group` depend on each other, which widens intervals. `skipped_rows` have no label or no weight,
+    `unknown_rows` a class that the model was not trained on; neither counts. Raises `TargetError` when
     the target is missing or no row counts, `SchemaError` for other columns that are missing.
 
     Where the `runs_folder` is there, it is noted in it that this data was looked at with this package, and intervals
     are widened by the number of different packages so far, `looks`.
     """
-    job = _Job(predictor, weight, tuple(slices), options or PredictOptions(), events or Events())
+    kept = dict.fromkeys([*slices, *([] if group is None else [group])])
+    job = _Job(predictor, weight, tuple(kept), options or PredictOptions(), events or Events())
     with context(stage="evaluate"):
         gathered, tally = until_types_hold(as_trained(dataset, predictor), job.run)
         if gathered.rows == 0:
             raise tally.nothing_counts(predictor.target)
-        parts = gathered.slices(metrics[0] if metrics else None) if slices else []
-        known = runs_folder is not None and runs_folder.is_dir()
-        looks = Looks(runs_folder).count(_which(gathered), predictor.package.hash) if known and runs_folder else 1
-        result = gathered.result(metrics, bootstrap=bootstrap, seed=seed, looks=looks)
-    return {
-        **result,
-        "skipped_rows": tally.rows - gathered.rows - tally.unknown,
-        "unknown_rows": tally.unknown,
-        "slices": [part.to_json() for part in parts],
-        "looks": looks,
-    }
+        looks = 1
+        if runs_folder is not None and runs_folder.is_dir():
+            looks = Looks(runs_folder).count(_which(gathered), predictor.package.hash)
+        parts = gathered.slices(metrics[0] if metrics else None, columns=slices, looks=looks, group=group)
+        result = gathered.result(metrics, bootstrap=bootstrap, seed=seed, looks=looks, group=group)
+    counts = {"skipped_rows": tally.rows - gathered.rows - tally.unknown, "unknown_rows": tally.unknown}
+    return {**result, **counts, "slices": [part.to_json() for part in parts], "looks": looks}
 
 
 def _which(rows: Evaluation) -> list[Any]:

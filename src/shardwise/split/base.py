@@ -44,7 +44,8 @@ class Splitter(Protocol):
         ...
 
     def sealed(self) -> dict[str, object]:
-        """What decides which rows are of the test, as JSON values: not into how many folds the others go."""
+        """What decides which rows are of the test, as JSON values: not how many they are, nor the folds of the
+        others."""
         ...
 
     def to_json(self) -> dict[str, object]: ...

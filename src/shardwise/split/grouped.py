@@ -50,13 +50,7 @@ class GroupSplitter(Shared):
 
     def sealed(self) -> dict[str, Any]:
         """What decides which rows are of the test."""
-        return {
-            "kind": self.kind,
-            "group": self.group,
-            "key": list(self.key),
-            "shares": self.shares.test,
-            "seed": self.seed,
-        }
+        return {"kind": self.kind, "group": self.group, "key": list(self.key), "seed": self.seed}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

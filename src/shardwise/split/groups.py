@@ -20,28 +20,36 @@ _PARAMS = {
 
 @dataclass(frozen=True)
 class Gap:
-    """Power (as of `Labels.power`) on rows of known groups, and on rows of groups that were not seen."""
+    """Power (as of `Labels.power`) on rows of known groups, and on rows of groups that were not seen; of `labels`."""
 
     random: float
     grouped: float
+    labels: Labels
 
 
-def group_gap(group: Probe, probes: Sequence[Probe], labels: Labels) -> Gap | None:
-    """Powers of a small model that knows the group and its mean target; None when too few rows have a group.
+def group_gap(group: Probe, probes: Sequence[Probe], labels: Labels, *, shared: bool = False) -> Gap | None:
+    """Powers of a small model that knows the group and its mean target; None when too few rows share a group.
 
-    Whole groups are drawn until there are about `MAX_ROWS` rows, so that groups keep their size.
+    Whole groups are drawn until there are about `MAX_ROWS` rows, so that groups keep their size. With `shared` only
+    groups of two rows and more: of groups that are larger than a sample shows one row tells nothing of what is torn
+    apart.
     """
-    present = np.flatnonzero(~group.missing)
-    _, code = np.unique(group.values[present], return_inverse=True)
-    lot = np.random.default_rng(0).permutation(code.max() + 1)
-    chosen = lot[code] < max(20, len(lot) * MAX_ROWS / max(len(present), 1))
+    labels, few = labels.heaviest()
+    present = np.flatnonzero(~group.missing[few])
+    _, code, counts = np.unique(group.values[few][present], return_inverse=True, return_counts=True)
+    enough = counts[code] > (1 if shared else 0)
+    present, code = few[present[enough]], code[enough]
+    if len(present) < 100:
+        return None
+    lot = np.random.default_rng(0).permutation(len(counts))
+    chosen = lot[code] < max(20, len(lot) * MAX_ROWS / len(present))
     rows, code = present[chosen], lot[code[chosen]]
     if len(rows) < 100:
         return None
-    part = labels.take(rows)
+    part = labels.take(np.searchsorted(few, rows))
     columns = [group, *(probe for probe in probes if probe.name != group.name)][:MAX_COLUMNS]
     matrix = np.stack([probe.values[rows] for probe in columns], axis=1)
-    return Gap(_trial(matrix, code, part, part.half), _trial(matrix, code, part, code % 2))
+    return Gap(_trial(matrix, code, part, part.half), _trial(matrix, code, part, code % 2), part)
 
 
 def _trial(matrix: np.ndarray, code: np.ndarray, labels: Labels, half: np.ndarray) -> float:
@@ -55,7 +63,10 @@ def _trial(matrix: np.ndarray, code: np.ndarray, labels: Labels, half: np.ndarra
 
 
 def small_power(X: np.ndarray, labels: Labels, train: np.ndarray, valid: np.ndarray) -> float:
-    """Power on the rows `valid` of a small model that learned the rows `train`; both bool `(rows,)`."""
+    """Power on the rows `valid` of a small model that learned the rows `train`; both bool `(rows,)`.
+
+    The work grows with the classes: see `Labels.heaviest`.
+    """
     n_classes = labels.n_classes if labels.target.task is Task.MULTICLASS else 0
     goal = labels.y if n_classes else _goal(labels)
     if len(np.unique(labels.y[train])) < 2 or len(np.unique(labels.y[valid])) < 2:

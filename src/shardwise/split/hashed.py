@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -81,11 +82,31 @@ class Shares:
 class Shared(ABC):
     """What splitters by shares have in common."""
 
+    columns: tuple[str, ...]
     shares: Shares
+    seed: int
+
+    @abstractmethod
+    def assign(
+        self, batch: pa.RecordBatch, first_row: int, hashes: Mapping[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Fold numbers int8 `(rows,)`."""
 
     @abstractmethod
     def sealed(self) -> dict[str, Any]:
-        """What decides which rows are of the test: of `shares` the share of the test."""
+        """What decides which rows are of the test."""
+
+    def with_seed(self, seed: int) -> Self:
+        """The same by other hashes."""
+        other = copy(self)
+        other.seed = seed
+        return other
+
+    def with_shares(self, shares: Shares) -> Self:
+        """The same with other shares."""
+        other = copy(self)
+        other.shares = shares
+        return other
 
     def to_json(self) -> dict[str, Any]:
         return {**self.sealed(), "shares": self.shares.to_json()}
@@ -131,7 +152,7 @@ class HashSplitter(Shared):
 
     def sealed(self) -> dict[str, Any]:
         """What decides which rows are of the test."""
-        return {"kind": self.kind, "columns": list(self.columns), "shares": self.shares.test, "seed": self.seed}
+        return {"kind": self.kind, "columns": list(self.columns), "seed": self.seed}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -162,7 +183,7 @@ class PositionSplitter(Shared):
 
     def sealed(self) -> dict[str, Any]:
         """What decides which rows are of the test."""
-        return {"kind": self.kind, "shares": self.shares.test, "seed": self.seed}
+        return {"kind": self.kind, "seed": self.seed}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,11 @@ import pyarrow as pa
 from shardwise.core.findings import Finding
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
-from shardwise.data.hashing import hash_rows
 from shardwise.data.profile import Profile
-from shardwise.split.base import TEST, Splitter
+from shardwise.split.base import Splitter
+from shardwise.split.copies import copies_across_folds
 from shardwise.split.groups import group_gap
-from shardwise.split.probes import Labels, Probe, correlation, proportion, ranks
+from shardwise.split.probes import Labels, Probe, correlation, least_known, proportion, ranks
 from shardwise.split.probes_wide import powers, read_probes
 
 _SEVERITIES = ("leak", "warning", "info")
@@ -80,7 +80,7 @@ def find_leaks(
     sample = sample.filter(pa.array(known))
     labels = Labels.of(target, y[known], derive_seed(config.seed, "leaks"))
     skipped = {target.column, *ignore, *([time_column] if time_column else []), *([group] if group else [])}
-    search = _Search(labels, read_probes(sample, skipped), config)
+    search = _Search(labels, read_probes(sample, skipped), config, profile)
     found = list(search.columns())
     if group is None:
         found += search.group_ignored()
@@ -88,15 +88,18 @@ def find_leaks(
     if time_column is None:
         found += search.time_ignored()
     if splitter is not None:
-        found += _copies_across_folds(sample, search, splitter, profile)
+        features = [probe.name for probe in search.probes if not _is_identifier(probe)]
+        found += copies_across_folds(sample, features, splitter, profile, least=config.copies)
     return sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity))
 
 
 class _Search:
     """The probed columns of a sample with the power of each; columns that were found to leak are set aside."""
 
-    def __init__(self, labels: Labels, probes: Sequence[Probe], config: LeakConfig) -> None:
-        self.labels, self.probes, self.config = labels, probes, config
+    def __init__(
+        self, labels: Labels, probes: Sequence[Probe], config: LeakConfig, profile: Profile | None = None
+    ) -> None:
+        self.labels, self.probes, self.config, self.profile = labels, probes, config, profile
         self.power = powers(labels, probes)
         self.set_aside: set[str] = set()
 
@@ -128,23 +131,30 @@ class _Search:
         how = _relation(probe, self.labels)
         if how is None:
             return None
-        text = f"Column {probe.name!r} is the target {self.labels.target.column!r}, {how}."
-        return self._say("target_copy", "leak", probe, text, f"Leave it out: --drop {probe.name}.", relation=how)
+        text = f"Column {probe.name!r} is the target {self.labels.target.column!r}, {how}{_where(probe.known)}."
+        hint = f"Leave it out: --drop {probe.name}."
+        return self._say("target_copy", "leak", probe, text, hint, relation=how, known=round(probe.known, 4))
 
     def _near_copy(self, probe: Probe) -> Finding | None:
-        power = self.power[probe.name]
-        if power < self.config.copy:
+        labels, power, evidence = self.labels, self.power[probe.name], dict[str, float]()
+        where = None if _is_sure(power, self.config.copy, labels) else labels.where_known(probe)
+        known = 1.0 if where is None else probe.known
+        if where is not None:
+            labels, probe = where
+            power = labels.power_of(probe)
+            evidence = {"known": round(known, 4), "power_known": round(power, 4)}
+        if not _is_sure(power, self.config.copy, labels):
             return None
-        told = f"it alone reaches {self.labels.in_words(power)} on rows that were not looked at"
-        if _is_entity(probe, self.labels):
+        told = f"it alone reaches {labels.in_words(power)} on rows that were not looked at{_where(known)}"
+        if _is_entity(probe, labels):
             text = (
                 f"All rows with the same {probe.name!r} share the target: {told}, and a split by row tears them apart."
             )
             hint = f"Keep them together: --group {probe.name}."
-            return self._say("group_tells_target", "leak", probe, text, hint)
+            return self._say("group_tells_target", "leak", probe, text, hint, **evidence)
         text = f"Column {probe.name!r} nearly gives the target away: {told}."
         hint = f"Is it known before the target is? If not, --drop {probe.name}."
-        return self._say("near_copy", "leak", probe, text, hint)
+        return self._say("near_copy", "leak", probe, text, hint, **evidence)
 
     def _identifier(self, probe: Probe) -> Finding | None:
         power = self.power[probe.name]
@@ -162,7 +172,7 @@ class _Search:
         if not 0.005 < missing.mean() < 0.995:
             return None
         power = self.labels.power(missing.astype(np.int64))
-        if power < self.config.missing:
+        if not _is_sure(power, self.config.missing, self.labels):
             return None
         text = (
             f"Whether {probe.name!r} is missing ({missing.mean():.1%} of rows) nearly gives the target away: that "
@@ -179,11 +189,13 @@ class _Search:
         if share < self.config.proportional or share < 2 * chance:
             return None
         text = (
-            f"Column {probe.name!r} is proportional to the target within 10 % in {share:.0%} of the rows "
-            f"({chance:.0%} would be by chance): it seems to be the same quantity, measured again."
+            f"Column {probe.name!r} is proportional to the target within 10 % in {share:.0%} of the rows"
+            f"{_where(probe.known)} ({chance:.0%} would be by chance): it seems to be the same quantity, measured "
+            "again."
         )
         hint = f"Is it known when the prediction is made? If only afterwards, --drop {probe.name}."
-        return self._say("same_quantity", "warning", probe, text, hint, share=round(share, 4), chance=round(chance, 4))
+        evidence = {"share": round(share, 4), "chance": round(chance, 4), "known": round(probe.known, 4)}
+        return self._say("same_quantity", "warning", probe, text, hint, **evidence)
 
     def outstanding(self) -> Iterator[Finding]:
         """Columns that tell far more than any other: known only afterwards, perhaps."""
@@ -229,30 +241,44 @@ class _Search:
 
     def group_ignored(self) -> Iterator[Finding]:
         """Columns of entities whose rows a random split tears apart to a better score than new entities would get."""
-        candidates = [probe for probe in self.left if _may_group(probe)]
+        candidates = [probe for probe in self.left if _may_group(probe, self._size(probe))]
         candidates.sort(key=lambda probe: (-self.power[probe.name], probe.name))
         for probe in candidates[:3]:
-            gap = group_gap(probe, self.left, self.labels)
+            size = self._size(probe)
+            each = f"({size.groups:,.0f} values, {size.rows:.1f} rows each)"
+            looks = f"Column {probe.name!r} looks like a group of rows {each}"
+            hint = f"If rows of new groups are to be predicted, keep groups together: --group {probe.name}."
+            gap = group_gap(probe, self.left, self.labels, shared=size.rows > 2 * size.seen)
+            if gap is None and _is_entity_name(probe.name):
+                text = (
+                    f"{looks}; too few of the rows that were looked at share one to tell what that does to the score."
+                )
+                yield self._say("group_column", "info", probe, text, hint, rows_each=round(size.rows, 1))
             if gap is None or gap.random - gap.grouped < max(self.config.group_gap, self.labels.chance):
                 continue
             text = (
-                f"Column {probe.name!r} looks like a group of rows ({probe.distinct:,} values, "
-                f"{len(probe.values) / probe.distinct:.1f} rows each): a small model reaches "
-                f"{self.labels.in_words(gap.random)} when groups are torn apart, and "
-                f"{self.labels.in_words(gap.grouped)} on groups that it has not seen."
+                f"{looks}: a small model reaches {gap.labels.in_words(gap.random)} when groups are torn apart, and "
+                f"{gap.labels.in_words(gap.grouped)} on groups that it has not seen."
             )
-            hint = f"If rows of new groups are to be predicted, keep groups together: --group {probe.name}."
             self.set_aside.add(probe.name)
-            yield self._say(
-                "group_ignored",
-                "warning",
-                probe,
-                text,
-                hint,
-                random=round(gap.random, 4),
-                grouped=round(gap.grouped, 4),
-            )
+            evidence = {"random": round(gap.random, 4), "grouped": round(gap.grouped, 4)}
+            yield self._say("group_ignored", "warning", probe, text, hint, rows_each=round(size.rows, 1), **evidence)
             return
+
+    def _size(self, probe: Probe) -> "_Size":
+        """In all rows where they are known: a sample has fewer rows of each group."""
+        present = int((~probe.missing).sum())
+        seen = present / max(1, probe.distinct)
+        facts = self.profile.columns.get(probe.name) if self.profile is not None else None
+        if facts is None or facts.present <= present or not facts.distinct:
+            return _Size(float(probe.distinct), seen, seen)
+        return _Size(facts.distinct, facts.present / facts.distinct, seen)
+
+
+class _Size(NamedTuple):
+    groups: float
+    rows: float  # of each
+    seen: float  # of each, in the sample
 
 
 def _relation(probe: Probe, labels: Labels) -> str | None:
@@ -261,7 +287,9 @@ def _relation(probe: Probe, labels: Labels) -> str | None:
     if labels.target.task.is_classification and probe.distinct > labels.n_classes:
         return None
     known = ~np.isnan(x)
-    if known.sum() < max(50, 0.5 * len(x)):
+    if known.sum() < least_known(len(x)):
+        return None
+    if known.sum() < 0.5 * len(x) and not labels.take(np.flatnonzero(known)).are_many:
         return None
     x, y = x[known], y[known]
     _, x_code = np.unique(x, return_inverse=True)
@@ -276,6 +304,16 @@ def _relation(probe: Probe, labels: Labels) -> str | None:
     if abs(correlation(x, y)) > 1 - 1e-9:
         return "copied" if np.allclose(x, y, rtol=1e-9) else "on another scale"
     return "on another scale" if n_x >= 10 and abs(correlation(ranks(x), ranks(y))) > 1 - 1e-9 else None
+
+
+def _is_sure(power: float, least: float, labels: Labels) -> bool:
+    """Whether a power is one that chance does not have either."""
+    return labels.chance < 1.0 and power >= max(least, labels.chance)
+
+
+def _where(known: float) -> str:
+    """The share of the rows that is spoken of, unless it is nearly all."""
+    return f", where it is known ({known:.0%} of rows)" if known < 0.995 else ""
 
 
 def _is_identifier(probe: Probe) -> bool:
@@ -296,49 +334,14 @@ def _is_entity(probe: Probe, labels: Labels) -> bool:
     return labels.target.task.is_classification and most < probe.distinct < 0.5 * len(probe.values)
 
 
-def _may_group(probe: Probe) -> bool:
-    """Whether a column could name entities: text, or numbers named so; 20 or more, of 2 to 100 rows each."""
+def _is_entity_name(name: str) -> bool:
+    return bool(_ID_NAME.search(name) or _ENTITY.search(name))
+
+
+def _may_group(probe: Probe, size: _Size) -> bool:
+    """Whether a column could name entities: text, or numbers named so; 20 or more, of 2 rows each and at most 100 of
+    those that are looked at."""
     rows = int((~probe.missing).sum())
-    if rows < 0.5 * len(probe.values) or not max(20, rows / 100) <= probe.distinct <= rows / 2:
+    if rows < 0.5 * len(probe.values) or probe.distinct < max(20, rows / 100) or size.rows < 2:
         return False
-    return probe.is_category or (probe.is_whole and bool(_ID_NAME.search(probe.name) or _ENTITY.search(probe.name)))
-
-
-def _copies_across_folds(
-    sample: pa.Table, search: _Search, splitter: Splitter, profile: Profile | None
-) -> Iterator[Finding]:
-    """Rows whose twin (the same features, identifiers apart) lies in a fold from which their prediction is learned."""
-    features = [probe.name for probe in search.probes if not _is_identifier(probe)]
-    if not features:
-        return
-    batch = sample.combine_chunks().to_batches()[0]
-    folds = splitter.assign(batch, 0).astype(np.int64)
-    _, code = np.unique(hash_rows(batch, features), return_inverse=True)
-    width = int(folds.max()) + 2
-    counts = np.bincount(code * width + folds + 1, minlength=(code.max() + 1) * width)
-    held = counts.reshape(-1, width)
-    pairs = [*((fold.valid, fold.train) for fold in splitter.folds()), ((TEST,), splitter.visible(TEST))]
-    rows = twins = 0
-    for scored, learned in pairs:
-        own = np.isin(folds, scored)
-        seen = held[:, [fold + 1 for fold in learned if fold + 1 < width]].sum(axis=1) > 0
-        rows, twins = rows + int(own.sum()), twins + int(seen[code[own]].sum())
-    drawn = min(1.0, len(folds) / profile.rows) if profile is not None and profile.rows else 1.0
-    if rows and twins >= 5 and twins / rows >= search.config.copies * drawn:
-        yield _copies_finding(rows, twins, drawn)
-
-
-def _copies_finding(rows: int, twins: int, drawn: float) -> Finding:
-    """A sample of the share `drawn` sees the twin of a row that seldom, so more rows have one than were seen."""
-    share = min(1.0, twins / rows / drawn)
-    is_nature = share > 0.5  # new rows will repeat old ones too
-    more = "" if drawn == 1.0 else f" in a sample; of all rows about {share:.0%}"
-    return Finding(
-        code="copies_across_folds",
-        severity="info" if is_nature else "warning",
-        text=f"{twins:,} of {rows:,} rows that are scored have the same features as a row that is trained on{more}.",
-        evidence={"scored_rows": rows, "twins": twins, "share": round(share, 4), "sample_share": round(drawn, 4)},
-        hint="Most rows repeat others; if new rows will too, that is fine."
-        if is_nature
-        else "Remove copies, or keep them together: --key with the columns that they share.",
-    )
+    return probe.is_category or (probe.is_whole and _is_entity_name(probe.name))

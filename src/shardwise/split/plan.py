@@ -1,7 +1,8 @@
 """Which split fits the data, and whether it came out well. Pure: sizes and names in, a splitter or findings out."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ SPLITTERS: dict[str, Any] = {
 }
 HOLDOUT_ROWS = 100_000  # from here on one hold-out tells as much as k folds, at a fraction of the time
 MANY_COPIES = 0.5
+FAR = 10.0  # times as many rows as planned, or as few: shares are then far from what they should be
 SHOWN = 4  # folds, and classes of a fold, that are named
 PAST_BLOCKS = 5  # of the time before the first validation block: what target encodings see grows block by block
 
@@ -34,7 +36,8 @@ class SplitPlan:
     """What decides the split.
 
     `features` are the columns that serve as the key when `key` is empty; `copies` is the share of rows that repeat an
-    earlier one; `times` gives quantiles of the time column (needed with `time_column`). What is None is chosen by size.
+    earlier one; `times` are values of the time column in rising order, and the rows that each stands for, as
+    `Quantiles.weighted` gives them (needed with `time_column`). What is None is chosen by size.
     """
 
     rows: int
@@ -43,7 +46,7 @@ class SplitPlan:
     group: str | None = None
     time_column: str | None = None
     fold_column: str | None = None
-    times: Callable[[np.ndarray], np.ndarray] | None = None
+    times: tuple[np.ndarray, np.ndarray] | None = None
     copies: float = 0.0
     folds: int | None = None
     test_share: float | None = None
@@ -83,6 +86,21 @@ def choose_splitter(plan: SplitPlan) -> Splitter:
     return HashSplitter(plan.features, shares=shares, seed=plan.seed)
 
 
+def replanned(plan: SplitPlan, rows: int) -> SplitPlan:
+    """The plan for as many `rows` as were counted, where they are so many more or fewer than planned that the split is
+    another one; else the same plan.
+
+    Raises `DataError` for fewer rows than can be split.
+    """
+    if rows == plan.rows:
+        return plan
+    counted = replace(plan, rows=rows)
+    before, after = choose_splitter(plan), choose_splitter(counted)
+    ratio = max(rows, plan.rows) / max(1, min(rows, plan.rows))
+    other = (rows < FEW_ROWS) != (plan.rows < FEW_ROWS) or (ratio >= 2 and len(before.folds()) != len(after.folds()))
+    return counted if (other or ratio >= FAR) and after.to_json() != before.to_json() else plan
+
+
 def _temporal(plan: SplitPlan) -> Splitter:
     """Forward chaining: a past of several blocks, then one to three validation blocks, then the test."""
     assert plan.time_column is not None
@@ -92,7 +110,7 @@ def _temporal(plan: SplitPlan) -> Splitter:
     share = plan.valid_share or min(default_valid_share(plan.rows), 0.5 / evaluated) * (1.0 - test)
     past = max(0.1, 1.0 - test - evaluated * share)
     blocks = [past / PAST_BLOCKS] * PAST_BLOCKS + [share] * evaluated
-    cuts = temporal_cuts(plan.times, folds=blocks, test_share=test)
+    cuts = temporal_cuts(*plan.times, folds=blocks, test_share=test)
     return TemporalSplitter(plan.time_column, cuts, min(evaluated, len(cuts) - 1))
 
 
@@ -114,7 +132,7 @@ def _check(plan: SplitPlan) -> None:
             "a split by time seals its last block as the test, and test_share is 0", hint="Leave one of them out."
         )
     if plan.time_column is not None and plan.times is None:
-        raise ConfigError("a split by time needs the quantiles of the time column", hint="Give `times`.")
+        raise ConfigError("a split by time needs values of the time column", hint="Give `times`.")
 
 
 def _check_given(plan: SplitPlan) -> None:
@@ -169,11 +187,15 @@ def default_test_share(rows: int) -> float:
 
 
 def default_valid_share(rows: int) -> float:
-    """Of a hold-out: a fifth of up to 2,500 rows, then falling with the fourth root, and never more than 200,000 rows.
+    """Of a hold-out: a fifth of up to 2,500 rows, then falling with the fourth root, and about 200,000 rows at most.
 
     By it candidates are compared and rounds are chosen: 5,000 rows tell an AUC to about one percent.
+
+    >>> [default_valid_share(rows) for rows in (1000, 1_000_000, 10_000_000, 1_000_000_000)]
+    [0.2, 0.045, 0.02, 0.0002]
     """
-    return float(round(min(0.2 * max(1.0, rows / 2_500) ** -0.25, 200_000 / max(rows, 1)), 3))
+    share = min(0.2 * max(1.0, rows / 2_500) ** -0.25, 200_000 / max(rows, 1))
+    return float(round(share, max(3, 1 - math.floor(math.log10(share)))))
 
 
 def check_folds(
@@ -199,17 +221,25 @@ def check_folds(
 
 
 def check_training(rows: Mapping[int, int], splitter: Splitter) -> None:
-    """Raise `DataError` where an evaluation has no row to train on: by fold numbers, how many rows there are."""
+    """Raise `DataError` where an evaluation has no row to train on, or none has one to be scored by: by fold numbers,
+    how many rows there are."""
+    scored = False
     for fold in splitter.folds():
         valid, train = (sum(rows.get(number, 0) for number in numbers) for numbers in (fold.valid, fold.train))
+        scored = scored or valid > 0
         if not train and (valid or rows.get(TEST, 0) == sum(rows.values())):
             place = fold_name(fold.valid[0]) if valid else fold_name(TEST)
-            what = ", ".join(repr(column) for column in splitter.columns) or "position"
-            raise DataError(
-                f"all rows that could be trained on are in {place}, which is scored: the split goes by {what}, which "
-                "has too few different values",
-                hint="Split by another column, or leave --group and --key out.",
-            )
+            raise _too_few_values(f"all rows that could be trained on are in {place}, which is scored", splitter)
+    if not scored:
+        raise _too_few_values("no row is in a fold by which candidates are scored", splitter)
+
+
+def _too_few_values(what: str, splitter: Splitter) -> DataError:
+    columns = ", ".join(repr(column) for column in splitter.columns) or "position"
+    return DataError(
+        f"{what}: the split goes by {columns}, which has too few different values",
+        hint="Split by another column, or leave --group and --key out.",
+    )
 
 
 def fold_name(fold: int) -> str:

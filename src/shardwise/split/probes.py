@@ -1,7 +1,8 @@
 """How well one column alone tells the target, measured on rows that were not looked at: from 0 (nothing) to 1 (all)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ from shardwise.core.target import Target, Task, canonical
 from shardwise.split.temporal import time_values
 from shardwise.stats.arrays import as_floats, plain
 
+LEAST_OF_CLASS = 10  # rows in two classes at least, where a column that is often missing is judged by those it has
+MOST_CLASSES = 20  # that a model of several classes learns, and that are asked for one by one
 _SURE = 3.0  # standard errors
 _DECORATION = r"[\s,$€£%]"
 
@@ -30,6 +33,15 @@ class Probe:
     @property
     def missing(self) -> np.ndarray:
         return np.asarray(np.isnan(self.values))
+
+    @property
+    def known(self) -> float:
+        """Share of the rows."""
+        return float(1.0 - self.missing.mean())
+
+    def take(self, rows: np.ndarray) -> Self:
+        """`distinct` stays that of all rows."""
+        return replace(self, values=self.values[rows])
 
 
 def read_probe(name: str, column: pa.ChunkedArray) -> Probe | None:
@@ -87,11 +99,15 @@ def _times_in_text(texts: pa.Array) -> np.ndarray | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """The target of a sample: y float64 `(rows,)` without NaN, and which half of the rows each one is in."""
+    """The target of a sample: y float64 `(rows,)` without NaN, and which half of the rows each one is in.
+
+    `left_out` says how many classes are not there any more.
+    """
 
     target: Target
     y: np.ndarray
     half: np.ndarray
+    left_out: int = 0
 
     @classmethod
     def of(cls, target: Target, y: np.ndarray, seed: int) -> "Labels":
@@ -102,7 +118,33 @@ class Labels:
         return len(self.target.classes)
 
     def take(self, rows: np.ndarray) -> "Labels":
-        return Labels(target=self.target, y=self.y[rows], half=self.half[rows])
+        return replace(self, y=self.y[rows], half=self.half[rows])
+
+    def heaviest(self) -> tuple["Labels", np.ndarray]:
+        """Those of the most frequent classes, at most `MOST_CLASSES`, numbered anew; and which rows these are."""
+        if self.target.task is not Task.MULTICLASS or self.n_classes <= MOST_CLASSES:
+            return self, np.arange(len(self.y))
+        counts = np.bincount(self.y.astype(np.int64), minlength=self.n_classes)
+        kept = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
+        rows = np.flatnonzero(np.isin(self.y, kept))
+        target = replace(self.target, classes=tuple(self.target.classes[k] for k in kept), decision=())
+        y = np.searchsorted(kept, self.y[rows]).astype(np.float64)
+        return Labels(target=target, y=y, half=self.half[rows], left_out=self.n_classes - len(kept)), rows
+
+    def where_known(self, probe: Probe) -> tuple["Labels", Probe] | None:
+        """Of the rows where a column is known; None where it is hardly ever missing, or too often to tell."""
+        rows = np.flatnonzero(~probe.missing)
+        if not least_known(len(self.y)) <= len(rows) < 0.995 * len(self.y):
+            return None
+        part = self.take(rows)
+        return (part, probe.take(rows)) if part.are_many else None
+
+    @property
+    def are_many(self) -> bool:
+        """Whether two classes have `LEAST_OF_CLASS` rows each; of numbers: whether there are two."""
+        least = LEAST_OF_CLASS if self.target.task.is_classification else 1
+        _, counts = np.unique(self.y, return_counts=True)
+        return int((counts >= least).sum()) >= 2
 
     @cached_property
     def chance(self) -> float:
@@ -118,7 +160,8 @@ class Labels:
         if self.target.task is Task.BINARY:
             return f"an AUC of {(power + 1) / 2:.3f}"
         if self.target.task is Task.MULTICLASS:
-            return f"{power:.1%} fewer errors than the most frequent class"
+            among = f" among the {self.n_classes} heaviest classes" if self.left_out else ""
+            return f"{power:.1%} fewer errors than the most frequent class{among}"
         return f"an R2 of {power:.3f}"
 
     def power(self, cells: np.ndarray) -> float:
@@ -130,11 +173,12 @@ class Labels:
         if self.target.task is Task.BINARY:
             return _gini(cells, self.y, self.half)
         if self.target.task is Task.MULTICLASS:
-            return _errors_avoided(cells, self.y, self.half, self.n_classes)
+            return _errors_avoided(cells, self.y, self.half)
         return max(_r2(cells, self.y, self.half), _r2(cells, ranks(self.y), self.half))
 
     def drift_of(self, probe: Probe) -> float:
-        """Power of a time column. Of several classes: the mean of 2 AUC - 1 of each one against the others, by rows.
+        """Power of a time column. Of several classes: the mean of 2 AUC - 1 of each one against the others, by rows,
+        of the most frequent ones.
 
         Classes that become more or less frequent seldom change which one is the most frequent.
         """
@@ -142,8 +186,9 @@ class Labels:
             return self.power_of(probe)
         cells = cells_of(probe.values, probe.is_category)
         counts = np.bincount(self.y.astype(np.int64), minlength=self.n_classes)
-        powers = [_gini(cells, (self.y == k).astype(np.float64), self.half) if n else 0.0 for k, n in enumerate(counts)]
-        return float(np.average(powers, weights=counts))
+        heavy = [k for k in np.argsort(-counts, kind="stable")[:MOST_CLASSES] if counts[k]]
+        powers = [_gini(cells, (self.y == k).astype(np.float64), self.half) for k in heavy]
+        return float(np.average(powers, weights=counts[heavy]))
 
     def drift_in_words(self, power: float) -> str:
         if self.target.task is Task.MULTICLASS:
@@ -151,11 +196,11 @@ class Labels:
         return self.in_words(power)
 
     def power_of(self, probe: Probe) -> float:
-        """Power of a column alone; of a number also that of a straight line."""
+        """Power of a column alone; of a number also that of a straight line, as far as it is known."""
         power = self.power(cells_of(probe.values, probe.is_category))
         if self.target.task.is_classification or probe.is_category:
             return power
-        return max(power, correlation(probe.values, self.y) ** 2)
+        return max(power, correlation(probe.values, self.y) ** 2 * probe.known)
 
 
 def cells_of(values: np.ndarray, is_category: bool) -> np.ndarray:
@@ -167,11 +212,16 @@ def cells_of(values: np.ndarray, is_category: bool) -> np.ndarray:
     distinct = np.unique(known)
     limit = bins_of(len(known))
     if is_category or len(distinct) <= limit:
-        cells = np.searchsorted(distinct, values)
+        cells, last = np.searchsorted(distinct, values), len(distinct) - 1
     else:
         edges = np.unique(np.quantile(known, np.arange(1, limit) / limit))
-        cells = np.searchsorted(edges, values, side="right")
-    return np.where(missing, len(distinct) + 1, cells).astype(np.int64)
+        cells, last = np.searchsorted(edges, values, side="right"), len(edges)
+    return np.where(missing, last + 1, cells).astype(np.int64)
+
+
+def least_known(rows: int) -> int:
+    """Of so many rows in how many a column has to be known to be judged by them."""
+    return max(50, min(200, rows // 2))
 
 
 def bins_of(rows: int) -> int:
@@ -188,7 +238,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's correlation over the rows where both are known; 0 where there are few, or where one does not vary."""
     known = ~np.isnan(a) & ~np.isnan(b)
-    if known.sum() < max(20, 0.5 * len(a)):
+    if known.sum() < 20:
         return 0.0
     a, b = a[known] - a[known].mean(), b[known] - b[known].mean()
     scale = np.sqrt((a**2).sum() * (b**2).sum())
@@ -196,9 +246,14 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def proportion(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[float, float]:
-    """Share of rows where y / x is within 10 % of its median, and the same with x shuffled; 0, 0 when x is rare."""
-    known = ~np.isnan(x) & (x != 0) & (y != 0)
-    if known.sum() < max(50, 0.5 * len(x)):
+    """Share of the rows with an x where y / x is within 10 % of its median, and the same with x shuffled.
+
+    0, 0 where such a row is rare.
+    """
+    present = ~np.isnan(x)
+    x, y = x[present], y[present]
+    known = (x != 0) & (y != 0)
+    if known.sum() < max(50, 0.5 * len(x)) or len(x) < least_known(len(present)):
         return 0.0, 0.0
     x, y = x[known], y[known]
     shares = []
@@ -230,15 +285,21 @@ def _gini(cells: np.ndarray, y: np.ndarray, half: np.ndarray) -> float:
     return max(0.0, float(np.mean(powers))) if powers else 0.0
 
 
-def _errors_avoided(cells: np.ndarray, y: np.ndarray, half: np.ndarray, n_classes: int) -> float:
-    joint = _tables(cells * n_classes + y.astype(np.int64), half)
-    pad = -joint.shape[1] % n_classes
-    joint = np.pad(joint, ((0, 0), (0, pad))).reshape(2, -1, n_classes)
+def _errors_avoided(cells: np.ndarray, y: np.ndarray, half: np.ndarray) -> float:
+    """Pairs of a cell and a class are counted where they occur: most of many classes are in few cells."""
+    width = int(y.max()) + 1
+    pairs, code = np.unique(cells * width + y.astype(np.int64), return_inverse=True)
+    place, label = np.divmod(pairs, width)
+    joint = _tables(code, half)
     hits = 0.0
     for own, other in ((0, 1), (1, 0)):
-        prior = joint[other].sum(axis=0) / max(joint[other].sum(), 1)
-        guess = (joint[other] + 1e-3 * prior).argmax(axis=1)
-        hits += joint[own][np.arange(len(guess)), guess].sum()
+        prior = np.bincount(label, joint[other], width) / max(joint[other].sum(), 1)
+        guess = np.full(int(place.max()) + 1, prior.argmax())
+        there = np.flatnonzero(joint[other] > 0)
+        score = joint[other][there] + 1e-3 * prior[label[there]]
+        last = there[np.lexsort((-label[there], score, place[there]))]  # of a cell the best comes last
+        guess[place[last]] = label[last]
+        hits += joint[own][label == guess[place]].sum()
     base = np.bincount(y.astype(np.int64)).max() / len(y)
     return max(0.0, float((hits / len(y) - base) / (1 - base))) if base < 1 else 0.0
 

@@ -29,7 +29,7 @@ from shardwise.core.units import format_size
 NOT_FINITE, DIVERGED, PLATEAU = "not_finite", "diverged", "plateau"
 SLOW_DOWN, MEMORY_CREEP, STRAGGLER = "slow_down", "memory_creep", "straggler"
 
-EXPLODED = 1.0  # above the constant's loss, in units of it: once is enough
+EXPLODED = 1.0  # above the constant's loss (of additive learners: the first loss), in units of it: once is enough
 WORSE, WORSE_ROUNDS = 0.02, 3  # by so much above it in so many rounds in a row
 NO_BETTER = -0.005  # after training began again
 FLAT_STEPS, FLAT_SHARE = 20, 0.001  # steps that a fit has at least; of the whole fall of the loss
@@ -63,30 +63,35 @@ class Anomaly:
 
 
 def divergence(
-    losses: Sequence[float], start: float, unit: float = 0.0, *, error: float = 0.0,
+    losses: Sequence[float], start: float, unit: float = 0.0, *, error: float = 0.0, learned: float = 0.0,
     worse_rounds: int | None = WORSE_ROUNDS, since: int = 0,
 ) -> Anomaly | None:  # fmt: skip
     """Judges the last of the losses (lower is better, above 0); `start` is that of the best constant, `error` its
     standard error: a few rounds that are worse by less are chance, as where few rows carry the loss.
 
     Distances are counted in `start`, or in `unit` where that is more: a nat for classes, of which one may be so rare
-    that the constant's loss is next to nothing. Where both are 0 nothing can be said of finite losses. Where
-    `worse_rounds` is None only a loss that has exploded counts: for learners that may overfit at first. Training began
-    again after `since`; from then on it counts too when no round is better than the constant.
+    that the constant's loss is next to nothing. Where both are 0 nothing can be said of finite losses. Rows that are
+    judged may be all alike, and those that are `learned` from not: where the constant's loss is more on these, what is
+    above counts in that. Where `worse_rounds` is None only a loss that has exploded counts, beside the first one where
+    that is larger: for learners that add to what they have, may overfit at first, and may begin elsewhere than at the
+    constant. Training began again after `since`; from then on it counts too when no round is better than the constant.
     """
     step, last = len(losses), losses[-1]
     if not math.isfinite(last):
         text = f"The validation loss of step {step} is not finite."
         return Anomaly(kind=NOT_FINITE, step=step, text=text, evidence={"constant": start})
-    scale = max(start, unit)
-    if not scale > 0:
+    if not max(start, unit) > 0:
         return None
-    above = [(loss - start) / scale for loss in losses[max(since, step - (worse_rounds or 1)) :]]
-    steady = len(above) == worse_rounds and min(above) > (NO_BETTER if since else max(WORSE, error / scale))
-    if above[-1] <= EXPLODED and not steady:
+    base = start if worse_rounds is not None else max(start, losses[0])
+    scale = max(base, unit, learned)
+    recent = losses[max(since, step - (worse_rounds or 1)) :]
+    least = NO_BETTER * max(start, unit) if since else max(WORSE * scale, error)
+    steady = len(recent) == worse_rounds and min(recent) - start > least
+    if last - base <= EXPLODED * scale and not steady:
         return None
     best = min(losses)
-    text = f"The validation loss of step {step} is {last:.4g}, that of a constant {start:.4g}."
+    against = f"that of a constant {start:.4g}" if base == start else f"that of the first one {base:.4g}"
+    text = f"The validation loss of step {step} is {last:.4g}, {against}."
     evidence = {"loss": last, "constant": start, "best": best, "best_step": float(losses.index(best) + 1)}
     evidence |= {"error": error} if error else {}
     return Anomaly(kind=DIVERGED, step=step, text=text, evidence=evidence)

@@ -11,7 +11,8 @@ from shardwise.core.state import State
 from shardwise.core.target import canonical
 from shardwise.stats.arrays import array_from_state, array_to_state, plain
 
-LONGEST_VALUE_BYTES = 256
+SHORT_BYTES = 256  # up to which a string is kept whatever the others
+LONG_BYTES = 64  # of the longer ones, for each value of the capacity
 
 
 class Counts:
@@ -20,7 +21,8 @@ class Counts:
     Exact up to `capacity` distinct values. Beyond, the summary of Misra and Gries (1982) as merged by Agarwal et al.
     (2012, "Mergeable summaries"): the (capacity + 1)-th largest count is taken off all, and what is not above zero is
     dropped. A count is then too small by at most `error` rows, and a value that is not listed has at most `error` rows;
-    `error` is below rows / capacity. Strings longer than 256 bytes are not kept.
+    `error` is below rows / capacity. Of strings longer than 256 bytes the heaviest are kept, as long as all of them
+    together have at most 64 bytes for each value of the capacity; what is left out of them counts for the error.
 
     >>> counts = Counts("x")
     >>> counts.update(pa.record_batch({"x": ["b", "a", "b", None]}))
@@ -35,6 +37,7 @@ class Counts:
         self._error = 0
         self._values: list[pa.Array] = []  # distinct within a piece, not across pieces
         self._counts: list[np.ndarray] = []
+        self._long_bytes = 0  # of the long strings among them
         self._top: list[tuple[str, int]] | None = None
 
     def update(self, batch: pa.RecordBatch) -> None:
@@ -52,7 +55,7 @@ class Counts:
             return
         self._top = None
         self.rows += int(counts.sum())
-        values, counts = self._drop_long(values, counts)
+        values, counts, _ = self._fit_long(values, counts)
         values, counts = self._prune(values, counts)
         self._put(values, counts)
 
@@ -81,7 +84,8 @@ class Counts:
         if len(values):
             self._values.append(values)
             self._counts.append(counts)
-        if sum(map(len, self._counts)) > 2 * self.capacity:
+            self._long_bytes += int(_long(values).sum()) if pa.types.is_string(values.type) else 0
+        if sum(map(len, self._counts)) > 2 * self.capacity or self._long_bytes > 2 * LONG_BYTES * self.capacity:
             self._settle()
 
     def _settle(self) -> None:
@@ -91,6 +95,7 @@ class Counts:
             weights = np.concatenate(self._counts).astype(np.float64)  # exact up to 2**53 rows
             sums = np.bincount(encoded.indices, weights=weights, minlength=len(encoded.dictionary)).astype(np.int64)
             values, counts = self._prune(encoded.dictionary, sums)
+            values, counts, self._long_bytes = self._fit_long(values, counts)
             self._values, self._counts = [values], [counts]
 
     def _prune(self, values: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray]:
@@ -104,14 +109,21 @@ class Counts:
         kept = np.flatnonzero(counts > spent)
         return values.take(pa.array(kept)), counts[kept] - spent
 
-    def _drop_long(self, values: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray]:
+    def _fit_long(self, values: pa.Array, counts: np.ndarray) -> tuple[pa.Array, np.ndarray, int]:
+        """Without the lightest of the long strings, where these are too many bytes; and how many are left."""
         if not pa.types.is_string(values.type):
-            return values, counts
-        long = pc.greater(pc.binary_length(values), LONGEST_VALUE_BYTES).to_numpy(zero_copy_only=False)
-        if not long.any():
-            return values, counts
-        self._error += int(counts[long].max())
-        return values.filter(pa.array(~long)), counts[~long]
+            return values, counts, 0
+        sizes = _long(values)
+        if sizes.sum() <= LONG_BYTES * self.capacity:
+            return values, counts, int(sizes.sum())
+        long = np.flatnonzero(sizes)
+        long = long[np.argsort(-counts[long], kind="stable")]
+        fits = np.cumsum(sizes[long]) <= LONG_BYTES * self.capacity
+        gone = long[~fits]
+        self._error += int(counts[gone].max())
+        kept = np.ones(len(counts), dtype=bool)
+        kept[gone] = False
+        return values.filter(pa.array(kept)), counts[kept], int(sizes[kept].sum())
 
     @property
     def error(self) -> int:
@@ -167,6 +179,12 @@ class Counts:
         restored.rows, restored._error = state["rows"], state["error"]
         restored._put(array_from_state(state["values"]), state["counts"].astype(np.int64))
         return restored
+
+
+def _long(values: pa.Array) -> np.ndarray:
+    """Int64 `(values,)`: bytes of the strings that are long, else 0."""
+    sizes = pc.binary_length(values).to_numpy().astype(np.int64)
+    return np.where(sizes > SHORT_BYTES, sizes, 0)
 
 
 def _is_rising(values: pa.Array) -> bool:

@@ -130,6 +130,11 @@ class Distinct:
         rows = int(self._counts.sum())
         return len(self._hashes) / rows if rows else math.nan
 
+    def smallest(self, count: int) -> list[int]:
+        """The smallest hashes, rising."""
+        self._settle()
+        return [int(value) for value in self._hashes[:count]]
+
     def result(self) -> float:
         return self.estimate
 

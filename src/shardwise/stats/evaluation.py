@@ -23,6 +23,7 @@ from shardwise.stats.metrics import (
     metric_named,
     metrics_for,
 )
+from shardwise.stats.paired import units_of
 from shardwise.stats.slices import Slice, SliceConfig, evaluate_slices, slice_values
 
 _SLACK = 1.25  # pruning waits until this many times the limit is held
@@ -52,6 +53,7 @@ class Evaluation:
         self._threshold = np.uint64(2**64 - 1)  # rows of a priority above are not in the sample
         self._kept = _Table({})
         self._totals: dict[str, np.ndarray] | None = None  # from the first pruning on
+        self._middle = 0.0  # taken off labels and predictions in sums of squares, which it keeps exact
 
     @property
     def is_exact(self) -> bool:
@@ -75,25 +77,33 @@ class Evaluation:
         self._add(table.take(~np.isnan(y) & (mass > 0)))
 
     def _add(self, table: "_Table") -> None:
+        if not self.rows and len(table):
+            self._middle = float(np.mean(table.columns["y"]))
         self.rows += len(table)
         if self._totals is not None:
-            self._totals = _added(self._totals, self._sums(table.pairs()))
+            self._totals = _added(self._totals, self._sums(table.pairs(), self._middle))
             table = table.take(table.columns["priority"] <= self._threshold)
         self._kept = self._kept.joined(table)
         self._prune()
 
     def merge(self, other: Self) -> None:
         """Add what another evaluation has gathered; its columns to slice by must be the same."""
+        if not self.rows:
+            self._middle = other._middle
         if self._totals is not None or other._totals is not None:
-            self._totals = _added(self._all_totals(), other._all_totals())
+            self._totals = _added(self._all_totals(), other._all_totals(self._middle))
         self.rows += other.rows
         self._threshold = min(self._threshold, other._threshold)
         self._kept = self._kept.joined(other._kept)
         self._next_row = max(self._next_row, other._next_row)
         self._prune()
 
-    def _all_totals(self) -> dict[str, np.ndarray]:
-        return self._totals if self._totals is not None else self._sums(self._kept.pairs())
+    def _all_totals(self, middle: float | None = None) -> dict[str, np.ndarray]:
+        """Sums of squares about `middle`; None: about the own one."""
+        off = 0.0 if middle is None else self._middle - middle
+        if self._totals is None:
+            return self._sums(self._kept.pairs(), self._middle - off)
+        return {name: _moved(sums, off) if name == "r2" and off else sums for name, sums in self._totals.items()}
 
     @property
     def limit_rows(self) -> int:
@@ -127,7 +137,7 @@ class Evaluation:
         with np.errstate(all="ignore"):
             if self._totals is None:
                 return metric.of(decided(metric, self.sample(), self.target), self.target.quantile)
-            return _from_totals(metric, self._totals)
+            return float("nan") if self._totals.get("nan", 0) else _from_totals(metric, self._totals)
 
     def _ordered(self) -> "_Table":
         """The sample in an order that does not depend on how it came together."""
@@ -135,42 +145,56 @@ class Evaluation:
         return table.take(np.argsort(table.columns["priority"], kind="stable")) if self.rows else table
 
     def result(
-        self, metrics: Sequence[str] | None = None, *, bootstrap: int = 200, seed: int = 0, looks: int = 1
-    ) -> dict[str, Any]:
+        self, metrics: Sequence[str] | None = None, *, bootstrap: int = 200, seed: int = 0, looks: int = 1,
+        group: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """`{"rows": .., "metrics": {name: {"value", "low", "high"}}}`; what is not defined is None.
 
-        Intervals are widened by the number of `looks` at the rows (`stats.intervals.interval_around`).
+        Intervals are widened by the number of `looks` at the rows (`stats.intervals.interval_around`). Rows with the
+        same value of `group`, one of the columns to slice by, depend on each other.
 
         Raises `ConfigError` for a metric that does not exist or does not fit the task.
         """
         chosen = [metric_named(name, self.target.task) for name in metrics or metrics_for(self.target.task)]
         pairs = self.sample()
-        how = {"resamples": bootstrap, "seed": seed, "looks": looks}
+        how = {"resamples": bootstrap, "seed": seed, "looks": looks, "units": self.units(group)}
         scores = {metric.name: self._score(metric, pairs, how).to_json() for metric in chosen}
         return {"rows": self.rows, "metrics": scores}
 
-    def _score(self, metric: Metric, pairs: Pairs, how: Mapping[str, int]) -> Interval:
+    def _score(self, metric: Metric, pairs: Pairs, how: Mapping[str, Any]) -> Interval:
         quantile, value = self.target.quantile, self.value(metric)
         share = len(pairs) / max(self.rows, 1)
         pairs = decided(metric, pairs, self.target)
         return interval_around(metric, value, pairs, share=share, quantile=quantile, **how)
 
-    def slices(self, metric: str | None = None, config: SliceConfig | None = None) -> list[Slice]:
-        """The metric for the parts of each column that was given to `update`."""
-        chosen = metric_named(metric or metrics_for(self.target.task)[0], self.target.task)
-        pairs, columns = decided(chosen, self.sample(), self.target), self.sliced()
-        return evaluate_slices(chosen, pairs, columns, quantile=self.target.quantile, config=config)
+    def units(self, group: str | None) -> np.ndarray | None:
+        """Codes `(rows,)` of the groups of the rows of `sample`; None: each row is on its own."""
+        return None if group is None else units_of(self.sliced()[group])
 
-    def _sums(self, pairs: Pairs) -> dict[str, np.ndarray]:
-        """What ranked and additive metrics of the task are computed from."""
+    def slices(
+        self, metric: str | None = None, config: SliceConfig | None = None, *, columns: Sequence[str] | None = None,
+        looks: int = 1, group: str | None = None,
+    ) -> list[Slice]:  # fmt: skip
+        """The metric for the parts of `columns` (None: all) that were given to `update`; intervals as in `result`."""
+        chosen = metric_named(metric or metrics_for(self.target.task)[0], self.target.task)
+        pairs, every = decided(chosen, self.sample(), self.target), self.sliced()
+        cut = {name: every[name] for name in (every if columns is None else columns)}
+        how = {"looks": looks, "quantile": self.target.quantile, "share": self.share}
+        return evaluate_slices(chosen, pairs, cut, config=config, units=self.units(group), how=how)
+
+    def _sums(self, pairs: Pairs, middle: float) -> dict[str, np.ndarray]:
+        """What ranked and additive metrics of the task are computed from, and how many predictions are none."""
         sums: dict[str, np.ndarray] = {}
         if not len(pairs):
             return sums
+        sums["nan"] = np.array(float(np.isnan(pairs.prediction).sum()))
+        off = Pairs(pairs.y - middle, pairs.prediction - middle, pairs.weight)
         with np.errstate(all="ignore"):
             for name in metrics_for(self.target.task):
                 metric = METRICS[name]
                 if isinstance(metric, Additive):
-                    sums[name] = metric.sums(decided(metric, pairs, self.target), self.target.quantile)
+                    counted = off if metric.centred else decided(metric, pairs, self.target)
+                    sums[name] = metric.sums(counted, self.target.quantile)
             if self.target.task.is_classification:
                 sums["scores"] = _histograms(pairs)
         return sums
@@ -182,6 +206,7 @@ class Evaluation:
             "rows": self.rows,
             "next_row": self._next_row,
             "threshold": str(self._threshold),
+            "middle": self._middle,
             "kept": [
                 [name, values if values.dtype.kind != "O" else {"texts": values.tolist()}]
                 for name, values in self._kept.columns.items()
@@ -194,6 +219,7 @@ class Evaluation:
         loaded = cls(Target.from_json(state["target"]), limit_bytes=state["limit_bytes"], first_row=state["next_row"])
         loaded.rows = state["rows"]
         loaded._threshold = np.uint64(state["threshold"])
+        loaded._middle = state["middle"]
         loaded._kept = _Table(
             {
                 name: np.array(values["texts"], dtype=object) if isinstance(values, dict) else values
@@ -265,6 +291,12 @@ def _histograms(pairs: Pairs) -> np.ndarray:
         out[k, 0] = np.bincount(codes, weights=pairs.weight * own, minlength=bins)
         out[k, 1] = np.bincount(codes, weights=pairs.weight * ~own, minlength=bins)
     return out
+
+
+def _moved(sums: np.ndarray, by: float) -> np.ndarray:
+    """Sums of r2 - of 1, y, y^2 and the squared error - of labels that are larger `by` so much."""
+    rows, total, squares, error = sums
+    return np.array([rows, total + by * rows, squares + 2 * by * total + by**2 * rows, error])
 
 
 def _from_totals(metric: Metric, totals: Mapping[str, np.ndarray]) -> float:

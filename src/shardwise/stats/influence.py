@@ -90,3 +90,8 @@ def _of_average_precision(positive: np.ndarray, score: np.ndarray, weight: np.nd
 
 def _from_here_on(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.cumsum(values[::-1])[::-1])
+
+
+def summed(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    """Sums `(units,)` of the values of each unit's rows; `units` are codes `(rows,)`, None: each row is one."""
+    return values if units is None else np.bincount(units, weights=values)

@@ -32,7 +32,12 @@ The interval is g^-1(g(v) +- t s): 200 resamples know a standard deviation to 5 
 of s, and g keeps the interval inside the range of the metric. Where a share is 0 or 1 no resample differs; the other
 end is then that of Clopper and Pearson, 0.025^(1/n). Where an AUC is so near to 1 that less than one row of the smaller
 class is misplaced, resamples hardly differ either: the interval is then joined with the one that inverts the test of
-Newcombe (2006, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic", method 5).
+Newcombe (2006, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic", method 5). Means
+over classes, and F1, have the ends of `stats.ends` (f1_macro and roc_auc_ovr where these lie farther out), as a class
+of few rows decides them.
+
+Rows of a group - a customer with several rows - are not independent: given as `units`, losses have Hall's interval of
+the sums of units, and shares Student's of the influences of units, on a logit scale. n is then a number of units.
 `benchmarks/bench_intervals.py` counts how often the intervals hold the true value.
 """
 
@@ -41,16 +46,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit, ndtri, stdtrit
+from scipy.special import expit, logit, stdtrit
 
 from shardwise.core.seeds import derive_seed
-from shardwise.stats.influence import gradient, mean_auc_influence
-from shardwise.stats.metrics import Additive, Metric, OneVsRest, Pairs, Ranked
+from shardwise.stats.ends import CLASSWISE, TAIL, auc_ends, class_ends, effective_rows, wilson
+from shardwise.stats.influence import gradient, influence, mean_auc_influence, summed
+from shardwise.stats.metrics import METRICS, Additive, Metric, OneVsRest, Pairs, Ranked
 
 GROUPS = 4096
 CELLS = 2048
-TAIL = 0.025
 PROPORTIONS = ("accuracy", "coverage")  # shares of rows
 
 
@@ -61,6 +65,10 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def joined(self, low: float, high: float) -> "Interval":
+        """With other ends, where they lie farther out."""
+        return Interval(self.value, float(np.fmin(self.low, low)), float(np.fmax(self.high, high)))
 
     def to_json(self) -> dict[str, float | None]:
         """`{"value", "low", "high"}`; NaN and infinities are null."""
@@ -84,30 +92,34 @@ def interval_around(
     seed: int = 0,
     quantile: float = 0.5,
     looks: int = 1,
+    units: np.ndarray | None = None,
 ) -> Interval:
     """The 95 % interval around the value of rows of which `pairs` are a `share`, drawn uniformly.
 
     Where the rows were looked at more than once, all `looks` together hold their truths with 95 % (Bonferroni).
+    `units` are codes `(rows,)` of what is independent, such as customers with several rows; None: each row is.
     """
-    if not np.isfinite(value):
-        return Interval(value, np.nan, np.nan)
     tail = TAIL / looks
     with np.errstate(all="ignore"):
-        rows = informing_rows(metric, pairs) / share
+        if not np.isfinite(value):
+            return Interval(value, np.nan, np.nan)
         if isinstance(metric, Additive) and not _is_share(metric):
-            return _unskewed(metric, value, pairs, quantile, share=share, tail=tail)
+            return _unskewed(metric, value, pairs, quantile, share=share, tail=tail, units=units)
+        if units is not None:
+            return _clustered(metric, value, pairs, units, share=share, tail=tail)
+        if metric.name in ("balanced_accuracy", "f1"):
+            return Interval(value, *class_ends(metric, value, pairs, share=share, tail=tail))
         if metric.name in PROPORTIONS and 0.0 < value < 1.0:
-            return Interval(value, *wilson(value, rows, tail))
+            return Interval(value, *wilson(value, effective_rows(pairs.weight) / share, tail))
         draws = replicates(metric, pairs, resamples=resamples, seed=seed, quantile=quantile)
         moved = draws + (value - metric.of(pairs, quantile))
+        rows = informing_rows(metric, pairs) / share
         found = spread(metric, value, moved, rows, np.sqrt(share), tail=tail)
+        if metric.name in CLASSWISE:
+            return found.joined(*class_ends(metric, value, pairs, share=share, tail=tail))
         if metric.name == "roc_auc" and 0.0 < min(value, 1.0 - value) * rows < 1.0:
-            sides = [
-                effective_rows(pairs.weight[pairs.y > 0.5]) / share,
-                effective_rows(pairs.weight[pairs.y <= 0.5]) / share,
-            ]
-            low, high = auc_ends(value, sides[0], sides[1], tail)
-            found = Interval(value, float(np.fmin(found.low, low)), float(np.fmax(found.high, high)))
+            more, less = (effective_rows(pairs.weight[side]) / share for side in (pairs.y > 0.5, pairs.y <= 0.5))
+            return found.joined(*auc_ends(value, more, less, tail))
         return found
 
 
@@ -116,10 +128,14 @@ def _is_share(metric: Metric) -> bool:
     return metric.greater_is_better and metric.name != "r2"
 
 
-def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, *, share: float, tail: float) -> Interval:
+def _unskewed(
+    metric: Additive, value: float, pairs: Pairs, quantile: float, *, share: float, tail: float,
+    units: np.ndarray | None,
+) -> Interval:  # fmt: skip
     """Hall's interval of a loss or of r2."""
-    rows = effective_rows(pairs.weight) / share
-    grouped = _grouped(metric, pairs, quantile, np.random.default_rng(derive_seed(0, "groups", metric.name)))
+    rows = effective_rows(summed(pairs.weight, units)) / share
+    rng = np.random.default_rng(derive_seed(0, "groups", metric.name))
+    grouped = _grouped(metric, pairs, quantile, _groups(len(pairs), rng) if units is None else units)
     to_mean, from_mean = _mean_scale(metric)
     sums, size = grouped.sum(axis=0), np.abs(grouped).sum(axis=0)
     influence = grouped @ gradient(lambda total: float(to_mean(metric.finish(total))), sums, size)
@@ -136,16 +152,43 @@ def _unskewed(metric: Additive, value: float, pairs: Pairs, quantile: float, *, 
     return Interval(value, min(*ends, value), max(*ends, value))
 
 
-def wilson(value: float, rows: float, tail: float = TAIL) -> tuple[float, float]:
-    """Where the share that was seen would just be believed.
+def _clustered(metric: Metric, value: float, pairs: Pairs, units: np.ndarray, *, share: float, tail: float) -> Interval:
+    """Of a share: by the influences of whole units, on the scale of `_scale`."""
+    rows = _informing_units(metric, pairs, units) / share
+    if rows <= 1:
+        return Interval(value, np.nan, np.nan)
+    if value in (0.0, 1.0):
+        far = tail ** (1 / rows)
+        return Interval(value, *((far, 1.0) if value else (0.0, 1.0 - far)))
+    variance = float((summed(influence(metric, pairs), units) ** 2).sum()) * share * rows / (rows - 1)
+    reach = -stdtrit(rows - 1, tail) * np.sqrt(variance) / (value * (1.0 - value))
+    return Interval(value, float(expit(logit(value) - reach)), float(expit(logit(value) + reach)))
 
-    >>> [round(end, 3) for end in wilson(0.97, 100)]
-    [0.915, 0.99]
-    """
-    z2 = float(ndtri(tail) ** 2)
-    middle = (value + z2 / (2 * rows)) / (1 + z2 / rows)
-    reach = float(np.sqrt(z2 * (value * (1 - value) / rows + z2 / (4 * rows**2)))) / (1 + z2 / rows)
-    return middle - reach, middle + reach
+
+def share_ends(holds: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float]:
+    """Of the share of rows of which something `holds`, float64 `(rows,)` of 0 and 1; `units` as `interval_around`."""
+    value, ones = float(holds.mean()), np.ones(len(holds))
+    if units is None:
+        return wilson(value, len(holds))
+    found = _clustered(METRICS["accuracy"], value, Pairs(ones, holds, ones), units, share=1.0, tail=TAIL)
+    return (found.low, found.high) if np.isfinite(found.low) else (0.0, 1.0)
+
+
+def _informing_units(metric: Metric, pairs: Pairs, units: np.ndarray) -> float:
+    """Effective number of units that decide the metric; of a mean over classes the degrees of freedom of its variance,
+    and one (Satterthwaite 1946, "An approximate distribution of estimates of variance components")."""
+
+    def of(rows: np.ndarray) -> float:
+        return effective_rows(np.bincount(units[rows], weights=pairs.weight[rows]))
+
+    if isinstance(metric, Ranked):
+        return min(of(pairs.y > 0.5), of(pairs.y <= 0.5))
+    if metric.name == "f1":
+        return of(pairs.y > 0.5)
+    if metric.name in CLASSWISE:
+        each = np.array([of(pairs.y == label) for label in np.unique(pairs.y)])
+        return float(1.0 + (1.0 / each).sum() ** 2 / (1.0 / each**2 / np.maximum(each - 1.0, 0.5)).sum())
+    return of(np.ones(len(units), bool))
 
 
 def _without_skewness(z: float, a: float) -> float:
@@ -160,25 +203,6 @@ def _mean_scale(metric: Metric) -> tuple[Callable[[Any], Any], Callable[[float],
     if metric.name == "r2":
         return (lambda v: 1.0 - v), lambda h: 1.0 - h
     return (lambda v: v), float
-
-
-def auc_ends(value: float, positives: float, negatives: float, tail: float = TAIL) -> tuple[float, float]:
-    """Where |A - value| = z sd(A), z leaving a `tail`, with the deviation that an AUC of A has for scores of two
-    exponentials.
-
-    >>> [round(end, 3) for end in auc_ends(0.99, 10, 90)]
-    [0.871, 0.999]
-    """
-    half = (positives + negatives) / 2 - 1
-
-    def off(area: float) -> float:
-        more = half * ((1 - area) / (2 - area) + area / (1 + area))
-        variance = area * (1 - area) * (1 + more) / (positives * negatives)
-        return float((area - value) ** 2 - ndtri(tail) ** 2 * variance)
-
-    low = brentq(off, 1e-9, value) if off(1e-9) > 0 else 0.0
-    high = brentq(off, value, 1.0 - 1e-12) if off(1.0 - 1e-12) > 0 else 1.0
-    return float(low), float(high)
 
 
 def spread(
@@ -221,18 +245,13 @@ def informing_rows(metric: Metric, pairs: Pairs) -> float:
     return effective_rows(pairs.weight)
 
 
-def effective_rows(weight: np.ndarray) -> float:
-    """How many rows of equal weight are worth as much: (sum w)^2 / sum w^2."""
-    return float(weight.sum() ** 2 / (weight**2).sum()) if len(weight) else 0.0
-
-
 def replicates(
     metric: Metric, pairs: Pairs, *, resamples: int = 200, seed: int = 0, quantile: float = 0.5
 ) -> np.ndarray:
     """The metric in each of `resamples` Poisson resamples, `(resamples,)`."""
     rng = np.random.default_rng(derive_seed(seed, "bootstrap", metric.name))
     if isinstance(metric, Additive):
-        grouped = _grouped(metric, pairs, quantile, rng)
+        grouped = _grouped(metric, pairs, quantile, _groups(len(pairs), rng))
         return np.asarray(metric.finish(_poisson_ones(rng, (resamples, len(grouped))) @ grouped))
     if isinstance(metric, OneVsRest):
         influence = mean_auc_influence(pairs)
@@ -252,10 +271,9 @@ def _poisson_ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     return rng.poisson(1.0, shape).astype(np.float64)
 
 
-def _grouped(metric: Additive, pairs: Pairs, quantile: float, rng: np.random.Generator) -> np.ndarray:
-    """Sums of the weighted terms of each group, `(groups, sums)`."""
-    groups = _groups(len(pairs), rng)
-    n_groups, start, total = min(len(pairs), GROUPS), 0, np.zeros(())
+def _grouped(metric: Additive, pairs: Pairs, quantile: float, groups: np.ndarray) -> np.ndarray:
+    """Sums of the weighted terms of each group, `(groups, sums)`; `groups` are codes `(rows,)`."""
+    n_groups, start, total = int(groups.max(initial=0)) + 1, 0, np.zeros(())
     for block in metric.weighted(metric.centre(pairs), quantile):
         own = groups[start : start + len(block)]
         columns = [np.bincount(own, weights=column, minlength=n_groups) for column in block.T]

@@ -361,14 +361,11 @@ def metric_named(name: str, task: Task) -> Metric:
 
 
 def metric_to_compare_by(name: str | None, task: Task) -> Metric:
-    """The one of that name, None: the default one. Raises `ConfigError` as `metric_named` does, and for `coverage`, of
-    which neither more nor less is better."""
+    """The one of that name, None: the default one. Raises `ConfigError` also for `coverage`, which ranks no models."""
     metric = metric_named(name or default_metric(task), task)
     if metric.name == "coverage":
-        raise ConfigError(
-            "coverage does not tell which model is better: any constant can have it",
-            hint="Compare by mean_pinball_loss; the coverage is told beside it.",
-        )
+        reason = "coverage does not tell which model is better: any constant can have it"
+        raise ConfigError(reason, hint="Compare by mean_pinball_loss; the coverage is told beside it.")
     return metric
 
 

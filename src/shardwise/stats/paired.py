@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from shardwise.stats.influence import influence
-from shardwise.stats.intervals import PROPORTIONS, effective_rows
+from shardwise.stats.ends import effective_rows
+from shardwise.stats.influence import influence, summed
+from shardwise.stats.intervals import PROPORTIONS
 from shardwise.stats.metrics import Metric, Pairs
 
 LEVEL = 0.95
@@ -101,11 +102,6 @@ def gain(
     if metric.name in PROPORTIONS and not np.array_equal(champion.prediction, challenger.prediction):
         variance += 1.0 / n**2
     return Gain(**found, deviation=float(np.sqrt(variance)), units=n)
-
-
-def summed(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
-    """Sums `(units,)` of the values of each unit's rows."""
-    return values if units is None else np.bincount(units, weights=values)
 
 
 def units_of(groups: np.ndarray) -> np.ndarray:

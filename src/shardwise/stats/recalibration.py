@@ -17,6 +17,7 @@ from scipy.optimize import isotonic_regression, minimize_scalar
 
 from shardwise.core.target import Target
 from shardwise.stats.calibrators import TINY, Calibrator, Isotonic, Temperature
+from shardwise.stats.influence import summed
 from shardwise.stats.metrics import DECIDED, Additive, Metric, Pairs
 from shardwise.stats.paired import Gain, gain
 
@@ -76,12 +77,14 @@ def _rising(score: np.ndarray, hit: np.ndarray, weight: np.ndarray) -> tuple[np.
     return knots, np.concatenate([heights[:1] / 2 if first else [], heights, (heights[-1:] + 1) / 2 if last else []])
 
 
-def choose_calibrator(pairs: Pairs, parts: np.ndarray) -> tuple[Calibrator | None, np.ndarray, dict[str, Any]]:
+def choose_calibrator(
+    pairs: Pairs, parts: np.ndarray, units: np.ndarray | None = None
+) -> tuple[Calibrator | None, np.ndarray, dict[str, Any]]:
     """The calibrator that lowers the log loss, or none; the probabilities as it calibrates rows that it was not fitted
     on; and what was found: the log loss `before`, and of each kind.
 
     `pairs` are out of fold, of two classes or more `(rows, classes)`; `parts` `(rows,)` say which rows are calibrated
-    by what was fitted on all others.
+    by what was fitted on all others, and `units` which depend on each other.
     """
     before = _log_losses(pairs)
     told: dict[str, Any] = {"rows": len(pairs), "before": _mean(before, pairs.weight), "chosen": None}
@@ -95,7 +98,7 @@ def choose_calibrator(pairs: Pairs, parts: np.ndarray) -> tuple[Calibrator | Non
         crossed = _crossed(pairs, parts, fit)
         fall = before - _log_losses(Pairs(pairs.y, crossed, pairs.weight))
         mean = _mean(fall, pairs.weight)
-        error = float(np.sqrt((pairs.weight**2 * (fall - mean) ** 2).sum()) / pairs.weight.sum())
+        error = float(np.sqrt((summed(pairs.weight * (fall - mean), units) ** 2).sum()) / pairs.weight.sum())
         told[kind] = told["before"] - mean
         enough = mean > SURE * error and mean > LEAST_GAIN * told["before"]
         if enough and (best is None or mean > best[0]):
@@ -129,7 +132,7 @@ def _log_losses(pairs: Pairs) -> np.ndarray:
 
 
 def choose_decision(
-    metric: Metric, target: Target, pairs: Pairs, parts: np.ndarray
+    metric: Metric, target: Target, pairs: Pairs, parts: np.ndarray, units: np.ndarray | None = None
 ) -> tuple[tuple[float, ...], np.ndarray, Gain | None]:
     """The weights of the classes `(classes,)` that are best for a metric of labels, or none; the predictions as they
     weigh rows that they were not chosen on; and what that gains over the greatest probability."""
@@ -140,7 +143,7 @@ def choose_decision(
     for part in np.unique(parts):
         own = parts == part
         weighted[own] = pairs.prediction[own] * np.array(best_decision(metric, _thinned(pairs.take(~own))))
-    found = gain(metric, pairs, Pairs(pairs.y, weighted, pairs.weight), quantile=target.quantile)
+    found = gain(metric, pairs, Pairs(pairs.y, weighted, pairs.weight), units=units, quantile=target.quantile)
     if not found.value > 0 or not found.p_above(0.0) < CHANCE:
         return (), pairs.prediction, found
     return best_decision(metric, _thinned(pairs)), weighted, found

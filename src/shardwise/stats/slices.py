@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from shardwise.core.errors import DataError
 from shardwise.core.target import canonical
-from shardwise.stats.intervals import Interval, interval
+from shardwise.stats.intervals import Interval, interval_around
 from shardwise.stats.metrics import Metric, Pairs
 
 MISSING, OTHER = "(missing)", "(other)"
@@ -75,20 +75,25 @@ def evaluate_slices(
     pairs: Pairs,
     columns: Mapping[str, np.ndarray],
     *,
-    quantile: float = 0.5,
     config: SliceConfig | None = None,
+    units: np.ndarray | None = None,
+    how: Mapping[str, Any] | None = None,
 ) -> list[Slice]:
     """The metric with its interval for the parts of each column, greatest part first.
 
-    `columns` are as `slice_values` gives them, one value for each of the pairs.
+    `columns` are as `slice_values` gives them, one value for each of the pairs; `units` say which of these depend on
+    each other. `how` is what `interval_around` takes besides: quantile, looks, and the share that the pairs are of all
+    rows, whose number is then told by that share.
     """
-    config = config or SliceConfig()
+    config, how = config or SliceConfig(), {"quantile": 0.5, "share": 1.0, **(how or {})}
     found = []
     for column, values in columns.items():
         for label, rows in slice_parts(values, config):
             part = pairs.take(rows)
-            score = interval(metric, part, resamples=config.resamples, seed=config.seed, quantile=quantile)
-            found.append(Slice(column=column, value=label, rows=len(part), score=score))
+            own = None if units is None else np.unique(units[rows], return_inverse=True)[1]
+            value = metric.of(part, how["quantile"])
+            score = interval_around(metric, value, part, resamples=config.resamples, seed=config.seed, units=own, **how)
+            found.append(Slice(column=column, value=label, rows=round(len(part) / how["share"]), score=score))
     return found
 
 

@@ -19,6 +19,7 @@ from shardwise.data.profile import Profile
 from shardwise.data.rows import keep_binner
 from shardwise.features.recipe import Recipe
 from shardwise.split.base import TEST, Splitter
+from shardwise.split.grouped import GroupSplitter
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.store.files import folder_bytes
 from shardwise.store.ledger import unit_key
@@ -77,10 +78,12 @@ def _encode(run: Run, encoding: Encoding, binner: Binner, hidden: tuple[int, ...
     bins = keep_state(run.blobs, binner.state())
     share = encoding.kept.share if encoding.kept else float_share(encoding.fold_rows, splitter, len(features))
     parts = [labelled.recipe, bins, split_key(splitter, labelled.target), list(hidden), share]
+    group = splitter.group if isinstance(splitter, GroupSplitter) else None
+    parts += [] if group is None else ["groups"]
     folder = run.folder / "rows" / unit_key(FORMAT, *parts)[:12]  # a partition that changes is written anew into it
     work = EncodePass(
         dataset=encoding.dataset, folds=labelled.folds, target=labelled.target, blobs=run.blobs,
-        recipe=labelled.recipe, weight=labelled.weight, class_weight=labelled.class_weight, folder=folder,
+        recipe=labelled.recipe, weight=labelled.weight, class_weight=labelled.class_weight, group=group, folder=folder,
         hidden=hidden, binner=bins, float_share=share, scored=scored_folds(splitter),
     )  # fmt: skip
     if not hidden:

@@ -1,6 +1,7 @@
 """Features of two columns that pay: proposed by the splits of a quick model, kept only on evidence from other rows.
 
-Half of the profile's sample proposes: pairs of columns that follow each other in the trees of a quick model, each by a
+Half of the profile's sample proposes: pairs of columns that follow each other in the trees of a quick model, and that
+order the rows alike, so that no tree sees their difference; each by a
 few operations (`features.combine`); of all of them together those with the most gain beside the columns that are there
 already. The other half judges: the quick model with and without them, trained on all but a fold of that half and scored
 on it. They are kept where the loss falls by `LEAST_GAIN` of itself and more than chance would give (a paired test over
@@ -15,7 +16,7 @@ The work is bounded whatever the data: two dozen quick models on at most `MOST_C
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -32,6 +33,7 @@ from shardwise.core.target import Target
 from shardwise.features.base import Transformer
 from shardwise.features.combine import OPERATIONS, Arithmetic, ByCategory, Cross
 from shardwise.features.recipe import Recipe
+from shardwise.features.select import alike
 from shardwise.split.base import Splitter
 from shardwise.store.ledger import unit_key
 from shardwise.train.run import FORMAT, Run
@@ -40,6 +42,7 @@ from shardwise.train.selection import labelled_rows, quick_loss, quick_model
 LEAST_ROWS = 2_000  # of the sample: below, chance decides
 MOST_CELLS = 1_500_000  # rows x features x outputs of a quick model
 MOST_PAIRS = 24  # of columns that are tried
+MOST_ALIKE = 6  # and that order the rows alike
 MOST_KEPT = 8
 STRONG = 5  # columns of the most gain, which are paired in any case
 FOLDS = 10
@@ -128,7 +131,14 @@ def _proposals(recipe: Recipe, X: Matrix, y: np.ndarray, target: Target) -> list
     strong = sorted(strength, key=lambda source: (-strength[source], source))[:STRONG]
     ranked = sorted(together, key=lambda pair: (-together[pair], pair))[:MOST_PAIRS]
     pairs = list(combinations(sorted(strong), 2))
-    return list(dict.fromkeys([*ranked, *pairs, *((source, "") for source in strong)]))
+    return list(dict.fromkeys([*_alike(sources, X), *ranked, *pairs, *((source, "") for source in strong)]))
+
+
+def _alike(sources: Sequence[str], X: Matrix) -> list[tuple[str, str]]:
+    """Pairs of columns whose features order the rows alike."""
+    named = [(sources[other], sources[place]) for place, others in enumerate(alike(X)) for other in others]
+    pairs = dict.fromkeys((min(pair), max(pair)) for pair in named if pair[0] != pair[1])
+    return list(pairs)[:MOST_ALIKE]
 
 
 def _following(model: lgb.Booster) -> Iterable[tuple[int, int, float]]:

@@ -26,7 +26,7 @@ from shardwise.train.passes import BINS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import Run, gpu_asked
-from shardwise.train.trainer import FitTask, FitUnit, failed_fit
+from shardwise.train.trainer import FitTask, FitUnit, failed_fit, learned_share, outgrown
 from shardwise.train.units import run_units
 
 AHEAD = 2  # fits a worker that may wait for an earlier one: a search that looks at the history waits for what it needs
@@ -48,6 +48,11 @@ class Sizes:
     @property
     def fit_bytes(self) -> int:
         return trees_bytes(self.rows, self.features, self.outputs, valid_rows=self.valid_rows)
+
+
+def _holds(lowered: Mapping[str, Any], memory_bytes: int) -> bool:
+    """Whether a rung that was needed is needed with so much memory: with more it may do without."""
+    return bool(memory_bytes <= lowered.get("memory_bytes", memory_bytes))
 
 
 def ignored() -> None:
@@ -76,7 +81,10 @@ class Fitting:
         self.executor = run.inline if self.shared is not None else self._choose_executor(sizes)
         self.ladder = self._make_ladder(sizes)
         self._beside = self._watched() if self.shared is None and self.executor.slots > 1 else None
-        self._rung = max((record["rung"] for record in run.records("rung")), default=0)
+        self._rung = max(
+            (record["rung"] for record in run.records("rung") if _holds(record, run.memory_bytes)), default=0
+        )
+        self._learned = 1.0  # share of the rows: the least of those that models have learned from
         self.given_up: list[ShardwiseError] = []  # of candidates that took their workers with them, or all memory
         self._task = FitTask(
             models=run.folder / "models", features=prepared.recipe.features, target=prepared.target, metric=metric,
@@ -86,7 +94,7 @@ class Fitting:
             beacons=None if self._beside is None else self._beside.folder,
             slices=SLICES if run.config.parallel == "data" or sizes.rows >= LARGE_ROWS else 1, shared=self.shared,
         )  # fmt: skip
-        for finding in self.findings:
+        for finding in self._sampled(self.ladder.rungs[self._rung].share):
             run.say(finding.text, level="warning")
 
     @property
@@ -95,14 +103,19 @@ class Fitting:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """That not all rows are trained on, where it is so."""
-        share = self.ladder.rungs[self._rung].share
+        """That not all rows were trained on, where it is so."""
+        return self._sampled(self._learned)
+
+    def _sampled(self, share: float) -> tuple[Finding, ...]:
         if share >= 1.0:
             return ()
-        ceiling = format_size(self._run.memory_bytes)
-        text = f"Models are trained on {share:.1%} of the rows: all do not fit under {ceiling}."
+        text, hint = f"Models are trained on {share:.1%} of the rows", "Give more --memory."
+        if share < self.ladder.rungs[self._rung].share:
+            text, hint = f"{text}, as there was less memory: there was no time for more of them.", "Give more --time."
+        else:
+            text = f"{text}: all do not fit under {format_size(self._run.memory_bytes)}."
         evidence = {"share": share, "rung": self._rung}
-        return (Finding(code="sampled", severity="warning", text=text, evidence=evidence, hint="Give more --memory."),)
+        return (Finding(code="sampled", severity="warning", text=text, evidence=evidence, hint=hint),)
 
     def results(self, units: Iterator[FitUnit | NotYet]) -> Iterator[tuple[FitUnit, FoldResult]]:
         """Each unit with its result, in order; what is journalled is not fitted again."""
@@ -112,11 +125,13 @@ class Fitting:
         )
         work = run_units(
             self._run.ledger, self.executor, self._task, on_rung, key=lambda unit: unit.key, ahead=ahead,
-            final=lambda record: not record["cut"], instead=self._lower, failed=self._gave_up,
-            look=self._beside or ignored,
+            final=lambda record: not record["cut"], serves=lambda unit, record: not outgrown(unit, record["share"]),
+            instead=self._lower, failed=self._gave_up, look=self._beside or ignored,
         )  # fmt: skip
         for unit, record in work:
             result = FoldResult.from_json(record)
+            self._learned = min(self._learned, learned_share(unit, result.share))
+            self._run.short |= self._learned < 1.0
             for text in result.notes:
                 self._run.say(f"Trial {unit.trial}, fold {unit.number}: {text}", level="warning")
             for anomaly in result.anomalies:
@@ -133,17 +148,23 @@ class Fitting:
         rung = self.ladder.rungs[number]
         if number > self._rung:
             self._rung = number
-            self._run.note("rung", rung=number, unit=unit.key, reason=error.message)
+            self._run.note(
+                "rung", rung=number, unit=unit.key, reason=error.message, memory_bytes=self._run.memory_bytes
+            )
             self._run.say(f"{error.message[0].upper()}{error.message[1:]}. Trying with {rung}.", level="warning")
         return replace(unit, rung=rung)
 
     def _gave_up(self, unit: FitUnit, error: BaseException) -> Mapping[str, Any] | None:
         """A result that says so, of a unit whose workers died, or which does not fit on the last rung: others may.
 
-        It is not journalled: the same command tries it again, perhaps with more memory. The baseline has to fit.
+        It is not journalled: the same command with more memory tries it again. What came of it with less memory stands.
+        The baseline has to fit.
         """
         if unit.trial == 0 or not isinstance(error, OverBudget | WorkerLost):
             return None
+        self._run.short = True
+        if (known := self._run.ledger.get(unit.key)) is not None:
+            return known
         self.given_up.append(error)
         cause = error.__cause__ if isinstance(error.__cause__, WorkerLost) else error
         return failed_fit(unit, cause).to_json()

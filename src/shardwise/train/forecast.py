@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from shardwise.plan.past import FORMAT, read_runs
 from shardwise.plan.sizes import Folding, Sizes, guess_sizes, is_positive, largest_share
 from shardwise.split.base import TEST
 from shardwise.split.plan import SplitPlan
+from shardwise.store.base import Record
+from shardwise.store.records import encode
 from shardwise.train.grids import asked_grids
 from shardwise.train.passes import BINS
 from shardwise.train.prepare import MAX_WIDENED, Prepared
@@ -208,25 +211,28 @@ def note_trial(
     failed: str = "",
     source: int | None = None,
     share: float = 1.0,
+    noted: Sequence[Record] = (),
 ) -> None:
     """Journal what a trial found and took; in a search on rungs, what it did on this `rung`, from which other trial
-    (`source`) it went on to it, on which `share` of the partitions, and whether it rests there."""
-    run.note(
-        "trial",
-        number=trial.number,
+    (`source`) it went on to it, on which `share` of the partitions, and whether it rests there. What is `noted` already
+    is not journalled again."""
+    told = {
+        "number": trial.number,
         **trial.candidate.to_json(),
-        loss=loss if math.isfinite(loss) else None,
-        rung=rung,
-        cost_s=round(cost_s, 4),
-        failed=failed,
-        rests=any(fold.rests for fold in trial.folds),
-        share=share,
+        "loss": loss if math.isfinite(loss) else None,
+        "rung": rung,
+        "cost_s": round(cost_s, 4),
+        "failed": failed,
+        "rests": any(fold.rests for fold in trial.folds),
+        "share": share,
         **({} if source is None else {"source": source}),
-        folds=[
+        "folds": [
             {
                 "seconds": fold.seconds, "predict_s": fold.predict_s, "rounds": fold.rounds, "cut": fold.cut,
                 "share": fold.share, "steps": fold.steps, "valid_rows": fold.valid_rows,
             }
             for fold in trial.folds
         ],
-    )  # fmt: skip
+    }  # fmt: skip
+    if encode({"kind": "trial", **told}, sort=True) not in (encode(record, sort=True) for record in noted):
+        run.note("trial", **told)

@@ -83,7 +83,7 @@ def _score(model: Model, rows: DiskRows, metric: Metric, quantile: float) -> flo
 
 def nested_loss(trials: Sequence[TrialResult]) -> float | None:
     """Loss of the trials that are chosen, for each fold, by the other folds; None with few folds, or one trial."""
-    usable = [trial for trial in rank(trials) if trial.complete and trial.candidate.family != "baseline"]
+    usable = _usable(trials)
     folds = [fold.fold for fold in usable[0].folds] if usable else []
     losses = np.array([[fold.loss for fold in trial.folds] for trial in usable])
     if len(usable) < 2 or len(folds) < LEAST_FOLDS or not np.isfinite(losses).all():
@@ -94,30 +94,37 @@ def nested_loss(trials: Sequence[TrialResult]) -> float | None:
     return float(np.average(losses[chosen, np.arange(len(folds))], weights=rows))
 
 
+def _usable(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Those on all folds, the best first."""
+    return [trial for trial in rank(trials) if trial.complete and trial.candidate.family != "baseline"]
+
+
 def nested_findings(metric: Metric, trials: Sequence[TrialResult], test_rows: int) -> list[Finding]:
     """What choosing has added to the best score, where few rows are sealed (or none)."""
     nested = nested_loss(trials)
     if nested is None or test_rows > FEW_TEST_ROWS:
         return []
     sign = -1.0 if metric.greater_is_better else 1.0
-    best, honest = sign * rank(trials)[0].loss, sign * nested
-    count = sum(trial.complete and trial.candidate.family != "baseline" for trial in trials)
+    usable = _usable(trials)
+    best, honest = sign * usable[0].loss, sign * nested
     text = (
-        f"The best of {count} trials has {metric.name} {best:.5g} on the rows by which it was chosen; trials chosen "
-        f"without the rows that score them have {honest:.5g}."
+        f"The best of {len(usable)} trials has {metric.name} {best:.5g} on the rows by which it was chosen; trials "
+        f"chosen without the rows that score them have {honest:.5g}."
     )
     hint = "" if test_rows else "Without a sealed test, the second figure is the one to believe."
-    evidence = {"best": best, "nested": honest, "trials": count, "folds": len(rank(trials)[0].folds)}
+    evidence = {"best": best, "nested": honest, "trials": len(usable), "folds": len(usable[0].folds)}
     return [Finding(code="nested", severity="info", text=text, evidence=evidence, hint=hint)]
 
 
-def few_findings(prepared: Prepared, metric: Metric, pairs: Pairs, value: float) -> list[Finding]:
+def few_findings(
+    prepared: Prepared, metric: Metric, pairs: Pairs, value: float, units: np.ndarray | None = None
+) -> list[Finding]:
     """Where there are so few rows that none is sealed: the interval of the out-of-fold `value` of the metric, and what
-    it is worth. `pairs` are the out-of-fold answers."""
+    it is worth. `pairs` are the out-of-fold answers, `units` say which of them depend on each other."""
     rows, folds = prepared.profile.rows, len(prepared.splitter.folds())
     if rows >= FEW_ROWS or prepared.fold_rows.get(TEST, 0) or not len(pairs.y):
         return []
-    found = interval_around(metric, value, pairs, quantile=prepared.target.quantile).to_json()
+    found = interval_around(metric, value, pairs, quantile=prepared.target.quantile, units=units).to_json()
     low, high = found["low"], found["high"]
     ends = f"from {low:.4g} to {high:.4g}" if low is not None and high is not None else "not known"
     text = (

@@ -123,14 +123,38 @@ def inherit(journal: Journal, folder: Path, parent: Path) -> None:
 
 
 def best_candidates(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The best trials of a run, those that went furthest first; the baseline and what failed are left out."""
-    latest: dict[int, Record] = {}  # a trial is told again on each rung
+    """The best trials of a run, those that are whole first: one that rests on a rung, or was ended before all its folds
+    were done, was scored on less. The baseline and what failed are left out."""
+    tops = [steps[-1] for steps in trial_steps(records).values()]
+    folds = max((len(top["folds"]) for top in tops), default=0)
+    usable = [top for top in tops if top["loss"] is not None and top["family"] != "baseline"]
+    ranked = sorted(usable, key=lambda top: (not is_whole(top, folds), top["loss"], top["number"]))
+    return [{"family": top["family"], "params": dict(top["params"])} for top in ranked[:FIRST]]
+
+
+def trial_steps(records: Sequence[Record]) -> dict[int, list[Record]]:
+    """What is told of each trial, by number: its rungs from the lowest one, each as it was told last.
+
+    With more memory a run tries anew what had to do with some of the rows: what was told of it before is left out.
+    """
+    told: dict[int, dict[int, Record]] = {}
     for record in records:
         if record["kind"] == "trial":
-            latest[record["number"]] = record
-    usable = [record for record in latest.values() if record["loss"] is not None and record["family"] != "baseline"]
-    ranked = sorted(usable, key=lambda record: (-(record["rung"] or 0), record["loss"], record["number"]))
-    return [{"family": record["family"], "params": dict(record["params"])} for record in ranked[:FIRST]]
+            steps, rung = told.setdefault(record["number"], {}), record.get("rung") or 0
+            if rung in steps and _tried(steps[rung]) != _tried(record):
+                steps.clear()
+            steps[rung] = record
+    return {number: [steps[rung] for rung in sorted(steps)] for number, steps in sorted(told.items())}
+
+
+def _tried(trial: Record) -> tuple[Any, ...]:
+    """The candidate, and on which share of the rows."""
+    return trial["family"], trial["params"], max((fold.get("share", 1.0) for fold in trial["folds"]), default=1.0)
+
+
+def is_whole(trial: Record, folds: int) -> bool:
+    """Whether a trial was trained to its end on all of so many folds."""
+    return not trial.get("rests", False) and len(trial["folds"]) == folds
 
 
 def run_with(runs_folder: Path, digest: str) -> Path:

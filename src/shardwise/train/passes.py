@@ -22,7 +22,7 @@ from shardwise.data.access import AccessCounter
 from shardwise.data.base import Partition
 from shardwise.data.bins import Binner
 from shardwise.data.dataset import BATCH_ROWS, Dataset
-from shardwise.data.hashing import HashedBatch
+from shardwise.data.hashing import HashedBatch, hash_column
 from shardwise.data.profile import Profile
 from shardwise.data.rows import RowsWriter
 from shardwise.data.source import Losses, is_corrupt, scan, suggest_skipping
@@ -36,6 +36,7 @@ from shardwise.stats.quantiles import Quantiles
 from shardwise.store.blobs import FolderBlobs
 
 BINS, FLOATS = "bins", "floats"  # sub-folders of encoded rows
+TIME_CAPACITY = 16_384  # of the sketch of times: of 1e9 rows the last 200,000 are told apart
 _FLOAT_SEED = 7  # which rows are kept as floats does not depend on the fold, whose hash has another seed
 
 
@@ -48,12 +49,12 @@ class TimePass:
     blobs: Path
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
-        summary, counter = Quantiles(self.column), AccessCounter()
+        summary, counter = Quantiles(self.column, capacity=TIME_CAPACITY), AccessCounter()
         with context(stage="time", partition=partition.index, path=partition.path):
             one = replace(self.dataset.counted(counter), partitions=(partition,))
             losses = Losses() if one.reader.options.skip_corrupt else None  # counted where the profile is
             for _, batch in scan(one, [self.column], losses=losses):
-                values = time_values(batch.column(self.column))
+                values = time_values(batch.column(self.column), part=True)
                 summary.add_sorted(np.sort(values[np.isfinite(values)]))
         return {"blob": keep_state(self.blobs, {"summary": summary.state()}), "access": counter.to_json()}
 
@@ -168,13 +169,14 @@ class LabelledPass:
     recipe: str  # blob of the planned or fitted recipe
     weight: str | None = None
     class_weight: Mapping[str, float] | None = None
+    group: str | None = None  # whose rows depend on each other
 
     def rows(
         self, partition: Partition, inputs: tuple[str, ...], counter: AccessCounter, *, counted: bool = False
     ) -> Iterator["Labelled"]:
         """Batches of the labelled rows of a partition, with what goes with them; as it suits who counts values."""
         dataset = (self.dataset.with_dictionaries() if counted else self.dataset).counted(counter)
-        wanted = dict.fromkeys([*inputs, self.target.column, *([self.weight] if self.weight else [])])
+        wanted = dict.fromkeys([*inputs, self.target.column, *filter(None, [self.weight, self.group])])
         all_folds = np.frombuffer(FolderBlobs(self.blobs).read(self.folds[partition.index]), np.int8)
         if not len(all_folds):  # empty, or corrupt
             return
@@ -182,6 +184,7 @@ class LabelledPass:
         for batch in dataset.read(partition, list(wanted), batch_rows(len(dataset.schema)) if counted else BATCH_ROWS):
             folds = all_folds[row : row + batch.num_rows]
             target = self.target.encode(batch.column(self.target.column))
+            group = self._groups(batch, partition.first_row + row)
             row += batch.num_rows
             weight = self._weights(batch, target)
             known = ~np.isnan(target) if weight is None else ~np.isnan(target) & (weight > 0)
@@ -189,7 +192,16 @@ class LabelledPass:
                 batch = batch.filter(pa.array(known))
                 folds, target = folds[known], target[known]
                 weight = None if weight is None else weight[known]
-            yield Labelled(batch, folds, target, weight)
+                group = None if group is None else group[known]
+            yield Labelled(batch, folds, target, weight, group)
+
+    def _groups(self, batch: pa.RecordBatch, first_row: int) -> np.ndarray | None:
+        """Hashes uint64 `(rows,)` of the groups; a row without one is its own."""
+        if self.group is None:
+            return None
+        column = batch.column(self.group)
+        alone = column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+        return np.where(alone, position_hashes(batch.num_rows, first_row, 0), hash_column(column))
 
     def _weights(self, batch: pa.RecordBatch, target: np.ndarray) -> np.ndarray | None:
         """Sample weight times class weight, float32 `(rows,)`; a null or negative weight counts as 0."""
@@ -211,12 +223,14 @@ class LabelledPass:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled rows: raw columns, folds int8 `(rows,)`, target float64 `(rows,)`, weight float32 `(rows,)` or None."""
+    """Labelled rows: raw columns, folds int8 `(rows,)`, target float64 `(rows,)`, weight float32 `(rows,)` or None, and
+    group uint64 `(rows,)` or None."""
 
     batch: pa.RecordBatch
     folds: np.ndarray
     target: np.ndarray
     weight: np.ndarray | None
+    group: np.ndarray | None = None
 
     def only(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Target, weight and fold; the target of rows that are not `chosen` is NaN, by which they are not written."""
@@ -267,7 +281,8 @@ class EncodePass(LabelledPass):
             for labelled in self.rows(partition, recipe.inputs, counter):
                 X = recipe.transform(labelled.batch, folds=labelled.folds, hidden=self.hidden)
                 codes_out.write(binner.codes(X).T, *labelled.only(labelled.folds != TEST))
-                floats_out.write(X, *labelled.only(self._kept(labelled, partition.first_row + rows)))
+                kept = self._kept(labelled, partition.first_row + rows)
+                floats_out.write(X, *labelled.only(kept), labelled.group)
                 rows += len(labelled.target)
         return {"rows": rows, "access": counter.to_json()}
 

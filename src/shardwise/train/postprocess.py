@@ -21,7 +21,8 @@ from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.apart import Apart
 from shardwise.stats.calibrators import Calibrator
 from shardwise.stats.conformal import Conformal, held_by_part
-from shardwise.stats.intervals import wilson
+from shardwise.stats.hashes import mix
+from shardwise.stats.intervals import share_ends
 from shardwise.stats.metrics import Metric, Pairs, Ranked, loss_of
 from shardwise.stats.paired import Gain
 from shardwise.stats.recalibration import choose_calibrator, choose_decision
@@ -29,7 +30,7 @@ from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import Run
-from shardwise.train.validation import joint_weight, validation_rows
+from shardwise.train.validation import joint_units, joint_weight, validation_rows
 
 PARTS = 5  # of a hold-out, where there are no folds
 LEAST_UNSEEN, MOST_UNSEEN = 100, 2000  # rows on which fold models are compared with what predicts
@@ -61,12 +62,13 @@ class Team:
 @dataclass(frozen=True, kw_only=True)
 class OutOfFold:
     """Labels `(rows,)`, predictions of models that have not seen the row, weights (None: all 1), and the fold of each
-    row, or a fifth of the only one."""
+    row, or a fifth of the only one. `units` are codes of the groups whose rows depend on each other."""
 
     y: np.ndarray
     prediction: np.ndarray
     weight: np.ndarray | None
     parts: np.ndarray
+    units: np.ndarray | None = None
 
     @property
     def pairs(self) -> Pairs:
@@ -115,10 +117,19 @@ def out_of_fold(
     y, together = np.concatenate(ys), np.concatenate(predictions)
     if crossed is not None and crossed.shape == together.shape:
         together = crossed
+    units = joint_units(known)
+    fifths = _fifths(len(y), units, isinstance(prepared.splitter, TemporalSplitter))
     return OutOfFold(
-        y=y, prediction=together, weight=joint_weight(known),
-        parts=np.concatenate(parts) if len(ys) > 1 else np.arange(len(y)) % PARTS,
+        y=y, prediction=together, weight=joint_weight(known), units=units,
+        parts=np.concatenate(parts) if len(ys) > 1 else fifths,
     )  # fmt: skip
+
+
+def _fifths(rows: int, units: np.ndarray | None, in_time: bool) -> np.ndarray:
+    """Of a single fold: whole groups, stretches of time, or every fifth row."""
+    if units is not None:
+        return np.asarray(mix(units.astype(np.uint64), 0) % PARTS)
+    return np.arange(rows) * PARTS // max(rows, 1) if in_time else np.arange(rows) % PARTS
 
 
 def unseen(run: Run, prepared: Prepared, joint: Joint, team: Team, left_s: float) -> Apart | None:
@@ -155,11 +166,11 @@ def postprocess(
     findings: list[Finding] = []
     calibrator, pairs, before = None, rows.pairs, rows.pairs
     if target.task.is_classification:
-        calibrator, crossed, told = choose_calibrator(pairs, rows.parts)
+        calibrator, crossed, told = choose_calibrator(pairs, rows.parts, rows.units)
         pairs = Pairs(pairs.y, crossed, pairs.weight)
         if calibrator is not None:
             findings.append(_calibrated(target, told))
-        decision, weighted, found = choose_decision(metric, target, pairs, rows.parts)
+        decision, weighted, found = choose_decision(metric, target, pairs, rows.parts, rows.units)
         if found is not None and decision:
             target = replace(target, decision=decision)
             findings.append(_decides(target, metric, found))
@@ -223,13 +234,16 @@ def _not_exchangeable(splitter: Splitter, target: Target, pairs: Pairs, parts: n
     )  # fmt: skip
 
 
-def coverage(chosen: PostProcess, y: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
+def coverage(
+    chosen: PostProcess, y: np.ndarray, prediction: np.ndarray, units: np.ndarray | None = None
+) -> dict[str, Any]:
     """Share of the opened test's rows that the intervals or sets hold at `LEVEL`, with its 95 % interval; their mean
-    `width`, or the mean `size` of the sets. Empty where there are none."""
+    `width`, or the mean `size` of the sets. Empty where there are none. `units` are codes of groups of rows."""
     if chosen.conformal is None or not len(y) or (chosen.conformal.rows + 1) * (1.0 - LEVEL) < 2:
         return {}
-    held = float(chosen.conformal.holds(y, prediction, LEVEL).mean())
-    low, high = wilson(held, len(y))
+    holds = chosen.conformal.holds(y, prediction, LEVEL).astype(np.float64)
+    held = float(holds.mean())
+    low, high = share_ends(holds, units)
     content: dict[str, Any] = {"level": LEVEL, "value": held, "low": low, "high": high, "rows": len(y)}
     if chosen.target.task.is_classification:
         return {**content, "size": float(chosen.conformal.sets(prediction, LEVEL).sum(axis=1).mean())}

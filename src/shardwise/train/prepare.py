@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from shardwise.core.errors import AnswerIsNo, SchemaError, TargetError
 from shardwise.core.events import Advanced
 from shardwise.core.findings import Finding
 from shardwise.core.names import nearest, nearest_column
-from shardwise.core.seeds import derive_seed
 from shardwise.core.state import load_state
 from shardwise.core.target import Target, canonical_label
 from shardwise.data.dataset import Dataset, TypeConflict
@@ -21,32 +21,34 @@ from shardwise.data.profile import Profile
 from shardwise.data.rows import DiskRows
 from shardwise.data.source import Losses, estimate_rows
 from shardwise.features.aggregate_plan import check_columns as check_aggregate
+from shardwise.features.columns import text_kind
 from shardwise.features.recipe import Recipe, RecipeConfig
 from shardwise.split.base import TEST, Splitter
 from shardwise.split.grouped import GroupSplitter
 from shardwise.split.leaks import find_leaks
-from shardwise.split.plan import SplitPlan, check_folds, check_training, choose_splitter
+from shardwise.split.plan import check_folds, check_training, choose_splitter, replanned
 from shardwise.stats.metrics import metric_to_compare_by
-from shardwise.stats.quantiles import Quantiles
 from shardwise.train.aggregates import aggregate_findings
 from shardwise.train.encode import Encoding, encode
 from shardwise.train.engineering import engineer_features
-from shardwise.train.few import split_few
+from shardwise.train.few import check_classes, spare_classes, split_few
 from shardwise.train.findings import NO_TEST, reading_findings
 from shardwise.train.grids import asked_grids
 from shardwise.train.inherit import Encoded
 from shardwise.train.keeping import Judge, Seen, Wanted, keep
 from shardwise.train.ladder import check_floor
-from shardwise.train.passes import FLOATS, LabelledPass, ProfilePass, SummariesPass, TimePass, keep_state
-from shardwise.train.probing import probe
+from shardwise.train.passes import FLOATS, LabelledPass, ProfilePass, SummariesPass, keep_state
+from shardwise.train.probing import MOST_TEST_ROWS, probe
 from shardwise.train.run import Run
 from shardwise.train.selection import select_features
+from shardwise.train.splitting import MANY_ROWS, goes_by_content, is_uneven, split_plan
 from shardwise.train.targets import infer_target
 from shardwise.train.units import run_pass, split_key
+from shardwise.train.weights import check_weights
 
 COUNTED_ROWS = 1_000_000  # up to which the classes of each fold are counted
 MAX_WIDENED = 1000  # columns whose type turns out wider than the samples said, before we give up
-FEW_ROWS = 200  # below, folds are uneven by chance
+BY_POSITION = "folds go by the rows' position, not by their content."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,8 @@ class _Profiled:
     splitter: Splitter
     profile: Profile
     opened: Profile
-    fold_rows: Mapping[int, int]
+    sealed: pa.Table  # some rows of the test
+    fold_rows: dict[int, int]
     folds: Mapping[int, str]  # partition -> blob of its rows' fold numbers
     losses: Losses
     seen: Seen | None = None  # by the run's parent, if it goes on from one
@@ -92,9 +95,11 @@ def prepare(run: Run, dataset: Dataset, judge: Judge = lambda _known, _fresh: ()
     profiled = _profile_until_types_hold(run, dataset)
     config = run.config
     check_training(profiled.fold_rows, profiled.splitter)
+    check_weights(config.weight, profiled.profile, profiled.opened)
     target = infer_target(
         config.target, profiled.profile.columns[config.target], task=config.task, quantile=config.quantile
     )
+    check_classes(target, profiled.profile, profiled.opened)
     metric_to_compare_by(config.metric, target.task)  # refused before the longer passes
     findings = _findings(run, profiled, target)
     weights = class_weights(target, profiled.opened, config.class_weight)
@@ -102,8 +107,8 @@ def prepare(run: Run, dataset: Dataset, judge: Judge = lambda _known, _fresh: ()
     keeping = keep(run, profiled.seen, wanted, judge)
     recipe, labelled, about = _features(run, profiled, target, weights, keeping.kept)
     probed = probe(
-        run, target, profiled.splitter, opened=profiled.opened.sample(), whole=profiled.profile.sample(),
-        plan=partial(_plan_recipe, run, profiled, target), ignore=(*config.drop, *_services(run)),
+        run, target, profiled.splitter, opened=profiled.opened.sample(), sealed=profiled.sealed,
+        plan=partial(_plan_recipe, run, profiled, target), ignore=_no_features(run),
     )  # fmt: skip
     findings = (*findings, *tell(run, [*keeping.findings, *about, *probed]))
     encoding = Encoding(
@@ -166,63 +171,31 @@ def _profile_until_types_hold(run: Run, dataset: Dataset) -> _Profiled:
 
 
 def _profile(run: Run, dataset: Dataset) -> _Profiled:
-    kept = None if run.parent is None else run.parent.splitter(estimate_rows(dataset))
+    rows = estimate_rows(dataset)
+    kept = None if run.parent is None else run.parent.splitter(rows)
     if kept is not None and set(kept.columns) <= set(dataset.schema.names):
         return _profile_split(run, dataset, kept)
-    splitter = _splitter(run, dataset)
+    planned = split_plan(run, dataset, rows)
+    splitter = choose_splitter(planned)
     profiled = _profile_split(run, dataset, splitter)
-    if (few := split_few(splitter, profiled.profile, run.config)) is not None:
+    plan = replanned(planned, profiled.profile.rows)
+    splitter = choose_splitter(plan)
+    if (few := split_few(splitter, dataset, profiled.profile, run.config)) is not None:
+        if not few.columns:
+            run.say(f"A fold would be empty: {BY_POSITION}", level="warning")
         return _profile_split(run, dataset, few)
-    given = run.config.time_column or run.config.group or run.config.fold_column or run.config.key
-    if given or not _uneven(profiled.fold_rows, splitter, tests=run.config.test_share != 0):
-        return profiled
-    what = "Many rows are the same" if sum(profiled.fold_rows.values()) >= FEW_ROWS else "A fold would be empty"
-    run.say(f"{what}: folds go by the rows' position, not by their content.", level="warning")
-    return _profile_split(run, dataset, _splitter(run, dataset, copies=1.0))
-
-
-def _splitter(run: Run, dataset: Dataset, *, copies: float = 0.0) -> Splitter:
-    config = run.config
-    taken = {config.target, config.weight, *config.drop}
-    times = None if config.time_column is None else _time_quantiles(run, dataset, config.time_column).at
-    plan = SplitPlan(
-        rows=estimate_rows(dataset),
-        features=[name for name in dataset.schema.names if name not in taken],
-        key=config.key,
-        group=config.group,
-        time_column=config.time_column,
-        fold_column=config.fold_column,
-        times=times,
-        copies=copies,
-        folds=config.folds,
-        test_share=config.test_share,
-        valid_share=config.valid_share,
-        seed=derive_seed(config.seed, "split"),
-    )  # fmt: skip
-    return choose_splitter(plan)
-
-
-def _uneven(fold_rows: Mapping[int, int], splitter: Splitter, *, tests: bool) -> bool:
-    """Whether a fold (with `tests`: the test too) is empty, or the folds are of very different sizes."""
-    total = sum(fold_rows.values())
-    numbers = {f for each in splitter.folds() for f in each.train + each.valid} | ({TEST} if tests else set())
-    sizes = [fold_rows.get(fold, 0) for fold in sorted(numbers)]
-    far = fold_rows.get(TEST, 0) > 0.45 * total or _spread(fold_rows) > 2.0
-    return min(sizes) == 0 or (far and total >= FEW_ROWS)
-
-
-def _spread(fold_rows: Mapping[int, int]) -> float:
-    sizes = [rows for fold, rows in fold_rows.items() if fold > 0]
-    return max(sizes) / max(1, min(sizes)) if sizes else 1.0
-
-
-def _time_quantiles(run: Run, dataset: Dataset, column: str) -> Quantiles:
-    work = TimePass(dataset=dataset, column=column, blobs=run.blobs)
-    merged = Quantiles(column)
-    with run.stage("time", len(dataset.partitions)):
-        for _, record in run_pass(run, work, dataset, "time", column):
-            merged.merge(Quantiles.from_state(_state(run, record)["summary"]))
-    return merged
+    if plan is not planned:
+        run.say(f"{profiled.profile.rows:,} rows were counted where {planned.rows:,} were expected: split anew.")
+        profiled = _profile_split(run, dataset, splitter)
+    if goes_by_content(run.config) and is_uneven(profiled.fold_rows, splitter, tests=run.config.test_share != 0):
+        what = "Many rows are the same" if profiled.profile.rows >= MANY_ROWS else "A fold would be empty"
+        run.say(f"{what}: {BY_POSITION}", level="warning")
+        splitter = choose_splitter(replace(plan, copies=1.0))
+        profiled = _profile_split(run, dataset, splitter)
+    if (spared := spare_classes(splitter, dataset, profiled.profile, run.config)) is not None:
+        run.say("A class of few rows would be left out of training or validation: folds go by another seed.")
+        return _profile_split(run, dataset, spared)
+    return profiled
 
 
 def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
@@ -252,21 +225,24 @@ def _profile_split(run: Run, dataset: Dataset, splitter: Splitter) -> _Profiled:
             run.events.emit(Advanced(stage="profile", rows=record["rows"]))
         whole = opened.copy() if len(dataset.partitions) == 1 else Profile.from_state(opened.state())
         whole.merge(sealed)
+    tests = sealed.sample()
     return _Profiled(
-        dataset=dataset, splitter=splitter, profile=whole, opened=opened, fold_rows=fold_rows, folds=folds,
+        dataset=dataset, splitter=splitter, profile=whole, opened=opened,
+        sealed=tests.take(np.arange(min(MOST_TEST_ROWS, tests.num_rows))), fold_rows=fold_rows, folds=folds,
         losses=losses, seen=seen,
     )  # fmt: skip
 
 
 def _findings(run: Run, profiled: _Profiled, target: Target) -> tuple[Finding, ...]:
+    folds = dict.fromkeys([number for fold in profiled.splitter.folds() for number in fold.valid], 0)
     with run.stage("leaks"):
         found = [
             *reading_findings(profiled.dataset, profiled.losses, profiled.profile, target),
             *find_leaks(
                 profiled.opened.sample(), target, time_column=run.config.time_column, group=run.config.group,
-                splitter=profiled.splitter, profile=profiled.opened, ignore=(*run.config.drop, *_services(run)),
+                splitter=profiled.splitter, profile=profiled.opened, ignore=_no_features(run),
             ),
-            *check_folds(profiled.fold_rows, expected=_shares_of_groups(profiled.splitter)),
+            *check_folds(folds | profiled.fold_rows, expected=_shares_of_groups(profiled.splitter)),
             *([] if profiled.fold_rows.get(TEST) else [NO_TEST]),
         ]  # fmt: skip
     return tell(run, found)
@@ -307,6 +283,12 @@ def _services(run: Run) -> tuple[str, ...]:
     return tuple(name for name in (config.weight, config.group, config.fold_column, *config.key) if name)
 
 
+def _no_features(run: Run) -> tuple[str, ...]:
+    """Columns that no model sees."""
+    config = run.config
+    return (*config.drop, *_services(run), *(name for name, kind in config.kinds.items() if kind == "ignore"))
+
+
 def _fit_recipe(
     run: Run, profiled: _Profiled, target: Target, weights: Mapping[str, float] | None
 ) -> tuple[Recipe, LabelledPass]:
@@ -338,7 +320,7 @@ def _plan_recipe(
     return Recipe.plan(
         dataset.schema, profile, target=target, exclude={target.column, *config.drop, *_services(run)},
         config=RecipeConfig(
-            kinds={**_text_after_all(profiled), **config.kinds}, date_formats=dataset.date_formats,
+            kinds={**_kinds_of_text(profiled, profile), **config.kinds}, date_formats=dataset.date_formats,
             aggregates=config.aggregates, grids=asked_grids(config, dataset.schema.names),
             own_fold=not (config.time_column or config.group or config.fold_column or config.key),
         ),
@@ -346,11 +328,21 @@ def _plan_recipe(
     )  # fmt: skip
 
 
-def _text_after_all(profiled: _Profiled) -> dict[str, str]:
-    """Columns that hold numbers in text outside the test fold, and something else in it."""
-    whole, opened = profiled.profile.columns, profiled.opened.columns
-    numeric = [name for name, facts in opened.items() if facts.is_numeric_text]
-    return {name: "category" for name in numeric if not whole[name].is_numeric_text}
+def _kinds_of_text(profiled: _Profiled, profile: Profile) -> dict[str, str]:
+    """What columns of text are that a recipe planned from `profile` would take for something else.
+
+    Where the test holds something else than numbers or dates, all rows decide; of few rows, those outside the test: in
+    a sample a category may look like an identifier.
+    """
+    kinds: dict[str, str] = {}
+    for name, facts in profiled.opened.columns.items():
+        whole = profiled.profile.columns[name]
+        read_as = (facts.is_numeric_text, facts.time_format)
+        if any(read_as) and read_as != (whole.is_numeric_text, whole.time_format):
+            kinds[name] = text_kind(name, whole)
+        elif facts.group == "string" and profile is not profiled.opened:
+            kinds[name] = text_kind(name, facts)
+    return kinds
 
 
 def _state(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:

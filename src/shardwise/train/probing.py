@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import ndtri
 
+from shardwise.core.errors import DataError, RejectColumn
 from shardwise.core.findings import Finding
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
@@ -37,7 +38,8 @@ from shardwise.train.run import FORMAT, Run
 from shardwise.train.selection import quick_model
 
 MOST_ROWS, MOST_COLUMNS = 10_000, 50
-LEAST_ROWS = 500
+MOST_TEST_ROWS = MOST_ROWS // 2
+LEAST_ROWS, LEAST_TEST_ROWS = 500, 50
 PERMUTED_CELLS = 300_000  # rows x features x outputs of the permuted target's model
 TOLD_APART = 0.7  # AUC from which the test is said to differ
 TELLING = 0.2  # share of the gain from which a column is named
@@ -51,18 +53,18 @@ Plan = Callable[[Profile, Mapping[int, Sequence[int]]], Recipe]
 
 
 def probe(
-    run: Run, target: Target, splitter: Splitter, *, opened: pa.Table, whole: pa.Table, plan: Plan,
+    run: Run, target: Target, splitter: Splitter, *, opened: pa.Table, sealed: pa.Table, plan: Plan,
     ignore: Collection[str] = (),
 ) -> list[Finding]:  # fmt: skip
-    """What the probes find. `opened` is a sample of rows outside the test, `whole` one of all rows; `plan` makes a
+    """What the probes find. `opened` is a sample of rows outside the test, `sealed` one of the test; `plan` makes a
     recipe of a profile; `ignore` names columns that are no features."""
-    key = unit_key(FORMAT, "probes", run.config.identity(), splitter.to_json(), opened.num_rows, whole.num_rows)
+    key = unit_key(FORMAT, "probes", run.config.identity(), splitter.to_json(), opened.num_rows, sealed.num_rows)
     record = run.ledger.get(key)
     if record is None:
         with run.stage("leaks"):
             hidden = {target.column, *ignore, *splitter.columns} if _is_special(splitter) else {target.column, *ignore}
             found = [
-                *told_apart(whole, splitter, hidden=hidden),
+                *told_apart(opened, sealed, splitter, hidden=hidden),
                 *score_gap(opened, target, splitter, hidden=hidden),
                 *permuted_target(opened, target, plan, seed=run.config.seed),
             ]
@@ -83,15 +85,20 @@ def _matrix(table: pa.Table, hidden: Collection[str]) -> tuple[np.ndarray, list[
     return np.stack([each.values for each in kept], axis=1) if kept else np.empty((len(table), 0)), kept
 
 
-def told_apart(sample: pa.Table, splitter: Splitter, *, hidden: Collection[str]) -> Iterator[Finding]:
-    """How well rows of the test fold are told from the others, and by which columns."""
-    if not _is_special(splitter) or sample.num_rows < LEAST_ROWS:
+def told_apart(opened: pa.Table, sealed: pa.Table, splitter: Splitter, *, hidden: Collection[str]) -> Iterator[Finding]:
+    """How well rows of the test fold are told from the others, and by which columns.
+
+    Rows of both are drawn apart: of a large table a small test is a few rows of a sample.
+    """
+    tests = sealed.slice(0, MOST_TEST_ROWS)
+    others = opened.slice(0, MOST_ROWS - tests.num_rows)
+    if not _is_special(splitter) or tests.num_rows + others.num_rows < LEAST_ROWS:
         return
-    table = sample.slice(0, MOST_ROWS).combine_chunks()
+    table = pa.concat_tables([others, tests]).combine_chunks()
     batch = table.to_batches()[0]
-    is_test = splitter.assign(batch, 0) == TEST
+    is_test = np.arange(table.num_rows) >= others.num_rows
     X, probes = _matrix(table, hidden)
-    if not probes or min(is_test.sum(), (~is_test).sum()) < 50:
+    if not probes or min(is_test.sum(), (~is_test).sum()) < LEAST_TEST_ROWS:
         return
     score, importance = _adversarial(X, is_test, _halves(batch, splitter))
     auc = interval(METRICS["roc_auc"], Pairs(is_test.astype(np.float64), score, np.ones(len(score))))
@@ -151,10 +158,11 @@ def score_gap(sample: pa.Table, target: Target, splitter: Splitter, *, hidden: C
     X, probes = _matrix(table, hidden)
     if len(y) < LEAST_ROWS or not probes:
         return
-    labels = Labels.of(target, y, derive_seed(0, "gap"))
+    labels, few = Labels.of(target, y, derive_seed(0, "gap")).heaviest()
+    table, X = table.take(few).combine_chunks(), X[few]
     temporal = isinstance(splitter, TemporalSplitter)
     apart = _later(table, splitter) if temporal else _halves(table.to_batches()[0], splitter) == 1
-    if not apart.any() or apart.all():
+    if len(few) < LEAST_ROWS or not apart.any() or apart.all():
         return
     mixed = np.random.default_rng(derive_seed(0, "mixed")).permutation(apart)
     scores = [small_power(X, labels, ~valid, valid) for valid in (mixed, apart)]
@@ -188,7 +196,11 @@ def permuted_target(sample: pa.Table, target: Target, plan: Plan, *, seed: int) 
     place = sample.column_names.index(target.column)
     table = sample.take(pa.array(rows))
     table = table.set_column(place, target.column, sample.column(target.column).take(pa.array(shuffled)))
-    X, folds = _features(table, y[shuffled], plan, rng)
+    try:
+        X, folds = _features(table, y[shuffled], plan, rng)
+    except (DataError, RejectColumn) as error:
+        yield _not_looked_at(error)
+        return
     train, valid = folds != 2, folds == 2
     if len(np.unique(y[shuffled][train])) < 2:
         return
@@ -201,6 +213,12 @@ def permuted_target(sample: pa.Table, target: Target, plan: Plan, *, seed: int) 
         )
         hint = "Look at --aggregate and columns made from the target; please report it where there are none."
         yield Finding(code="permuted_target", severity="leak", text=text, evidence={"z": round(z, 2)}, hint=hint)
+
+
+def _not_looked_at(error: Exception) -> Finding:
+    """A sample may have too little of what all rows have enough of."""
+    text = f"Whether the pipeline sees a permuted target was not looked at, as a sample makes no recipe: {error}"
+    return Finding(code="permuted_target", severity="info", text=text)
 
 
 def _features(table: pa.Table, y: np.ndarray, plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

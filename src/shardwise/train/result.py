@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ class FoldResult:
     steps: int = 0
     failed: str = ""
 
+    @property
+    def model_name(self) -> str:
+        """What tells its model from others: with more memory one of more rows takes the place of the old one."""
+        return self.folder if self.share == 1.0 else f"{self.folder}-{self.share:g}"
+
     def to_json(self) -> dict[str, Any]:
         anomalies = [anomaly.to_json() for anomaly in self.anomalies]
         curve = [list(point) for point in self.curve]
@@ -63,6 +69,11 @@ class TrialResult:
     before_s: float = 0.0
 
     @property
+    def cut(self) -> bool:
+        """Whether time or the user ended the training on a fold."""
+        return any(fold.cut for fold in self.folds)
+
+    @cached_property
     def loss(self) -> float:
         """Mean loss over the folds, weighted by their validation rows.
 

@@ -53,6 +53,7 @@ class Run:
     access: AccessCounter = field(default_factory=AccessCounter)  # how the partitions were read
     parent: Parent | None = None  # that it goes on from
     taken_over: dict[str, set[int]] = field(default_factory=dict)  # pass -> partitions that the parent has read
+    short: bool = False  # of memory: models learned from some of the rows, or were given up
 
     @property
     def blobs(self) -> Path:
@@ -70,7 +71,7 @@ class Run:
     @property
     def memory_bytes(self) -> int:
         """Of this process and what runs below it."""
-        return min(self.config.memory_bytes or 2**62, memory_limit_bytes())
+        return memory_of(self.config)
 
     def worker_bytes(self) -> int:
         """What workers have: on this machine all of them together, on a cluster each, as far as its engine tells."""
@@ -132,6 +133,11 @@ class Run:
         self.note("stage", **record)
 
 
+def memory_of(config: RunConfig) -> int:
+    """The ceiling that was asked for, or the machine's."""
+    return min(config.memory_bytes or 2**62, memory_limit_bytes())
+
+
 @contextmanager
 def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: float = 0.0) -> Iterator[Run]:
     """Open a new run's folder or go on with one; one process at a time. Raises `ConfigError` when the folder belongs to
@@ -161,7 +167,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
         used_s, limit_s = clock.deadline.used_s(), clock.deadline.limit_s
         opened = RunOpened(
             name=folder.name, folder=str(folder), used_s=used_s, limit_s=limit_s, memory_bytes=watch.limit_bytes,
-            again=again, finished=_has_ended(records_of(ledger, "finished"), config),
+            again=again, finished=_has_ended(records_of(ledger, "finished"), config, memory_of(config)),
         )  # fmt: skip
         events.emit(opened)
         yield Run(
@@ -229,12 +235,23 @@ def _watch(config: RunConfig, executors: Sequence[Executor]) -> MemoryWatch:
 
 @contextmanager
 def _nothing_half_written(folder: Path) -> Iterator[None]:
-    """A new run that ends because its input cannot be used leaves no folder."""
+    """A new run that ends because its input cannot be used, before any work was done, leaves no folder."""
     try:
         yield
     except BadInput:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not _has_worked(folder / "journal.db"):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _has_worked(path: Path) -> bool:
+    """Whether work of the run's own is journalled: what it has from its parent is there still."""
+    if not path.exists():
+        return False
+    with SqliteJournal(path, read_only=True) as journal:
+        records = list(journal.read())
+    taken = {unit for record in records if record["kind"] == KIND for unit in record["units"]}
+    return any(record["kind"] == "unit" and record["unit"] not in taken for record in records)
 
 
 def _check_same(ledger: Ledger, folder: Path, config: RunConfig, fingerprint: str) -> bool:
@@ -265,21 +282,40 @@ def _limit_s(ledger: Ledger, config: RunConfig, clock: Path) -> float | None:
 
 
 def already_finished(run: Run) -> dict[str, Any] | None:
-    """The result of the last finish when the same budget is asked for again."""
+    """The result of the last finish when the same budget is asked for again, and would find no more."""
     finished = run.records("finished")
     if not finished or run.config.extends:
         return None
     last = finished[-1]
-    return last["result"] if last["budget"] == _budget(run.config) else None
+    if last["budget"] != _budget(run.config) or last.get("interrupted") or _was_short(last, run.memory_bytes):
+        return None
+    result: dict[str, Any] = last["result"]
+    return result
 
 
-def _has_ended(finished: Sequence[Mapping[str, Any]], config: RunConfig) -> bool:
+def _was_short(finish: Mapping[str, Any], memory_bytes: int) -> bool:
+    """Whether memory did not suffice, and there is more of it now."""
+    return bool(finish.get("short_bytes")) and memory_bytes > finish["short_bytes"]
+
+
+def _has_ended(finished: Sequence[Mapping[str, Any]], config: RunConfig, memory_bytes: int) -> bool:
     """Whether a run has ended that is given no more time: what is asked for anew is found by what it has."""
-    return bool(finished) and not config.extends and finished[-1]["budget"].get("time") == config.time
+    if not finished or config.extends:
+        return False
+    last = finished[-1]
+    goes_on = last.get("interrupted") or (_was_short(last, memory_bytes) and not last["result"]["cut"])
+    return last["budget"].get("time") == config.time and not goes_on
 
 
 def finish(run: Run, result: dict[str, Any]) -> None:
-    run.note("finished", budget=_budget(run.config), result=result)
+    """Journal the result, with what tells whether the same budget would find more: that the user ended the run, and
+    the memory where it did not suffice."""
+    if run.interrupts.stop_requested:
+        run.say("The run was stopped: the same command goes on with it.")
+    run.note(
+        "finished", budget=_budget(run.config), result=result, interrupted=run.interrupts.stop_requested,
+        short_bytes=run.memory_bytes if run.short else None,
+    )  # fmt: skip
 
 
 def _budget(config: RunConfig) -> dict[str, Any]:

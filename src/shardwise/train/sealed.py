@@ -4,10 +4,12 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import dump_state
@@ -15,13 +17,15 @@ from shardwise.data.rows import Chunk, DiskRows
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST
 from shardwise.stats.evaluation import Evaluation
-from shardwise.store.looks import Looks
+from shardwise.store.looks import Looks, Marks
 from shardwise.train.passes import FLOATS
 from shardwise.train.postprocess import PostProcess, Team, coverage
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult
 from shardwise.train.run import Run
 
+GROUP = "group"  # column by which rows of the test depend on each other
+MARKS = 64  # rows by which a test is known again
 PACE_ROWS = 1024  # are predicted once to see how long all of them will take
 
 
@@ -62,13 +66,24 @@ def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, lef
     chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
     y = np.concatenate([chunk.y for chunk in chunks])
     prediction = chosen.apply(team.combine(_predictions(run, team.members, chunks)))
-    evaluation = Evaluation(chosen.target)
+    evaluation, units = Evaluation(chosen.target), _units(rows, step)
     weights = [chunk.weight for chunk in chunks if chunk.weight is not None]
-    evaluation.update(y, prediction, np.concatenate(weights) if weights else None)
-    seed = derive_seed(run.config.seed, "bootstrap")
-    metrics = evaluation.result(seed=seed)["metrics"]
-    widened = metrics if looks == 1 else evaluation.result(seed=seed, looks=looks)["metrics"]
-    return TestScore(y, prediction, metrics, looks, widened, coverage(chosen, y, prediction))
+    groups = {} if units is None else {GROUP: pa.array(units)}
+    evaluation.update(y, prediction, np.concatenate(weights) if weights else None, groups)
+    how: dict[str, Any] = {"seed": derive_seed(run.config.seed, "bootstrap"), "group": next(iter(groups), None)}
+    metrics = evaluation.result(**how)["metrics"]
+    widened = metrics if looks == 1 else evaluation.result(**how, looks=looks)["metrics"]
+    return TestScore(y, prediction, metrics, looks, widened, coverage(chosen, y, prediction, units))
+
+
+def _units(rows: DiskRows, step: int) -> np.ndarray | None:
+    """Codes `(rows,)` of the groups of the rows that `_thinned` leaves; None where each row is on its own."""
+    groups = rows.group()
+    if groups is None:
+        return None
+    starts = np.cumsum([0, *rows.block_rows()])
+    left = [groups[start:stop:step] for start, stop in pairwise(starts.tolist())]
+    return np.unique(np.concatenate(left), return_inverse=True)[1]
 
 
 def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
@@ -87,14 +102,15 @@ def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
 def _note_look(run: Run, prepared: Prepared, key: str) -> int:
     """Journal that the test is opened for these models; which look it is, of this run and of others at these rows.
 
-    Looking at the same models again is no further look. The rows are known by their split and their labels: a file that
-    was moved, or that got a column more, holds the same test. What the run's own journal tells counts wherever its
-    folder lies now.
+    Looking at the same models again is no further look. The rows are known by their split, and by their labels or by
+    what some of them hold: a file that was moved, that got a column or rows more, holds the same test. What the run's
+    own journal tells counts wherever its folder lies now.
     """
-    labels = prepared.profile.columns[prepared.target.column].state()
-    rows = [prepared.splitter.sealed(), hashlib.sha256(dump_state(labels)).hexdigest()]
+    column = prepared.target.column
+    labels = hashlib.sha256(dump_state(prepared.profile.columns[column].state())).hexdigest()
+    rows, marks = [prepared.splitter.sealed(), column], Marks(labels, prepared.profile.smallest_hashes(MARKS))
     known, before = Looks(Path(run.config.runs_folder)), [record["members"] for record in run.records("test opened")]
-    looks = max(known.count(rows, each) for each in (*before, key))
+    looks = max(known.count(rows, [each, labels], marks) for each in (*before, key))
     if key not in before:
         run.note("test opened", members=key, look=looks)
     if looks > 1:

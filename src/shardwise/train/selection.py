@@ -1,10 +1,10 @@
 """Features that tell nothing are dropped before the rows are encoded, on the evidence of the profile's sample.
 
-Copies, which order the rows as an earlier feature does, always go. For the others `features.select` has tests; here a
-quick model of trees on half of the sample tells the importance of each feature on the other half, and the other way
-round. Where that model sees little, it tells little about what is useless, and only copies go: it must be no worse
-without what would go, and importances must stand out from those of shadows. The work is bounded: a second or two on two
-cores, whatever the data.
+Copies, which order the rows as an earlier feature does and tell nothing beside it, always go. For the others
+`features.select` has tests; here a quick model of trees on half of the sample tells the importance of each feature on
+the other half, and the other way round. Where that model sees little, it tells little about what is useless, and only
+copies go: it must be no worse without what would go, and importances must stand out from those of shadows. The work is
+bounded: a second or two on two cores, whatever the data.
 """
 
 from collections.abc import Mapping
@@ -146,7 +146,10 @@ def measure(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> Evidence
     """All tests of the features `X` `(rows, features)`."""
     found, noise = informations(X, y, derive_seed(seed, "information"), classes=target.task.is_classification)
     importance, shadow = importances(X, y, target, derive_seed(seed, "importance"))
-    return Evidence(information=found, noise=noise, importance=importance, shadow=shadow, copy_of=copies(X))
+    copy_of, beside = copies(X, y, derive_seed(seed, "copies"), classes=target.task.is_classification)
+    return Evidence(
+        information=found, noise=noise, importance=importance, shadow=shadow, copy_of=copy_of, beside=beside
+    )
 
 
 def importances(X: np.ndarray, y: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, float]:

@@ -9,6 +9,7 @@ from shardwise.core.errors import TargetError
 from shardwise.core.target import Label, Target, Task
 
 MAX_CLASSES = 1000
+COUNTED = 250  # values that a profile keeps of any column, unless they are very long
 MAX_GUESSED_CLASSES = 30  # a whole-number target with more distinct values is taken for a quantity
 
 
@@ -103,6 +104,11 @@ def _check_numeric(name: str, column: ColumnFacts, task: Task) -> None:
 
 
 def _classes(name: str, column: ColumnFacts) -> tuple[Label, ...]:
+    if column.group == "string" and not column.top_exact and column.distinct < COUNTED:
+        raise TargetError(
+            f"target {name!r} has about {int(column.distinct)} different values, which are too long to be classes",
+            hint="Give them shorter names.",
+        )
     if not column.top_exact or len(column.top) > MAX_CLASSES:
         raise TargetError(
             f"target {name!r} has about {int(column.distinct)} different values; {MAX_CLASSES} classes are the limit",

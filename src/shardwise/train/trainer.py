@@ -106,6 +106,22 @@ class FitUnit:
         self.__dict__.update(state)
 
 
+def learned_share(unit: FitUnit, share: float) -> float:
+    """Of the rows, of a fit on a rung with such a share: families that read rows as floats leave none out."""
+    return share if FAMILIES[unit.candidate.family].traits.reads == BINS else 1.0
+
+
+def outgrown(unit: FitUnit, share: float) -> bool:
+    """Whether a fit on such a share of the rows was made with less memory than there is now."""
+    return learned_share(unit, share) < learned_share(unit, unit.rung.share)
+
+
+def _of_rows(unit: FitUnit) -> str:
+    """In the name of a checkpoint: what was learned from fewer rows is not gone on from."""
+    share = learned_share(unit, unit.rung.share)
+    return "" if share == 1.0 else f"-{share:g}"
+
+
 def _had_time(unit: FitUnit, earlier: FoldResult) -> bool:
     """Whether a network, which plans by its time, had about as much when it was trained before."""
     if unit.candidate.family not in NETWORKS or math.isinf(unit.most_s):
@@ -142,7 +158,10 @@ class FitTask:
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
         with context(stage="train", trial=unit.trial, candidate=str(unit.candidate), fold=unit.number):
             earlier = self._earlier(unit)
-            if earlier is not None and (not earlier.cut or _had_time(unit, earlier)):
+            if earlier is not None and outgrown(unit, earlier.share):
+                if self._is_late(unit):
+                    return earlier.to_json()
+            elif earlier is not None and (not earlier.cut or _had_time(unit, earlier)):
                 return earlier.to_json()  # who did it was killed before that was journalled
             if (unit.trial > 1 or unit.since) and time.monotonic() > unit.deadline:
                 return (earlier or _not_begun(unit)).to_json()
@@ -156,6 +175,10 @@ class FitTask:
                     raise
                 return failed_fit(unit, error).to_json()
 
+    def _is_late(self, unit: FitUnit) -> bool:
+        """Whether there is no time to train it anew, or the user wants no more of it."""
+        return time.monotonic() > unit.deadline or (self.stop is not None and self.stop.exists())
+
     def _told(self, unit: FitUnit) -> AbstractContextManager[None]:
         """Those who watch are told of the fit inside."""
         return nullcontext() if self.beacons is None else beacon_in(self.beacons).fitting(unit.trial, unit.number)
@@ -166,8 +189,7 @@ class FitTask:
 
     def _earlier(self, unit: FitUnit) -> FoldResult | None:
         """What the unit came to before it was cut, in a run that is now gone on with."""
-        path = self.models / unit.key / _RESULT
-        return FoldResult.from_json(json.loads(path.read_text(encoding="utf8"))) if path.exists() else None
+        return left_by(self.models, unit.key)
 
     def _fit(self, unit: FitUnit, earlier: FoldResult | None) -> FoldResult:
         started = time.perf_counter()
@@ -221,10 +243,10 @@ class FitTask:
         )  # fmt: skip
 
     def _checkpoint(self, unit: FitUnit) -> Path:
-        return self.models / f".{unit.lineage or unit.key}.part"
+        return self.models / f".{unit.lineage or unit.key}{_of_rows(unit)}.part"
 
     def _rest(self, unit: FitUnit) -> Path:
-        return self.models / f".{unit.lineage}.rest"
+        return self.models / f".{unit.lineage}{_of_rows(unit)}.rest"
 
     def _take_up(self, unit: FitUnit) -> None:
         """A leg goes on with a copy of where the one before it rests, unless it was begun already.
@@ -321,6 +343,12 @@ def _placed(unit: FitUnit, rows: int) -> FitUnit:
     number, of = unit.leg.number, unit.leg.of
     end = leg_end(unit.candidate, rows, number, of) if number < of - 1 else None
     return replace(unit, since=leg_end(unit.candidate, rows, number - 1, of), rounds=end)
+
+
+def left_by(models: Path, key: str) -> FoldResult | None:
+    """What a unit left in its folder, whole or cut; None where it did not come to a model."""
+    path = models / key / _RESULT
+    return FoldResult.from_json(json.loads(path.read_text(encoding="utf8"))) if path.exists() else None
 
 
 def drop_rest(folder: Path) -> None:

@@ -31,6 +31,7 @@ def run_units(
     key: Callable[[T], str],
     ahead: int = 0,
     final: Callable[[Record], bool] = lambda _record: True,
+    serves: Callable[[T, Record], bool] = lambda _item, _record: True,
     instead: Callable[[T, BaseException], T | None] = lambda _item, _error: None,
     failed: Callable[[T, BaseException], Record | None] = lambda _item, _error: None,
     look: Callable[[], None] = lambda: None,
@@ -38,12 +39,13 @@ def run_units(
     """Each item with its record, in order: from the journal where it is there, else worked out and journalled.
 
     Lazy: an item is drawn only when a slot is free, at most `ahead` past those that are not handed on yet. A record
-    that is not `final` is handed on and not journalled: that unit will be worked again by who asks again. `instead` may
-    replace an item whose task failed, and `look` is called meanwhile (see `stream`). What failed in the end may have a
-    record, by `failed`, which is handed on and not journalled. Items may be `NOT_YET`: more will come when records were
-    handed on, those of the journal too. Raises the first error of a task for which `failed` has none.
+    that is not `final` is handed on and not journalled: who asks again has that unit worked again. One of the journal
+    that no more `serves` its item is worked again now, and replaced. `instead` may replace an item whose task failed,
+    and `look` is called meanwhile (see `stream`). What failed in the end may have a record, by `failed`, handed on and
+    not journalled. Items may be `NOT_YET`: more come when records were handed on, those of the journal too. Raises the
+    first error of a task for which `failed` has none.
     """
-    queue = _Queue(ledger, iter(items), key)
+    queue = _Queue(ledger, iter(items), key, serves)
     while not queue.over:
         outcomes = stream(
             executor, work, queue.missing(), ordered=True, retries=2, ahead=ahead, instead=instead, look=look
@@ -70,6 +72,7 @@ class _Queue(Generic[T]):
     ledger: Ledger
     items: Iterator[T | NotYet]
     key: Callable[[T], str]
+    serves: Callable[[T, Record], bool]
     drawn: deque[tuple[T, str, Record | None]] = field(default_factory=deque)
     over: bool = False
 
@@ -80,8 +83,11 @@ class _Queue(Generic[T]):
                 yield NOT_YET
                 continue
             unit = self.key(item)
-            self.drawn.append((item, unit, self.ledger.get(unit)))
-            if self.drawn[-1][2] is None:
+            known = self.ledger.get(unit)
+            if known is not None and not self.serves(item, known):
+                known = None
+            self.drawn.append((item, unit, known))
+            if known is None:
                 yield item
         self.over = True
 

@@ -35,6 +35,13 @@ def joint_weight(folds: Sequence[DiskRows]) -> np.ndarray | None:
     )
 
 
+def joint_units(folds: Sequence[DiskRows]) -> np.ndarray | None:
+    """Codes `(rows,)` of the groups whose rows depend on each other, over all folds; None: each row is on its own."""
+    groups = [rows.group() for rows in folds]
+    there = [group for group in groups if group is not None]
+    return np.unique(np.concatenate(there), return_inverse=True)[1] if there and len(there) == len(groups) else None
+
+
 def limit_findings(target: Target, valid: Sequence[DiskRows]) -> list[Finding]:
     """That few rows make most of the squared errors of the validation rows of each fold, where they do."""
     limited = [rows for rows in valid if rows.limit is not None]

@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from shardwise.core.errors import ConfigError, ShardwiseError, context
+from shardwise.core.config import RunConfig
+from shardwise.core.errors import ConfigError, DataError, ShardwiseError, context
 from shardwise.store.journal import SqliteJournal
 
 FORMAT = 1
@@ -93,6 +94,22 @@ def shipped() -> Archive:
     return Archive.from_json(json.loads(resources.files("shardwise.tune").joinpath(SHIPPED).read_text("utf8")))
 
 
+def past(config: RunConfig, *, without: str = "") -> tuple[Archive, list[str]]:
+    """The archive that a config names, and which runs could not be read; raises `ConfigError`."""
+    if config.archive == "none":
+        return Archive(), []
+    if config.archive == "shipped":
+        return shipped(), []
+    if config.archive == "auto":
+        runs, refused = of_runs(config.runs_folder, without=without)
+        return shipped().merged(runs), refused
+    try:
+        return read_archive(config.archive), []
+    except (ConfigError, DataError) as error:
+        error.hint = f"{error.hint} Allowed: auto, shipped, none, or a file."
+        raise
+
+
 def read_archive(path: str | Path) -> Archive:
     """An archive from a file; raises `ConfigError`."""
     with context(path=str(path)):
@@ -128,16 +145,30 @@ def of_runs(folder: str | Path, *, without: str = "", most: int | None = MOST_RU
 def task_of(name: str, records: Sequence[Mapping[str, Any]]) -> PastTask | None:
     """From the journal of a run: of each trial what was found at its highest rung; None where there is nothing.
 
-    Trials that went on from another one are left out: what they found is due to params that changed on the way.
+    What the clock has cut, or ended before all folds were done, tells of the clock. Trials that went on from another
+    one are left out: what they found is due to params that changed on the way.
     """
-    features: Mapping[str, float] | None = None
-    best: dict[int, Mapping[str, Any]] = {}
-    copied = {record["number"] for record in records if record["kind"] == "trial" and "source" in record}
-    for record in records:
-        if record["kind"] == "task":
-            features = record["features"]
-        elif record["kind"] == "trial" and record.get("loss") is not None and record["number"] not in copied:
-            best[record["number"]] = {"family": record["family"], "params": record["params"], "loss": record["loss"]}
-    if features is None or not best:
-        return None
-    return PastTask(name=name, features=features, trials=[best[number] for number in sorted(best)])
+    features = next((record["features"] for record in reversed(records) if record["kind"] == "task"), None)
+    told = [record for record in records if record["kind"] == "trial"]
+    copied = {record["number"] for record in told if "source" in record}
+    folds = max((len(record.get("folds", ())) for record in told), default=0)
+    highest: dict[int, Mapping[str, Any]] = {}
+    for record in told:
+        before = highest.get(record["number"], record)
+        if record["number"] not in copied and _is_whole(record, folds) and _rung(record) >= _rung(before):
+            highest[record["number"]] = record
+    trials = [
+        {"family": record["family"], "params": record["params"], "loss": record["loss"]}
+        for _, record in sorted(highest.items())
+    ]
+    return PastTask(name=name, features=features, trials=trials) if features is not None and trials else None
+
+
+def _rung(record: Mapping[str, Any]) -> int:
+    return record.get("rung") or 0
+
+
+def _is_whole(record: Mapping[str, Any], folds: int) -> bool:
+    own = record.get("folds", ())
+    cut = any(fold.get("cut") for fold in own)
+    return record.get("loss") is not None and not cut and len(own) == folds

@@ -8,13 +8,14 @@ from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.space import Choice, Dimension, Space
+from shardwise.models.families import check_params
 from shardwise.models.portfolio import check_families, require_families
 from shardwise.models.rungs import CHANGES, IN_LEGS
 from shardwise.models.spaces import SPACES, spaces_for
 from shardwise.tune.archive import Archive
 from shardwise.tune.pruners import make_pruner
 from shardwise.tune.samplers import make_sampler
-from shardwise.tune.spaces import narrowed
+from shardwise.tune.spaces import Cube, narrowed
 from shardwise.tune.study import Study
 
 UNITS_UNDER_WAY = 8  # fits that may be under way before one of them is waited for
@@ -23,10 +24,12 @@ POPULATION = "pbt"  # the sampler that trains its trials as a population
 
 
 def check_search(config: RunConfig) -> None:
-    """Raise `ConfigError` for an unknown family, sampler or pruner, a population of what cannot be one, or a space that
-    cannot be meant, before a run is opened for them."""
+    """Raise `ConfigError` for an unknown family, param, sampler or pruner, a population of what cannot be one, or a
+    space that cannot be meant, before a run is opened for them."""
     check_families([*config.families, *config.params])
     require_families(config.families)
+    for family, held in config.params.items():
+        check_params(family, held)
     make_sampler(config.sampler, per_second=config.per_second)
     make_pruner(config.pruner)
     if config.sampler == POPULATION:
@@ -49,6 +52,9 @@ def _check_space(config: RunConfig) -> None:
             if dimension.when is not None and dimension.when[0] not in known:
                 other = dimension.when[0]
                 raise ConfigError(f"{family}.{name} counts when {other!r} is something", hint=nearest(other, known))
+    for family, space in _searched(config, spaces_for(asked)).items():
+        default = {**Cube(space).default(), **config.params.get(family, {})}
+        check_params(family, default, names=config.space.get(family, ()))
 
 
 def _check_population(config: RunConfig) -> None:
@@ -84,11 +90,7 @@ def make_study(
 
     The lag depends on the number of folds alone, never on the number of workers, as it decides what is proposed.
     """
-    searched = {
-        family: {name: _held(name, space, config.params.get(family, {})) for name in space if name not in idle}
-        for family, space in narrowed(spaces, config.space).items()
-    }
-    searched = {family: space for family, space in searched.items() if space}
+    searched = _searched(config, spaces, idle)
     limit = config.trials or (len(portfolio) if config.time is None else None)
     samplers = {
         family: make_sampler(
@@ -103,6 +105,15 @@ def make_study(
         rungs={family: rung_count(family) for family in families}, fixed=config.params,
         lag=max(1, math.ceil(UNITS_UNDER_WAY / folds) - 1),
     )  # fmt: skip
+
+
+def _searched(config: RunConfig, spaces: Mapping[str, Space], idle: Collection[str] = ()) -> dict[str, Space]:
+    """The spaces as the user narrowed them; without params that are `idle`, and of those that are held one value."""
+    found = {
+        family: {name: _held(name, space, config.params.get(family, {})) for name in space if name not in idle}
+        for family, space in narrowed(spaces, config.space).items()
+    }
+    return {family: space for family, space in found.items() if space}
 
 
 def _held(name: str, space: Space, held: Mapping[str, object]) -> Dimension:

@@ -144,12 +144,19 @@ class Cube:
         return self.active(values)
 
     def active(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Without params whose condition does not hold; a condition on a param that is not there holds."""
+        """Without params whose condition does not hold; a condition on a param that is not there holds, unless that
+        param is of the space and does not count itself."""
         return {name: value for name, value in values.items() if self._holds(name, values)}
 
-    def _holds(self, name: str, values: Mapping[str, Any]) -> bool:
+    def _holds(self, name: str, values: Mapping[str, Any], above: tuple[str, ...] = ()) -> bool:
+        """Of a param on which those `above` depend: conditions in a circle are asked once."""
         when = self.space[name].when if name in self.space else None
-        return when is None or when[0] not in values or values[when[0]] in when[1]
+        if when is None:
+            return True
+        other, allowed = when
+        if other not in above and not self._holds(other, values, (*above, name)):
+            return False
+        return other not in values or values[other] in allowed
 
     def point(self, params: Mapping[str, Any]) -> np.ndarray:
         """Where params lie, float64 `(d,)`: one that is not given at its default, one out of range at the next end."""

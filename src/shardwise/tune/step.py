@@ -17,6 +17,7 @@ class Step:
     below: tuple[int, ...] = ()  # rungs on which it was evaluated before
     proposed: bool = False  # by a sampler, not by the portfolio
     after: Self | None = None  # in a population: the leg of a trial, this or another one, from which it goes on
+    aside: bool = False  # not of the sequence: it brings a trial to its end, of which nothing else depends
 
     @property
     def source(self) -> int | None:

@@ -24,6 +24,7 @@ from shardwise.tune.samplers import SAMPLERS, Sampler
 from shardwise.tune.samplers.bandit import choose_family
 from shardwise.tune.samplers.plain import GridSampler
 from shardwise.tune.samplers.population import SIZE, PopulationSampler
+from shardwise.tune.standings import Standings
 from shardwise.tune.step import Result, Step
 from shardwise.tune.trial import Trial
 
@@ -53,6 +54,9 @@ class Study:
     _trials: dict[int, Trial] = field(default_factory=dict)  # as far as they may be seen
     _results: dict[tuple[int, int], Result] = field(default_factory=dict)
     _seen: int = 0  # steps whose results are in `_trials`
+
+    def __post_init__(self) -> None:
+        self._standings = Standings(self.pruner)
 
     def ask(self) -> Iterator[Step | NotYet]:
         """The steps, decided one by one; `NOT_YET` where the results of earlier ones have to be told first."""
@@ -105,6 +109,8 @@ class Study:
                 if result is None:
                     return False
                 self._trials[step.number] = _reached(self._trials[step.number], step, result)
+                if self.pruner.prunes:
+                    self._standings.add(self._trials[step.number])
             self._seen += 1
         return True
 
@@ -141,19 +147,13 @@ class Study:
                 if len(members) == SIZE or whole:
                     yield Population(
                         sampler=sampler, space=self.spaces[family], fixed=self.fixed.get(family, {}),
-                        legs=self._rungs(family), seed=self.seed, members=members, begun=self._begun,
+                        legs=self.rung_count(family), seed=self.seed, members=members, begun=self._begun,
                         results=self._results, trials=self._trials,
                     )  # fmt: skip
 
     def _promoted(self, under_way: set[int]) -> Step | None:
-        if not self.pruner.prunes:
-            return None
-        known = [trial for trial in self._trials.values() if trial.losses]
-        paused = [trial for trial in known if not trial.done and trial.number not in under_way]
-        for trial in sorted(paused, key=lambda trial: (-trial.rung, trial.loss, trial.number)):
-            if not self.pruner.should_stop(trial, known):
-                return self._next_rung(trial)
-        return None
+        trial = self._standings.first(under_way)
+        return None if trial is None else self._next_rung(trial)
 
     def _winner(self) -> Step | None:
         """The best trial is trained to its end, if it is not."""
@@ -161,16 +161,25 @@ class Study:
         best = min(usable, key=lambda trial: (trial.loss, trial.number), default=None)
         return None if best is None or best.done else self._next_rung(best)
 
+    def above(self, step: Step) -> Step | None:
+        """The next rung of a step's trial, aside from the sequence; None where there is none."""
+        if step.last or not self.pruner.prunes:
+            return None
+        rung, below = step.rung + 1, (*step.below, step.rung)
+        last = rung == self.rung_count(step.candidate.family) - 1
+        return replace(step, rung=rung, last=last, below=below, aside=True)
+
     def _next_rung(self, trial: Trial) -> Step:
         rung = trial.rung + 1
         candidate = Candidate(family=trial.family, params=trial.params)
         return Step(
-            number=trial.number, candidate=candidate, rung=rung, last=rung == self._rungs(trial.family) - 1,
+            number=trial.number, candidate=candidate, rung=rung, last=rung == self.rung_count(trial.family) - 1,
             below=tuple(below for below, loss in enumerate(trial.losses) if loss == loss),
             proposed=trial.number >= len(self.portfolio),
         )  # fmt: skip
 
-    def _rungs(self, family: str) -> int:
+    def rung_count(self, family: str) -> int:
+        """On how many rungs a trial of the family stands in this search."""
         return self.rungs.get(family, 1) if self.pruner.prunes or self._in_population(family) else 1
 
     def _in_population(self, family: str) -> bool:
@@ -183,7 +192,7 @@ class Study:
             candidate = self._proposed(number, families)
         else:
             return None
-        rungs = self._rungs(candidate.family)
+        rungs = self.rung_count(candidate.family)
         first = 0 if self._in_population(candidate.family) else self.pruner.first_rung(number, rungs)
         return Step(
             number=number, candidate=candidate, rung=first, last=first == rungs - 1,
@@ -193,8 +202,10 @@ class Study:
     def is_exhausted(self, family: str) -> bool:
         """Whether all points of a family's grid were proposed."""
         sampler, portfolio = self.samplers.get(family), len(self.portfolio)
+        if not isinstance(sampler, GridSampler):
+            return False
         own = sum(trial.family == family for trial in self._trials.values() if trial.number >= portfolio)
-        return isinstance(sampler, GridSampler) and own >= sampler.points(self.spaces[family])
+        return own >= sampler.points(self.spaces[family])
 
     def _proposed(self, number: int, families: Sequence[str]) -> Candidate:
         seed = derive_seed(self.seed, "tune", number)

@@ -240,3 +240,17 @@ def test_devices_by_name(rows: Pair) -> None:
 def test_a_device_that_is_not_there_names_those_that_are(rows: Pair) -> None:
     with pytest.raises(ConfigError, match="auto, cpu"):
         fit(rows, device="cuda")
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_a_first_round_that_is_cut_leaves_no_checkpoint(tmp_path: Path, rows: Pair, steps: int) -> None:
+    asked = 0
+
+    def go_on() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked <= steps
+
+    fit(rows, checkpoint=tmp_path / "a", rests_at=2, go_on=go_on, report=until(2))
+    again = fit(rows, checkpoint=tmp_path / "a", rests_at=2, report=until(2))  # the same command, with time
+    np.testing.assert_array_equal(answer(again), answer(fit(rows, report=until(2))))

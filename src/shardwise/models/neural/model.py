@@ -16,6 +16,7 @@ from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
 from shardwise.models.design import Design
+from shardwise.models.guard import Beginning
 from shardwise.models.links import LINKS
 from shardwise.models.neural.exact import exact
 from shardwise.models.neural.forward import predict_blocks
@@ -139,11 +140,12 @@ class Neural:
         self._scale = TargetScale.of(y) if scaled else TargetScale()
         constant = best_constant(self.target, self._scale.apply(y), weight)
         mean_weight = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
+        begins = Beginning.of(self.target, y, weight, self._scale.invert(constant))
         del y, weight
         knots = find_knots(train, self._design, self.params.knots)
         start = LINKS[self.target.task](self.target, constant).start
         training, pieces = self._training(run)
-        training.begin(first_weights(self.shape, knots, start, run.seed, pieces), constant, mean_weight)
+        training.begin(first_weights(self.shape, knots, start, run.seed, pieces), constant, mean_weight, begins)
         try:
             training.run(train, valid if valid is not None and valid.n_rows else None, run)
         except RuntimeError as error:

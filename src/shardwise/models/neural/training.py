@@ -19,7 +19,7 @@ from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
 from shardwise.models.base import Chunk, FitRun, Rows
 from shardwise.models.design import Block, Design
-from shardwise.models.guard import LOWER, LOWERED, Guard
+from shardwise.models.guard import LOWER, LOWERED, Beginning, Guard
 from shardwise.models.links import link
 from shardwise.models.losses import task_loss
 from shardwise.models.neural.checkpoint import FILE, WITHIN, Progress, read_progress, write_progress
@@ -79,11 +79,12 @@ class Training:
         self._late = False
         self._within: Progress | None = None  # where the first round goes on
 
-    def begin(self, weights: Weights, constant: np.ndarray, mean_weight: float) -> None:
+    def begin(self, weights: Weights, constant: np.ndarray, mean_weight: float, begins: Beginning) -> None:
         """From these weights; `constant` is the best constant prediction, on the scale of the model."""
         self.best = self._start = weights
         self._loss: Loss = loss_of(self._target, constant, self._settings.label_smoothing)
         self._mean_weight = mean_weight
+        self.begins = begins
 
     def run(self, train: Rows, valid: Rows | None, run: FitRun) -> None:
         """Raises `DataError` when the loss stays NaN or infinite however small the steps."""
@@ -154,8 +155,8 @@ class Training:
             if not self._round(progress):
                 return
             going = self._scored(progress, score)
-            if going or self._run.rests_at is not None:
-                self._keep(progress)
+            if not self._late and (going or self._run.rests_at is not None):
+                self._keep(progress)  # half a round is none
             if not going:
                 return
 
@@ -352,7 +353,7 @@ class Scorer:
         self._y = np.concatenate([chunk.y for chunk in self._chunks])
         weights = [chunk.weight for chunk in self._chunks if chunk.weight is not None]
         self._weight = np.concatenate(weights) if weights else None
-        self.guard = Guard.of(training.target, self._y, self._weight)
+        self.guard = Guard.of(training.target, self._y, self._weight, begins=training.begins)
         self._pieces = [
             Chunk(chunk.X[start : start + SCORE_ROWS], chunk.y[start : start + SCORE_ROWS])
             for chunk in self._chunks

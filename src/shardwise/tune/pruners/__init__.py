@@ -1,6 +1,6 @@
 """Pruners: which trials may go on from the rung that they have reached."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from shardwise.core.errors import ConfigError
@@ -21,6 +21,9 @@ class NoPruner:
 
     def should_stop(self, trial: Trial, trials: Sequence[Trial]) -> bool:  # noqa: ARG002 - the plug point
         return False
+
+    def rivals(self, trial: Trial) -> Hashable | None:  # noqa: ARG002
+        return None
 
     def first_rung(self, number: int, rungs: int) -> int:  # noqa: ARG002
         return rungs - 1

@@ -5,7 +5,7 @@ waits there with a checkpoint. Nobody waits for it: it is asked about again when
 was stopped today goes on tomorrow where it turns out to be among the best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from shardwise.tune.trial import Trial
@@ -23,6 +23,11 @@ class Pruner(Protocol):
         """Whether `trial` stays on its rung, for now; `trials` are all of which something is known, itself included."""
         ...
 
+    def rivals(self, trial: Trial) -> Hashable | None:
+        """What those have in common that are compared on a rung by their losses there alone: where the best of them
+        stays, all others do, and nobody else counts. None: each trial is asked about by itself, among all."""
+        ...
+
     def first_rung(self, number: int, rungs: int) -> int:
         """On which rung, from 0 to `rungs` - 1, trial `number` is evaluated first."""
         ...
@@ -33,6 +38,6 @@ def on_rung(trial: Trial, trials: Sequence[Trial]) -> list[float]:
 
     Families are not compared: the same rung is not the same fidelity for both.
     """
-    reached = [other for other in trials if other.family == trial.family and len(other.losses) > trial.rung]
-    losses = [other.losses[trial.rung] for other in reached]
+    family, rung = trial.family, trial.rung
+    losses = [other.losses[rung] for other in trials if other.family == family and len(other.losses) > rung]
     return [loss for loss in losses if loss == loss and abs(loss) != float("inf")]

@@ -1,6 +1,6 @@
 """Successive halving: of the trials on a rung the best 1 / eta go on."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from shardwise.tune.pruners.base import on_rung
@@ -26,6 +26,9 @@ class ASHAPruner:
         eta = self.lowest_eta if self.lowest_eta is not None and trial.rung == 0 else self.eta
         return sum(loss < trial.loss for loss in losses) >= len(losses) // eta
 
+    def rivals(self, trial: Trial) -> Hashable | None:
+        return trial.family
+
     def first_rung(self, number: int, rungs: int) -> int:  # noqa: ARG002 - the plug point
         return 0
 
@@ -44,6 +47,9 @@ class HyperbandPruner:
     def should_stop(self, trial: Trial, trials: Sequence[Trial]) -> bool:
         mine = self._bracket(trial)
         return ASHAPruner(eta=self.eta).should_stop(trial, [other for other in trials if self._bracket(other) == mine])
+
+    def rivals(self, trial: Trial) -> Hashable | None:
+        return trial.family, self._bracket(trial)
 
     @staticmethod
     def _bracket(trial: Trial) -> int:
