@@ -12,6 +12,7 @@ import pytest
 from tests.test_tuning import QUICK, records, run
 
 from shardwise import asking, workflow
+from shardwise.climbing import Climbing
 from shardwise.compute.clock import Deadline
 from shardwise.searching import Search
 from shardwise.testing.tables import people
@@ -140,13 +141,18 @@ def test_as_many_trials_give_the_same_bytes_whatever_was_done_aside_before(data:
     assert set(timed) - asked  # there was something to leave out
 
 
+@pytest.mark.parametrize("climbs", [True, False])
 def test_a_search_that_goes_on_keeps_what_was_found_further_up(
-    data: Path, rounds: Rounds, searches: list[Search], told: list[tuple[int, int, float]]
-) -> None:
+    data: Path, rounds: Rounds, searches: list[Search], told: list[tuple[int, int, float]],
+    monkeypatch: pytest.MonkeyPatch, climbs: bool,
+) -> None:  # fmt: skip
+    """Whether or not it is the best of the longer search, which is trained to its end in any case."""
     first = searched(data, run="one", trials=6)
     top = {trial: rung for trial, rung, _ in told}
     told.clear()
     rounds.limit_s, rounds.used_s = 40, 0.0  # for little more than what is journalled
+    if not climbs:
+        monkeypatch.setattr(Climbing, "best", lambda _self: None)
     second = searched(data, run="one", time="20s")
     winner = best(searches[0]).number
     assert max(rung for trial, rung, _ in told if trial == winner) < top[winner]  # the sequence has not come to it
@@ -200,7 +206,7 @@ def test_a_fold_that_has_ended_on_a_rung_is_not_trained_again_above(
         result = dict(usual(self, unit))
         fitted.append((unit.trial, unit.number))
         if not result["rests"]:
-            ended[unit.trial, unit.number] = result["rounds"], len(fitted)
+            ended.setdefault((unit.trial, unit.number), (result["rounds"], len(fitted)))
         return result
 
     fitted, ended, usual = list[tuple[int, int]](), dict[tuple[int, int], tuple[int, int]](), FitTask.__call__

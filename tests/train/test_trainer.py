@@ -18,6 +18,7 @@ from shardwise.split.base import Fold
 from shardwise.store.files import hash_folder
 from shardwise.testing.models import FEATURES, TRAIN, VALID, on_disk, tiny_table, tiny_target
 from shardwise.train import trainer
+from shardwise.train.ladder import Rung
 from shardwise.train.passes import BINS, FLOATS
 from shardwise.train.result import FoldResult
 from shardwise.train.trainer import FitTask, FitUnit
@@ -177,3 +178,24 @@ def test_a_network_that_had_about_as_much_time_is_not_trained_again(
     monkeypatch.setattr(FitTask, "_earlier", lambda *_: before)
     monkeypatch.setattr(FitTask, "_fit", lambda *_: after)
     assert task_in(tmp_path)(unit)["loss"] == (0.3 if again else 0.4)
+
+
+def test_a_fit_on_some_of_the_rows_is_done_again_on_more_while_there_is_time(rows: Path, tmp_path: Path) -> None:
+    task = replace(task_in(tmp_path), stop=tmp_path / "stop")
+    some = unit_of(rows, Candidate(family="trees", params=PARAMS), trial=1, rung=Rung(number=0, share=0.5))
+    sampled = task(some)
+    more = replace(some, rung=Rung(number=0, share=1.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(FitTask, "_fit")
+        assert task(replace(more, deadline=0.0)) == sampled
+        (tmp_path / "stop").touch()
+        assert task(more) == sampled
+    (tmp_path / "stop").unlink()
+    whole = task(more)
+    assert (sampled["share"], whole["share"]) == (0.5, 1.0)
+    assert whole["loss"] != sampled["loss"]
+    assert task(some) == task(more) == whole  # with less memory it stands
+    direct = task_in(tmp_path / "direct")(more)
+    assert direct["loss"] == whole["loss"]
+    linear = unit_of(rows, Candidate(family="linear", params={"epochs": 2}), key="linear")
+    assert task(replace(linear, rung=some.rung)) == task(linear)  # which has left no rows out

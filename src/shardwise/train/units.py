@@ -39,11 +39,10 @@ def run_units(
     """Each item with its record, in order: from the journal where it is there, else worked out and journalled.
 
     Lazy: an item is drawn only when a slot is free, at most `ahead` past those that are not handed on yet. A record
-    that is not `final` is handed on and not journalled: who asks again has that unit worked again. One of the journal
-    that no more `serves` its item is worked again now, and replaced. `instead` may replace an item whose task failed,
-    and `look` is called meanwhile (see `stream`). What failed in the end may have a record, by `failed`, handed on and
-    not journalled. Items may be `NOT_YET`: more come when records were handed on, those of the journal too. Raises the
-    first error of a task for which `failed` has none.
+    that is not `final` is handed on and not journalled: who asks again has that unit worked again, as is one of the
+    journal that no more `serves` its item. `instead` may replace an item whose task failed, and `look` is called
+    meanwhile (see `stream`). What failed in the end may have a record, by `failed`, handed on and not journalled. Items
+    may be `NOT_YET`: more come when records were handed on. Raises the first error for which `failed` has none.
     """
     queue = _Queue(ledger, iter(items), key, serves)
     while not queue.over:
