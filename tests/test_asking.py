@@ -3,6 +3,8 @@
 Time passes by boosting rounds alone here: each takes a second, and nothing else any.
 """
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,12 +101,12 @@ def losses(search: Search) -> dict[int, float]:
     return {trial.number: trial.loss for trial in search.trials}
 
 
-@pytest.mark.parametrize("limit_s", [400, 600])
+@pytest.mark.parametrize(("limit_s", "rungs"), [(400, "rounds"), (600, "rounds"), (1200, "partitions")])
 def test_the_best_trial_is_trained_to_its_end_before_the_time_is_up(
-    data: Path, rounds: Rounds, searches: list[Search], limit_s: float
+    data: Path, rounds: Rounds, searches: list[Search], limit_s: float, rungs: str
 ) -> None:
     rounds.limit_s = limit_s
-    assert searched(data, run="one", time="20s").cut
+    assert searched(data, run="one", time="20s", rungs=rungs).cut
     assert best(searches[0]).candidate.family == "trees"
     assert not any(fold.rests or fold.cut for fold in best(searches[0]).folds)
     history = read_history(data.parent / "runs", "one")
@@ -127,6 +129,8 @@ def test_the_clock_cuts_the_sequence_and_changes_nothing_in_it(
     assert short == direct[: len(short)]
     assert longer == direct[: len(longer)]
     assert best(searches[1]).loss <= best(searches[0]).loss
+    journalled = [json.dumps(record, sort_keys=True) for record in records(data, "short", "trial")]
+    assert len(set(journalled)) == len(journalled)  # what was gone through again is not told again
 
 
 def test_as_many_trials_give_the_same_bytes_whatever_was_done_aside_before(data: Path, rounds: Rounds) -> None:
@@ -141,18 +145,25 @@ def test_as_many_trials_give_the_same_bytes_whatever_was_done_aside_before(data:
     assert set(timed) - asked  # there was something to leave out
 
 
-@pytest.mark.parametrize("climbs", [True, False])
+@pytest.fixture(params=["climbs", "stays"])
+def before_it_goes_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def patch() -> None:
+        if request.param == "stays":
+            monkeypatch.setattr(Climbing, "best", lambda _self: None)
+
+    return patch
+
+
 def test_a_search_that_goes_on_keeps_what_was_found_further_up(
     data: Path, rounds: Rounds, searches: list[Search], told: list[tuple[int, int, float]],
-    monkeypatch: pytest.MonkeyPatch, climbs: bool,
+    before_it_goes_on: Callable[[], None],
 ) -> None:  # fmt: skip
     """Whether or not it is the best of the longer search, which is trained to its end in any case."""
     first = searched(data, run="one", trials=6)
     top = {trial: rung for trial, rung, _ in told}
     told.clear()
     rounds.limit_s, rounds.used_s = 40, 0.0  # for little more than what is journalled
-    if not climbs:
-        monkeypatch.setattr(Climbing, "best", lambda _self: None)
+    before_it_goes_on()
     second = searched(data, run="one", time="20s")
     winner = best(searches[0]).number
     assert max(rung for trial, rung, _ in told if trial == winner) < top[winner]  # the sequence has not come to it

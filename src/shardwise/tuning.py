@@ -179,7 +179,7 @@ class Tuning:
         rung = step.rung if self.study.pruner.prunes or self._in_legs(step) else None
         note_trial(
             self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason, source=step.source,
-            share=self.rest(step)[1], noted=self._noted.get(step.number, ()),
+            share=self.rest(step)[1], noted=self._noted.setdefault(step.number, []),
         )  # fmt: skip
         searched = self.study.learns and step.candidate.family in self.study.spaces
         if step.aside or (searched and (trial.cut or not trial.complete)):

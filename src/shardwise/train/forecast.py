@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -211,12 +210,13 @@ def note_trial(
     failed: str = "",
     source: int | None = None,
     share: float = 1.0,
-    noted: Sequence[Record] = (),
+    noted: list[Record],
 ) -> None:
     """Journal what a trial found and took; in a search on rungs, what it did on this `rung`, from which other trial
-    (`source`) it went on to it, on which `share` of the partitions, and whether it rests there. What is `noted` already
-    is not journalled again."""
+    (`source`) it went on to it, on which `share` of the partitions, and whether it rests there. What is `noted` of the
+    trial already is not journalled again."""
     told = {
+        "kind": "trial",
         "number": trial.number,
         **trial.candidate.to_json(),
         "loss": loss if math.isfinite(loss) else None,
@@ -234,5 +234,6 @@ def note_trial(
             for fold in trial.folds
         ],
     }  # fmt: skip
-    if encode({"kind": "trial", **told}, sort=True) not in (encode(record, sort=True) for record in noted):
-        run.note("trial", **told)
+    if encode(told, sort=True) not in (encode(record, sort=True) for record in noted):
+        run.note(**told)
+        noted.append(told)
