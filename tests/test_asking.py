@@ -149,7 +149,7 @@ def test_as_many_trials_give_the_same_bytes_whatever_was_done_aside_before(data:
 def before_it_goes_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def patch() -> None:
         if request.param == "stays":
-            monkeypatch.setattr(Climbing, "best", lambda _self: None)
+            monkeypatch.setattr(Climbing, "best", lambda _self, _left_s: None)
 
     return patch
 

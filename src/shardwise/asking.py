@@ -67,7 +67,9 @@ class Asking:
             return self._recalls and not first and (stopped or self._left_s(step, journalled=True) <= 0)
         if not self._recalls and self._run.model(self._tuning.key(step, self._search.evaluated[0])).exists():
             return False  # what was cut before counts as it is
-        return stopped or (not first and self._left_s(step) <= self._needed_s(step))
+        left_s = self._left_s(step)
+        kept_s, fold_s = self._kept_s(step, left_s)
+        return stopped or (not first and left_s <= kept_s + fold_s * -(-self._search.folds // self._search.slots))
 
     def _is_journalled(self, step: Step, place: int) -> bool:
         self._tuning.take_over(step, self._search.evaluated[place])
@@ -75,7 +77,9 @@ class Asking:
 
     def _folds(self, step: Step) -> Iterator[FitUnit]:
         search, run, tuning = self._search, self._run, self._tuning
-        kept_s, own_s = (0.0, 0.0) if self._is_journalled(step, place=0) else self._kept_s(step)
+        kept_s, own_s = (0.0, 0.0)
+        if not self._is_journalled(step, place=0):
+            kept_s, own_s = self._kept_s(step, self._left_s(step))
         most_s = math.inf
         for place, index in enumerate(search.evaluated):
             key, journalled = tuning.key(step, index), self._is_journalled(step, place)
@@ -108,17 +112,13 @@ class Asking:
             self._reckoned_s = now, reserve_s(self._run, self._search, first=step.number <= 1)
         return left_s - self._reckoned_s[1]
 
-    def _needed_s(self, step: Step) -> float:
-        kept_s, fold_s = self._kept_s(step)
-        return kept_s + fold_s * -(-self._search.folds // self._search.slots)
-
-    def _kept_s(self, step: Step) -> tuple[float, float]:
-        """Seconds that are kept for the best trial while a step is done, and, where some are, those that a fold of the
-        step takes."""
-        if step.aside or _is_first(step) or math.isinf(self._run.deadline.remaining_s()):
+    def _kept_s(self, step: Step, left_s: float) -> tuple[float, float]:
+        """Seconds that are kept for the best trial while a step is done, of those that are left; and, where some are,
+        those that a fold of the step takes."""
+        if step.aside or _is_first(step) or math.isinf(left_s):
             return 0.0, 0.0
-        kept_s = self._climbing.left_s()
-        return kept_s, self._climbing.fold_s(step) if kept_s else 0.0
+        best = self._climbing.best(left_s)
+        return (0.0, 0.0) if best is None else (self._climbing.way_s(best), self._climbing.fold_s(step))
 
     # -- the best trial's way up ---------------------------------------------------------------------------------------
 
@@ -138,7 +138,8 @@ class Asking:
             yield NOT_YET
 
     def _above(self) -> Step | None:
-        best = self._climbing.best()
+        left_s = self._run.deadline.remaining_s() - reserve_s(self._run, self._search)
+        best = self._climbing.best(left_s)
         if best is None or self._run.interrupts.stop_requested:
             return None
         return self._tuning.study.above(self._search.reached[best.number])

@@ -28,21 +28,30 @@ class Climbing:
         self._study = study
         self._in_parts = run.config.rungs == "partitions"
 
-    def best(self) -> TrialResult | None:
-        """The best of the trials that have all their folds, if it rests on a rung."""
+    def best(self, left_s: float) -> TrialResult | None:
+        """Who is to be trained to its end: the best trial. Where that is at its end, whoever is ahead of all others on
+        the rung where it rests, if `left_s` seconds suffice for it."""
         if not self._study.pruner.prunes:
             return None
-        best = next((trial for trial in rank(self._search.found) if trial.complete and not trial.cut), None)
-        return best if best is not None and any(fold.rests for fold in best.folds) else None
+        whole = [trial for trial in rank(self._search.found) if trial.complete and not trial.cut]
+        if whole and _rests(whole[0]):
+            return whole[0]
+        ahead = [trial for trial in whole if _rests(trial) and self._is_ahead(trial)]
+        highest = max(ahead, key=lambda trial: self._search.reached[trial.number].rung, default=None)
+        return highest if highest is not None and self.way_s(highest) <= left_s else None
 
-    def left_s(self) -> float:
-        """Seconds from where the best trial rests to its end, and what its training on all rows will take more."""
-        if (best := self.best()) is None:
-            return 0.0
-        rung, top = self._search.reached[best.number].rung, self._study.rung_count(best.candidate.family) - 1
-        fold_s = self._pace_s(best) * self._way(best.candidate, rung, top)
+    def _is_ahead(self, trial: TrialResult) -> bool:
+        """Families are not compared, as their rungs are not the same."""
+        family, rung = trial.candidate.family, self._search.reached[trial.number].rung
+        losses = self._search.losses.get((family, rung), {})
+        return all(trial.loss < loss for number, loss in losses.items() if number != trial.number)
+
+    def way_s(self, trial: TrialResult) -> float:
+        """Seconds from where a trial rests to its end, and what its training on all rows will take more."""
+        rung, top = self._search.reached[trial.number].rung, self._study.rung_count(trial.candidate.family) - 1
+        fold_s = self._pace_s(trial) * self._way(trial.candidate, rung, top)
         again = can_refit(self._run, self._search.prepared) and not self._run.config.distill
-        waves = -(-sum(fold.rests for fold in best.folds) // self._search.slots)
+        waves = -(-sum(fold.rests for fold in trial.folds) // self._search.slots)
         return fold_s * (waves + again)
 
     def fold_s(self, step: Step) -> float:
@@ -92,3 +101,7 @@ class Climbing:
     @cached_property
     def _train_rows(self) -> int:
         return sizes_of(self._search.prepared).train_rows
+
+
+def _rests(trial: TrialResult) -> bool:
+    return any(fold.rests for fold in trial.folds)

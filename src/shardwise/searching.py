@@ -38,7 +38,8 @@ class Search:
 
     `evaluated` are the evaluations that have rows to validate on: one without tells nothing, and would not stop early.
     `journalled`: what earlier processes of this run have told of trials, `finished`: one has ended it. `aside` are
-    trials further up than the study's sequence has brought them, `reached` the steps that all these are results of.
+    trials further up than the study's sequence has brought them, `reached` the steps that all these are results of, and
+    `losses` by (family, rung) those of trials that are, or were, there.
     """
 
     prepared: Prepared
@@ -53,6 +54,7 @@ class Search:
     finished: bool = False
     aside: dict[int, TrialResult] = field(default_factory=dict)
     reached: dict[int, Step] = field(default_factory=dict)
+    losses: dict[tuple[str, int], dict[int, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run, prepared: Prepared, metric: Metric) -> Self:
@@ -86,6 +88,8 @@ class Search:
         """Take in what a step found; False where the trial stands better without: at a higher rung, or where the clock
         has cut the step and it was better below."""
         before, known = self.at(step.number, aside=step.aside), self.reached.get(step.number)
+        if trial.complete and not trial.cut:
+            self.losses.setdefault((trial.candidate.family, step.rung), {})[step.number] = trial.loss
         if before is not None and trial.cut and not trial.loss < before.loss:
             return False
         if step.aside:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -140,7 +141,8 @@ class RunConfig:
         `monotone`, columns to 1 or -1, is short for that param of trees, and for trees as the only family.
         """
         names = {item.name for item in fields(cls)}
-        given = with_monotone({str(key).replace("-", "_"): value for key, value in content.items()})
+        plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in content.items()}
+        given = with_monotone({str(key).replace("-", "_"): value for key, value in plain.items()})
         for key in given:
             if key not in names:
                 raise ConfigError(f"there is no option {key!r}", hint=nearest(key, {*names, "monotone"}))
