@@ -101,7 +101,7 @@ def losses(search: Search) -> dict[int, float]:
     return {trial.number: trial.loss for trial in search.trials}
 
 
-@pytest.mark.parametrize(("limit_s", "rungs"), [(400, "rounds"), (600, "rounds"), (1200, "partitions")])
+@pytest.mark.parametrize(("limit_s", "rungs"), [(400, "rounds"), (600, "rounds"), (700, "partitions")])
 def test_the_best_trial_is_trained_to_its_end_before_the_time_is_up(
     data: Path, rounds: Rounds, searches: list[Search], limit_s: float, rungs: str
 ) -> None:
