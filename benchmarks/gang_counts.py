@@ -19,6 +19,7 @@ from shardwise.data.rows import DiskRows, RowsWriter
 from shardwise.models import sgd
 from shardwise.models.base import FitRun
 from shardwise.models.design import Block, Design
+from shardwise.models.guard import Beginning
 from shardwise.models.linear import LinearParams
 from shardwise.models.links import LINKS
 from shardwise.models.scaling import TargetScale
@@ -60,8 +61,9 @@ class _Counter(sgd.Descent):
     def __init__(self, settings: LinearParams, rows: int) -> None:
         loss = LINKS[TARGET.task](TARGET, np.zeros(1))
         super().__init__(
-            settings, Design(FEATURES, 0), loss, TargetScale(), 1.0, answers=lambda scores, _y, _weight: scores
-        )
+            settings, Design(FEATURES, 0), loss, TargetScale(), 1.0,
+            answers=lambda scores, _y, _weight: scores, begins=Beginning(np.zeros(1), 0.0),
+        )  # fmt: skip
         self._adam: Any = _Adder(rows)
 
     def _of_rows(self, rows: Block, batch_rows: int) -> np.ndarray:  # noqa: ARG002 - as what it stands for
@@ -71,7 +73,8 @@ class _Counter(sgd.Descent):
 
     @property
     def counts(self) -> np.ndarray:
-        return np.asarray(self._adam.weights[:, 0])
+        counts: np.ndarray = self._adam.weights[:, 0]
+        return counts
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,8 @@ class Asking:
                     self._over = True
                     return  # what was cut before counts as it is
             waves = -(-(search.folds - place) // search.slots)  # what is left of the trial, `slots` folds at a time
-            fold_s = max(0.0, min(left_s / waves, max((left_s - kept_s) / waves, own_s)))
+            parts = waves + (step.aside and self._climbing.again)
+            fold_s = max(0.0, min(left_s / parts, max((left_s - kept_s) / parts, own_s)))
             if place == 0:
                 most_s = tuning.most_s(step, fold_s)
                 if not journalled and not run.model(key).exists() and tuning.leaves_out(step, most_s):

@@ -50,9 +50,13 @@ class Climbing:
         """Seconds from where a trial rests to its end, and what its training on all rows will take more."""
         rung, top = self._search.reached[trial.number].rung, self._study.rung_count(trial.candidate.family) - 1
         fold_s = self._pace_s(trial) * self._way(trial.candidate, rung, top)
-        again = can_refit(self._run, self._search.prepared) and not self._run.config.distill
         waves = -(-sum(fold.rests for fold in trial.folds) // self._search.slots)
-        return fold_s * (waves + again)
+        return fold_s * (waves + self.again)
+
+    @cached_property
+    def again(self) -> bool:
+        """Whether a member is trained on all rows in the end: what a fold takes more is then taken once more."""
+        return can_refit(self._run, self._search.prepared) and not self._run.config.distill
 
     def fold_s(self, step: Step) -> float:
         """Seconds of a step on a fold; 0 where nothing is known of its like."""

@@ -12,7 +12,7 @@ import shardwise
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError
 from shardwise.core.target import Target, Task
-from shardwise.train.selection import importances, measure
+from shardwise.train.selection import LEAST_ROUNDS, MOST_TREES, importances, labelled_rows, measure, quick_model
 from shardwise.workflow import train
 
 
@@ -99,3 +99,22 @@ def test_importance_stands_out_for_every_task(task: Task) -> None:
     evidence = measure(X, y, target, seed=1)
     assert not evidence.useless("auto")[0]
     assert evidence.useless("auto")[1:].mean() >= 0.6
+
+
+@pytest.mark.parametrize(("classes", "trees"), [(3, 3 * 40), (26, 26 * 15), (200, 200 * LEAST_ROUNDS)])
+def test_of_many_classes_a_quick_model_has_few_rounds(classes: int, trees: int) -> None:
+    rng = np.random.default_rng(0)
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(classes)))
+    model = quick_model(rng.normal(size=(4_000, 2)), np.arange(4_000) % classes, target)
+    assert model.num_trees() == trees <= max(MOST_TREES, LEAST_ROUNDS * classes)
+
+
+@pytest.mark.parametrize("task", [Task.REGRESSION, Task.QUANTILE])
+def test_the_unit_of_a_target_says_nothing(task: Task) -> None:
+    y = np.random.default_rng(0).normal(3.0, 2.0, 500)
+    target = Target(column="y", task=task)
+    told = [labelled_rows(pa.table({"y": y * unit}), target, 400) for unit in (1.0, 1e-9, 1e9)]
+    for rows, values in told:
+        assert len(rows) == 400
+        np.testing.assert_allclose(values, told[0][1], rtol=1e-9)
+    assert abs(told[0][1].mean()) < 1e-9

@@ -82,6 +82,14 @@ def test_of_few_different_times_every_fold_has_rows(tmp_path: Path) -> None:
     assert result.score["value"] == pytest.approx(0.5)
 
 
+def test_the_newest_rows_without_labels_are_not_the_test(tmp_path: Path) -> None:
+    table = numbers(900, day=np.arange(900))
+    y = table["y"].to_pylist()[:700] + [None] * 200
+    result = run(tmp_path, table.set_column(1, "y", pa.array(y)), time_column="day")
+    assert split_of(result)["cuts"][-1] < 700 * 0.95
+    assert result.score["value"] == pytest.approx(0.5)
+
+
 def test_text_without_a_time_is_told_and_a_part_of_it_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

@@ -48,6 +48,8 @@ STRONG = 5  # columns of the most gain, which are paired in any case
 FOLDS = 10
 LEAST_GAIN = 0.002  # of the loss
 JUDGED_ROUNDS = 150  # a model of few rounds gains by whatever makes it learn faster
+LEAST_JUDGED = 30  # rounds
+MOST_TREES = 1_500  # of a model that judges: of many classes it has fewer rounds
 SURE = 1.83  # t, one side at 5 % with 9 degrees of freedom
 
 Step = tuple[str, Transformer]
@@ -217,13 +219,14 @@ def _judged(case: _Case, proposing: np.ndarray, judging: np.ndarray) -> tuple[fl
     if not case.more.shape[1]:
         return 0.0, 0.0
     wide = np.column_stack([case.X, case.more])
+    rounds = max(LEAST_JUDGED, min(JUDGED_ROUNDS, MOST_TREES // case.target.outputs))
     falls = []
     for fold in range(FOLDS):
         scored = judging[fold::FOLDS]
         trained = np.concatenate([proposing, *(judging[other::FOLDS] for other in range(FOLDS) if other != fold)])
         losses = []
         for matrix in (case.X, wide):
-            model = quick_model(matrix[trained], case.y[trained], case.target, JUDGED_ROUNDS)
+            model = quick_model(matrix[trained], case.y[trained], case.target, rounds)
             said = model.predict(matrix[scored], num_threads=1)
             losses.append(quick_loss(case.y[scored], said, case.target))
         falls.append((losses[0] - losses[1]) / max(losses[0], 1e-12))

@@ -42,10 +42,14 @@ _FLOAT_SEED = 7  # which rows are kept as floats does not depend on the fold, wh
 
 @dataclass(frozen=True, kw_only=True)
 class TimePass:
-    """Quantiles of the time column, from which a temporal split takes its cuts."""
+    """Quantiles of the time column, from which a temporal split takes its cuts.
+
+    Rows without a `target` have no say: where the newest have none, they would be the whole test.
+    """
 
     dataset: Dataset
     column: str
+    target: str
     blobs: Path
 
     def __call__(self, partition: Partition) -> Mapping[str, Any]:
@@ -53,9 +57,10 @@ class TimePass:
         with context(stage="time", partition=partition.index, path=partition.path):
             one = replace(self.dataset.counted(counter), partitions=(partition,))
             losses = Losses() if one.reader.options.skip_corrupt else None  # counted where the profile is
-            for _, batch in scan(one, [self.column], losses=losses):
+            for _, batch in scan(one, [self.column, self.target], losses=losses):
                 values = time_values(batch.column(self.column), part=True)
-                summary.add_sorted(np.sort(values[np.isfinite(values)]))
+                known = ~pc.is_null(batch.column(self.target), nan_is_null=True).to_numpy(zero_copy_only=False)
+                summary.add_sorted(np.sort(values[np.isfinite(values) & known]))
         return {"blob": keep_state(self.blobs, {"summary": summary.state()}), "access": counter.to_json()}
 
 

@@ -62,10 +62,11 @@ def _spread(fold_rows: Mapping[int, int]) -> float:
 
 def _times(run: Run, dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Times of the rows and how many rows each stands for, in one pass."""
-    work = TimePass(dataset=dataset, column=column, blobs=run.blobs)
+    target = run.config.target
+    work = TimePass(dataset=dataset, column=column, target=target, blobs=run.blobs)
     merged = Quantiles(column, capacity=TIME_CAPACITY)
     with run.stage("time", len(dataset.partitions)):
-        for _, record in run_pass(run, work, dataset, "time", column):
+        for _, record in run_pass(run, work, dataset, "time", column, target):
             state = load_state(run.ledger.blobs.read(record["blob"]))
             merged.merge(Quantiles.from_state(state["summary"]))
         if not merged.count and (first := first_batch(dataset)) is not None:
