@@ -27,7 +27,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         rows = slice(start, start + size)
         weight = rng.random(size).astype(np.float32) if request.param == "weighted" and index != 3 else None
         folds = (np.arange(size) % 4 == 3).astype(np.int8)
-        writer.write(index, binner.codes(X[rows]).T, np.arange(rows.start, rows.stop, dtype=float), weight, folds)
+        y, groups = np.arange(rows.start, rows.stop, dtype=float), np.arange(rows.start, rows.stop, dtype=np.uint64) // 3
+        with writer.partition(index) as part:
+            part.write(binner.codes(X[rows]).T, y, weight, folds, groups)
         start += size
     return place
 
@@ -47,6 +49,8 @@ def test_windows_make_up_the_whole(folder: Path, size: int, share: float, partit
     assert [window.n_rows for window in windows] == [sum(window.block_rows()) for window in windows]
     np.testing.assert_array_equal(np.concatenate([codes(window) for window in windows]), codes(whole))
     np.testing.assert_array_equal(np.concatenate([window.target() for window in windows]), whole.target())
+    groups = [window.group() for window in windows]
+    np.testing.assert_array_equal(np.concatenate([g for g in groups if g is not None]), whole.group())
     weights = [window.weight() for window in windows]
     if (all_weights := whole.weight()) is None:
         assert weights == [None] * size

@@ -68,6 +68,11 @@ class RowsWindow(BinnedRows):
             return None
         return self._of_pieces(np.empty(self.n_rows, np.float32), lambda chunk: chunk.weight)
 
+    def group(self) -> np.ndarray | None:
+        """Uint64 `(rows,)`, as of the whole."""
+        groups = self._whole.group()
+        return None if groups is None else groups[self.start : self.stop]
+
     def soft(self) -> np.ndarray | None:
         """What a teacher says of these rows, float64 `(rows, classes)` or `(rows,)`; None where the whole has none."""
         whole = self._whole
