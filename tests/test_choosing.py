@@ -22,7 +22,7 @@ from shardwise.distilling import LEAST_ROUNDS
 from shardwise.store.files import folder_bytes
 from shardwise.store.journal import SqliteJournal
 from shardwise.testing.tables import people
-from shardwise.train.result import FoldResult, TrialResult
+from shardwise.train.result import FoldResult
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.workflow import TrainResult, train
 
@@ -71,22 +71,6 @@ def test_members_and_limits_are_told(data: Path, tmp_path: Path) -> None:
     assert "answers with" in Path(result.report).read_text(encoding="utf8")
 
 
-def test_what_errs_differently_contends_however_many_are_better_and_alike() -> None:
-    def trial(number: int, family: str = "trees", **params: Any) -> TrialResult:
-        return TrialResult(number=number, candidate=Candidate(family=family, params=params), folds=(), complete=True)
-
-    alike = [trial(number, num_leaves=number, extra_trees=False, categorical="native") for number in range(20)]
-    others = [
-        trial(20, num_leaves=5), trial(21, extra_trees=True), trial(22, "neural"), trial(23, categorical="ordinal"),
-        trial(24, extra_trees=True, num_leaves=7), trial(25, target_transform="log1p"), trial(26, "catboost"),
-    ]  # fmt: skip
-    numbers = [each.number for each in choosing.diverse([*alike, *others])]
-    assert numbers == [0, 1, 2, 3, 21, 22, 23, 25, 26]
-    assert [each.number for each in choosing.diverse(others)] == [20, 21, 22, 23, 25, 26]
-    kinds = [trial(number, f"family {number}") for number in range(30)]
-    assert choosing.diverse(kinds) == kinds[: choosing.CONTENDERS]
-
-
 def test_of_a_member_that_keeps_a_few_models_those_that_were_not_cut_come_first() -> None:
     def folds(*told: tuple[int, bool]) -> list[FoldResult]:
         usual = {"trial": 1, "loss": 0.5, "seconds": 1.0, "predict_s": 0.1, "valid_rows": 10, "folder": "f"}
@@ -120,6 +104,26 @@ def test_a_trial_without_all_folds_is_taken_alone_only_where_it_is_far_better(
     told = [finding["text"] for finding in result.findings if finding["code"] == "not_distilled"]
     assert (result.ensemble == {}) is alone
     assert [("before all folds" in text) for text in told] == [True] * alone
+
+
+def test_a_trial_that_was_cut_keeps_the_limits_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(self: FitTask, unit: FitUnit) -> dict[str, Any]:
+        result = dict(usual(self, unit))
+        late = {**result, "loss": math.nan, "folder": "", "cut": True}
+        return late if unit.trial and unit.number > 1 else result
+
+    usual = FitTask.__call__
+    monkeypatch.setattr(FitTask, "__call__", fit)
+    whole = run(data, tmp_path, run="whole", families=("trees",), trials=2)
+    assert len(list((Path(whole.package) / "models").iterdir())) == 2
+    rest = folder_bytes(Path(whole.package)) - folder_bytes(Path(whole.package) / "models")
+    asked = rest + int(0.7 * folder_bytes(Path(whole.package) / "models"))
+    small = run(data, tmp_path, run="small", families=("trees",), trials=2, max_size=str(asked))
+    assert len(list((Path(small.package) / "models").iterdir())) == 1
+    assert not [finding for finding in small.findings if finding["code"] == "limits"]
+    least = run(data, tmp_path, run="least", families=("trees",), trials=2, max_size="1KB")
+    (told,) = [finding["text"] for finding in least.findings if finding["code"] == "limits"]
+    assert "the one model that there is" in told
 
 
 def test_a_student_for_which_there_was_no_time_is_none(
@@ -347,7 +351,7 @@ def test_a_default_limit_is_not_told_as_if_it_had_been_asked_for(
 
 
 def test_why_there_is_no_student_is_told(data: Path, tmp_path: Path) -> None:
-    result = run(data, tmp_path, distill=True, families=("linear",), trials=2)
+    result = run(data, tmp_path, distill=True, families=("linear",), params={}, trials=2)
     finding = next(finding for finding in result.findings if finding["code"] == "not_distilled")
     assert "no trees" in finding["text"]
     held = run(data, tmp_path, run="held", distill=True, folds=None, valid_share=0.2)

@@ -84,3 +84,14 @@ def test_a_test_that_grew_by_a_row_was_looked_at_before(data: Path) -> None:
 def test_a_package_of_grouped_rows_answers_rows_of_new_groups(data: Path) -> None:
     predictor = shardwise.load(run(data).package)
     assert np.isfinite(predictor.predict(customers(3, 2, seed=7))).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_hold_out_of_few_groups_is_enough_for_a_package(data: Path, seed: int) -> None:
+    table = customers(8, 150)
+    table = table.append_column("bought", pa.array((table["spent"].to_numpy() > 0).astype(np.int64)))
+    pq.write_table(table, data / "few.parquet")
+    asked = {"target": "bought", "drop": ("w", "spent"), "folds": None, "valid_share": 0.4, "trials": 3, "seed": seed}
+    result = run(data, "few", run=f"few{seed}", **asked)
+    assert np.isfinite(result.valid_score)
+    assert len(shardwise.load(result.package).package.members) >= 1

@@ -4,28 +4,27 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from shardwise.contending import chosen_rows, diverse, frugal
 from shardwise.core.config import MAX_SIZE
 from shardwise.core.errors import DeadlineReached, Interrupted
 from shardwise.core.findings import Finding
 from shardwise.core.state import dump_state
-from shardwise.core.target import Target, Task
 from shardwise.core.units import format_duration, format_size
 from shardwise.data.rows import DiskRows
 from shardwise.ensemble.combine import MeanCombiner
-from shardwise.ensemble.growing import MOST_CLASSES
 from shardwise.ensemble.limits import Limit, not_kept
 from shardwise.ensemble.select import LIMITED, NONE, Choice, Cost, Limits, Pool, Selection, Way, is_slow, parts
 from shardwise.ensemble.stack import Stack
 from shardwise.ensemble.stacking import StackCombiner
 from shardwise.models.families import NETWORKS, load_model
 from shardwise.models.pace import batch_s, encode_s
-from shardwise.models.trees_params import TreesParams
 from shardwise.serve.predictor import Predictor
 from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.metrics import Metric, loss_of, perfect_loss
@@ -38,9 +37,6 @@ from shardwise.train.result import FoldResult, TrialResult, on_same_folds, rank
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.validation import joint_units, joint_weight, validation_rows
 
-BEST, CONTENDERS = 4, 14  # trials from which members are chosen: the best ones, and the best of other kinds, in all
-ALIKE = ("extra_trees", "target_transform", "categorical")  # params of trees, in which those of a kind are the same
-ROWS = 20_000  # by which weights are chosen
 USUAL_THROUGHPUT = 100_000  # rows/s, where nothing else is asked for ...
 PRICE = 0.005  # ... and a slower ensemble does not lower the loss by this share of what is above a perfect one
 SLOWER = 1.2  # than it is already, an ensemble for which speed was given up may become by further seeds
@@ -49,8 +45,6 @@ FAR = 0.1  # a trial without all folds is taken, alone, where its loss is lower 
 TIMED_ROWS = 100  # that are predicted one by one to see how long one takes
 SPARE = 0.97  # of a limit: sizes and timing are not known to the last digit
 REST_BYTES = 2**15  # of a package: its manifest, calibration and golden rows
-CHOICE_S, CHOICE_CLASS_S = 1.0, 0.7  # what a choice takes, at most, and more for each of several classes ...
-CHOICE_ROWS_S = 0.3  # ... and for `ROWS` of each contender
 LATENCY = "latency"  # what is journalled of models that were timed
 
 
@@ -118,12 +112,29 @@ class Choosing:
             raise DeadlineReached("the time was up before the first model was trained", hint="Give more --time.")
         whole = [each for each in ranked if each.complete and each.candidate.family != "baseline"]
         if ranked[0].candidate.family == "baseline" or not whole or self._is_far_better(ranked[0], whole[0]):
-            return self.single(ranked[0])
-        contenders = diverse(whole)
-        pool, limits = self._pool(contenders, limited), self.limits() if limited else NONE
+            return self._as_it_is(ranked[0]) if limited else self.single(ranked[0])
+        limits = self.limits() if limited else NONE
+        contenders = self._contenders(whole, limits) if limited else diverse(whole)
+        pool = self._pool(contenders, limited)
         usual = limited and self._run.config.min_throughput is None and is_slow(pool, limits)
         choice = self._fast(contenders, pool, limits) if usual else self._chosen(pool, limits)
         return self._ensemble(choice, contenders, pool)
+
+    def _as_it_is(self, trial: TrialResult) -> Ensemble:
+        """A trial alone that may have been cut, with as many of its fold models as keep the limits that were given."""
+        limits, cost, folds = self.limits(), self.cost(trial), self._folds(trial)
+        if self._run.config.min_throughput is None:
+            limits = replace(limits, batch_s=math.inf)
+        most = min(getattr(limits, name) / max(getattr(cost, name), 1e-12) for name in LIMITED)
+        count = max(1, min(len(folds), int(most)))
+        kept = sorted(range(len(folds)), key=partial(preference, folds, 0))[:count]
+        over = self.over(cost, [], "the one model that there is") if most < 1.0 else None
+        members = tuple((trial, folds[fold], 1.0 / count) for fold in sorted(kept))
+        return Ensemble(members, trial.loss, findings=() if over is None else (over,))
+
+    def _contenders(self, whole: Sequence[TrialResult], limits: Limits) -> list[TrialResult]:
+        chosen = {trial.number for trial in (*diverse(whole), *frugal(whole, partial(self.cost, alone=False), limits))}
+        return [trial for trial in whole if trial.number in chosen]
 
     def _is_far_better(self, first: TrialResult, whole: TrialResult) -> bool:
         """Whether a trial without all its folds, on those that it has, is so much better than the best whole one that
@@ -158,14 +169,24 @@ class Choosing:
     def _pool(self, contenders: Sequence[TrialResult], limited: bool) -> Pool:
         folds = [self.validation(fold.valid) for fold in self._prepared.splitter.folds()]
         fold = np.concatenate([np.full(rows.n_rows, number) for number, rows in enumerate(folds)])
-        pool = Pool(
-            predictions=[np.concatenate([self.out_of_fold(f) for f in trial.folds]) for trial in contenders],
-            y=np.concatenate([rows.target() for rows in folds]),
-            weight=joint_weight(folds), fold=fold, part=parts(fold, units=joint_units(folds)),
+        step = max(1, -(-len(fold) // chosen_rows(self._prepared.target, self.metric, len(fold))))
+        taken, weight = slice(None, None, step), joint_weight(folds)
+        return Pool(
+            predictions=[self._every(trial, step) for trial in contenders],
+            y=np.concatenate([rows.target() for rows in folds])[taken], fold=fold[taken],
+            weight=None if weight is None else weight[taken], part=parts(fold, units=joint_units(folds))[taken],
             costs=[self.cost(trial) if limited else Cost() for trial in contenders],
             models=[len(self._folds(trial)) for trial in contenders],
         )  # fmt: skip
-        return pool.take(np.arange(0, len(fold), -(-len(fold) // ROWS)))
+
+    def _every(self, trial: TrialResult, step: int) -> np.ndarray:
+        """Every `step`-th prediction of a trial out of fold, over all its folds; the others are not in memory."""
+        taken, before = [], 0
+        for fold in trial.folds:
+            answers = np.load(self._out_of_fold(fold), mmap_mode="r")
+            taken.append(np.array(answers[-before % step :: step]))
+            before += len(answers)
+        return np.concatenate(taken)
 
     def rows(self, folds: Sequence[int]) -> DiskRows:
         """Of these folds, as they are predicted."""
@@ -178,7 +199,10 @@ class Choosing:
 
     def out_of_fold(self, fold: FoldResult) -> np.ndarray:
         """Predictions of the fold's validation rows, in their order."""
-        return np.asarray(np.load(self._run.folder / "models" / fold.folder / "valid.npy"))
+        return np.asarray(np.load(self._out_of_fold(fold)))
+
+    def _out_of_fold(self, fold: FoldResult) -> Path:
+        return self._run.folder / "models" / fold.folder / "valid.npy"
 
     def _ensemble(self, choice: Choice, contenders: Sequence[TrialResult], pool: Pool) -> Ensemble:
         way, members, groups = choice.way, [], []
@@ -226,16 +250,17 @@ class Choosing:
         states = (self._prepared.recipe.sealed().state(), self._prepared.opened.state())
         return REST_BYTES + sum(len(dump_state(state)) for state in states)
 
-    def cost(self, trial: TrialResult) -> Cost:
-        """Of a fold model of a trial: the largest one, with the average rounds. A latency is measured once in a run."""
+    def cost(self, trial: TrialResult, *, alone: bool = True) -> Cost:
+        """Of a fold model of a trial: the largest one, with the average rounds. A latency is measured once in a run,
+        where it is asked for."""
         folds = self._folds(trial)
         size = max(folder_bytes(self._run.model(fold.folder)) for fold in folds)
         rounds = statistics.fmean(fold.rounds for fold in folds)
         outputs, features = self._prepared.target.outputs, self._prepared.recipe.features
-        alone = 0.0
-        if self._run.config.max_latency_s is not None:
-            alone = self._timed(folds[0].model_name, partial(self._alone_s, folds[0]))
-        return Cost(bytes=size, batch_s=batch_s(trial.candidate, rounds, outputs, features), alone_s=alone)
+        alone_s = 0.0
+        if alone and self._run.config.max_latency_s is not None:
+            alone_s = self._timed(folds[0].model_name, partial(self._alone_s, folds[0]))
+        return Cost(bytes=size, batch_s=batch_s(trial.candidate, rounds, outputs, features), alone_s=alone_s)
 
     def has_room(self, models: Sequence[TrialResult]) -> bool:
         """Whether a package of these models, each of its trial, keeps the limits; where speed was given up, whether it
@@ -249,8 +274,7 @@ class Choosing:
 
     def _alone_s(self, fold: FoldResult) -> float:
         model = load_model(self._run.model(fold.folder))
-        rows = next(iter(self.rows((0,)).chunks())).X[:TIMED_ROWS]
-        return _median_s([partial(model.predict, rows[place : place + 1]) for place in range(len(rows))])
+        return _median_s([partial(model.predict, row) for row in self._single_rows()])
 
     def _base_s(self) -> float:
         """What a row takes beside its models: measured on the package so far, less its models."""
@@ -265,7 +289,8 @@ class Choosing:
         return max(0.0, self.latency_s(predictor) - models)
 
     def _single_rows(self) -> list[np.ndarray]:
-        rows = next(iter(self.rows((0,)).chunks())).X[:TIMED_ROWS]
+        folds = [fold for evaluation in self._prepared.splitter.folds() for fold in evaluation.valid]
+        rows = next(iter(self.rows(folds).chunks())).X[:TIMED_ROWS]  # some folds may be empty
         return [rows[place : place + 1] for place in range(len(rows))]
 
     def latency_s(self, predictor: Predictor) -> float:
@@ -322,27 +347,6 @@ def preference(folds: Sequence[FoldResult], place: int, number: int) -> tuple[bo
     leaves others out."""
     fold = folds[number]
     return fold.cut, -fold.rounds if fold.cut else 0, (number - place) % len(folds)
-
-
-def diverse(ranked: Sequence[TrialResult]) -> list[TrialResult]:
-    """The best trials, and the best of each other kind: a long search brings forth many that are better and alike, and
-    what errs differently would not be among the best any more. In the order that is given."""
-    first: dict[tuple[Any, ...], TrialResult] = {}
-    usual = asdict(TreesParams())
-    for trial in ranked:
-        kind = (trial.candidate.params.get(name, usual[name]) for name in ALIKE)
-        first.setdefault((trial.candidate.family, *kind), trial)
-    numbers = [trial.number for trial in (*ranked[:BEST], *first.values())]
-    chosen = set(list(dict.fromkeys(numbers))[:CONTENDERS])
-    return [trial for trial in ranked if trial.number in chosen]
-
-
-def choice_s(target: Target, rows: int, trials: int) -> float:
-    """Seconds that a choice among so many `trials` takes, at most, on a core that is free; `rows` are there out of
-    fold."""
-    classes = min(target.outputs, MOST_CLASSES) if target.task is Task.MULTICLASS else 0
-    of_rows = CHOICE_ROWS_S * min(1.0, rows / ROWS) * min(trials, CONTENDERS)
-    return CHOICE_S + of_rows + CHOICE_CLASS_S * classes
 
 
 def _median_s(calls: Sequence[Any]) -> float:

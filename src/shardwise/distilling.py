@@ -8,10 +8,12 @@ lost .78 of what it lost on new rows.
 """
 
 import io
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from shardwise.data.rows_soft import soft_path
 from shardwise.ensemble.select import Limits
 from shardwise.models.families import load_model
 from shardwise.models.pace import rounds_within
+from shardwise.split.base import Fold
 from shardwise.stats.metrics import perfect_loss
 from shardwise.store.files import write_atomic
 from shardwise.store.ledger import unit_key
@@ -39,6 +42,19 @@ ANSWERING_SHARE = 0.5  # of the time that is left, at most, to ask the teachers
 LEAF_BYTES = 90  # of a saved tree, about
 LEAST_ROUNDS = 20
 TRIES = 3  # fits of a student, each smaller than the one before
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The evaluation whose teachers are asked: its number and folds, the rows that are trained on, where the answers
+    lie, the teachers' loss on the fold that they have not learned, and what asking takes, about, as they took there."""
+
+    number: int
+    evaluation: Fold
+    rows: Path
+    folder: Path
+    loss: float
+    takes_s: float
 
 
 @dataclass(frozen=True)
@@ -59,14 +75,16 @@ class Distilling:
         best = next((trial for trial in self.trials if trial.candidate.family == "trees"), None)
         if (why := self._cannot(teachers, best)) or best is None:
             return why or "no trees were trained"
+        if (asked := self._asked(teachers)) is None:
+            return f"{self.choosing.metric.name} is not defined on any fold"
         deadline = time.monotonic() + max(left_s, 0.0)
-        if (takes_s := self._answering_s(teachers)) > ANSWERING_SHARE * left_s:
-            takes, left = format_duration(takes_s), format_duration(max(left_s, 0.0))
+        if asked.takes_s > ANSWERING_SHARE * left_s:
+            takes, left = format_duration(asked.takes_s), format_duration(max(left_s, 0.0))
             return f"to ask its models about all rows takes some {takes}, and {left} are left"
-        answers = self._answers(teachers)
+        self._answer(teachers, asked)
         candidate, trial = self._candidate(best), None
         for _ in range(TRIES):
-            result = self._fitted(teachers, candidate, answers, deadline)
+            result = self._fitted(asked, candidate, deadline)
             if not result.folder:
                 if trial is None:
                     return result.failed or "the time was up"
@@ -77,7 +95,7 @@ class Distilling:
                 break
             candidate = replace(candidate, params={**candidate.params, "n_estimators": rounds})
         assert trial is not None
-        return self._compared(teachers, trial, answers)
+        return self._compared(teachers, trial, asked)
 
     def _rounds(self, trial: TrialResult) -> int:
         """As many as keep the limits, judging by a student that was trained; those that it has where it keeps them."""
@@ -103,7 +121,7 @@ class Distilling:
             return "its best trial was ended before all folds were done"
         if len(ensemble.members[0][0].folds) < len(evaluations):
             return "a fold has no rows to validate on"
-        if not set(evaluations[0].train) <= known:
+        if not all(set(evaluation.train) <= known for evaluation in evaluations):
             return "rows that are trained on are not all kept as numbers; it takes --folds"
         if any(len(evaluation.valid) != 1 for evaluation in evaluations):
             return "evaluations of several folds are not handled"
@@ -111,39 +129,46 @@ class Distilling:
             return "no trees were trained, which could learn its answers"
         return ""
 
-    def _answers(self, ensemble: Ensemble) -> Mapping[int, np.ndarray]:
-        """Of the teachers' models of the first evaluation, for the rows of each fold."""
-        joint, evaluation = ensemble.joint, self.prepared.splitter.folds()[0]
-        models = [trial.folds[0] for trial in joint.trials]
-        found = {evaluation.valid[0]: joint.combine(self.choosing.out_of_fold(model) for model in models)}
-        for fold in evaluation.train:
-            rows = DiskRows(self.prepared.fold_rows_folders[0] / FLOATS, self.prepared.recipe.features, (fold,))
-            found[fold] = joint.combine(self._predicted(model, rows) for model in models)
-        return found
+    def _asked(self, ensemble: Ensemble) -> "_Asked | None":
+        """The first evaluation on whose fold the metric is defined; None where there is none."""
+        joint = ensemble.joint
+        for number, evaluation in enumerate(self.prepared.splitter.folds()):
+            models, rows = [trial.folds[number] for trial in joint.trials], self.choosing.validation(evaluation.valid)
+            answers = joint.combine(self.choosing.out_of_fold(model) for model in models)
+            loss = self.choosing.loss(rows.target(), answers, rows.weight())
+            if math.isfinite(loss):
+                trained = sum(self.prepared.fold_rows.get(fold, 0) for fold in evaluation.train)
+                takes_s = trained * sum(model.predict_s / max(1, model.valid_rows) for model in models)
+                key = unit_key(FORMAT, "answers", ensemble.team.key, number)
+                folder = self.run.folder / "teachers" / key
+                return _Asked(number, evaluation, self.prepared.fold_rows_folders[number], folder, loss, takes_s)
+        return None
+
+    def _answer(self, ensemble: Ensemble, asked: "_Asked") -> None:
+        """Write what the teachers' models say of the rows of each fold; what is there already is left as it is."""
+        joint, (held,) = ensemble.joint, asked.evaluation.valid
+        models = [trial.folds[asked.number] for trial in joint.trials]
+        asked.folder.mkdir(parents=True, exist_ok=True)
+        for fold in (held, *asked.evaluation.train):
+            path = soft_path(asked.folder, fold)
+            if path.exists():
+                continue
+            rows = DiskRows(asked.rows / FLOATS, self.prepared.recipe.features, (fold,))
+            each = (
+                self.choosing.out_of_fold(model) if fold == held else self._predicted(model, rows) for model in models
+            )
+            write_atomic(path, _npy(joint.combine(each)))
 
     def _predicted(self, model: FoldResult, rows: DiskRows) -> np.ndarray:
         loaded = load_model(self.run.model(model.folder))
         return np.concatenate([loaded.predict(chunk.X) for chunk in rows.chunks()])
 
-    def _answering_s(self, ensemble: Ensemble) -> float:
-        """Seconds that takes, about, as the same models took for the rows of their fold."""
-        models = [trial.folds[0] for trial in ensemble.joint.trials]
-        rows = sum(self.prepared.fold_rows.get(fold, 0) for fold in self.prepared.splitter.folds()[0].train)
-        return rows * sum(model.predict_s / max(1, model.valid_rows) for model in models)
-
-    def _fitted(
-        self, ensemble: Ensemble, candidate: Candidate, answers: Mapping[int, np.ndarray], deadline: float
-    ) -> FoldResult:
+    def _fitted(self, asked: "_Asked", candidate: Candidate, deadline: float) -> FoldResult:
         number = 1 + max(trial.number for trial in self.trials)
-        key = unit_key(FORMAT, "student of one evaluation", ensemble.team.key, candidate.to_json())
-        teacher = self.run.folder / "teachers" / key
-        teacher.mkdir(parents=True, exist_ok=True)
-        for fold, prediction in answers.items():
-            write_atomic(soft_path(teacher, fold), _npy(prediction))
         unit = FitUnit(
-            trial=number, candidate=candidate, number=0, fold=self.prepared.splitter.folds()[0],
-            rows=self.prepared.fold_rows_folders[0], key=key, deadline=deadline,
-            forgiving=True, teacher=teacher,
+            trial=number, candidate=candidate, number=asked.number, fold=asked.evaluation, rows=asked.rows,
+            key=unit_key(FORMAT, "student", asked.folder.name, candidate.to_json()), deadline=deadline,
+            forgiving=True, teacher=asked.folder,
         )  # fmt: skip
         with closing(Fitting(self.run, self.prepared, self.choosing.metric.name)) as fitting:
             ((_, result),) = fitting.results(iter([unit]))
@@ -158,12 +183,10 @@ class Distilling:
         most = min(most, limits.bytes / (LEAF_BYTES * leaves * outputs), float(params.get("n_estimators", 5000)))
         return Candidate(family="trees", params={**params, "n_estimators": max(LEAST_ROUNDS, int(most))})
 
-    def _compared(self, ensemble: Ensemble, trial: TrialResult, answers: Mapping[int, np.ndarray]) -> Ensemble | str:
+    def _compared(self, ensemble: Ensemble, trial: TrialResult, asked: "_Asked") -> Ensemble | str:
         """What the student loses, on rows that neither it nor its teachers have learned; one that the clock has cut and
         that loses much is none."""
-        fold = self.prepared.splitter.folds()[0].valid[0]
-        rows = self.choosing.validation((fold,))
-        teachers = self.choosing.loss(rows.target(), answers[fold], rows.weight())
+        teachers = asked.loss
         above = abs(teachers - perfect_loss(self.choosing.metric.name))
         if trial.folds[0].cut and trial.loss - teachers > FAR * above:
             return f"there was time for {trial.folds[0].rounds} rounds alone, which are too few"

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
-from shardwise.choosing import Choosing, choice_s
+from shardwise.choosing import Choosing
 from shardwise.compute.ceiling import crowd
+from shardwise.contending import choice_s
 from shardwise.core.candidate import Candidate
 from shardwise.core.state import State
 from shardwise.ensemble.select import MEMBERS
@@ -125,7 +126,7 @@ def reserve_s(run: Run, search: Search, *, first: bool = False, refits: bool = T
     trained = [trial for trial in search.found if trial.candidate.family != "baseline"]
     slowest = sorted((trial.predict_row_s for trial in trained), reverse=True)[:MEMBERS]
     test_s = 1.2 * test_rows * sum(slowest) if trained or first else most_s
-    choosing_s = crowd() * choice_s(search.prepared.target, search.prepared.train_rows, len(trained))
+    choosing_s = crowd() * choice_s(search.prepared.target, search.metric, search.prepared.train_rows, len(trained))
     after_s = choosing_s + _refits_s(run, search, trained) if refits else 0.0
     package_s = max(search.seal_s, PACKAGE_COLUMN_S * crowd() * len(search.prepared.dataset.schema))
     return report_s(search) + package_s + after_s + min(most_s, test_s)

@@ -281,12 +281,7 @@ def conclude(run: Run, search: Search) -> TrainResult:
 def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     """The ensemble of the run, or its student, and what is done with its answers; all by out-of-fold predictions."""
     choosing, prepared = search.choosing(run), search.prepared
-    if run.config.distill:
-        chosen = _distilled(run, search, choosing)
-    else:
-        chosen = choosing.choose(search.trials)
-        left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
-        chosen = refitted(run, prepared, choosing, chosen, left_s)
+    chosen = _distilled(run, search, choosing) if run.config.distill else _ensemble(run, search, choosing)
     _tell(run, search, chosen.findings)
     seen = out_of_fold(run, prepared, chosen.joint, search.metric, chosen.crossed)
     left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
@@ -299,6 +294,13 @@ def _chosen(run: Run, search: Search) -> tuple[Ensemble, PostProcess]:
     return chosen, after
 
 
+def _ensemble(run: Run, search: Search, choosing: Choosing) -> Ensemble:
+    """Within the limits, its members trained anew on all rows where there is time."""
+    chosen = choosing.choose(search.trials)
+    left_s = run.deadline.remaining_s() - reserve_s(run, search, refits=False)
+    return refitted(run, search.prepared, choosing, chosen, left_s)
+
+
 def _distilled(run: Run, search: Search, choosing: Choosing) -> Ensemble:
     """The student; where there is none the ensemble itself, within the limits, with a finding that says why."""
     teachers = choosing.choose(search.trials, limited=False)
@@ -308,7 +310,7 @@ def _distilled(run: Run, search: Search, choosing: Choosing) -> Ensemble:
         student = Distilling(run, search.prepared, choosing, rank(search.trials)).student(teachers, left_s)
     if isinstance(student, Ensemble):
         return student
-    chosen = choosing.choose(search.trials)
+    chosen = _ensemble(run, search, choosing)
     return replace(chosen, findings=(*chosen.findings, not_distilled(student)))
 
 

@@ -27,7 +27,10 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         rows = slice(start, start + size)
         weight = rng.random(size).astype(np.float32) if request.param == "weighted" and index != 3 else None
         folds = (np.arange(size) % 4 == 3).astype(np.int8)
-        y, groups = np.arange(rows.start, rows.stop, dtype=float), np.arange(rows.start, rows.stop, dtype=np.uint64) // 3
+        y, groups = (
+            np.arange(rows.start, rows.stop, dtype=float),
+            np.arange(rows.start, rows.stop, dtype=np.uint64) // 3,
+        )
         with writer.partition(index) as part:
             part.write(binner.codes(X[rows]).T, y, weight, folds, groups)
         start += size

@@ -186,3 +186,12 @@ def test_groups_stay_whole_in_the_parts_of_a_hold_out() -> None:
     found = parts(np.zeros(400, int), units=units)
     assert len(np.unique(found)) == 5
     assert all(len(np.unique(found[units == unit])) == 1 for unit in range(40))
+
+
+@pytest.mark.parametrize("sizes", [(ROWS,), (ROWS - 10, 10), (900, 600)])
+def test_few_groups_are_no_reason_to_fail(sizes: tuple[int, ...]) -> None:
+    one, units = np.zeros(ROWS, np.int64), np.repeat(np.arange(len(sizes)), sizes)
+    held = pool([0.5, 0.5, 0.5], fold=one, part=parts(one, units=units))
+    choice = Selection(held, rmse, TARGET).choose()
+    assert (choice.way.kind == "single") is (min(sizes) == 10)
+    assert np.isfinite(choice.way.loss)

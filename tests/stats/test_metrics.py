@@ -12,6 +12,8 @@ from shardwise.core.errors import ConfigError
 from shardwise.core.target import Task
 from shardwise.stats.metrics import (
     METRICS,
+    Additive,
+    Pairs,
     check_metric,
     default_metric,
     loss_of,
@@ -224,3 +226,16 @@ def test_nothing_is_compared_by_coverage() -> None:
         with pytest.raises(ConfigError, match="any constant can have it") as told:
             refused()
         assert "mean_pinball_loss" in str(told.value.hint)
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "f1_macro"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_tally_is_the_sum_of_the_terms(name: str, weighted: bool) -> None:
+    rng = np.random.default_rng(0)
+    prediction, y = rng.dirichlet(np.ones(90), 3_000), rng.integers(0, 89, 3_000).astype(np.float64)
+    pairs = Pairs(y, prediction, rng.random(3_000) if weighted else np.ones(3_000))
+    metric = METRICS[name]
+    assert isinstance(metric, Additive)
+    blocks = list(metric.weighted(pairs, 0.5))
+    assert max(len(block) for block in blocks) <= 2**22 // 90
+    np.testing.assert_allclose(metric.sums(pairs), np.sum([block.sum(axis=0) for block in blocks], axis=0), rtol=1e-12)

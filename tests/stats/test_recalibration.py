@@ -7,6 +7,7 @@ from tests.stats.test_calibrators import drawn
 
 from shardwise.core.target import Target, Task
 from shardwise.stats.metrics import METRICS, Pairs, decided
+from shardwise.stats.parts import group_parts
 from shardwise.stats.recalibration import best_decision, choose_calibrator, choose_decision
 
 BINARY = Target(column="y", task=Task.BINARY, classes=("no", "yes"))
@@ -49,6 +50,18 @@ def test_too_few_rows_are_not_calibrated():
     calibrator, crossed, _ = choose_calibrator(pairs, parts(pairs))
     assert calibrator is None
     np.testing.assert_array_equal(crossed, pairs.prediction)
+
+
+@pytest.mark.parametrize("groups", [1, 3, 40])
+def test_few_groups_say_nothing_of_a_calibration_or_a_decision(groups):
+    pairs = drawn(4000, hot=2.0)
+    units = np.arange(4000) * groups // 4000
+    assert (choose_calibrator(pairs, group_parts(units, 5), units)[0] is None) is (groups < 5)
+    decision, _, found = choose_decision(METRICS["f1"], BINARY, rare(), group_parts(units, 5), units)
+    assert (found is None) is (groups < 5)
+    assert len(decision) == (0 if groups < 5 else 2)
+    one = np.zeros(4000, np.int64)
+    assert choose_calibrator(pairs, one)[0] is None
 
 
 @pytest.mark.parametrize("name", ["f1", "balanced_accuracy", "accuracy"])

@@ -23,7 +23,7 @@ from shardwise.core.target import Target
 from shardwise.ensemble import growing
 from shardwise.ensemble.combine import Combiner, GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.ensemble.stacking import STACKED, StackCombiner
-from shardwise.stats.hashes import mix
+from shardwise.stats.parts import group_parts, leave_enough
 
 LossOf = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]  # labels, predictions, weights of rows
 ROUNDS = 12
@@ -246,9 +246,12 @@ class Selection:
         return self._fitted(self._pool)
 
     def _crossed(self) -> Mapping[str, np.ndarray]:
-        """For each kind the predictions of combiners that were fitted without the part that they predict."""
+        """For each kind the predictions of combiners that were fitted without the part that they predict; none where
+        the rest of the rows would be too few for that."""
         pool = self._pool
         found: dict[str, np.ndarray] = {}
+        if not leave_enough(pool.part):
+            return found
         for number in np.unique(pool.part).tolist():
             own = pool.part == number
             mine = [prediction[own] for prediction in pool.predictions]
@@ -289,7 +292,7 @@ def _error(gains: np.ndarray) -> float:
 
 def parts(fold: np.ndarray, least: int = 5, units: np.ndarray | None = None) -> np.ndarray:
     """The folds where there are three or more, else consecutive blocks of the rows, `least` in all or more; with
-    `units`, codes `(rows,)` of groups, whole groups by their hash.
+    `units`, codes `(rows,)` of groups, whole groups.
 
     >>> parts(np.array([0, 0, 0, 0]), least=2).tolist()
     [0, 0, 1, 1]
@@ -303,6 +306,6 @@ def parts(fold: np.ndarray, least: int = 5, units: np.ndarray | None = None) -> 
         rows = np.flatnonzero(fold == number)
         block = np.arange(len(rows)) * each // max(1, len(rows))
         if units is not None:
-            block = (mix(units[rows].astype(np.uint64), 0) % each).astype(np.int64)
+            block = group_parts(units[rows], each)
         found[rows] = place * each + block
     return found

@@ -16,6 +16,7 @@ from shardwise.models.neural.grids.families import CnnParams, RnnParams
 from shardwise.models.neural.grids.trunks import Trunk
 from shardwise.models.neural.model import NeuralParams
 from shardwise.models.params import parse_params
+from shardwise.models.svm import SVMParams
 from shardwise.models.trees_bits import MOST_LEAVES
 from shardwise.models.trees_params import TreesParams
 
@@ -27,6 +28,7 @@ GROWN: Mapping[str, type[TreesParams | ForestParams | AdaBoostParams]] = {
 CATBOOST_S = 1.5e-9  # of a round of CatBoost, for each score
 TERM_S = 5e-9  # of a feature in a linear model, for each score
 CELL_S = 1.7e-10  # of a weight of a network
+WAVE_S = 3.2e-8  # of a random feature of a Gaussian kernel: its cosine
 ENCODED_S = 1.5e-7  # of a feature: to encode it
 
 
@@ -40,6 +42,10 @@ def batch_s(candidate: Candidate, rounds: float, outputs: int, features: Sequenc
         return rounds * outputs * CATBOOST_S
     if candidate.family == "linear":
         return TERM_S * len(features) * outputs
+    if candidate.family == "svm":
+        svm, linear_s = parse_params(SVMParams, "svm", candidate.params), TERM_S * len(features) * outputs
+        waves = svm.n_components if svm.kernel == "rbf" else 0
+        return linear_s + waves * (WAVE_S + (len(features) + outputs) * CELL_S)
     if candidate.family in NETWORKS:
         return CELL_S * row_products(candidate, len(features), outputs)[1]
     return 0.0

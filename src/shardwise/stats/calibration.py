@@ -15,7 +15,8 @@ from scipy.special import ndtr
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target, Task
 from shardwise.stats.intervals import GROUPS
-from shardwise.stats.metrics import Pairs, classes_of
+from shardwise.stats.metrics import Pairs
+from shardwise.stats.terms import classes_of
 
 BINS = 10
 _RESAMPLES = 200

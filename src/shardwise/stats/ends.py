@@ -15,7 +15,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
-from shardwise.stats.metrics import Metric, OneVsRest, Pairs, classes_of, score_cells
+from shardwise.stats.metrics import Metric, OneVsRest, Pairs, score_cells
+from shardwise.stats.terms import classes_of
 
 TAIL = 0.025
 CLASSWISE = ("balanced_accuracy", "f1", "f1_macro", "roc_auc_ovr")  # which a class of few rows decides

@@ -16,11 +16,11 @@ import numpy as np
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.target import Target, Task
+from shardwise.stats import terms
+from shardwise.stats.terms import Finish, Tally, Terms, positive
 
-EPS = float(np.finfo(np.float64).eps)  # probabilities are clipped here, as in scikit-learn's log_loss
 BLOCK_ROWS = 65_536
-Terms = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-Finish = Callable[[np.ndarray], np.ndarray]
+BLOCK_CELLS = 2**22  # rows x classes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Pairs:
     @property
     def score(self) -> np.ndarray:
         """Scores `(rows,)` of the positive class of two."""
-        return _positive(self.prediction)
+        return positive(self.prediction)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -81,12 +81,14 @@ class Metric:
 class Additive(Metric):
     """A function of weighted sums: `finish(sum over rows of weight * terms(row))`.
 
-    `terms` gives `(rows, sums)`, `finish` takes `(..., sums)`; `centred` metrics do not change when one number is taken
-    from labels and predictions, which keeps squares exact.
+    `terms` gives `(rows, sums)`, `finish` takes `(..., sums)`; `tally(y, prediction, weight)` the sums without the
+    terms, where there is a quicker way; `centred` metrics do not change when one number is taken from labels and
+    predictions, which keeps squares exact.
     """
 
     terms: Terms
     finish: Finish
+    tally: Tally | None = None
     centred: bool = False
 
     def _value(self, pairs: Pairs, quantile: float) -> float:
@@ -101,12 +103,15 @@ class Additive(Metric):
 
     def weighted(self, pairs: Pairs, quantile: float) -> Iterator[np.ndarray]:
         """Weighted terms `(rows, sums)` of one block of rows after the other."""
-        for start in range(0, len(pairs), BLOCK_ROWS):
-            block = pairs.take(slice(start, start + BLOCK_ROWS))
+        rows = max(256, min(BLOCK_ROWS, BLOCK_CELLS // max(1, pairs.prediction[:1].size)))
+        for start in range(0, len(pairs), rows):
+            block = pairs.take(slice(start, start + rows))
             yield self.terms(block.y, block.prediction, quantile) * block.weight[:, None]
 
     def sums(self, pairs: Pairs, quantile: float = 0.5) -> np.ndarray:
         """Weighted sums of the terms, `(sums,)`; those of several pieces add up."""
+        if self.tally is not None:
+            return self.tally(pairs.y, pairs.prediction, pairs.weight)
         return np.asarray(np.sum([block.sum(axis=0) for block in self.weighted(pairs, quantile)], axis=0))
 
 
@@ -141,10 +146,6 @@ def mean_defined(values: np.ndarray) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def _positive(prediction: np.ndarray) -> np.ndarray:
-    return prediction if prediction.ndim == 1 else prediction[:, 1]
-
-
 def score_cells(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weight of the positives and of the negatives with each distinct score, best score first."""
     order = np.argsort(-score, kind="stable")
@@ -153,165 +154,36 @@ def score_cells(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> 
     return np.add.reduceat(mass * hit, starts), np.add.reduceat(mass * ~hit, starts)
 
 
-# ---- curves: weights (..., scores) of positives and negatives, best score first
-
-
-def _roc_auc(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    above = np.cumsum(positive, axis=-1) - positive / 2  # ties count half
-    area = (above * negative).sum(axis=-1)
-    return np.asarray(area / (positive.sum(axis=-1) * negative.sum(axis=-1)))
-
-
-def _average_precision(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    hits = np.cumsum(positive, axis=-1)
-    called = hits + np.cumsum(negative, axis=-1)
-    precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-    return np.asarray((precision * positive).sum(axis=-1) / positive.sum(axis=-1))
-
-
-# ---- terms (rows, sums) and what is made of their sums
-
-
-def _columns(*parts: np.ndarray) -> np.ndarray:
-    return np.stack([np.asarray(part, dtype=np.float64) for part in parts], axis=1)
-
-
-def _mean(sums: np.ndarray) -> np.ndarray:
-    return np.asarray(sums[..., 1] / sums[..., 0])
-
-
-def _mean_of(loss: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> Terms:
-    """Terms of a mean: the number of rows, and the loss of each."""
-    return lambda y, prediction, quantile: _columns(np.ones(len(y)), loss(y, prediction, quantile))
-
-
-def _log_loss(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    if prediction.ndim == 1:
-        own = np.where(y > 0.5, prediction, 1.0 - prediction)
-    else:
-        own = np.take_along_axis(prediction, y.astype(np.int64)[:, None], axis=1)[:, 0]
-    return np.asarray(-np.log(np.clip(own, EPS, 1.0 - EPS)))
-
-
-def _brier(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    return np.asarray((_positive(prediction) - y) ** 2)
-
-
-def classes_of(prediction: np.ndarray) -> np.ndarray:
-    """Class indices `(rows,)` of the greatest probability; on a tie the first class."""
-    if prediction.ndim == 1:
-        return (prediction > 0.5).astype(np.int64)
-    return np.asarray(prediction.argmax(axis=1))
-
-
-def _hit(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    return np.asarray(classes_of(prediction) == y)
-
-
-def _confusion(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    """For each class: rows that are hit, rows that are of it, rows that are taken for it."""
-    called = classes_of(prediction)
-    classes = np.arange(2 if prediction.ndim == 1 else prediction.shape[1])
-    is_class, is_called = y[:, None] == classes, called[:, None] == classes
-    return np.concatenate([is_class & is_called, is_class, is_called], axis=1).astype(np.float64)
-
-
-def _thirds(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    third = sums.shape[-1] // 3
-    return sums[..., :third], sums[..., third : 2 * third], sums[..., 2 * third :]
-
-
-def _balanced_accuracy(sums: np.ndarray) -> np.ndarray:
-    hit, actual, _ = _thirds(sums)
-    present = actual > 0
-    recall = np.divide(hit, actual, out=np.zeros_like(hit), where=present)
-    return np.asarray(recall.sum(axis=-1) / present.sum(axis=-1))
-
-
-def _f1_each(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    hit, actual, called = _thirds(sums)
-    present = actual + called > 0
-    return np.divide(2 * hit, actual + called, out=np.zeros_like(hit), where=present), present
-
-
-def _f1(sums: np.ndarray) -> np.ndarray:
-    return np.asarray(_f1_each(sums)[0][..., 1])
-
-
-def _f1_macro(sums: np.ndarray) -> np.ndarray:
-    each, present = _f1_each(sums)
-    return np.asarray(each.sum(axis=-1) / present.sum(axis=-1))
-
-
-def _square(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    return np.asarray((y - prediction) ** 2)
-
-
-def _absolute(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    return np.asarray(np.abs(y - prediction))
-
-
-def _r2_terms(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    return _columns(np.ones(len(y)), y, y**2, (y - prediction) ** 2)
-
-
-def _r2(sums: np.ndarray) -> np.ndarray:
-    """As in scikit-learn, labels that are all equal give 1 when every prediction is right, else 0."""
-    rows, total, squares, error = (sums[..., i] for i in range(4))
-    spread = squares - total**2 / rows
-    flat = spread <= 1e-15 * squares
-    value = 1.0 - error / np.where(flat, 1.0, spread)
-    return np.asarray(np.where(flat, np.where(error == 0, 1.0, 0.0), value))
-
-
-def _poisson(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    """Deviance of a count; means below 1e-15 are taken as 1e-15, a negative count gives NaN."""
-    mean = np.maximum(prediction, 1e-15)
-    ratio = np.where(y > 0, y, 1.0) / mean
-    gain = np.where(y > 0, y * np.log(ratio), 0.0)
-    return np.asarray(np.where(y < 0, np.nan, 2.0 * (gain - y + mean)))
-
-
-def _pinball(y: np.ndarray, prediction: np.ndarray, quantile: float) -> np.ndarray:
-    short = y - prediction
-    return np.asarray(np.where(short >= 0, quantile * short, (quantile - 1.0) * short))
-
-
-def _covered(y: np.ndarray, prediction: np.ndarray, _quantile: float) -> np.ndarray:
-    return np.asarray(y <= prediction)
-
-
-def _rmse(sums: np.ndarray) -> np.ndarray:
-    return np.asarray(np.sqrt(_mean(sums)))
-
-
 _BINARY = frozenset({Task.BINARY})
 _CLASSES = frozenset({Task.BINARY, Task.MULTICLASS})
 _MULTICLASS = frozenset({Task.MULTICLASS})
 _NUMBERS = frozenset({Task.REGRESSION, Task.COUNT})
-_AUC = Ranked(name="roc_auc", tasks=_BINARY, greater_is_better=True, curve=_roc_auc)
+_AUC = Ranked(name="roc_auc", tasks=_BINARY, greater_is_better=True, curve=terms.roc_auc)
 
 
-def _additive(name: str, tasks: frozenset[Task], terms: Terms, finish: Finish, better: bool) -> Additive:
-    return Additive(name=name, tasks=tasks, greater_is_better=better, terms=terms, finish=finish, centred=name == "r2")
+def _additive(name: str, tasks: frozenset[Task], of_rows: Terms, finish: Finish, better: bool) -> Additive:
+    return Additive(
+        name=name, tasks=tasks, greater_is_better=better, terms=of_rows, finish=finish, centred=name == "r2",
+        tally=terms.tally if of_rows is terms.confusion else None,
+    )  # fmt: skip
 
 
 _ALL: tuple[Metric, ...] = (
     _AUC,
-    _additive("log_loss", _CLASSES, _mean_of(_log_loss), _mean, False),
-    _additive("accuracy", _CLASSES, _mean_of(_hit), _mean, True),
-    _additive("balanced_accuracy", _CLASSES, _confusion, _balanced_accuracy, True),
-    _additive("f1", _BINARY, _confusion, _f1, True),
-    Ranked(name="average_precision", tasks=_BINARY, greater_is_better=True, curve=_average_precision),
-    _additive("brier_score", _BINARY, _mean_of(_brier), _mean, False),
-    _additive("f1_macro", _MULTICLASS, _confusion, _f1_macro, True),
+    _additive("log_loss", _CLASSES, terms.mean_of(terms.log_loss), terms.mean, False),
+    _additive("accuracy", _CLASSES, terms.mean_of(terms.hit), terms.mean, True),
+    _additive("balanced_accuracy", _CLASSES, terms.confusion, terms.balanced_accuracy, True),
+    _additive("f1", _BINARY, terms.confusion, terms.f1, True),
+    Ranked(name="average_precision", tasks=_BINARY, greater_is_better=True, curve=terms.average_precision),
+    _additive("brier_score", _BINARY, terms.mean_of(terms.brier), terms.mean, False),
+    _additive("f1_macro", _MULTICLASS, terms.confusion, terms.f1_macro, True),
     OneVsRest(name="roc_auc_ovr", tasks=_MULTICLASS, greater_is_better=True, ranked=_AUC),
-    _additive("mean_poisson_deviance", frozenset({Task.COUNT}), _mean_of(_poisson), _mean, False),
-    _additive("mean_pinball_loss", frozenset({Task.QUANTILE}), _mean_of(_pinball), _mean, False),
-    _additive("coverage", frozenset({Task.QUANTILE}), _mean_of(_covered), _mean, True),
-    _additive("rmse", _NUMBERS, _mean_of(_square), _rmse, False),
-    _additive("mae", _NUMBERS | {Task.QUANTILE}, _mean_of(_absolute), _mean, False),
-    _additive("r2", _NUMBERS, _r2_terms, _r2, True),
+    _additive("mean_poisson_deviance", frozenset({Task.COUNT}), terms.mean_of(terms.poisson), terms.mean, False),
+    _additive("mean_pinball_loss", frozenset({Task.QUANTILE}), terms.mean_of(terms.pinball), terms.mean, False),
+    _additive("coverage", frozenset({Task.QUANTILE}), terms.mean_of(terms.covered), terms.mean, True),
+    _additive("rmse", _NUMBERS, terms.mean_of(terms.square), terms.rmse, False),
+    _additive("mae", _NUMBERS | {Task.QUANTILE}, terms.mean_of(terms.absolute), terms.mean, False),
+    _additive("r2", _NUMBERS, terms.r2_terms, terms.r2, True),
 )
 
 DECIDED = frozenset({"accuracy", "balanced_accuracy", "f1", "f1_macro"})

@@ -20,8 +20,10 @@ from shardwise.stats.calibrators import TINY, Calibrator, Isotonic, Temperature
 from shardwise.stats.influence import summed
 from shardwise.stats.metrics import DECIDED, Additive, Metric, Pairs
 from shardwise.stats.paired import Gain, gain
+from shardwise.stats.parts import leave_enough
 
 LEAST_ROWS = 200  # below, chance is learned
+LEAST_UNITS = 5  # of fewer groups a standard error says nothing
 CELLS = 1_000_000  # rows x classes that are learned from at most; of more rows every k-th
 ISOTONIC_CLASSES = 20
 KNOTS = 200  # of an isotonic function
@@ -89,7 +91,7 @@ def choose_calibrator(
     before = _log_losses(pairs)
     told: dict[str, Any] = {"rows": len(pairs), "before": _mean(before, pairs.weight), "chosen": None}
     best: tuple[float, str, np.ndarray] | None = None
-    if len(pairs) < LEAST_ROWS or len(np.unique(pairs.y)) < 2:
+    if not _tells_enough(pairs, parts, units):
         return None, pairs.prediction, told
     fits: dict[str, Callable[[Pairs], Calibrator]] = {"temperature": fit_temperature}
     if pairs.prediction.shape[1] <= ISOTONIC_CLASSES:
@@ -106,6 +108,13 @@ def choose_calibrator(
     if best is None:
         return None, pairs.prediction, told
     return fits[best[1]](_thinned(pairs)), best[2], {**told, "chosen": best[1]}
+
+
+def _tells_enough(pairs: Pairs, parts: np.ndarray, units: np.ndarray | None) -> bool:
+    """Whether enough rows, of several classes and groups, are there to learn from and to judge by."""
+    if len(pairs) < LEAST_ROWS or len(np.unique(pairs.y)) < 2 or not leave_enough(parts):
+        return False
+    return units is None or len(np.unique(units)) >= LEAST_UNITS
 
 
 def _crossed(pairs: Pairs, parts: np.ndarray, fit: Callable[[Pairs], Calibrator]) -> np.ndarray:
@@ -136,7 +145,7 @@ def choose_decision(
 ) -> tuple[tuple[float, ...], np.ndarray, Gain | None]:
     """The weights of the classes `(classes,)` that are best for a metric of labels, or none; the predictions as they
     weigh rows that they were not chosen on; and what that gains over the greatest probability."""
-    if metric.name not in DECIDED or len(pairs) < LEAST_ROWS or len(np.unique(pairs.y)) < 2:
+    if metric.name not in DECIDED or not _tells_enough(pairs, parts, units):
         return (), pairs.prediction, None
     assert isinstance(metric, Additive)
     weighted = np.empty_like(pairs.prediction, dtype=np.float64)

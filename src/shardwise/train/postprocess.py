@@ -21,10 +21,10 @@ from shardwise.split.temporal import TemporalSplitter
 from shardwise.stats.apart import Apart
 from shardwise.stats.calibrators import Calibrator
 from shardwise.stats.conformal import Conformal, held_by_part
-from shardwise.stats.hashes import mix
 from shardwise.stats.intervals import share_ends
 from shardwise.stats.metrics import Metric, Pairs, Ranked, loss_of
 from shardwise.stats.paired import Gain
+from shardwise.stats.parts import group_parts
 from shardwise.stats.recalibration import choose_calibrator, choose_decision
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
@@ -128,7 +128,7 @@ def out_of_fold(
 def _fifths(rows: int, units: np.ndarray | None, in_time: bool) -> np.ndarray:
     """Of a single fold: whole groups, stretches of time, or every fifth row."""
     if units is not None:
-        return np.asarray(mix(units.astype(np.uint64), 0) % PARTS)
+        return group_parts(units, PARTS)
     return np.arange(rows) * PARTS // max(rows, 1) if in_time else np.arange(rows) % PARTS
 
 

@@ -1,0 +1,67 @@
+"""Which trials contend for a place in an ensemble, by how many rows it is chosen, and how long that takes."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from shardwise.core.target import Target, Task
+from shardwise.ensemble.growing import MOST_CLASSES
+from shardwise.ensemble.select import Cost, Limits
+from shardwise.models.trees_params import TreesParams
+from shardwise.stats.metrics import Metric, OneVsRest
+from shardwise.train.result import TrialResult
+
+BEST, CONTENDERS = 4, 14  # trials from which members are chosen: the best ones, and the best of other kinds, in all
+ALIKE = ("extra_trees", "target_transform", "categorical")  # params of trees, in which those of a kind are the same
+ROWS, LEAST_ROWS = 20_000, 2_000  # by which weights are chosen; at most, and of many classes at least
+CELLS, RANKED_CELLS = 400_000, 100_000  # rows x classes; where each class ranks all rows
+CHOICE_S, CHOICE_CLASS_S = 1.0, 0.7  # what a choice takes, at most, and more for each of several classes ...
+CHOICE_ROWS_S = 0.3  # ... and for `ROWS` of each contender
+CALLS, CALLS_EACH = 400, 60  # of the metric, and more for each contender ...
+RANKED_CELL_S = 1.5e-7  # ... where each class ranks all rows
+
+
+def diverse(ranked: Sequence[TrialResult]) -> list[TrialResult]:
+    """The best trials, and the best of each other kind: a long search brings forth many that are better and alike, and
+    what errs differently would not be among the best any more. In the order that is given."""
+    first: dict[tuple[Any, ...], TrialResult] = {}
+    usual = asdict(TreesParams())
+    for trial in ranked:
+        kind = (trial.candidate.params.get(name, usual[name]) for name in ALIKE)
+        first.setdefault((trial.candidate.family, *kind), trial)
+    numbers = [trial.number for trial in (*ranked[:BEST], *first.values())]
+    chosen = set(list(dict.fromkeys(numbers))[:CONTENDERS])
+    return [trial for trial in ranked if trial.number in chosen]
+
+
+def frugal(ranked: Sequence[TrialResult], cost: Callable[[TrialResult], Cost], limits: Limits) -> list[TrialResult]:
+    """Trials that take less room, or less time in a batch, than all that are better, and keep these two limits alone:
+    where the best ones do not, the next best that does is not to be missed. At most `CONTENDERS`."""
+    found, least_bytes, least_s = [], math.inf, math.inf
+    for trial in ranked:
+        own = cost(trial)
+        if own.bytes < least_bytes or own.batch_s < least_s:
+            if own.bytes <= limits.bytes and own.batch_s <= limits.batch_s:
+                found.append(trial)
+            least_bytes, least_s = min(least_bytes, own.bytes), min(least_s, own.batch_s)
+    return found[:CONTENDERS]
+
+
+def chosen_rows(target: Target, metric: Metric, rows: int) -> int:
+    """Of so many rows out of fold, how many an ensemble is chosen by."""
+    cells = RANKED_CELLS if isinstance(metric, OneVsRest) else CELLS
+    return min(rows, ROWS, max(LEAST_ROWS, cells // target.outputs))
+
+
+def choice_s(target: Target, metric: Metric, rows: int, trials: int) -> float:
+    """Seconds that a choice among so many `trials` takes, at most, on a core that is free; `rows` are there out of
+    fold."""
+    classes = min(target.outputs, MOST_CLASSES) if target.task is Task.MULTICLASS else 0
+    contenders = min(trials, CONTENDERS)
+    of_rows = CHOICE_ROWS_S * min(1.0, rows / ROWS) * contenders
+    ranked_s = 0.0
+    if isinstance(metric, OneVsRest):
+        cells = chosen_rows(target, metric, rows) * target.outputs
+        ranked_s = (CALLS + CALLS_EACH * contenders) * cells * RANKED_CELL_S
+    return CHOICE_S + of_rows + CHOICE_CLASS_S * classes + ranked_s

@@ -1,0 +1,60 @@
+"""Which trials contend, and by how many rows: what errs differently, what is frugal, and never too many cells."""
+
+import math
+from typing import Any
+
+import pytest
+
+from shardwise import contending
+from shardwise.core.candidate import Candidate
+from shardwise.core.target import Target, Task
+from shardwise.ensemble.select import NONE, Cost, Limits
+from shardwise.stats.metrics import METRICS
+from shardwise.train.result import TrialResult
+
+
+def trial(number: int, family: str = "trees", **params: Any) -> TrialResult:
+    return TrialResult(number=number, candidate=Candidate(family=family, params=params), folds=(), complete=True)
+
+
+def test_what_errs_differently_contends_however_many_are_better_and_alike() -> None:
+    alike = [trial(number, num_leaves=number, extra_trees=False, categorical="native") for number in range(20)]
+    others = [
+        trial(20, num_leaves=5), trial(21, extra_trees=True), trial(22, "neural"), trial(23, categorical="ordinal"),
+        trial(24, extra_trees=True, num_leaves=7), trial(25, target_transform="log1p"), trial(26, "catboost"),
+    ]  # fmt: skip
+    numbers = [each.number for each in contending.diverse([*alike, *others])]
+    assert numbers == [0, 1, 2, 3, 21, 22, 23, 25, 26]
+    assert [each.number for each in contending.diverse(others)] == [20, 21, 22, 23, 25, 26]
+    kinds = [trial(number, f"family {number}") for number in range(30)]
+    assert contending.diverse(kinds) == kinds[: contending.CONTENDERS]
+
+
+def leaves(each: TrialResult) -> Cost:
+    count = each.candidate.params.get("num_leaves", 1)
+    return Cost(bytes=100.0 * count, batch_s=float(count))
+
+
+def test_the_next_best_that_keeps_a_limit_is_not_missed() -> None:
+    large = [trial(number, num_leaves=128) for number in range(8)]
+    ranked = [*large, trial(8, num_leaves=15), trial(9, num_leaves=31), trial(10, num_leaves=7), trial(11, "linear")]
+    limits = Limits(bytes=2_000.0, batch_s=math.inf, alone_s=math.inf)
+    assert [each.number for each in contending.frugal(ranked, leaves, limits)] == [8, 10, 11]
+    assert [each.number for each in contending.frugal(ranked, leaves, NONE)] == [0, 8, 10, 11]
+    assert 8 not in [each.number for each in contending.diverse(ranked)]
+
+
+@pytest.mark.parametrize(("metric", "most"), [("log_loss", 600_000), ("f1_macro", 600_000), ("roc_auc_ovr", 600_000)])
+@pytest.mark.parametrize("classes", [3, 20, 100, 300])
+def test_a_choice_goes_by_a_bounded_number_of_cells(metric: str, most: int, classes: int) -> None:
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(classes)))
+    rows = contending.chosen_rows(target, METRICS[metric], 1_000_000)
+    assert contending.LEAST_ROWS <= rows <= contending.ROWS
+    assert rows * classes <= most
+    assert contending.chosen_rows(target, METRICS[metric], 50) == 50
+
+
+def test_time_is_kept_for_what_ranks_all_rows_for_each_class() -> None:
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(20)))
+    quick, slow = (contending.choice_s(target, METRICS[name], 50_000, 5) for name in ("log_loss", "roc_auc_ovr"))
+    assert slow > 1.5 * quick
