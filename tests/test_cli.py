@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.csv as arrow_csv
@@ -16,6 +17,7 @@ import shardwise
 from shardwise.cli import run
 from shardwise.cli.last_resort import LastResort
 from shardwise.cli.train import print_result
+from shardwise.compute.clock import Interrupts
 from shardwise.core.events import RunOpened
 from shardwise.testing.tables import people
 from shardwise.workflow import TrainResult
@@ -137,6 +139,26 @@ def test_ctrl_c_stops_cleanly_with_the_best_so_far(place: Path) -> None:
     assert process.returncode == 0
     assert json.loads(out)["cut"] is True
     shardwise.load("model")
+
+
+def test_a_command_keeps_the_signal_that_stops_its_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> SimpleNamespace:
+        with (interrupts := Interrupts()):
+            signal.raise_signal(signal.SIGTERM)
+        interrupts.pass_on()
+        came.append("to the end")
+        return SimpleNamespace(to_json=dict)
+
+    came: list[object] = []
+    monkeypatch.setattr("shardwise.api._profile", stopped)
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append("signal"))
+    try:
+        shardwise.profile("people.parquet")
+        assert came == ["signal", "to the end"]
+        assert run(["profile", "people.parquet", "--json"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == ["signal", "to the end", "to the end"]
 
 
 def test_a_run_whose_time_went_by_before_its_first_model_gets_it_when_it_is_started_again(place: Path) -> None:

@@ -20,6 +20,7 @@ import shardwise
 from shardwise import ShardwiseClassifier, ShardwiseRegressor, estimators
 from shardwise.core.errors import ConfigError, DataError, PackageError, SchemaError, ShardwiseError, TargetError
 from shardwise.testing.tables import people
+from shardwise.workflow import TrainResult, train
 
 pytestmark = pytest.mark.filterwarnings("default::UserWarning:sklearn")  # the checks provoke them, and look at them
 
@@ -137,9 +138,31 @@ def test_many_or_fractional_weights_enter_the_losses(monkeypatch: pytest.MonkeyP
     y, weight = np.where(np.arange(200) < 100, 0.0, 10.0), np.where(np.arange(200) < 100, 0.9, 0.1)
     fraction = regressor(families="baseline").fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(fraction.predict(X), 1.0, rtol=0.1)
-    monkeypatch.setattr(estimators, "COUNTED_ROWS", 10)
+    monkeypatch.setattr(estimators, "COUNTED_ROWS", 500)
     whole = regressor(families="baseline").fit(X, y, sample_weight=10 * weight)
     np.testing.assert_allclose(whole.predict(X), fraction.predict(X))
+
+
+def test_copies_of_few_rows_are_in_one_fold_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def trained(config: Any, *, dataset: Any) -> TrainResult:
+        batch = pa.Table.from_batches([batch for part in dataset.partitions for batch in dataset.read(part)])
+        asked.append((config, batch.to_pandas()))
+        return train(config, dataset=dataset)
+
+    monkeypatch.setattr(estimators, "train", trained)
+    X, weight = np.random.default_rng(0).normal(size=(60, 2)), np.full(60, 40)
+    assert weight.sum() > estimators.DEALT_ROWS
+    y = np.arange(60) % 2
+    weighted = classifier(families="baseline", trials=1).fit(X, y, sample_weight=weight)
+    copied = classifier(families="baseline", trials=1).fit(X.repeat(40, axis=0), y.repeat(40))
+    assert weighted.package_ == copied.package_
+    for config, rows in asked:
+        folds = rows.groupby("x0")[config.fold_column]
+        assert (folds.nunique() == 1).all()
+        assert folds.first().value_counts().tolist() == [20, 20, 20]  # as of 60 rows
+    assert not {finding["code"] for finding in weighted.findings_} & {"uneven_folds", "shared_rows"}
 
 
 def test_weights_of_classes_move_the_probabilities() -> None:

@@ -203,7 +203,7 @@ def test_a_candidate_on_which_a_library_fails_is_told_and_left_out(data: Path, m
     assert told["evidence"]["trials"] == [2]
     assert result.trials == 3
     with pytest.raises(TaskFailed, match=r"all trials failed: FloatingPointError: overflow"):
-        run(data, families=("linear",), run="linear", trials=3, sampler="random", pruner="none")
+        run(data, families=("linear",), params={}, run="linear", trials=3, sampler="random", pruner="none")
 
 
 @pytest.mark.parametrize(

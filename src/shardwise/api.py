@@ -1,6 +1,10 @@
 """What `import shardwise` offers in Python; the command line calls the same."""
 
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from shardwise.data.base import Partition
 from shardwise.data.dataset import Dataset, ReadOptions, TypeConflict, from_table, open_dataset
 from shardwise.data.health import Health
 from shardwise.data.partition import PartitionOptions, PartitionResult, create
+from shardwise.data.places import is_url
 from shardwise.data.profile import Profile
 from shardwise.data.repartition import append as append_rows
 from shardwise.data.repartition import compact as compact_files
@@ -33,6 +38,7 @@ from shardwise.retraining import retrain_config
 from shardwise.serve.batch import predict_files, workers_for
 from shardwise.serve.forms import AnswerForm
 from shardwise.serve.predictor import Predictor
+from shardwise.serve.sinks import output_suffix
 from shardwise.train.forecast import plan_run
 from shardwise.tuning import tuned
 from shardwise.workflow import TrainResult, open_data
@@ -47,7 +53,8 @@ def train(data: Any, target: str, *, listen: Listener | None = None, **options: 
 
     `data` is a path, glob, folder or URL, a list of them, or a table (pandas, polars, Arrow), which is written once as
     Arrow IPC into the runs folder. `options` are the fields of `core.config.RunConfig`, named as on the command line:
-    `time="5m"`, `memory="2GB"`, `trials=8`, `workers=2` ... `listen` is called with each event of the run.
+    `time="5m"`, `memory="2GB"`, `trials=8`, `workers=2` ... `listen` is called with each event of the run. The first
+    Ctrl-C or SIGTERM ends it with what there is (`cut`), and SIGTERM then goes on to the handler of the process.
 
     Raises `ShardwiseError`: `BadInput` for what cannot be used, `CeilingReached` with nothing to show.
     """
@@ -119,12 +126,15 @@ def predict(
 
     A folder gets a Parquet file for each partition, by `workers` of an `engine` if these are given; the same call goes
     on after a kill. Both may be at a URL, reached with the storage of `options`; a folder there is read by its manifest
-    (`serve.part_objects`). `form`: `top_k=`, `min_probability=`, `dtype=`, `confidence_level=` (`serve.forms`).
+    (`serve.part_objects`). `form`: `top_k=`, `min_probability=`, `dtype=`, `confidence_level=` (`serve.forms`). A table
+    is written to disk until the call ends: for a folder beside it, else where the system has temporary files.
     """
-    with workers_for(engine, workers, address) as executor:
+    predictor = load(package, registry=registry)
+    beside = None if output_suffix(str(out).removeprefix("file://")) else out
+    with workers_for(engine, workers, address) as executor, _read(data, beside) as paths:
         return predict_files(
-            load(package, registry=registry), open_dataset(_paths(data, "runs"), options=options), out, keep=keep,
-            form=AnswerForm(**form), storage=options.storage if options else None, executor=executor,
+            predictor, open_dataset(paths, options=options), out, keep=keep, form=AnswerForm(**form),
+            storage=options.storage if options else None, executor=executor,
             events=Events([listen] if listen else []),
         )  # fmt: skip
 
@@ -158,27 +168,28 @@ def partition(
     memory_bytes = None if memory is None else parse_size(memory)
     chosen = PartitionOptions(by=levels, memory_bytes=memory_bytes, **given)
     events = Events([listen] if listen else [])
-    sources = _paths(data, "runs")
-    if compact:
-        return compact_files(sources[0], chosen, events=events)
-    if remedy is not None:
-        keys = (key,) if isinstance(key, str) else tuple(key)
-        return treat(sources[0], None if out is None else str(out), remedy, chosen, key=keys, events=events)
-    if out is None:
-        raise ConfigError("nothing says where to write", hint="Give the folder of the new dataset: out=...")
-    if window is not None:
-        spec = WindowSpec.read(window)
-        return create_windows(sources, str(out), spec, chosen, reading=options, events=events)
-    work = append_rows if append else create
-    return work(sources, str(out), chosen, reading=options, events=events)
+    with _read(data, None if chosen.engine == "local" else out) as sources:
+        if compact:
+            return compact_files(sources[0], chosen, events=events)
+        if remedy is not None:
+            keys = (key,) if isinstance(key, str) else tuple(key)
+            return treat(sources[0], None if out is None else str(out), remedy, chosen, key=keys, events=events)
+        if out is None:
+            raise ConfigError("nothing says where to write", hint="Give the folder of the new dataset: out=...")
+        if window is not None:
+            spec = WindowSpec.read(window)
+            return create_windows(sources, str(out), spec, chosen, reading=options, events=events)
+        work = append_rows if append else create
+        return work(sources, str(out), chosen, reading=options, events=events)
 
 
 def health(data: Any, *, key: str | Sequence[str] = (), workers: int | None = None,
            options: ReadOptions | None = None) -> Health:  # fmt: skip
     """Judge the partitions of a dataset before training: skew, hot keys, stragglers of `workers`, overlaps."""
     keys = (key,) if isinstance(key, str) else tuple(key)
-    dataset = open_dataset(_paths(data, "runs"), options=options or ReadOptions())
-    return check_health(dataset, key=keys, workers=workers or cpu_quota())
+    with _read(data) as paths:
+        dataset = open_dataset(paths, options=options or ReadOptions())
+        return check_health(dataset, key=keys, workers=workers or cpu_quota())
 
 
 def advise_partitions(
@@ -186,14 +197,16 @@ def advise_partitions(
     columns: Sequence[str] = (), options: ReadOptions | None = None,
 ) -> Advice:  # fmt: skip
     """How many partitions of which size, from the data's bytes, the ceilings, and the speed of the disk (measured)."""
-    dataset = open_dataset(_paths(data, "runs"), options=options or ReadOptions())
-    local = [part.path for part in dataset.partitions if "://" not in part.path]
-    work = Workload(
-        size_bytes=dataset.size_bytes, share=column_share(dataset, columns), expansion=expansion(dataset),
-        memory_bytes=parse_size(memory) if memory is not None else available_bytes(), workers=workers or cpu_quota(),
-        passes=passes, engine=engine, bandwidth_bytes_s=disk_bandwidth(local) if local else NETWORK_BYTES_S,
-    )  # fmt: skip
-    return advise(work)
+    with _read(data) as paths:
+        dataset = open_dataset(paths, options=options or ReadOptions())
+        local = [part.path for part in dataset.partitions if "://" not in part.path]
+        work = Workload(
+            size_bytes=dataset.size_bytes, share=column_share(dataset, columns), expansion=expansion(dataset),
+            memory_bytes=parse_size(memory) if memory is not None else available_bytes(),
+            workers=workers or cpu_quota(), passes=passes, engine=engine,
+            bandwidth_bytes_s=disk_bandwidth(local) if local else NETWORK_BYTES_S,
+        )  # fmt: skip
+        return advise(work)
 
 
 @dataclass(frozen=True)
@@ -219,9 +232,52 @@ def _profile(dataset: Dataset, workers: int) -> Profile:
 
 
 def _paths(data: Any, runs_folder: str) -> tuple[str, ...]:
-    """Paths as they are; a table becomes a file."""
+    """Paths as they are; a table becomes a file in the runs folder, where a run finds it again."""
+    return _named(data) or _written(data, Path(runs_folder) / "tables")
+
+
+@contextmanager
+def _read(data: Any, beside: str | Path | None = None) -> Iterator[tuple[str, ...]]:
+    """Paths as they are; a table becomes a file until the end.
+
+    It lies in a temporary folder, or `beside` what is written, under a name that is the same for each call: there
+    workers on other machines see it, and after a kill the same call goes on.
+    """
+    if paths := _named(data):
+        yield paths
+    elif beside is None:
+        with tempfile.TemporaryDirectory(prefix="shardwise-") as folder:
+            yield _written(data, Path(folder), timeless=True)
+    else:
+        place = _hidden(beside)
+        others, done = place.exists(), False  # of a call that was killed, or that is under way
+        try:
+            yield _written(data, place, timeless=True)
+            done = True
+        finally:
+            if done or not others:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _hidden(place: str | Path) -> Path:
+    """The folder beside what is written; here, where that is at a URL."""
+    place = str(place).removeprefix("file://").rstrip("/")
+    name = f".{place.rpartition('/')[2]}.table"
+    return Path(name) if is_url(place) else Path(place).absolute().parent / name
+
+
+def _named(data: Any) -> tuple[str, ...]:
+    """The paths that were given, if it is paths."""
     if isinstance(data, str | Path):
         return (str(data),)
     if isinstance(data, Sequence) and data and all(isinstance(item, str | Path) for item in data):
         return tuple(str(item) for item in data)
-    return tuple(map(str, from_table(data, str(Path(runs_folder) / "tables")).sources))
+    return ()
+
+
+def _written(table: Any, folder: Path, *, timeless: bool = False) -> tuple[str, ...]:
+    """The file of a table, whose name tells its content; `timeless`: it is known again when it is written anew."""
+    (path,) = map(str, from_table(table, str(folder)).sources)
+    if timeless:
+        os.utime(path, (0, 0))
+    return (path,)

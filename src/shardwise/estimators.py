@@ -7,8 +7,8 @@ is pickled with it, and needs no file. What scikit-learn asks of an estimator an
 - Rows are put in an order of their content, so that the order in which they are given has no say.
 - A row of weight 0 is not there. Whole weights that add up to at most `COUNTED_ROWS` count copies of a row, and give
   exactly the model that the copies would give; other weights go into losses and statistics.
-- Up to `DEALT_ROWS` rows are dealt to folds, evenly over the target, so that tiny data leave no fold without rows;
-  copies of a row stay together.
+- Up to `DEALT_ROWS` different rows are dealt to folds, evenly over the target, so that tiny data leave no fold without
+  rows; copies of a row stay together, and count once for the number of folds.
 """
 
 import tempfile
@@ -24,6 +24,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
+from shardwise.compute.clock import stopping_with_the_run
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import DataError, TargetError
 from shardwise.core.target import Target, Task, canonical_label
@@ -89,16 +90,16 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         given = {name: getattr(self, name) for name in _OPTIONS if getattr(self, name) is not None}
         seed = _seed(self.random_state)
         kept = self.runs_folder
-        with tempfile.TemporaryDirectory(prefix="shardwise-") if kept is None else nullcontext(kept) as folder:
+        place = tempfile.TemporaryDirectory(prefix="shardwise-") if kept is None else nullcontext(kept)
+        with stopping_with_the_run(), place as folder:
             result = rows.train(Path(folder), {"workers": 1, **given, **options, "seed": seed})
-            self.package_ = pack(Path(result.package))
-            self._predictor = Predictor(load_package(result.package))
-        self.valid_score_ = result.valid_score
-        self.findings_ = result.findings
+            package, predictor = pack(Path(result.package)), Predictor(load_package(result.package))
+        self.package_, self._predictor = package, predictor
+        self.valid_score_, self.findings_, self.cut_ = result.valid_score, result.findings, result.cut
 
     def _table(self, X: Any, *, reset: bool) -> pa.Table:
         """X as Arrow under the names of its columns, or `x0`, `x1`, ...; checks names and number of columns."""
-        if _is_frame(X):
+        if hasattr(X, "columns") and len(getattr(X, "shape", ())) == 2:  # columns have types of their own
             X = pa.Table.from_batches([X]) if isinstance(X, pa.RecordBatch) else X
             validate_data(self, X, reset=reset, skip_check_array=True)
             reader = as_reader(X)
@@ -143,7 +144,8 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     folds : number of folds; None: by the number of rows.
     metric : what is optimised, by scikit-learn's name; None: `roc_auc` for two classes, `log_loss` for more.
     families : model families to try, of `baseline`, `linear`, `trees`, `catboost`, `forest`, `adaboost`, `svm`,
-        `neural`, `cnn`, `rnn`; None: the first three, and `catboost` on few rows where its extra is installed.
+        `neural`, `cnn`, `rnn`; None: the first three, and those whose extra is installed: `catboost` on up to 100,000
+        rows, `neural` on 3,000 to 50,000 with 4 GB of memory. So with another installation the models may differ.
     image, sequence : columns of X that are a grid, such as `"x*:8x8"`, for the families `cnn` and `rnn`.
     aggregates : group features of the columns of X, such as `"mean(distance) by carrier"`, as `--aggregate` has them.
     joins : further tables by key, as `--join` has them.
@@ -159,6 +161,7 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     package_ : the sealed package, as the bytes of a zip file; `save` writes it out.
     valid_score_ : out-of-fold value of the metric, by which candidates were compared.
     findings_ : what was found in the data: leaks, copies, uneven folds.
+    cut_ : whether `time` ended the search before all candidates were tried.
 
     >>> import numpy as np
     >>> X = np.arange(40.0).reshape(-1, 1)
@@ -192,7 +195,8 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         """Train on X `(rows, columns)`, y `(rows,)`, and weights `(rows,)` of at least 0.
 
         X is an array of numbers (NaN = missing), or a data frame (pandas, polars, Arrow) with columns of any type.
-        Raises `ValueError` for what cannot be used: among these are all errors of `core.errors.BadInput`.
+        Raises `ValueError` for what cannot be used: among these are all errors of `core.errors.BadInput`. Ctrl-C raises
+        `KeyboardInterrupt`; with a `runs_folder` the same fit goes on.
         """
         y = validate_data(self, y=y)
         check_classification_targets(y)
@@ -317,14 +321,15 @@ class _Rows:
         return train(RunConfig.from_mapping(config), dataset=dataset)
 
     def _fold_numbers(self, folds: int | None) -> np.ndarray | None:
-        """Fold of each row, int8 `(rows,)`; None for so many rows that hashes share them out evenly."""
+        """Fold of each row, int8 `(rows,)`; None for so many different rows that hashes share them out evenly."""
         rows = len(self.order)
         if rows < 2:
             raise DataError(f"n_samples={rows} is too few to train on", hint="Give more rows with weight.")
-        if rows > DEALT_ROWS:
+        if rows > COUNTED_ROWS:
             return None
         groups = hash_rows(self.content, self.features)[self.order]
-        return deal(groups, self._y(), folds or default_folds(rows))
+        different = len(np.unique(groups))
+        return deal(groups, self._y(), folds or default_folds(different)) if different <= DEALT_ROWS else None
 
     def _safe_metric(self, task: str, dealt: np.ndarray) -> str | None:
         """None, or where a fold holds one of two classes only, a metric that is defined there, as `roc_auc` is not."""
@@ -378,11 +383,6 @@ def _checked_weight(given: Any, y: np.ndarray) -> np.ndarray | None:
     if not weight.any():
         raise DataError("all of sample_weight is zero", hint="Give at least one weight above 0.")
     return np.asarray(weight)
-
-
-def _is_frame(X: Any) -> bool:
-    """Whether X is a table whose columns have types of their own: pandas, polars, Arrow."""
-    return hasattr(X, "columns") and len(getattr(X, "shape", ())) == 2
 
 
 def _free(name: str, taken: Sequence[str]) -> str:

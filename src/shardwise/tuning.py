@@ -36,7 +36,7 @@ from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit, Leg, drop_rest
-from shardwise.tune.archive import Archive, past
+from shardwise.tune.archive import Archive, left_out, past, split_otherwise
 from shardwise.tune.setup import POPULATION, SEARCHED, make_study
 from shardwise.tune.spaces import Cube
 from shardwise.tune.step import Result, Step
@@ -59,14 +59,16 @@ class Tuning:
         features = meta_features(prepared)
         if not run.records("task"):
             run.note("task", features=features, metric=metric)
-        self.study = self._study(features)
+        archive = archive_of(run) if run.config.sampler == "meta" else Archive()
+        self._left_out = split_otherwise(run.records("archive"), prepared.splitter.to_json())
+        self.study = self._study(features, archive.without(self._left_out))
         self.failures: list[tuple[int, str]] = []  # (trial, reason)
         self.has_model = False  # that is no baseline
         self._told: dict[int, Step] = {}  # the last step of each trial
         self._noted = trial_steps(run.records("trial"))
         self._moves: list[dict[str, Any]] = []  # in populations: which trial went on from which other one
 
-    def _study(self, features: Mapping[str, float]) -> Study:
+    def _study(self, features: Mapping[str, float], archive: Archive) -> Study:
         run, prepared, config = self._run, self._prepared, self._run.config
         lowest = prepared.opened.columns[prepared.target.column].minimum
         candidates = portfolio(
@@ -79,7 +81,7 @@ class Tuning:
         study = make_study(
             config, candidates, spaces_for(config.families or SEARCHED), folds=len(prepared.splitter.folds()),
             rung_count=self._rung_count, idle=idle_params(prepared.recipe.features),
-            archive=archive_of(run) if config.sampler == "meta" else Archive(), features=features,
+            archive=archive, features=features,
         )  # fmt: skip
         defaults = [Candidate(family=family, params=Cube(space).default()) for family, space in study.spaces.items()]
         for candidate in (*candidates, *defaults):  # a param that the family does not have is refused here
@@ -238,19 +240,15 @@ class Tuning:
     def findings(self, given_up: Sequence[ShardwiseError] = ()) -> tuple[Finding, ...]:
         """What is told of the search; when only the baseline could be trained raises `TaskFailed`, or what the first
         fit that was `given_up` ended with: `OverBudget` or `WorkerLost`."""
-        return (*self._failed(given_up), *self._moved(), *self._exhausted())
+        return (*self._failed(given_up), *self._moved(), *self._exhausted(), *left_out(self._left_out))
 
     def _exhausted(self) -> tuple[Finding, ...]:
         ended = [family for family in self.study.spaces if self.study.is_exhausted(family)]
         if not ended:
             return ()
         text = f"All points of the grid of {', '.join(ended)} were tried."
-        return (
-            Finding(
-                code="grid_ended", severity="info", text=text, evidence={"families": ended},
-                hint="Widen the --space, or choose another --sampler, to search on.",
-            ),
-        )  # fmt: skip
+        hint = "Widen the --space, or choose another --sampler, to search on."
+        return (Finding(code="grid_ended", severity="info", text=text, evidence={"families": ended}, hint=hint),)
 
     def _moved(self) -> tuple[Finding, ...]:
         if not self._moves:
@@ -313,7 +311,9 @@ def archive_of(run: Run) -> Archive:
     for reason in refused:
         run.say(f"A run tells nothing: {reason}", level="warning")
     content = json.dumps(found.to_json(), sort_keys=True).encode()
-    run.note("archive", blob=keep_blob(run.blobs, content), digest=found.digest(), tasks=len(found.tasks))
+    same = found.splits_of(run.records("opened")[0]["data"])  # compared with the run's own split, once there is one
+    blob = keep_blob(run.blobs, content)
+    run.note("archive", blob=blob, digest=found.digest(), tasks=len(found.tasks), same_data=same)
     return found
 
 

@@ -6,12 +6,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from shardwise.compute.clock import Deadline, Guard, Interrupts, Stopwatch, process_age_s
+from shardwise.compute.clock import (
+    Deadline,
+    Guard,
+    Interrupts,
+    Stopwatch,
+    kept_signals,
+    process_age_s,
+    stopping_with_the_run,
+)
 
 
 class Clock:
@@ -119,6 +128,60 @@ def test_the_first_signal_asks_and_the_second_stops(number: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert signal.getsignal(number) is before
+
+
+@pytest.fixture
+def came() -> Iterator[list[int]]:
+    """Signals that came to the handlers of the process."""
+    found: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: found.append(number)) for number in numbers]
+    yield found
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def stopped_by(number: signal.Signals, came: list[int]) -> None:
+    with (interrupts := Interrupts()):
+        signal.raise_signal(number)
+    assert came == []
+    interrupts.pass_on()
+    interrupts.pass_on()  # once is enough
+
+
+@pytest.mark.parametrize(("number", "passed"), [(signal.SIGINT, []), (signal.SIGTERM, [signal.SIGTERM])])
+def test_the_end_of_the_process_is_asked_for_by_sigterm_alone(
+    number: signal.Signals, passed: list[int], came: list[int]
+) -> None:
+    stopped_by(number, came)
+    assert came == passed
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_are_kept_go_no_further(number: signal.Signals, came: list[int]) -> None:
+    with kept_signals() as outer:
+        with kept_signals() as kept:
+            stopped_by(number, came)
+        assert (kept, outer) == ([number], [])
+    assert came == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_with_the_run_ends_whatever_the_run_came_to(number: signal.Signals, came: list[int]) -> None:
+    def failed() -> None:
+        stopped_by(number, came)
+        raise ValueError("there is no model yet")
+
+    with pytest.raises(KeyboardInterrupt), stopping_with_the_run():
+        stopped_by(number, came)
+    assert came == [number]
+    came.clear()
+    with pytest.raises(KeyboardInterrupt) as caught, stopping_with_the_run():
+        failed()
+    assert isinstance(caught.value.__context__, ValueError)
+    assert came == [number]
+    with stopping_with_the_run():
+        pass
 
 
 def test_a_third_signal_ends_the_process() -> None:

@@ -29,6 +29,17 @@ def test_values_that_cannot_be_meant_are_refused(changes: dict[str, object]) -> 
         config(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({}, "--rungs partitions .* --pruner none.*asha"), ({"sampler": "pbt"}, "--rungs partitions .* --sampler pbt")],
+)
+def test_rungs_on_which_no_trial_rests_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        config(rungs="partitions", **changes)
+    assert config(rungs="partitions", pruner="asha").rungs == "partitions"
+    assert config(rungs="rounds", **changes).pruner == "none"
+
+
 @pytest.mark.parametrize("missing", ["data", "target"])
 def test_data_and_target_are_needed(missing: str) -> None:
     with pytest.raises(ConfigError, match=missing):

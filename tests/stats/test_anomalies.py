@@ -205,12 +205,35 @@ def test_workers_that_take_turns_are_no_stragglers() -> None:
     assert straggler(alternating) is None
 
 
+def gang(seed: int, *shares: float, looks: int = 600) -> list[list[WorkerView]]:
+    """Looks at workers that wait about so much of each second."""
+    noise = np.random.default_rng(seed).uniform(-0.02, 0.02, (looks, len(shares)))
+    waited = np.cumsum(np.asarray(shares) + noise, axis=0)
+    return [
+        [WorkerView(rank=rank, place="h", rows=s, work_s=s + 1 - wait, wait_s=wait) for rank, wait in enumerate(row)]
+        for s, row in enumerate(waited.tolist())
+    ]
+
+
+def named(looks: Sequence[Sequence[WorkerView]]) -> list[float]:
+    found = (straggler(looks[:n][-STRAGGLES - 1 :]) for n in range(STRAGGLES + 1, len(looks) + 1))
+    return [anomaly.evidence["worker"] for anomaly in found if anomaly is not None]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_that_waits_is_not_held_against_those_that_work(seed: int) -> None:
+    assert named(gang(seed, 0.6, 0.05, 0.05, 0.02)) == []  # it is quick, or has little to do
+    assert named(gang(seed, 0.6, 0.6, 0.03, 0.6, looks=60)) == [2.0] * (60 - STRAGGLES)
+    assert named(gang(seed, 0.6, 0.03, looks=60)) == [1.0] * (60 - STRAGGLES)
+
+
 def test_who_waits_least_is_waited_for() -> None:
     slow, fast = view(0, 10, 0.0), view(1, 10, 0.5)
     assert waited_for([slow, fast], 0.2) == 0
     assert waited_for([fast], 0.2) is None
     assert waited_for([slow, slow], 0.2) is None
     assert waited_for([], 0.2) is None
+    assert waited_for([fast, slow, view(2, 10, 0.01), view(3, 10, 0.01)], 0.2) is None
 
 
 def test_anomalies_go_through_json() -> None:

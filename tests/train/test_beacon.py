@@ -34,7 +34,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 def test_work_reading_and_waiting_add_up(tmp_path: Path, time: Time) -> None:
     mine = Beacon(tmp_path)
-    with mine.fitting(3, 1):
+    with mine.fitting(3, 1, "a"):
         time.now_s += 2.0  # to load a library, say
         with READING.running():
             time.now_s += 1.0
@@ -48,7 +48,7 @@ def test_work_reading_and_waiting_add_up(tmp_path: Path, time: Time) -> None:
         pass
     found = told(tmp_path)
     assert (found["rows"], found["work_s"], found["read_s"], found["wait_s"]) == (1000, 6.0, 1.0, 5.0)
-    assert found["fits"] == [[3, 1, 500, 4.0], [4, 0, 0, 0.0]]  # the pace counts from the first rows on
+    assert found["fits"] == [[3, 1, 500, 4.0, "a"], [4, 0, 0, 0.0, ""]]  # the pace counts from the first rows on
     assert not found["busy"]
 
 
@@ -66,6 +66,16 @@ def fail_once_told(mine: Beacon, folder: Path) -> None:
         while not any(json.loads(path.read_text())["rows"] == 7 for path in folder.glob("*.json")):
             pass
         raise ValueError("as asked")
+
+
+def test_fits_are_counted_beyond_those_that_are_kept(tmp_path: Path) -> None:
+    mine = Beacon(tmp_path)
+    for trial in range(beacon.KEPT_FITS + 2):
+        with mine.fitting(trial, 0, f"unit {trial}"):
+            pass
+    found = told(tmp_path)
+    assert found["begun"] == beacon.KEPT_FITS + 2
+    assert [fit[4] for fit in found["fits"]] == [f"unit {trial}" for trial in range(2, beacon.KEPT_FITS + 2)]
 
 
 def test_nobody_watches_where_the_folder_is_gone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from shardwise.compute.local import ProcessExecutor
 from shardwise.core.events import WorkerView
 from shardwise.stats import anomalies
 from shardwise.stats.anomalies import STRAGGLER, Anomaly
-from shardwise.train.beacon import beacon_in, place
+from shardwise.train.beacon import KEPT_FITS, beacon_in, place
 from shardwise.train.beside import SILENT_S, Beside
 
 
@@ -34,8 +34,10 @@ class Watched:
         )  # fmt: skip
 
     def worker(self, place: str, *fits: tuple[int, int, int, float], busy: bool = True, **more: Any) -> None:
+        """`fits` are told without their units: each trial is fitted once on a fold."""
         told = {"place": place, "rows": 100, "work_s": 8.0, "read_s": 1.0, "wait_s": 1.0, "busy": busy}
-        content = json.dumps({**told, "fits": fits, **more})
+        units = [(*fit, f"{fit[0]}/{fit[1]}") for fit in fits]
+        content = json.dumps({**told, "fits": units, "begun": len(units), **more})
         (self.beside.folder / f"{place}.json").write_text(content)
 
     def look(self, seconds: float = 2.0) -> list[WorkerView]:
@@ -87,6 +89,43 @@ def test_who_stands_still_is_named_and_who_was_lost_is_not(watched: Watched) -> 
     watched.worker("b:2", (1, 1, 100, 2.0), (2, 0, 10, 0.5))  # its fit was tried again elsewhere
     lost = watched.look()[0]
     assert (lost.doing, lost.slow) == ("lost", False)
+
+
+def test_who_stands_still_in_a_fit_is_named_though_another_one_did_the_rung_below(watched: Watched) -> None:
+    below, above = (5, 1, 100, 2.0, "on rung 0"), (5, 1, 50, 1.0, "on rung 1")
+    watched.worker("a:1", fits=[below], begun=1)
+    watched.worker("b:2", fits=[above], begun=1)
+    watched.look()
+    for second in range(int(SILENT_S) + 1):  # the other one goes on
+        watched.worker("a:1", fits=[below, (6, 0, second, 1.0, "other")], begun=2)
+        watched.look(1.0)
+    still = watched.look(1.0)[1]
+    assert (still.doing, still.slow) == ("trial 5, fold 1", True)
+    assert [anomaly.text.split(" in ")[0] for anomaly in watched.told] == ["Worker 1 (b:2) has said nothing for 11 s"]
+
+
+def test_who_stands_still_in_a_fit_that_failed_on_another_one_is_named(watched: Watched) -> None:
+    fit = (5, 1, 100, 2.0, "unit")
+    watched.worker("a:1", fits=[fit], begun=1)
+    watched.look()
+    watched.worker("a:1", fits=[fit], begun=1, busy=False)  # for want of memory, say
+    watched.worker("b:2", fits=[fit], begun=1)
+    watched.look()
+    watched.worker("a:1", fits=[fit, (6, 0, 10, 1.0, "other")], begun=2)
+    found = {view.place: view for view in watched.look(SILENT_S + 1)}
+    assert (found["b:2"].doing, found["b:2"].slow) == ("trial 5, fold 1", True)
+
+
+def test_who_was_lost_stays_so_when_many_fits_came_after_its_own(watched: Watched) -> None:
+    watched.worker("a:1", (1, 0, 100, 2.0))
+    watched.look()
+    watched.worker("b:2", (1, 0, 100, 2.0))
+    watched.look()
+    watched.worker("b:2", *((trial, 0, 100, 2.0) for trial in range(20, 20 + KEPT_FITS)), begun=1 + KEPT_FITS)
+    assert watched.look(SILENT_S + 1)[0].doing == "lost"
+    assert not watched.told
+    watched.worker("a:1", (1, 0, 200, 4.0))  # it is there again
+    assert watched.look()[0].doing == "trial 1, fold 0"
 
 
 def test_what_was_left_of_a_run_that_was_killed_goes(tmp_path: Path) -> None:

@@ -8,7 +8,16 @@ import pytest
 from shardwise.core.errors import ConfigError
 from shardwise.models.spaces import SPACES
 from shardwise.store.journal import SqliteJournal
-from shardwise.tune.archive import Archive, PastTask, of_runs, read_archive, shipped, task_of
+from shardwise.tune.archive import (
+    Archive,
+    PastTask,
+    left_out,
+    of_runs,
+    read_archive,
+    shipped,
+    split_otherwise,
+    task_of,
+)
 from shardwise.tune.samplers.meta import MetaSampler
 from shardwise.tune.spaces import Cube
 
@@ -100,6 +109,30 @@ def test_of_a_trial_counts_the_highest_rung_that_the_clock_has_not_cut() -> None
     assert task is not None
     found = {trial["params"]["num_leaves"] - 4: trial["loss"] for trial in task.trials}
     assert found == {0: 0.2, 1: 0.8, 3: 0.6}
+
+
+def test_a_task_knows_its_data_and_its_split_and_tells_them_nobody() -> None:
+    trials = [{"kind": "trial", "number": 0, "family": "trees", "params": {}, "loss": 1.0}]
+    old = [{"kind": "task", "features": {}, "metric": "rmse"}, *trials]
+    split = {"kind": "hash", "seed": 3}
+    new = [{"kind": "opened", "data": "d1"}, {"kind": "encoded", "content": {"split": split}}, *old]
+    tasks = [task_of("old", old), task_of("new", new), task_of("bare", [{"kind": "opened", "data": "d1"}, *old])]
+    archive = Archive(tuple(task for task in tasks if task is not None))
+    assert archive.splits_of("d1") == {"new": split, "bare": None}
+    assert archive.splits_of("d2") == {}
+    assert all(set(task) == {"name", "features", "trials"} for task in archive.to_json()["tasks"])
+    kept = [{"kind": "archive", "same_data": archive.splits_of("d1")}]
+    assert split_otherwise(kept, split) == ["bare"]
+    assert split_otherwise(kept, {**split, "seed": 4}) == ["bare", "new"]
+    assert split_otherwise([{"kind": "archive"}], split) == split_otherwise([], split) == []  # of an older version
+    assert [task.name for task in archive.without(["bare", "new"]).tasks] == ["old"]
+
+
+def test_some_of_many_runs_that_are_left_out_are_named() -> None:
+    assert left_out([]) == ()
+    (found,) = left_out([f"run{number}" for number in range(7)])
+    assert found.text.startswith("7 earlier run(s)")
+    assert "run3 and 3 more" in found.text
 
 
 def test_the_shipped_archive_can_be_read_and_is_of_generated_data() -> None:

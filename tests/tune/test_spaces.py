@@ -78,7 +78,8 @@ def test_the_defaults_of_the_families_lie_in_their_spaces() -> None:
 def test_users_narrow_hold_leave_out_and_extend() -> None:
     found = narrowed({"trees": SPACE}, {"trees": {
         "leaves": [4, 8], "kind": ["b"], "rate": 0.2, "smooth": None, "depth": {"low": 2, "high": 9},
-        "shape": {"values": ["x", "y"], "when": {"kind": ["b"]}}, "new": ["p", "q"],
+        "shape": {"values": ["x", "y"], "when": {"kind": ["b"]}}, "new": ["p", "q"], "flag": [False, True],
+        "three": [1, 2, 3], "two": {"values": [3, 12]}, "mixed": [None, 4],
     }})["trees"]  # fmt: skip
     assert found["leaves"] == Int(4, 8, log=True, default=31, cost=0.5)
     assert Cube(found).default()["leaves"] == 8  # the end that is next to the default
@@ -88,6 +89,8 @@ def test_users_narrow_hold_leave_out_and_extend() -> None:
     assert found["depth"] == Int(2, 9)
     assert found["shape"] == Choice(("x", "y"), when=("kind", ("b",)))
     assert found["new"] == Choice(("p", "q"), default="p")
+    assert found["flag"] == Choice((False, True), default=False)
+    assert [found[name].values for name in ("three", "two", "mixed")] == [(1, 2, 3), (3, 12), (None, 4)]  # type: ignore[union-attr]
     assert narrowed({"trees": SPACE}, {}) == {"trees": dict(SPACE)}
 
 
@@ -112,6 +115,8 @@ def test_users_narrow_hold_leave_out_and_extend() -> None:
         ({"trees": {"rate": ["a", 1]}}, "'a'"),
         ({"trees": {"rate": {"lo": 1}}}, "'low'"),
         ({"trees": {"depth": {"low": 1}}}, "low and high"),
+        ({"trees": {"depth": [12, 3]}}, r"\[12, 3\].*\{low: 3, high: 12\}, or \{values: \[12, 3\]\}"),
+        ({"trees": {"share": [0.5, 1]}}, r"\{low: 0.5, high: 1\}, or \{values: \[0.5, 1\]\}"),
         ({"trees": {"depth": {"low": 1, "high": 2, "when": "x"}}}, "when"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 import shardwise
+from shardwise.compute.clock import kept_signals
 from shardwise.core import startup
 from shardwise.core.errors import ShardwiseError, foreign
 from shardwise.core.names import nearest
@@ -70,7 +71,8 @@ def group() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Entry point. Exit codes: 0 done, 1 the answer is no, 2 bad input, 3 ceiling reached with nothing to show."""
+    """Entry point. Exit codes: 0 done, 1 the answer is no, 2 bad input, 3 ceiling reached with nothing to show, or
+    before a package was registered."""
     startup.claim()
     sys.exit(run(arguments))
 
@@ -78,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an error is told in one paragraph on standard error."""
     try:
-        result = group.main(args=arguments, prog_name="shardwise", standalone_mode=False)
+        with kept_signals():  # this process is the command: what stops its run has done its work
+            result = group.main(args=arguments, prog_name="shardwise", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code

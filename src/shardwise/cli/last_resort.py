@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import threading
 import time
@@ -25,11 +26,18 @@ class LastResort:
     machine that stalls. Nothing is lost: what was journalled is there, the package on disk is whole, and the same
     command with more time goes on. A run that was stopped before its first model and is started again gets that model,
     however late: to end it at once, each time again, would leave nothing ever.
+
+    There is no time to register the package: where a `name` is given under which that was asked for, the command that
+    does so is told, and the exit code is 3.
     """
 
-    def __init__(self, out: str | None, *, as_json: bool) -> None:
+    def __init__(
+        self, out: str | None, *, as_json: bool, name: str | None = None, registry: str | None = None
+    ) -> None:  # fmt: skip
         self._out = out
         self._as_json = as_json
+        self._name = name
+        self._registry = registry
         self._stdout = sys.stdout  # as it is before chatter goes elsewhere
         self._guard: Guard | None = None
         self._over = threading.Event()
@@ -74,15 +82,24 @@ class LastResort:
         elif self._as_json:
             # sealed rows are so still: there is no score of them
             facts = {"score": {}, **self._best, "trials": self._trials}
+            if self._name is not None:
+                facts["not_registered"] = self._registering(package)
             print_json({"package": str(package), "cut": True, **found, **facts}, self._stdout)
         else:
             test = "that of the run so far" if found["metrics"].get("test") else "not scored on sealed rows"
             print(f"time was up; the best package so far is {package} ({test})", file=self._stdout)
         if found is not None and family == "baseline":
             print(f"shardwise: there was time for the baseline alone. {self._more()}", file=sys.stderr)
+        if found is not None and self._name is not None:
+            print(f"shardwise: not registered: {self._registering(package)}", file=sys.stderr)
         self._stdout.flush()
         sys.stderr.flush()
-        os._exit(3 if found is None else 0)
+        os._exit(0 if found is not None and self._name is None else 3)
+
+    def _registering(self, package: Path) -> str:
+        """The command that makes the package a version of the name."""
+        where = ["--registry", self._registry] if self._registry else []
+        return shlex.join(["shardwise", "models", "register", self._name or "", str(package), *where])
 
     def _more(self, otherwise: str = "") -> str:
         """The next step, with the least time that gives a model, as far as it is known."""

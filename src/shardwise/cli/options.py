@@ -11,6 +11,7 @@ from shardwise.data.dataset import ReadOptions
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 data_argument = click.argument("data", nargs=-1, required=True, metavar="DATA...")
+data_or_config = click.argument("data", nargs=-1, metavar="[DATA]...")  # a --config file may name them
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 registry_option = click.option(
@@ -19,7 +20,7 @@ registry_option = click.option(
 
 
 skip_corrupt_option = click.option(
-    "--skip-corrupt", is_flag=True, help="Go on without what cannot be read, and count it."
+    "--skip-corrupt", is_flag=True, default=None, help="Go on without what cannot be read, and count it."
 )
 
 
@@ -28,9 +29,9 @@ def reading_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option("--format", "format", help="parquet, csv, jsonl or arrow; else told by name and content."),
-            click.option("--encoding", default="utf8", show_default=True, help="Encoding of text files."),
+            click.option("--encoding", help="Encoding of text files; utf8 unless given."),
             click.option("--delimiter", help="Delimiter of CSV files; else found out."),
-            click.option("--on-bad-row", default="error", show_default=True, help="error, or skip (and count)."),
+            click.option("--on-bad-row", help="error, or skip (and count); error unless given."),
             click.option("--storage", multiple=True, metavar="KEY=VALUE", help="Option of the object store."),
         )
     ):
@@ -41,7 +42,8 @@ def reading_options(command: Command) -> Command:
 def read_options(given: dict[str, Any]) -> ReadOptions:
     """Take the reading options out of `given`."""
     names = ("format", "encoding", "delimiter", "on_bad_row")
-    return ReadOptions(**{name: given.pop(name) for name in names}, storage=pairs(given.pop("storage"), "storage"))
+    asked = {name: value for name in names if (value := given.pop(name)) is not None}
+    return ReadOptions(**asked, storage=pairs(given.pop("storage"), "storage"))
 
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, str]:

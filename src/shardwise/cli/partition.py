@@ -77,14 +77,13 @@ def command(*, places: tuple[str, ...], advise: bool, as_json: bool, **given: An
     if advise:
         return _advise(places, reading, given, as_json=as_json)
     data, out = _split(places, given)
-    names = ("append", "overwrite", "compact", "remedy", "count", "memory", "seed", "compression", "skip_corrupt",
-             "engine", "address")  # fmt: skip
+    names = ("append", "overwrite", "compact", "remedy", "count", "memory", "seed", "compression", "engine", "address")
     with make_progress(sys.stderr) as progress, chatter_to_stderr():
         result = partition(
             data, out, tuple(given["by"]), key=words(given["key"]), options=reading, listen=progress,
             window=given["window"], wait_s=parse_duration(given["wait"]) if given["wait"] else 0.0,
             **{"threads" if given["engine"] == "local" else "workers": given["workers"]},
-            **{name: given[name] for name in names},
+            **{name: given[name] for name in names}, skip_corrupt=bool(given["skip_corrupt"]),
         )  # fmt: skip
     if as_json:
         print_json(result.to_json())

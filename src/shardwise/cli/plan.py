@@ -1,6 +1,5 @@
 """shardwise plan DATA... --target COL"""
 
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,7 @@ def plan(as_json: bool, config_file: str | None, accuracy: bool, **given: Any) -
 
 def _params() -> list[click.Parameter]:
     """Those of train, so that what is planned is what will be run, and --accuracy, with which no DATA is needed."""
-    taken = [copy(param) for param in train_command.params if param.name not in NOT_ASKED]
-    for param in taken:
-        param.required = param.required and not isinstance(param, click.Argument)
+    taken = [param for param in train_command.params if param.name not in NOT_ASKED]
     help_text = "Compare what was predicted with what past runs took; needs no DATA."
     return [*taken, click.Option(["--accuracy"], is_flag=True, help=help_text)]
 

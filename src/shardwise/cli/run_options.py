@@ -101,7 +101,8 @@ def make_config(
 ) -> RunConfig:
     """Options of the command line over those of the file; `usual` fills in what neither of them says.
 
-    Of kinds, types and the like each key is an option of its own, of params and spaces each param of a family.
+    Of kinds, types and the like each key is an option of its own, of params and spaces each param of a family. What was
+    not given is None, or empty: options of a run have no defaults of their own.
     """
     content = load_config(config_file) if config_file else {}
     for name, option in (("kinds", "kind"), ("types", "type"), ("storage", "storage"), ("monotone", "monotone")):
@@ -113,8 +114,7 @@ def make_config(
     weights = given.pop("class_weight")
     given["class_weight"] = _class_weight(weights)
     content = {str(key).replace("-", "_"): value for key, value in content.items()}
-    defaults = {"encoding": "utf8", "on_bad_row": "error", "skip_corrupt": False}
-    asked = {key: value for key, value in given.items() if value not in (None, (), {}) and value != defaults.get(key)}
+    asked = {key: value for key, value in given.items() if value not in (None, (), {})}
     over = {key: _over(content.get(key), value, 2 if key in BY_FAMILY else 1) for key, value in asked.items()}
     return RunConfig.from_mapping(usual({**content, **over}))
 

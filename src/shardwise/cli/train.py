@@ -8,7 +8,7 @@ import click
 
 from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.last_resort import LastResort
-from shardwise.cli.options import data_argument, json_option, reading_options, registry_option
+from shardwise.cli.options import data_or_config, json_option, reading_options, registry_option
 from shardwise.cli.run_options import make_config, run_options
 from shardwise.compute.clock import process_age_s
 from shardwise.core.config import RunConfig
@@ -22,14 +22,14 @@ from shardwise.workflow import TrainResult, train
 
 
 @click.command("train")
-@data_argument
+@data_or_config
 @run_options
 @click.option("--register", "name", metavar="NAME", help="Make the package a version of NAME in the registry.")
 @registry_option
 @reading_options
 @json_option
 def command(as_json: bool, config_file: str | None, name: str | None, registry: str | None, **given: Any) -> int:
-    """Train on DATA (files, globs, folders or URLs) to predict a column.
+    """Train on DATA (files, globs, folders or URLs; else those of --config) to predict a column.
 
     Everything is journalled: after a crash, the same command goes on. Ctrl-C once stops cleanly with the best model so
     far, twice at once; then too the same command goes on.
@@ -47,7 +47,8 @@ def check_version_name(name: str | None) -> None:
 def train_and_tell(config: RunConfig, *, name: str | None, registry: str | None, as_json: bool) -> int:
     """Train with progress on standard error, register the package where a `name` is given, tell the result."""
     progress = make_progress(sys.stderr)
-    with progress, LastResort(config.out, as_json=as_json) as last_resort, chatter_to_stderr():
+    late = LastResort(config.out, as_json=as_json, name=name, registry=registry)
+    with progress, late as last_resort, chatter_to_stderr():
         result = train(config, Events([progress, last_resort]), spent_s=process_age_s())
     version = None if name is None else open_registry(registry).register(name, result.package)
     if as_json:

@@ -9,7 +9,7 @@ import click
 
 from shardwise.cli import chatter_to_stderr, print_json
 from shardwise.cli.last_resort import LastResort
-from shardwise.cli.options import json_option, reading_options
+from shardwise.cli.options import data_or_config, json_option, reading_options
 from shardwise.cli.run_options import make_config, run_options
 from shardwise.cli.train import print_result
 from shardwise.compute.clock import process_age_s
@@ -24,7 +24,7 @@ from shardwise.workflow import train
 
 
 @click.command("tune")
-@click.argument("data", nargs=-1, metavar="[DATA]...")
+@data_or_config
 @click.option(
     "--sampler", help="rl (default), random, grid, sobol, tpe, gp, cma, meta or pbt: what proposes candidates."
 )
@@ -35,7 +35,11 @@ from shardwise.workflow import train
     "cost less; partitions pay where a ninth of the rows tells candidates apart, and rounds on all rows take long.",
 )
 @click.option(
-    "--space", multiple=True, metavar="FAMILY.NAME=RANGE", help="'trees.num_leaves=[16, 64]': what is searched."
+    "--space",
+    multiple=True,
+    metavar="FAMILY.NAME=RANGE",
+    help="What is searched: 'trees.num_leaves=[16, 64]', from and to, or of a choice the values; of a param that is "
+    "not searched by itself '{low: 3, high: 12}' or '{values: [3, 12]}'.",
 )
 @click.option("--per-second", is_flag=True, default=None, help="Weigh improvement against what it costs.")
 @click.option("--archive", help="Earlier trials for --sampler meta: auto, shipped, none or a file.")

@@ -8,13 +8,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Self
 
 Clock = Callable[[], float]
 _IMPORTED_S = time.monotonic()
+_KEPT: ContextVar[list[signal.Signals] | None] = ContextVar("kept signals", default=None)
 
 
 def process_age_s(stat: Path = Path("/proc/self/stat")) -> float:
@@ -114,12 +117,15 @@ class Interrupts:
     `on_first()` is called then, from a thread of its own, so that it may take locks: it may, for example, close the
     executor that the main thread waits for. The second signal raises `KeyboardInterrupt`, and a third one gets the
     kernel's own answer, which ends the process. Outside the main thread signals cannot be caught, and it does nothing.
+
+    Whose process it is has a say too: call `pass_on` when all is closed.
     """
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:
         self.stop_requested = False
         self._on_first = on_first
         self._before: dict[signal.Signals, signal._HANDLER] = {}
+        self._heard: list[signal.Signals] = []
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -132,7 +138,20 @@ class Interrupts:
             signal.signal(number, handler)
         self._before.clear()
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def pass_on(self) -> None:
+        """Hand the signals that came to `kept_signals`, where that is entered.
+
+        Elsewhere SIGTERM goes to the handler that the process has for it: it was meant for the process.
+        """
+        kept, heard = _KEPT.get(), self._heard
+        self._heard = []
+        if kept is not None:
+            kept.extend(heard)
+        elif signal.SIGTERM in heard:
+            signal.raise_signal(signal.SIGTERM)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._heard.append(signal.Signals(number))
         if self.stop_requested:
             for number in self._before:
                 signal.signal(number, signal.SIG_DFL)
@@ -140,3 +159,29 @@ class Interrupts:
         self.stop_requested = True
         if self._on_first is not None:
             threading.Thread(target=self._on_first, name="interrupts", daemon=True).start()
+
+
+@contextmanager
+def kept_signals() -> Iterator[list[signal.Signals]]:
+    """Signals that stop a run within, in their order. They go no further than here."""
+    kept: list[signal.Signals] = []
+    token = _KEPT.set(kept)
+    try:
+        yield kept
+    finally:
+        _KEPT.reset(token)
+
+
+@contextmanager
+def stopping_with_the_run() -> Iterator[None]:
+    """What stops a run within ends all of this: raises `KeyboardInterrupt` in the place of what the run came to, once
+    the handlers of the process were called."""
+    kept: list[signal.Signals] = []
+    try:
+        with kept_signals() as kept:
+            yield
+    finally:
+        for number in dict.fromkeys(kept):
+            signal.raise_signal(number)
+        if kept:
+            raise KeyboardInterrupt

@@ -236,10 +236,7 @@ def _check(config: RunConfig) -> None:
         raise ConfigError(f"select is {config.select!r}", hint=nearest(config.select, SELECT))
     if config.engineer not in ENGINEER:
         raise ConfigError(f"engineer is {config.engineer!r}", hint=nearest(config.engineer, ENGINEER))
-    if config.rungs not in RUNGS:
-        raise ConfigError(f"there are no rungs of {config.rungs!r}", hint=nearest(config.rungs, RUNGS))
-    if config.rungs == "partitions" and config.pruner == "curve":
-        raise ConfigError("the pruner 'curve' needs rungs of rounds", hint="Choose another pruner, or other rungs.")
+    _check_rungs(config)
     _check_parallel(config, Parallel.parse(config.parallel))
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
@@ -248,6 +245,19 @@ def _check(config: RunConfig) -> None:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_rungs(config: RunConfig) -> None:
+    if config.rungs not in RUNGS:
+        raise ConfigError(f"there are no rungs of {config.rungs!r}", hint=nearest(config.rungs, RUNGS))
+    if config.rungs != "partitions":
+        return
+    if config.pruner == "curve":
+        raise ConfigError("the pruner 'curve' needs rungs of rounds", hint="Choose another pruner, or other rungs.")
+    if config.sampler == "pbt" or config.pruner == "none":
+        other = "--sampler pbt" if config.sampler == "pbt" else "--pruner none"
+        hint = "Leave --rungs out, or tune with a pruner such as asha, and another sampler than pbt."
+        raise ConfigError(f"--rungs partitions has no effect with {other}: no trial rests on a rung", hint=hint)
 
 
 def _check_class_weight(given: Any) -> None:

@@ -8,7 +8,7 @@ anomaly or None out. Whoever asks decides what is done about it.
 | plateau      | validation losses of a whole fit           | nothing learned, or hardly anything in the second half  |
 | slow_down    | seconds and seconds of CPU of each step    | the last steps took several times as long as before     |
 | memory_creep | memory at the end of steps                 | it grows all the while, and does not level off          |
-| straggler    | what workers did since the last look       | the others wait for one of them most of the time        |
+| straggler    | what workers did since the last look       | most of the others wait for one of them half the time   |
 |              | fits of the same trial on several workers  | one takes twice the others' time for a row              |
 
 Losses depend on rows, params and seed alone, so that training may be changed by the first two. What rests on a clock or
@@ -19,6 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from statistics import median
 from typing import Any, Self
 
 import numpy as np
@@ -163,10 +164,14 @@ def memory_creep(steps: Sequence[int], used: Sequence[int], limit_bytes: int = 2
 
 
 def waited_for(workers: Sequence[WorkerView], share: float) -> int | None:
-    """The rank of the worker that others wait for: it waits least itself. None where nobody waits for long."""
-    if len(workers) < 2 or max(map(waited_share, workers)) < share:
-        return None
-    return min(workers, key=lambda worker: (waited_share(worker), worker.rank)).rank
+    """The rank of the worker that others wait for: it waits least itself. None where the others do not wait for long,
+    in the median: one of them alone waits because it is quick, or has little to do."""
+    ranked = sorted(workers, key=lambda worker: (waited_share(worker), worker.rank))
+    return ranked[0].rank if len(ranked) > 1 and _usual_wait(ranked[1:]) >= share else None
+
+
+def _usual_wait(workers: Sequence[WorkerView]) -> float:
+    return median(map(waited_share, workers))
 
 
 def waited_share(worker: WorkerView) -> float:
@@ -186,7 +191,7 @@ def straggler(looks: Sequence[Sequence[WorkerView]], step: int = 0) -> Anomaly |
         return None
     whole = [_since(a, b) for a, b in zip(recent[0], recent[-1], strict=True)]
     others = [worker for worker in whole if worker.rank != rank]
-    waited = float(np.mean([waited_share(worker) for worker in others]))
+    waited = _usual_wait(others)
     name = f"Worker {rank} ({recent[-1][rank].place})"
     text = f"{name} is slower than the others, which wait {waited:.0%} of their time."
     if not _told(whole[rank]):

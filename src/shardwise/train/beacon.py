@@ -29,18 +29,20 @@ class Fit:
     """One fit on a worker: rows that were learned from, each time anew, and seconds without those of reading.
 
     Its pace counts from the first rows on: what comes before them, such as to load a library, is no measure of it.
+    `unit` is the key of the work: a trial is fitted on a fold once for each of its rungs.
     """
 
     trial: int
     fold: int
+    unit: str = ""
     rows: int = 0
     work_s: float = 0.0
     first: tuple[int, float] | None = None  # rows and seconds, once there were rows
 
-    def told(self) -> list[float]:
-        """`[trial, fold, rows, seconds]`, the last two since its first rows."""
+    def told(self) -> list[float | str]:
+        """`[trial, fold, rows, seconds, unit]`, rows and seconds since its first rows."""
         rows, work_s = self.first or (self.rows, self.work_s)
-        return [self.trial, self.fold, self.rows - rows, round(self.work_s - work_s, 3)]
+        return [self.trial, self.fold, self.rows - rows, round(self.work_s - work_s, 3), self.unit]
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Beacon:
 
     folder: Path
     fits: deque[Fit] = field(default_factory=lambda: deque(maxlen=KEPT_FITS))
+    begun: int = 0  # fits, those that are not kept any more included
     rows: int = 0  # of fits that have ended; and their seconds
     work_s: float = 0.0
     read_s: float = 0.0
@@ -57,10 +60,11 @@ class Beacon:
     _fit_read_s: float = 0.0  # on the clock of reading, then
 
     @contextmanager
-    def fitting(self, trial: int, fold: int) -> Iterator[None]:
+    def fitting(self, trial: int, fold: int, unit: str = "") -> Iterator[None]:
         """Tell of a fit, from a thread beside it."""
-        fit = Fit(trial, fold)
+        fit = Fit(trial, fold, unit)
         self.fits.append(fit)
+        self.begun += 1
         self._fit_s, self._fit_read_s = time.monotonic(), READING.seconds()
         ended = threading.Event()
         thread = threading.Thread(target=self._tell, args=(ended,), name="beacon", daemon=True)
@@ -104,7 +108,8 @@ class Beacon:
         wait_s = max(0.0, time.monotonic() - self.began_s - work_s - read_s)
         return {
             "place": place(), "rows": rows, "work_s": round(work_s, 3), "read_s": round(read_s, 3),
-            "wait_s": round(wait_s, 3), "fits": [fit.told() for fit in self.fits], "busy": self._fit_s > 0.0,
+            "wait_s": round(wait_s, 3), "fits": [fit.told() for fit in self.fits], "begun": self.begun,
+            "busy": self._fit_s > 0.0,
         }  # fmt: skip
 
     def _write(self) -> None:

@@ -23,17 +23,23 @@ _PREFIX = ".workers-"
 
 @dataclass
 class _Seen:
-    """What a worker has told last, and when that was new here."""
+    """What a worker has told last, when that was new here, and whether another one has begun its fit since."""
 
     rank: int
     told: dict[str, Any]
     new_s: float
+    lost: bool = False
 
     @property
-    def doing(self) -> tuple[int, int] | None:
-        """Trial and fold of what is under way."""
-        trial, fold = self.told["fits"][-1][:2]
-        return (trial, fold) if self.told["busy"] else None
+    def doing(self) -> tuple[int, int, str] | None:
+        """Trial, fold and unit of what is under way."""
+        trial, fold, _, _, unit = self.told["fits"][-1]
+        return (trial, fold, unit) if self.told["busy"] else None
+
+    def began_since(self, before: dict[str, Any] | None) -> set[tuple[int, int, str]]:
+        """Trial, fold and unit of the fits that it has begun since it told what is `before`."""
+        count = self.told["begun"] - (before["begun"] if before else 0)
+        return {(trial, fold, unit) for trial, fold, _, _, unit in self.told["fits"][-count:]} if count > 0 else set()
 
     @property
     def name(self) -> str:
@@ -68,27 +74,34 @@ class Beside:
     def look(self) -> None:
         """Read what workers tell."""
         now = self._looked_s = self.clock()
+        began: dict[int, set[tuple[int, int, str]]] = {}
         for path in sorted(self.folder.glob("*.json")):
             told = _read(path)
-            seen = self._seen.get(path.name)
-            if told is not None and seen is None:
-                self._seen[path.name] = _Seen(len(self._seen), told, now)
-            elif told is not None and seen is not None and told != seen.told:
-                seen.told, seen.new_s = told, now
+            before = self._seen.get(path.name)
+            if told is None or (before is not None and told == before.told):
+                continue
+            seen = self._seen[path.name] = _Seen(len(self._seen) if before is None else before.rank, told, now)
+            began[seen.rank] = seen.began_since(None if before is None else before.told)
+        self._mark_lost(began)
         self._judge(now)
         if self._seen:
             self.show(self.views())
+
+    def _mark_lost(self, began: dict[int, set[tuple[int, int, str]]]) -> None:
+        """Who stands in a fit that another one has begun now is lost until it tells more: the fit was tried again."""
+        for seen in self._seen.values():
+            seen.lost |= any(seen.doing in fits for rank, fits in began.items() if rank != seen.rank)
 
     def _judge(self, now: float) -> None:
         paces = [
             Pace(worker=seen.rank, like=trial, rows=rows, seconds=seconds)
             for seen in self._seen.values()
-            for trial, _, rows, seconds in seen.told["fits"]
+            for trial, _, rows, seconds, _ in seen.told["fits"]
         ]
         slow = slow_workers(paces)
         for seen in self._seen.values():
             times = slow.get(seen.rank, 0.0)
-            if self._stands_still(seen, now):
+            if seen.doing is not None and now - seen.new_s > SILENT_S and not seen.lost:
                 slow[seen.rank] = times
                 said = f"has said nothing for {now - seen.new_s:.0f} s in {_words(seen)}"
             else:
@@ -99,23 +112,15 @@ class Beside:
                 self.tell(Anomaly(kind=STRAGGLER, step=0, text=f"{seen.name} {said}.", evidence=evidence))
         self._slow = slow
 
-    def _stands_still(self, seen: _Seen, now: float) -> bool:
-        return seen.doing is not None and now - seen.new_s > SILENT_S and not self._taken_over(seen)
-
-    def _taken_over(self, seen: _Seen) -> bool:
-        """Whether another worker has told later of the same fit: this one is lost, and its fit was tried again."""
-        later = [other.told["fits"] for other in self._seen.values() if other.new_s > seen.new_s]
-        return any(tuple(fit[:2]) == seen.doing for fits in later for fit in fits)
-
     def views(self) -> list[WorkerView]:
         """What each worker has done so far, by rank; those that are lost included."""
         return [self._view(seen, self.clock()) for seen in self._seen.values()]
 
     def _view(self, seen: _Seen, now: float) -> WorkerView:
         told = seen.told
-        rows, seconds = told["fits"][-1][2:]
+        rows, seconds = told["fits"][-1][2:4]
         idle_s = 0.0 if told["busy"] else now - seen.new_s  # since it told
-        doing = "lost" if seen.doing is not None and self._taken_over(seen) else _words(seen)
+        doing = "lost" if seen.lost else _words(seen)
         return WorkerView(
             rank=seen.rank, place=told["place"], rows=told["rows"], work_s=told["work_s"], read_s=told["read_s"],
             wait_s=told["wait_s"] + idle_s, rows_s=rows / seconds if seconds else 0.0, doing=doing,
@@ -131,7 +136,7 @@ class Beside:
 
 def _words(seen: _Seen) -> str:
     """What a worker does."""
-    return "idle" if seen.doing is None else "trial {}, fold {}".format(*seen.doing)
+    return "idle" if seen.doing is None else "trial {}, fold {}".format(*seen.doing[:2])
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -143,7 +143,9 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
     """Open a new run's folder or go on with one; one process at a time. Raises `ConfigError` when the folder belongs to
     a run that was asked for something else or read other data."""
     folder = Path(config.runs_folder) / (config.run or f"{_slug(config.target)}-{config.identity()}-{fingerprint[:6]}")
+    interrupts = Interrupts((folder / "stop").touch)
     with ExitStack() as stack, context(run=folder.name):
+        stack.callback(interrupts.pass_on)  # at the end, when all is closed
         if not folder.exists():
             stack.enter_context(_nothing_half_written(folder))
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +164,7 @@ def open_run(config: RunConfig, fingerprint: str, events: Events, *, spent_s: fl
             _check_shared(executor, folder)
         stack.callback(confined.close)
         threads = stack.enter_context(ThreadExecutor(cpu_quota()))
-        interrupts = stack.enter_context(Interrupts((folder / "stop").touch))
+        stack.enter_context(interrupts)
         watch = stack.enter_context(_watch(config, (executor, confined)))
         used_s, limit_s = clock.deadline.used_s(), clock.deadline.limit_s
         opened = RunOpened(

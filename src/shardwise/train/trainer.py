@@ -181,7 +181,9 @@ class FitTask:
 
     def _told(self, unit: FitUnit) -> AbstractContextManager[None]:
         """Those who watch are told of the fit inside."""
-        return nullcontext() if self.beacons is None else beacon_in(self.beacons).fitting(unit.trial, unit.number)
+        if self.beacons is None:
+            return nullcontext()
+        return beacon_in(self.beacons).fitting(unit.trial, unit.number, unit.key)
 
     def _saw(self, rows: int) -> None:
         if self.beacons is not None:

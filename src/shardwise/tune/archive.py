@@ -6,8 +6,8 @@ runs on this machine are another, which grows with every run. Losses are compare
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,21 +15,29 @@ from typing import Any, Self
 
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, DataError, ShardwiseError, context
+from shardwise.core.findings import Finding
 from shardwise.store.journal import SqliteJournal
 
 FORMAT = 1
 SHIPPED = "archive.json"
 LEAST_TRIALS = 5  # of a family, from which a task tells something
 MOST_RUNS = 60  # of this machine, the newest
+SHOWN_RUNS = 4  # of those that are left out
 
 
 @dataclass(frozen=True, kw_only=True)
 class PastTask:
-    """A data set with its meta-features by name, and what was tried: `family`, `params`, `loss`."""
+    """A data set with its meta-features by name, and what was tried: `family`, `params`, `loss`.
+
+    Of a run on this machine `data` is the fingerprint of its data, and `split` says how its rows were split (None where
+    its journal does not tell); they are not written to archives.
+    """
 
     name: str
     features: Mapping[str, float]
     trials: Sequence[Mapping[str, Any]]
+    data: str = field(default="", compare=False)
+    split: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "features": dict(self.features), "trials": [dict(trial) for trial in self.trials]}
@@ -49,6 +57,14 @@ class Archive:
             if len(trials) >= LEAST_TRIALS:
                 found.append(PastTask(name=task.name, features=task.features, trials=trials))
         return Archive(tuple(found))
+
+    def splits_of(self, data: str) -> dict[str, Mapping[str, Any] | None]:
+        """How the tasks on data of that fingerprint were split, by name."""
+        return {task.name: task.split for task in self.tasks if task.data == data}
+
+    def without(self, names: Collection[str]) -> "Archive":
+        """All tasks but these."""
+        return Archive(tuple(task for task in self.tasks if task.name not in names))
 
     def merged(self, other: "Archive") -> "Archive":
         """Both; of tasks of the same name that of the other one."""
@@ -143,7 +159,8 @@ def of_runs(folder: str | Path, *, without: str = "", most: int | None = MOST_RU
 
 
 def task_of(name: str, records: Sequence[Mapping[str, Any]]) -> PastTask | None:
-    """From the journal of a run: of each trial what was found at its highest rung; None where there is nothing.
+    """From the journal of a run: of each trial what was found at its highest rung; None where there is nothing. A
+    journal that does not say what data it is of counts as one of other data.
 
     What the clock has cut, or ended before all folds were done, tells of the clock. Trials that went on from another
     one are left out: what they found is due to params that changed on the way.
@@ -161,7 +178,33 @@ def task_of(name: str, records: Sequence[Mapping[str, Any]]) -> PastTask | None:
         {"family": record["family"], "params": record["params"], "loss": record["loss"]}
         for _, record in sorted(highest.items())
     ]
-    return PastTask(name=name, features=features, trials=trials) if features is not None and trials else None
+    if features is None or not trials:
+        return None
+    data = next((record.get("data", "") for record in records if record["kind"] == "opened"), "")
+    split = next((record["content"]["split"] for record in reversed(records) if record["kind"] == "encoded"), None)
+    return PastTask(name=name, features=features, trials=trials, data=data, split=split)
+
+
+def split_otherwise(kept: Sequence[Mapping[str, Any]], split: Mapping[str, Any]) -> list[str]:
+    """Names of the tasks on a run's own rows that were split otherwise, by what is journalled of its archive: rows of
+    its sealed test may have been open there, and params been judged by them."""
+    known = kept[0].get("same_data", {}) if kept else {}
+    return sorted(name for name, other in known.items() if other != split)
+
+
+def left_out(names: Sequence[str]) -> tuple[Finding, ...]:
+    """That runs are not learned from, as `split_otherwise` says."""
+    if not names:
+        return ()
+    shown = ", ".join(names[:SHOWN_RUNS]) + (f" and {len(names) - SHOWN_RUNS} more" if len(names) > SHOWN_RUNS else "")
+    return (
+        Finding(
+            code="runs_left_out", severity="info", evidence={"runs": list(names)},
+            text=f"{len(names)} earlier run(s) on the same rows, split otherwise, are not learned from: rows of the "
+            f"sealed test may have been open there ({shown}).",
+            hint="With the --seed and the split of such a run its trials are learned from.",
+        ),
+    )  # fmt: skip
 
 
 def _rung(record: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.config import RunConfig
@@ -21,11 +22,14 @@ from shardwise.tune.study import Study
 UNITS_UNDER_WAY = 8  # fits that may be under way before one of them is waited for
 SEARCHED = ("trees",)  # families that are searched when none are named
 POPULATION = "pbt"  # the sampler that trains its trials as a population
+META = "meta"  # the sampler that learns from an archive
+ARCHIVES = ("auto", "shipped", "none")  # those with a name; any other is a file
+ALWAYS = "baseline"  # the family that is tried whichever are named
 
 
 def check_search(config: RunConfig) -> None:
-    """Raise `ConfigError` for an unknown family, param, sampler or pruner, a population of what cannot be one, or a
-    space that cannot be meant, before a run is opened for them."""
+    """Raise `ConfigError` for an unknown family, param, sampler or pruner, a population of what cannot be one, options
+    that have no effect together, or a space that cannot be meant, before a run is opened for them."""
     check_families([*config.families, *config.params])
     require_families(config.families)
     for family, held in config.params.items():
@@ -34,7 +38,25 @@ def check_search(config: RunConfig) -> None:
     make_pruner(config.pruner)
     if config.sampler == POPULATION:
         _check_population(config)
+    _check_effect(config)
     _check_space(config)
+
+
+def _check_effect(config: RunConfig) -> None:
+    """Refuse what would be held, searched or read by nothing."""
+    for family, held in config.params.items():
+        named = ", ".join(config.families)
+        if held and named and family not in (*config.families, ALWAYS):
+            what = f"--param {family}.{next(iter(held))} holds a param of a family that --families {named} leaves out"
+            raise ConfigError(what, hint=f"Give --families {','.join((*config.families, family))}, or no such param.")
+        for name in held:
+            if name in config.space.get(family, {}):
+                what = f"--param {family}.{name}={held[name]} holds what --space {family}.{name} would search"
+                raise ConfigError(what, hint="Give one of the two.")
+    # a run of `meta` goes on with the archive that it began with, and reads the file only once
+    archive = str(config.archive)
+    if config.sampler != META and archive not in ARCHIVES and not Path(archive).is_file():
+        raise ConfigError(f"no such file: --archive {archive}", hint=f"Allowed: {', '.join(ARCHIVES)}, or a file.")
 
 
 def _check_space(config: RunConfig) -> None:
@@ -46,6 +68,9 @@ def _check_space(config: RunConfig) -> None:
             f"a space of {idle[0]!r} is given, and no trial of that family is searched",
             hint=f"Give --families {','.join((*asked, idle[0]))}.",
         )
+    for family, given in config.space.items():
+        if family in SPACES:
+            check_params(family, {}, names=given)  # before narrowing: of a param that is not there no range is known
     for family, space in narrowed(spaces_for(asked), config.space).items():
         known = {*SPACES[family], *space}
         for name, dimension in space.items():
@@ -54,7 +79,7 @@ def _check_space(config: RunConfig) -> None:
                 raise ConfigError(f"{family}.{name} counts when {other!r} is something", hint=nearest(other, known))
     for family, space in _searched(config, spaces_for(asked)).items():
         default = {**Cube(space).default(), **config.params.get(family, {})}
-        check_params(family, default, names=config.space.get(family, ()))
+        check_params(family, default)
 
 
 def _check_population(config: RunConfig) -> None:

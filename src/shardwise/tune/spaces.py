@@ -6,14 +6,15 @@ space:
     categorical: [native]                # of a choice: the values
     subsample: 0.8                       # held at one value
     extra_trees: null                    # left at the family's default
-    max_depth: {low: 3, high: 12}        # a param that the family does not search by itself
+    max_depth: {low: 3, high: 12}        # a param that the family does not search by itself: from, to
+    max_bin: {values: [63, 255]}         # and one of which these values are tried
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -48,6 +49,12 @@ def _dimension(name: str, known: Dimension | None, given: Any) -> Dimension:
         return _checked(name, Choice((given,), default=given, when=known.when if known else None))
     if not given:
         raise ConfigError(f"the space of {name} has no point", hint="Name a value, or leave it out.")
+    if known is None and len(given) == 2 and all(map(_is_number, given)):
+        low, high = sorted(given)
+        raise ConfigError(
+            f"the space of {name} is {list(given)}, of which no range is known: from, to, or two values?",
+            hint=f"Write {{low: {low}, high: {high}}}, or {{values: {list(given)}}}.",
+        )
     if known is None or isinstance(known, Choice):
         return Choice(tuple(given), default=_first_known(known, given), when=known.when if known else None)
     if len(given) != 2:
@@ -115,9 +122,13 @@ def _checked(name: str, dimension: Dimension) -> Dimension:
 
 
 def _number(name: str, value: Any, what: str = "end") -> float | int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not _is_number(value) or not math.isfinite(value):
         raise ConfigError(f"the space of {name} has the {what} {value!r}", hint="Give a number.")
     return value
+
+
+def _is_number(value: Any) -> TypeGuard[float | int]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _first_known(known: Dimension | None, values: Sequence[Any]) -> Any:
