@@ -1,5 +1,6 @@
 """shardwise plan DATA... --target COL"""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from shardwise.cli.train import command as train_command
 from shardwise.core.units import format_duration, format_size
 from shardwise.plan.answer import render, table
 
-NOT_ASKED = ("out", "run", "strict")  # options of train on which no plan depends
+NOT_ASKED = ("out", "run", "strict", "name", "registry")  # options of train on which no plan depends
 
 
 def plan(as_json: bool, config_file: str | None, accuracy: bool, **given: Any) -> int:
@@ -23,7 +24,7 @@ def plan(as_json: bool, config_file: str | None, accuracy: bool, **given: Any) -
     """
     if accuracy:
         return _accuracy(given["runs_folder"] or "runs", as_json=as_json)
-    found = plan_config(make_config(config_file, given))
+    found = plan_config(make_config(config_file, {key: value for key, value in given.items() if key not in NOT_ASKED}))
     if as_json:
         print_json(found.to_json())
     else:
@@ -32,8 +33,12 @@ def plan(as_json: bool, config_file: str | None, accuracy: bool, **given: Any) -
 
 
 def _params() -> list[click.Parameter]:
-    """Those of train, so that what is planned is what will be run, and --accuracy, with which no DATA is needed."""
-    taken = [param for param in train_command.params if param.name not in NOT_ASKED]
+    """Those of train, so that what is planned is what will be run, and --accuracy, with which no DATA is needed. Those
+    on which no plan depends are taken and not shown."""
+    taken = [copy(param) for param in train_command.params]
+    for param in taken:
+        if isinstance(param, click.Option) and param.name in NOT_ASKED:
+            param.hidden = True
     help_text = "Compare what was predicted with what past runs took; needs no DATA."
     return [*taken, click.Option(["--accuracy"], is_flag=True, help=help_text)]
 
