@@ -67,7 +67,7 @@ class CatBoostParams:
     max_bin: int = 254
     use_encoded: bool = False
     early_stopping_rounds: int = 20
-    patience: float = 0.3
+    patience: float = 0.15
 
     def __post_init__(self) -> None:
         check_range(

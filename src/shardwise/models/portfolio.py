@@ -206,7 +206,7 @@ def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[
     if n_rows >= LARGE_ROWS:
         trees = _large_trees()
     else:
-        trees = _small_trees(logs=logs)
+        trees = _small_trees(logs=logs, two_classes=target.task is Task.BINARY)
         if n_rows * n_features * target.outputs >= COSTLY_CELLS:
             trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
     if n_features >= WIDE_FEATURES:
@@ -214,22 +214,22 @@ def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[
     return trees
 
 
-def _small_trees(*, logs: bool) -> list[dict[str, object]]:
+def _small_trees(*, logs: bool, two_classes: bool) -> list[dict[str, object]]:
     """Plain trees first, then what errs differently; in the order in which they helped in cross-validation."""
-    plain: dict[str, object] = {"learning_rate": 0.05, "num_leaves": 31}
+    plain: dict[str, object] = {"learning_rate": 0.05, "num_leaves": 31, **({"reg_lambda": 1.0} if two_classes else {})}
     rest: list[dict[str, object]] = [
-        {**plain, "extra_trees": True, "min_child_samples": 5, "use_copies": False},
+        {**plain, "learning_rate": 0.07 if two_classes else 0.05, "extra_trees": True, "min_child_samples": 5,
+         "use_copies": False},
         {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
-         "categorical": "ordinal", "reg_lambda": 1.0},
+         "reg_lambda": 1.0},
         {**FAST_TREES, "use_encoded": False},
         {"learning_rate": 0.03, "num_leaves": 64, "feature_fraction": 0.7, "min_child_samples": 10, "subsample": 0.8,
          "categorical": "ordinal", "use_copies": False},
         {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "feature_fraction": 0.6,
          "use_copies": False},
         {"learning_rate": 0.05, "num_leaves": 16, "feature_fraction": 0.5, "subsample": 0.7, "min_child_samples": 20,
-         "categorical": "ordinal", "reg_lambda": 3.0},
-        {"learning_rate": 0.1, "num_leaves": 48, "extra_trees": True, "categorical": "ordinal", "n_estimators": 1500,
-         "min_child_samples": 10},
+         "reg_lambda": 3.0},
+        {"learning_rate": 0.1, "num_leaves": 48, "extra_trees": True, "n_estimators": 1500, "min_child_samples": 10},
     ]  # fmt: skip
     if logs:
         rest.insert(2, {**plain, "target_transform": "log1p"})

@@ -43,7 +43,7 @@ class TreesParams:
     stop_metric: str | None = None
     monotone: Mapping[str, int] = field(default_factory=dict)
     early_stopping_rounds: int = 20
-    patience: float = 0.3
+    patience: float = 0.15
 
     def __post_init__(self) -> None:
         check_range(self, n_estimators=(1, 1_000_000), num_leaves=(2, 131_072), max_depth=(-1, 1000))
