@@ -116,14 +116,13 @@ def test_a_trial_that_was_cut_keeps_the_limits_too(data: Path, tmp_path: Path, m
     monkeypatch.setattr(FitTask, "__call__", fit)
     whole = run(data, tmp_path, run="whole", families=("trees",), trials=2)
     assert len(list((Path(whole.package) / "models").iterdir())) == 2
-    rest = folder_bytes(Path(whole.package)) - folder_bytes(Path(whole.package) / "models")
-    asked = rest + int(0.7 * folder_bytes(Path(whole.package) / "models"))
-    small = run(data, tmp_path, run="small", families=("trees",), trials=2, max_size=str(asked))
+    least = run(data, tmp_path, run="least", families=("trees",), trials=2, max_size="1KB")
+    (told,) = [finding for finding in least.findings if finding["code"] == "limits"]
+    assert "the one model that there is" in told["text"]
+    asked = f"{math.ceil(told['evidence']['max_size']['least'] / 1000)}KB"
+    small = run(data, tmp_path, run="small", families=("trees",), trials=2, max_size=asked)
     assert len(list((Path(small.package) / "models").iterdir())) == 1
     assert not [finding for finding in small.findings if finding["code"] == "limits"]
-    least = run(data, tmp_path, run="least", families=("trees",), trials=2, max_size="1KB")
-    (told,) = [finding["text"] for finding in least.findings if finding["code"] == "limits"]
-    assert "the one model that there is" in told
 
 
 def test_a_student_for_which_there_was_no_time_is_none(
@@ -147,7 +146,7 @@ def test_calibration_and_coverage_are_learned_from_answers_that_have_not_seen_th
     given: list[Any] = []
     usual = workflow.out_of_fold
     monkeypatch.setattr(workflow, "out_of_fold", lambda *args: given.append(args) or usual(*args))
-    result = run(data, tmp_path)
+    result = run(data, tmp_path, seed=2)
     assert result.ensemble["kind"] != "single"
     ((*others, crossed),) = given
     seen = usual(*others).prediction
