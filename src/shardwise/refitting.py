@@ -27,6 +27,7 @@ from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit
 
 REFITTED = ("trees", "catboost")  # families whose fit is as long as `n_estimators` says
+WAIT = 1.0  # seconds of a fit on all rows, in those of a fold's: more rows, and no rounds until it is stopped early
 SPARE = 1.1  # times that are kept for fits: where what comes before takes a little longer, time for none would be left
 
 
@@ -60,12 +61,8 @@ def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
 
 
 def _fit_s(trial: TrialResult) -> float:
-    """A fold's fit, on more rows and without the rounds until it was stopped early. What it took on the rungs below
-    counts: a fit on all rows is not gone on with."""
-    folds = len(trial.folds)
-    rows = folds / (folds - 1) if folds > 1 else 1.0
-    kept = statistics.fmean(min(1.0, fold.rounds / fold.curve[-1][0]) if fold.curve else 1.0 for fold in trial.folds)
-    return rows * kept * (trial.before_s / folds + statistics.fmean(fold.seconds for fold in trial.folds))
+    """What it took on the rungs below counts: a fit on all rows is not gone on with."""
+    return WAIT * (trial.before_s / len(trial.folds) + statistics.fmean(fold.seconds for fold in trial.folds))
 
 
 def draws(candidate: Candidate) -> bool:
