@@ -183,7 +183,7 @@ class Choosing:
         """Every `step`-th prediction of a trial out of fold, over all its folds; the others are not in memory."""
         taken, before = [], 0
         for fold in trial.folds:
-            answers = np.load(self._out_of_fold(fold), mmap_mode="r")
+            answers = np.load(self._answers_file(fold), mmap_mode="r")
             taken.append(np.array(answers[-before % step :: step]))
             before += len(answers)
         return np.concatenate(taken)
@@ -199,9 +199,9 @@ class Choosing:
 
     def out_of_fold(self, fold: FoldResult) -> np.ndarray:
         """Predictions of the fold's validation rows, in their order."""
-        return np.asarray(np.load(self._out_of_fold(fold)))
+        return np.asarray(np.load(self._answers_file(fold)))
 
-    def _out_of_fold(self, fold: FoldResult) -> Path:
+    def _answers_file(self, fold: FoldResult) -> Path:
         return self._run.folder / "models" / fold.folder / "valid.npy"
 
     def _ensemble(self, choice: Choice, contenders: Sequence[TrialResult], pool: Pool) -> Ensemble:

@@ -145,19 +145,17 @@ class Distilling:
         return None
 
     def _answer(self, ensemble: Ensemble, asked: "_Asked") -> None:
-        """Write what the teachers' models say of the rows of each fold; what is there already is left as it is."""
-        joint, (held,) = ensemble.joint, asked.evaluation.valid
+        """Write what the teachers' models say of the rows of each fold that is trained on; what is there already is
+        left as it is."""
+        joint = ensemble.joint
         models = [trial.folds[asked.number] for trial in joint.trials]
         asked.folder.mkdir(parents=True, exist_ok=True)
-        for fold in (held, *asked.evaluation.train):
+        for fold in asked.evaluation.train:
             path = soft_path(asked.folder, fold)
             if path.exists():
                 continue
             rows = DiskRows(asked.rows / FLOATS, self.prepared.recipe.features, (fold,))
-            each = (
-                self.choosing.out_of_fold(model) if fold == held else self._predicted(model, rows) for model in models
-            )
-            write_atomic(path, _npy(joint.combine(each)))
+            write_atomic(path, _npy(joint.combine(self._predicted(model, rows) for model in models)))
 
     def _predicted(self, model: FoldResult, rows: DiskRows) -> np.ndarray:
         loaded = load_model(self.run.model(model.folder))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 import yaml
 
@@ -20,7 +20,7 @@ from shardwise.core.monotone import with_monotone
 from shardwise.core.names import nearest
 from shardwise.core.parallel import Parallel
 from shardwise.core.target import Task
-from shardwise.core.units import parse_duration, parse_size
+from shardwise.core.units import is_number, parse_duration, parse_size
 
 SELECT = ("auto", "none", "strict")
 ENGINEER = ("auto", "none")
@@ -214,7 +214,7 @@ def _check(config: RunConfig) -> None:
     _ = config.grids
     if config.task is not None and config.task not in {task.value for task in Task}:
         raise ConfigError(f"there is no task {config.task!r}", hint=nearest(config.task, [task.value for task in Task]))
-    if not _is_number(config.quantile) or not 0 < config.quantile < 1:
+    if not is_number(config.quantile) or not 0 < config.quantile < 1:
         raise ConfigError(f"quantile {config.quantile} is outside (0, 1)", hint="The median is 0.5.")
     if config.quantile != MEDIAN and config.task != Task.QUANTILE.value:
         raise ConfigError(f"quantile {config.quantile} is given for another task", hint="Give --task quantile too.")
@@ -224,7 +224,7 @@ def _check(config: RunConfig) -> None:
             raise ConfigError(f"{name} is {value!r}", hint=f"Give a whole number of at least {low}.")
     for name in ("test_share", "valid_share"):
         share = getattr(config, name)
-        if share is not None and not _is_number(share):
+        if share is not None and not is_number(share):
             raise ConfigError(f"{name} is {share!r}", hint="Give a share between 0 and 0.9.")
         if share is not None and not (0 < share < 0.9 or (share == 0 and name == "test_share")):
             raise ConfigError(f"{name} is {share}", hint="Give a share between 0 and 0.9.")
@@ -241,10 +241,6 @@ def _check(config: RunConfig) -> None:
     if config.on_bad_row not in ("error", "skip"):
         raise ConfigError(f"on_bad_row is {config.on_bad_row!r}", hint="Allowed: error, skip.")
     _check_class_weight(config.class_weight)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_rungs(config: RunConfig) -> None:
@@ -266,7 +262,7 @@ def _check_class_weight(given: Any) -> None:
     if not isinstance(given, Mapping):
         raise ConfigError(f"class_weight is {given!r}", hint="Give balanced, or a weight for each class.")
     for label, weight in given.items():
-        if not _is_number(weight) or not 0 <= weight < float("inf"):
+        if not is_number(weight) or not 0 <= weight < float("inf"):
             raise ConfigError(f"the weight of class {label!r} is {weight!r}", hint="Give a number from 0 up.")
 
 

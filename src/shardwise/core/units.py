@@ -1,6 +1,7 @@
-"""Sizes and durations as people write them, and back: `2GB`, `512MiB`, `5m`, `1h30m`."""
+"""Sizes and durations as people write them, and back: `2GB`, `512MiB`, `5m`, `1h30m`; and what is a number."""
 
 import re
+from typing import TypeGuard
 
 from shardwise.core.errors import ConfigError
 
@@ -8,6 +9,11 @@ _SIZES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?\s*", re.IGNORECASE)
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h|d|w)?")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether something that was read, as from YAML or JSON, is a number; a truth value is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def parse_size(text: str | int) -> int:

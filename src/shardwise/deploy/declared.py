@@ -11,6 +11,7 @@ from typing import Any
 
 from shardwise.core.errors import ConfigError, context
 from shardwise.core.names import nearest
+from shardwise.core.units import is_number
 
 SMALL = 1e-9  # by which an answer may differ and count as the same
 RISES, FALLS, NOT_RISES, NOT_FALLS = "rises", "falls", "not rises", "not falls"
@@ -143,7 +144,7 @@ def _only(given: Mapping[Any, Any], allowed: Collection[str], what: str) -> None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return is_number(value) and abs(value) <= sys.float_info.max
 
 
 def _is_value(value: Any) -> bool:

@@ -14,13 +14,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
 from shardwise.core.space import Choice, Dimension, Float, Int, Space
+from shardwise.core.units import is_number
 
 _KEYS = ("low", "high", "log", "values", "default", "when", "cost")
 
@@ -49,7 +50,7 @@ def _dimension(name: str, known: Dimension | None, given: Any) -> Dimension:
         return _checked(name, Choice((given,), default=given, when=known.when if known else None))
     if not given:
         raise ConfigError(f"the space of {name} has no point", hint="Name a value, or leave it out.")
-    if known is None and len(given) == 2 and all(map(_is_number, given)):
+    if known is None and len(given) == 2 and all(map(is_number, given)):
         low, high = sorted(given)
         raise ConfigError(
             f"the space of {name} is {list(given)}, of which no range is known: from, to, or two values?",
@@ -122,13 +123,9 @@ def _checked(name: str, dimension: Dimension) -> Dimension:
 
 
 def _number(name: str, value: Any, what: str = "end") -> float | int:
-    if not _is_number(value) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise ConfigError(f"the space of {name} has the {what} {value!r}", hint="Give a number.")
     return value
-
-
-def _is_number(value: Any) -> TypeGuard[float | int]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _first_known(known: Dimension | None, values: Sequence[Any]) -> Any:
