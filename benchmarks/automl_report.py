@@ -134,7 +134,9 @@ def table(comparison: Comparison) -> str:
     lines.append(_row("failures", [str(number) for number in failed]))
     own = sorted({line["commit"] for line in comparison.lines if line["peer"] in (OURS, UNSEALED)})
     seeds = {seed for line in comparison.lines if (seed := line["seed"]) is not None}
-    lines += ["", f"Seeds: {len(seeds)}. Commits of {OURS}: {', '.join(own)}."]
+    paces = sorted(line["pace_s"] for line in comparison.lines if line.get("pace_s"))
+    pace = f" The machine's pace: {paces[0]:.2f} to {paces[-1]:.2f} s for the same trees." if paces else ""
+    lines += ["", f"Seeds: {len(seeds)}. Commits of {OURS}: {', '.join(own)}.{pace}"]
     return "\n".join(lines) + "\n"
 
 

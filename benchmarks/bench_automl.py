@@ -7,7 +7,8 @@ stops early. `autogluon` is its preset best_quality_v150, `autogluon_best` best_
 medium_quality. Each peer has a virtual environment of its own, made on first use below `--environments`. Recorded
 beside the loss: seconds of the whole process; how much later than the budget ours ends as a whole, and a peer's call
 that is given the time; memory of the process tree, bytes of the model as it is deployed, rows a second that a loaded
-model answers, and failures as such.
+model answers, and failures as such; and `pace_s`, the seconds of a fixed piece of training just before, as lines of
+several days are compared.
 
 The tables of ranks and the critical-difference plots are drawn by `automl_report.py` from the recorded lines.
 """
@@ -19,8 +20,10 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -99,10 +102,26 @@ def _data_set(args: argparse.Namespace, results: Results, name: str, what: tuple
         folder = Path(place)
         job = write_job(DATA_SETS[name], args.data / f"{name}.parquet", folder, seed, args.rows)
         for peer in peers:
+            pace = round(pace_s(args.threads), 3)
             figures = run(args, peer, job, folder)
             details = {"budget": args.time, "seed": seed, **{key: job[key] for key in ("train_rows", "test_rows")}}
+            details["pace_s"] = pace
             results.add(name, {"peer": peer, **figures}, **details)
             print(f"{name}: {peer}: {figures['loss']} in {figures['seconds']} s {figures['failure']}", flush=True)
+
+
+def pace_s(threads: int) -> float:
+    """Median seconds of three times the same trees: how quick the machine is now."""
+    X = np.random.default_rng(0).normal(size=(50_000, 20))
+    y = X[:, 0] * X[:, 1] + np.sin(X[:, 2])
+    params = {"num_threads": threads, "num_leaves": 63, "verbose": -1}
+    took = []
+    for _ in range(3):
+        data = lightgbm.Dataset(X, y, params=params).construct()
+        started = time.perf_counter()
+        lightgbm.train(params, data, num_boost_round=50)
+        took.append(time.perf_counter() - started)
+    return median(took)
 
 
 def write_job(data_set: DataSet, source: Path, folder: Path, seed: int, most: int | None) -> dict[str, Any]:
