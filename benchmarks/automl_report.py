@@ -200,6 +200,7 @@ def _bars(axes: Any, ranks: np.ndarray, difference: float) -> None:
 def write_report(path: Path, folder: Path) -> list[Path]:
     """`automl.md` and a plot for each budget with three data sets or more; what was written."""
     comparisons = read_comparisons(path)
+    folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "automl.md"]
     head = "# AutoML within a time\n\nMade by `automl_report.py` from `automl.jsonl`.\n\n"
     written[0].write_text(head + "\n".join(table(comparison) for comparison in comparisons))

@@ -65,6 +65,8 @@ def test_evaluate_is_told_which_rows_belong_together(data: Path, capsys: pytest.
         widths.append(found["metrics"]["rmse"]["high"] - found["metrics"]["rmse"]["low"])
         assert found["slices"] == []
     assert widths[1] > 2 * widths[0]
+    assert shell(["evaluate", package, "new.parquet", "--group", "who", "--runs-folder", "none"]) == 0
+    assert f"{found['groups']['count']:,} groups, worth " in capsys.readouterr().out
     assert shell(["evaluate", package, "new.parquet", "--group", "whom"]) != 0
     assert "who" in capsys.readouterr().err
 

@@ -122,6 +122,8 @@ def test_accuracy_compares_past_runs(place: Path, capsys: pytest.CaptureFixture[
         ([], "data"),
         (["nothing.parquet", "--target", "bought"], "nothing.parquet"),
         (["people.parquet", "--target", "bought", "--memory", "much"], "2GB"),
+        (["people.parquet", "--target", "bought", "--families", "threes"], "'trees'"),
+        (["people.parquet", "--target", "bought", "--task", "binary", "--metric", "rmse"], "roc_auc"),
     ],
 )
 def test_bad_input_is_told(place: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,9 @@ from shardwise.serve.batch import predict_files, workers_for
 from shardwise.serve.forms import AnswerForm
 from shardwise.serve.predictor import Predictor
 from shardwise.serve.sinks import output_suffix
+from shardwise.stats.metrics import check_metric
 from shardwise.train.forecast import plan_run
+from shardwise.tune.setup import check_search
 from shardwise.tuning import tuned
 from shardwise.workflow import TrainResult, open_data
 from shardwise.workflow import train as run_workflow
@@ -97,7 +99,9 @@ def plan(data: Any, target: str, **options: Any) -> Plan:
 
 
 def plan_config(config: RunConfig) -> Plan:
-    """The plan of a run that is described by a config."""
+    """The plan of a run that is described by a config; raises `ConfigError` for what `train` would refuse at once."""
+    check_search(config)
+    check_metric(config.metric, config.task)
     with context(stage="data"):
         dataset = open_data(config)
     return plan_run(config, dataset)

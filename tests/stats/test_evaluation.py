@@ -160,6 +160,18 @@ def test_slices_of_few_numbers_dates_flags_and_missing_values() -> None:
         slice_values(pa.array([[1]]))
 
 
+def test_groups_behind_a_result_are_told() -> None:
+    assert gather(Task.BINARY, 0, 500).result()["groups"] is None
+    evaluation = Evaluation(TARGETS[Task.BINARY])
+    y, prediction, _, _ = rows_of(Task.BINARY, 400)
+    towns = pa.array(["x"] * 360 + [f"t{i}" for i in range(40)])
+    evaluation.update(y, prediction, slices={"town": towns})
+    result = evaluation.result(["roc_auc"], group="town")
+    assert result["groups"] == {"count": 41, "worth": pytest.approx(400**2 / (360**2 + 40)), "largest_share": 0.9}
+    area = result["metrics"]["roc_auc"]
+    assert (area["low"], area["high"]) == (0.0, 1.0)  # nothing is known, and no 24 digits of it
+
+
 def test_names_and_shape_of_a_result() -> None:
     result = gather(Task.BINARY, 0, 500).result()
     assert list(result["metrics"]) == metrics_for(Task.BINARY)

@@ -54,7 +54,14 @@ def _lines(result: dict[str, Any]) -> list[str]:
     )
     scores = (f"{name}  {_interval(**score)}" for name, score in result["metrics"].items())
     looks = [f"looks  {result['looks']}, for which the intervals are widened"] if result["looks"] > 1 else []
-    return [f"{result['rows']:,} rows", *scores, *looks, *parts]
+    return [f"{result['rows']:,} rows", *_groups(result["groups"]), *scores, *looks, *parts]
+
+
+def _groups(groups: dict[str, float] | None) -> list[str]:
+    if groups is None:
+        return []
+    worth = f"worth {groups['worth']:,.1f} of equal size, by which the intervals go"
+    return [f"{groups['count']:,} groups, {worth}; the largest has {groups['largest_share']:.1%} of the rows"]
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -75,13 +75,14 @@ def evaluate(
     events: Events | None = None,
     runs_folder: Path | None = None,
 ) -> dict[str, Any]:
-    """`{"metrics": {name: {"value", "low", "high"}}, "rows", "skipped_rows", "unknown_rows", "slices", "looks"}`.
+    """`{"metrics": {name: {"value", "low", "high"}}, "rows", "groups", "skipped_rows", "unknown_rows", "slices",
+    "looks"}`.
 
     `metrics` are names (None: all that fit the task, the default one first); `weight` is a column; intervals come from
     `bootstrap` resamples; `slices` are columns by whose values the first metric is split; rows with the same value of
-    the column `group` depend on each other, which widens intervals. `skipped_rows` have no label or no weight,
-    `unknown_rows` a class that the model was not trained on; neither counts. Raises `TargetError` when
-    the target is missing or no row counts, `SchemaError` for other columns that are missing.
+    the column `group` depend on each other, which widens intervals (`groups` tells of them as `Evaluation.result`).
+    `skipped_rows` have no label or no weight, `unknown_rows` a class that the model was not trained on; neither counts.
+    Raises `TargetError` when the target is missing or no row counts, `SchemaError` for other columns that are missing.
 
     Where the `runs_folder` is there, it is noted in it that this data was looked at with this package, and intervals
     are widened by the number of different packages so far, `looks`.

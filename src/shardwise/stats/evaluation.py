@@ -23,7 +23,7 @@ from shardwise.stats.metrics import (
     metric_named,
     metrics_for,
 )
-from shardwise.stats.paired import units_of
+from shardwise.stats.paired import group_sizes, units_of
 from shardwise.stats.slices import Slice, SliceConfig, evaluate_slices, slice_values
 
 _SLACK = 1.25  # pruning waits until this many times the limit is held
@@ -148,18 +148,20 @@ class Evaluation:
         self, metrics: Sequence[str] | None = None, *, bootstrap: int = 200, seed: int = 0, looks: int = 1,
         group: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """`{"rows": .., "metrics": {name: {"value", "low", "high"}}}`; what is not defined is None.
+        """`{"rows": .., "metrics": {name: {"value", "low", "high"}}, "groups": ..}`; what is not defined is None.
 
         Intervals are widened by the number of `looks` at the rows (`stats.intervals.interval_around`). Rows with the
-        same value of `group`, one of the columns to slice by, depend on each other.
+        same value of `group`, one of the columns to slice by, depend on each other: `groups` is then `{"count": how
+        many there are, "worth": how many of equal size are worth as much, "largest_share": of the rows}`, else None.
 
         Raises `ConfigError` for a metric that does not exist or does not fit the task.
         """
         chosen = [metric_named(name, self.target.task) for name in metrics or metrics_for(self.target.task)]
-        pairs = self.sample()
-        how = {"resamples": bootstrap, "seed": seed, "looks": looks, "units": self.units(group)}
+        pairs, units = self.sample(), self.units(group)
+        how = {"resamples": bootstrap, "seed": seed, "looks": looks, "units": units}
         scores = {metric.name: self._score(metric, pairs, how).to_json() for metric in chosen}
-        return {"rows": self.rows, "metrics": scores}
+        groups = None if units is None or not len(units) else group_sizes(units)
+        return {"rows": self.rows, "metrics": scores, "groups": groups}
 
     def _score(self, metric: Metric, pairs: Pairs, how: Mapping[str, Any]) -> Interval:
         quantile, value = self.target.quantile, self.value(metric)

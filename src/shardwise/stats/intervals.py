@@ -56,6 +56,7 @@ from shardwise.stats.metrics import METRICS, Additive, Metric, OneVsRest, Pairs,
 GROUPS = 4096
 CELLS = 2048
 PROPORTIONS = ("accuracy", "coverage")  # shares of rows
+_NOTHING = 1e-9  # ends of shares that are as near to 0 or 1 are these
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ def _clustered(metric: Metric, value: float, pairs: Pairs, units: np.ndarray, *,
         return Interval(value, *((far, 1.0) if value else (0.0, 1.0 - far)))
     variance = float((summed(influence(metric, pairs), units) ** 2).sum()) * share * rows / (rows - 1)
     reach = -stdtrit(rows - 1, tail) * np.sqrt(variance) / (value * (1.0 - value))
-    return Interval(value, float(expit(logit(value) - reach)), float(expit(logit(value) + reach)))
+    low, high = float(expit(logit(value) - reach)), float(expit(logit(value) + reach))
+    return Interval(value, low if low > _NOTHING else 0.0, high if high < 1.0 - _NOTHING else 1.0)
 
 
 def share_ends(holds: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float]:

@@ -116,6 +116,18 @@ def units_of(groups: np.ndarray) -> np.ndarray:
     return units
 
 
+def group_sizes(units: np.ndarray) -> dict[str, Any]:
+    """Of codes `(rows,)` of groups `{"count": how many there are, "worth": how many of equal size are worth as much,
+    "largest_share": of the rows}`.
+
+    >>> group_sizes(np.array([0, 0, 0, 1]))
+    {'count': 2, 'worth': 1.6, 'largest_share': 0.75}
+    """
+    rows = np.bincount(units)
+    rows = rows[rows > 0].astype(float)
+    return {"count": len(rows), "worth": effective_rows(rows), "largest_share": float(rows.max() / rows.sum())}
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """P-values adjusted for their number (Holm 1979): each below alpha is found, with a chance of alpha of any error.
 

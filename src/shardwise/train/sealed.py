@@ -26,6 +26,7 @@ from shardwise.train.run import Run
 
 GROUP = "group"  # column by which rows of the test depend on each other
 MARKS = 64  # rows by which a test is known again
+FEW_GROUPS = 10  # of equal size: the score of fewer says little
 PACE_ROWS = 1024  # are predicted once to see how long all of them will take
 
 
@@ -71,7 +72,9 @@ def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, lef
     groups = {} if units is None else {GROUP: pa.array(units)}
     evaluation.update(y, prediction, np.concatenate(weights) if weights else None, groups)
     how: dict[str, Any] = {"seed": derive_seed(run.config.seed, "bootstrap"), "group": next(iter(groups), None)}
-    metrics = evaluation.result(**how)["metrics"]
+    scored = evaluation.result(**how)
+    _tell_few_groups(run, scored["groups"])
+    metrics = scored["metrics"]
     widened = metrics if looks == 1 else evaluation.result(**how, looks=looks)["metrics"]
     return TestScore(y, prediction, metrics, looks, widened, coverage(chosen, y, prediction, units))
 
@@ -84,6 +87,16 @@ def _units(rows: DiskRows, step: int) -> np.ndarray | None:
     starts = np.cumsum([0, *rows.block_rows()])
     left = [groups[start:stop:step] for start, stop in pairwise(starts.tolist())]
     return np.unique(np.concatenate(left), return_inverse=True)[1]
+
+
+def _tell_few_groups(run: Run, groups: Mapping[str, float] | None) -> None:
+    if groups is None or groups["worth"] >= FEW_GROUPS:
+        return
+    text = (
+        f"The sealed rows are of {groups['count']:,} groups, worth {groups['worth']:.1f} of equal size "
+        f"({groups['largest_share']:.0%} of the rows are of one): the score says little of new groups."
+    )
+    run.say(text, level="warning")
 
 
 def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
