@@ -1,6 +1,7 @@
 """Selection: what is simpler wins where it is as good, limits hold, and crossed losses are not too good to be true."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,26 @@ def test_a_crossed_loss_is_that_on_rows_that_weights_have_not_seen() -> None:
     for way in Selection(noise, rmse, TARGET).choose().judged[1:]:
         assert way.loss > 0.995 * truth
         assert way.error > 0
+
+
+def test_the_best_of_many_that_are_alike_is_judged_as_it_will_be() -> None:
+    """Thirty contenders of the same quality: the best one is lucky on these rows, and that is taken off."""
+    off = []
+    for seed in range(20):
+        few = pool([0.5] * 30, seed=seed, weight=np.ones(ROWS))
+        losses = [few.loss(rmse, prediction) for prediction in few.predictions]
+        ranked = [few.predictions[place] for place in np.argsort(losses)]
+        single = Selection(replace(few, predictions=ranked), rmse, TARGET).choose().judged[0]
+        assert single.members == (0,)
+        off.append((min(losses) - 0.5, single.loss - 0.5))
+    lucky, honest = np.mean(off, axis=0)
+    assert lucky < -0.01
+    assert abs(honest) < 0.2 * abs(lucky)
+
+
+def test_one_contender_alone_is_judged_by_its_loss() -> None:
+    one = pool([0.5])
+    assert Selection(one, rmse, TARGET).choose().judged[0].loss == one.loss(rmse, one.predictions[0])
 
 
 @pytest.mark.parametrize(

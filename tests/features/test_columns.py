@@ -56,6 +56,26 @@ def test_columns_that_say_nothing_are_rejected_with_the_reason(values, reason):
         decide(values)
 
 
+def labels(many, rows_each, words="the {} of"):
+    return pa.array([words.format(f"label{n % many}") for n in range(many * rows_each)])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (labels(40, 20), ("category", "words")),
+        (labels(400, 20), ("encoding", "words")),
+        (labels(20, 20), ("category",)),  # few labels
+        (labels(40, 120), ("category",)),  # many rows of each
+        (labels(400, 20, "{}"), ("encoding",)),  # one word
+    ],
+)
+def test_labels_of_several_words_that_are_many_for_the_rows_are_read_too(values, expected):
+    assert decide(values) == expected
+    assert decide(values, word_columns=0) == expected[:1]
+    assert decide(values, kinds={"x": "category"}) == expected[:1]
+
+
 def test_the_user_decides():
     months = RNG.integers(1, 13, ROWS)
     assert decide(months, kinds={"x": "number"}) == ("number",)
@@ -72,7 +92,12 @@ def test_the_user_decides():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"max_categories": 1}, "max_categories"), ({"smoothing": 0.0}, "smoothing"), ({"text_buckets": 1000}, "power")],
+    [
+        ({"max_categories": 1}, "max_categories"),
+        ({"smoothing": 0.0}, "smoothing"),
+        ({"text_buckets": 1000}, "power"),
+        ({"word_columns": -1}, "0 for none"),
+    ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):

@@ -105,3 +105,41 @@ def test_empty_missing_and_odd_texts_are_read():
     np.testing.assert_array_equal(large, encoded)
     with pytest.raises(SchemaError, match="text was expected"):
         recipe.transform(pa.record_batch({"t": pa.array([["a"]])}))
+
+
+def titles(rows=3000, seed=0):
+    """Some 400 labels of three words, of which the last tells the target; and folds."""
+    rng = np.random.default_rng(seed)
+    grade = rng.integers(0, 8, rows)
+    words = [f"{rng.choice(FILLER)} {rng.choice(FILLER)} grade{number}" for number in grade]
+    return pa.table({"t": pa.array(words), "y": grade + rng.normal(size=rows)}), rng.integers(0, 3, rows)
+
+
+def test_words_that_labels_have_in_common_tell_more_than_the_labels():
+    table, folds = titles()
+    recipe = fitted(table, folds, MEAN)
+    assert recipe.kinds == ("encoding", "words")
+    X = recipe.transform(whole(table.select(["t"])), folds=folds.astype(np.int8))
+    y = table["y"].to_numpy()
+    places = {feature.name: place for place, feature in enumerate(recipe.features)}
+    known = [abs(np.corrcoef(X[:, places[name]], y)[0, 1]) for name in ("t:target", "t:target_sum")]
+    assert known[1] > known[0] + 0.02
+    assert sum(":gram_" in feature.name for feature in recipe.features) <= RecipeConfig().word_columns
+
+
+def test_labels_that_are_said_again_have_the_bits_of_each_alone():
+    table, folds = titles(600)
+    recipe = fitted(table, folds, MEAN)
+    batch = whole(table.select(["t"]))
+    together = recipe.transform(batch, folds=folds.astype(np.int8))
+    for row in (0, 7, 599):
+        alone = recipe.transform(batch.slice(row, 1), folds=folds[row : row + 1].astype(np.int8))
+        np.testing.assert_array_equal(alone[0], together[row])
+
+
+def test_columns_of_labels_share_the_words():
+    table, folds = titles()
+    more = table.append_column("u", table["t"]).append_column("v", table["t"])
+    config = RecipeConfig(word_columns=30)
+    names = [feature.name for feature in fitted(more, folds, MEAN, config=config).features if ":gram_" in feature.name]
+    assert len(names) == 30

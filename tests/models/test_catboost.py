@@ -103,6 +103,31 @@ def test_counts_of_any_size_are_learned(tmp_path: Path, mean: float) -> None:
     np.testing.assert_array_equal(load_model(tmp_path / "model").predict(table.X[valid]), said)
 
 
+@pytest.mark.parametrize("source", ["shop", "colour"])
+def test_what_is_encoded_is_read_where_there_is_no_category_of_it(tmp_path: Path, source: str) -> None:
+    features = [replace(feature, source=source) if feature.name == "shop" else feature for feature in FEATURES]
+    model = CatBoost(tiny_target(Task.BINARY), features, **{**QUICK, "use_encoded": False})
+    model.fit(*on_disk(tmp_path / "rows", tiny_table(Task.BINARY)), FitRun(seed=1))
+    assert (model.importance()["shop"] > 0) == (source == "shop")
+    save_model("catboost", model, tmp_path / "model")
+    X = tiny_table(Task.BINARY, 50).X
+    np.testing.assert_array_equal(load_model(tmp_path / "model").predict(X), model.predict(X))
+
+
+def test_older_packages_with_categories_read_nothing_that_was_encoded(tmp_path: Path) -> None:
+    features = [replace(feature, source="colour") if feature.name == "shop" else feature for feature in FEATURES]
+    model = CatBoost(tiny_target(Task.BINARY), features, **{**QUICK, "use_encoded": False})
+    model.fit(*on_disk(tmp_path / "rows", tiny_table(Task.BINARY)), FitRun(seed=1))
+    model.features = FEATURES  # of another column, which was left out as well
+    save_model("catboost", model, tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    content = json.loads(path.read_text())
+    assert content.get("extra", content).pop("numbers") == [0, 1, 2]
+    path.write_text(json.dumps(content))
+    X = tiny_table(Task.BINARY, 50).X
+    np.testing.assert_array_equal(load_model(tmp_path / "model").predict(X), model.predict(X))
+
+
 def test_counts_of_older_packages_begin_with_one(tmp_path: Path) -> None:
     model = fitted(tmp_path / "rows", Task.COUNT)
     save_model("catboost", model, tmp_path / "model")

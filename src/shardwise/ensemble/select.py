@@ -135,14 +135,14 @@ class Selection:
         best = self._best
         if best is None:
             return self._cheapest()
-        prediction = self._pool.predictions[best]
+        alone, luck = self._crossed_best()
         single = Way(
             kind="single", members=(best,), models=self.kept((best,)), combiner=MeanCombiner([1.0]),
-            loss=self._pool.loss(self._loss, prediction),
+            loss=self._pool.loss(self._loss, self._pool.predictions[best]) + luck,
         )  # fmt: skip
-        judged, taken, reference = [single], single, prediction
+        judged, taken, reference = [single], single, alone
         for kind, crossed in self._crossed().items():
-            way = self._judge(kind, crossed, single)
+            way = self._judge(kind, crossed, (single, alone))
             judged.append(way)
             gains = self._gains(crossed, reference)
             needed = max(TOLERANCE * (taken.loss - self._perfect), ERRORS[kind] * _error(gains))
@@ -245,6 +245,25 @@ class Selection:
     def _final(self) -> Mapping[str, Combiner]:
         return self._fitted(self._pool)
 
+    def _crossed_best(self) -> tuple[np.ndarray, float]:
+        """For each part the predictions of the contender that is best on the others, of those that keep the limits by
+        themselves; and by how much their loss is higher than that of the best on all rows, which is luckier on them
+        than it will be. Scores of two contenders are not ranked together."""
+        pool = self._pool
+        fitting = [number for number in range(len(pool.predictions)) if self.kept((number,))]
+        numbers, rows = np.unique(pool.part, return_counts=True)
+        losses = np.array([pool.losses(self._loss, pool.predictions[each], pool.part) for each in fitting])
+        known = np.isfinite(losses).all(axis=0)
+        whole, higher = pool.predictions[fitting[0]].copy(), np.zeros(len(numbers))
+        for place, number in enumerate(numbers.tolist()):
+            others = known & (numbers != number)
+            if not others.any():
+                continue
+            best, own = int(np.argmin(losses[:, others] @ rows[others])), pool.part == number
+            whole[own] = pool.predictions[fitting[best]][own]
+            higher[place] = losses[best, place] - losses[0, place] if known[place] else 0.0
+        return whole, float(higher @ rows / rows.sum())
+
     def _crossed(self) -> Mapping[str, np.ndarray]:
         """For each kind the predictions of combiners that were fitted without the part that they predict; none where
         the rest of the rows would be too few for that."""
@@ -260,10 +279,11 @@ class Selection:
                 whole[own] = combiner.combine(mine)
         return found
 
-    def _judge(self, kind: str, crossed: np.ndarray, single: Way) -> Way:
+    def _judge(self, kind: str, crossed: np.ndarray, best: tuple[Way, np.ndarray]) -> Way:
+        single, alone = best
         combiner = self._final[kind]
         members = tuple(np.flatnonzero(combiner.weights).tolist())
-        gains = self._gains(crossed, self._pool.predictions[single.members[0]])
+        gains = self._gains(crossed, alone)
         value = self._pool.loss(self._loss, crossed)
         return Way(
             kind=kind, members=members, models=self.kept(members), combiner=combiner, loss=value,

@@ -16,6 +16,7 @@ from shardwise.core.schema import FEW_VALUES
 from shardwise.stats.base import Summary
 
 KINDS = ("number", "category", "text", "date", "ignore")
+LEAST_WORDED, WORDED_ROWS, WORDED = 30, 100, 1.5  # labels, rows of each, words of each: then words tell more
 _BY_GROUP = {
     "number": ("number", "category", "ignore"),
     "decimal": ("number", "category", "ignore"),
@@ -124,6 +125,7 @@ class RecipeConfig:
     encoded_classes     most classes that get a target-encoded column each
     text_buckets        hash width of n-grams, a power of two; lowered likewise
     text_columns        most frequent n-grams that get a column each
+    word_columns        columns of n-grams of labels of several words, of all columns of labels together
     grids               which columns are the cells of an image or a sequence, see `features.grid`
     aggregates          group features, see `features.aggregate`
     aggregate_cells     most cells of all aggregates together: some 50 bytes each in memory, 10 to 30 in the package
@@ -141,6 +143,7 @@ class RecipeConfig:
     encoded_classes: int = 10
     text_buckets: int = 2**17
     text_columns: int = 64
+    word_columns: int = 160
     grids: tuple[GridSpec, ...] = ()
     aggregates: tuple[AggregateSpec, ...] = ()
     aggregate_cells: int = 2**20
@@ -156,8 +159,9 @@ class RecipeConfig:
             raise ConfigError(f"smoothing is {self.smoothing}", hint="Give a number of rows above 0.")
         if self.text_buckets < 2**8 or self.text_buckets & (self.text_buckets - 1):
             raise ConfigError(f"text_buckets is {self.text_buckets}", hint="Give a power of two of at least 256.")
-        if self.text_columns < 0:
-            raise ConfigError(f"text_columns is {self.text_columns}", hint="Give 0 for none.")
+        for name in ("text_columns", "word_columns"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="Give 0 for none.")
         for column, kind in self.kinds.items():
             if kind not in KINDS:
                 raise ConfigError(f"there is no kind {kind!r} of column {column!r}", hint=nearest(kind, KINDS))
@@ -208,7 +212,15 @@ def _for_string(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]
         return ("text",)
     if profile.is_id_like:
         raise RejectColumn("it looks like an identifier: nearly every row has a value of its own")
-    return _categories(profile, config)
+    return (*_categories(profile, config), *(("words",) if _has_words(profile, config) else ()))
+
+
+def _has_words(profile: ColumnProfile, config: RecipeConfig) -> bool:
+    """Whether labels of several words are many for the rows: little is known of each, and more of its words (Cerda and
+    Varoquaux 2020, "Encoding high-cardinality string categorical variables")."""
+    values = max(1, profile.count - profile.nulls)
+    few_rows = profile.distinct >= LEAST_WORDED and values < WORDED_ROWS * profile.distinct
+    return config.word_columns > 0 and few_rows and profile.mean_words >= WORDED
 
 
 def text_kind(name: str, profile: ColumnProfile, config: RecipeConfig | None = None) -> str:

@@ -5,6 +5,8 @@ training rows must gather (nothing, when the profile was enough); `fit` takes th
 same code for training, batch and online prediction; `sealed()` leaves out what only training rows need.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -39,12 +41,14 @@ FORMAT = 1
 _ENCODED_CELLS = 1 << 23  # float64 sums of all target-encoded columns together: 64 MiB
 _TEXT_CELLS = 1 << 23  # and of all text columns
 _LEAST_CATEGORIES, _LEAST_BUCKETS = 256, 1 << 10
+_BUCKETS_A_LABEL = 16
 TRANSFORMERS: dict[str, type[Any]] = {
     "number": Number,
     "category": Category,
     "encoding": TargetEncoding,
     "date": Calendar,
     "text": Text,
+    "words": Text,
     "aggregate": Aggregate,
     "arithmetic": Arithmetic,
     "cross": Cross,
@@ -95,9 +99,7 @@ class Recipe:
         check_kinds(cells, config.kinds)
         chosen, rejected = _choose([name for name in columns if name not in cells], profile, config)
         kinds = [kind for names in chosen.values() for kind in names]
-        setting = _Setting(
-            config, Visibility(visible), _labels(target, profile, config), kinds.count("encoding"), kinds.count("text")
-        )
+        setting = _Setting(config, Visibility(visible), _labels(target, profile, config), Counter(kinds))
         steps: list[tuple[str, Transformer]] = [("number", cell) for cell in cells.values()]
         for column, names in chosen.items():
             try:
@@ -289,8 +291,7 @@ class _Setting(NamedTuple):
     config: RecipeConfig
     visibility: Visibility
     labels: Labels
-    encoded_columns: int
-    text_columns: int
+    columns: Counter[str]  # how many there are of a kind
 
     @property
     def cells(self) -> int:
@@ -299,13 +300,18 @@ class _Setting(NamedTuple):
 
     @property
     def cap(self) -> int:
-        share = _ENCODED_CELLS // (self.cells * max(1, self.encoded_columns))
+        share = _ENCODED_CELLS // (self.cells * max(1, self.columns["encoding"]))
         return min(self.config.encoded_categories, max(_LEAST_CATEGORIES, share))
 
     @property
     def buckets(self) -> int:
-        share = _TEXT_CELLS // (self.cells * max(1, self.text_columns))
+        columns = self.columns["text"] + self.columns["words"]
+        share = _TEXT_CELLS // (self.cells * max(1, columns))
         return min(self.config.text_buckets, max(_LEAST_BUCKETS, 1 << (max(1, share).bit_length() - 1)))
+
+    def buckets_of(self, labels: ColumnProfile) -> int:
+        """For labels, which have few words."""
+        return min(self.buckets, 1 << math.ceil(math.log2(_BUCKETS_A_LABEL * max(_LEAST_CATEGORIES, labels.distinct))))
 
 
 def _choose(
@@ -340,6 +346,13 @@ def _plan_column(
         ),
         "text": lambda: Text.plan(
             column, visibility=visibility, labels=labels, buckets=setting.buckets, columns=config.text_columns
+        ),
+        "words": lambda: Text.plan(
+            column,
+            visibility=visibility,
+            labels=labels,
+            buckets=setting.buckets_of(profile),
+            columns=config.word_columns // setting.columns["words"],
         ),
     }
     steps, reasons = [], []

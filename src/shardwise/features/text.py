@@ -1,4 +1,4 @@
-"""Free text: hashed word n-grams with IDF, reduced to a few columns by merged sums.
+"""Free text, and labels of several words: hashed word n-grams with IDF, reduced to a few columns by merged sums.
 
 Two reductions, chosen by measurement (20,000 product reviews, LightGBM, ROC AUC: both 0.967, the score alone 0.965, 64
 principal components 0.917, 64 frequent n-grams 0.857; logistic regression on all n-grams 0.966):
@@ -21,11 +21,13 @@ import pyarrow.compute as pc
 from shardwise.core.errors import SchemaError
 from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.state import State
+from shardwise.features.base import Cell
 from shardwise.features.numeric import is_string
 from shardwise.features.target_sums import Labels, Visibility, labelled
 from shardwise.stats.base import Summary
 from shardwise.stats.hashes import hash_column, mix
 
+_KNOWN_TEXTS = 4096  # that are remembered, of those that come alone
 _CHUNK_ROWS = 4096  # texts are cut into words so many at a time, which bounds the memory
 _SHRINK = 5.0  # texts of prior that every n-gram is credited with
 _SEPARATORS = np.array([not (chr(byte).isalnum() or byte >= 128) for byte in range(256)])
@@ -241,6 +243,16 @@ class Text:
         if folds is not None:
             scores, slots = self._training_scores(hidden), self._visibility.slots(folds)
         slots = slots % len(scores)  # -1 is the last: the test fold and new rows
+        told = pc.dictionary_encode(texts)
+        pairs, places = np.unique(told.indices.to_numpy() * len(scores) + slots, return_inverse=True)
+        if 2 * len(pairs) > len(texts):
+            self._fill(texts, scores, slots, out)
+            return
+        few = np.empty((len(pairs), out.shape[1]), dtype=np.float32, order="F")
+        self._fill(told.dictionary.take(pa.array(pairs // len(scores))), scores, pairs % len(scores), few)
+        np.take(few, places, axis=0, out=out)
+
+    def _fill(self, texts: pa.Array, scores: np.ndarray, slots: np.ndarray, out: np.ndarray) -> None:
         outputs = len(self._labels.names)
         np.log1p(pc.binary_length(texts).to_numpy(zero_copy_only=False), out=out[:, 2 * outputs + 1], casting="unsafe")
         for start, found in chunks(texts, self._plan["buckets"]):
@@ -263,6 +275,25 @@ class Text:
             places[places == len(self._columns)] = 0
             hit = self._columns[places] == found.buckets
             out[found.rows[hit], first + places[hit]] = self._idf[places[hit]]
+
+    def cell(self, kind: pa.DataType) -> Cell | None:
+        if not is_string(kind):
+            return None
+        column, known = self.reads[0], dict[str | None, Sequence[float]]()
+
+        def cell(value: Any) -> Sequence[float] | None:
+            if value is not None and type(value) is not str:
+                return None
+            found = known.get(value)
+            if found is None:
+                out = np.empty((1, len(self._features)), dtype=np.float32, order="F")
+                self.transform(pa.record_batch({column: pa.array([value], pa.string())}), out)
+                found = out[0].tolist()
+                if len(known) < _KNOWN_TEXTS:
+                    known[value] = found
+            return found
+
+        return cell
 
     def sealed(self) -> Self:
         """A copy that encodes new rows only: the sums per fold are left out."""

@@ -11,7 +11,7 @@ another training.
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -54,6 +54,7 @@ class CatBoostParams:
     `n_estimators` is the most rounds; training ends when `early_stopping_rounds + patience * best round` rounds
     brought nothing. `subsample` below 1 draws rows for each tree. `one_hot_max_size`: categories with so many values or
     fewer are split by value, others by statistics of the target over rows that come earlier in a random order.
+    `use_encoded=False` leaves out target encoded features of columns that are there as categories.
     """
 
     n_estimators: int = 3000
@@ -90,10 +91,8 @@ class CatBoost:
         self.features = tuple(features)
         self.rounds = 0
         self._codes = [i for i, feature in enumerate(features) if feature.kind is FeatureKind.CODE]
-        skipped = () if self.params.use_encoded or not self._codes else (FeatureKind.ENCODED,)
-        self._numbers = [
-            i for i, feature in enumerate(features) if feature.kind not in (FeatureKind.CODE, *skipped)
-        ]  # fmt: skip
+        coded = frozenset() if self.params.use_encoded else {features[i].source for i in self._codes}
+        self._numbers = _numbers(self.features, coded)
         self._scale = TargetScale()
         self._start = 0.0  # score with which boosting begins, beside CatBoost's own
         self._content = b""
@@ -234,7 +233,7 @@ class CatBoost:
         extra = {
             "rounds": self.rounds, "scale": self._scale.to_json(), "start": self._start,
             "constant": None if self._constant is None else self._constant.tolist(),
-            "sha256": hashlib.sha256(self._content).hexdigest(),
+            "sha256": hashlib.sha256(self._content).hexdigest(), "numbers": self._numbers,
         }  # fmt: skip
         Header("catboost", self.target, self.features, params_to_json(self.params), extra).write(folder)
         (folder / _MODEL).write_bytes(self._content)
@@ -249,6 +248,9 @@ class CatBoost:
             raise PackageError(
                 "the trees are damaged", hint="Take the package from its source again.", path=str(folder)
             )
+        if model._codes and not model.params.use_encoded:  # packages that do not tell read nothing that was encoded
+            model._numbers = _numbers(model.features, {feature.source for feature in model.features})
+        model._numbers = header.extra.get("numbers", model._numbers)
         model.rounds = header.extra["rounds"]
         model._scale = TargetScale.from_json(header.extra["scale"])
         model._start = header.extra.get("start", 0.0)  # older packages have none
@@ -303,6 +305,15 @@ class _Told:
     def end(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def _numbers(features: Sequence[Feature], coded: Collection[str]) -> list[int]:
+    """Places of what is read as a number: no categories, and of the `coded` columns nothing that knows the target."""
+    return [
+        place for place, feature in enumerate(features)
+        if feature.kind is not FeatureKind.CODE
+        and not (feature.kind is FeatureKind.ENCODED and feature.source in coded)
+    ]  # fmt: skip
 
 
 def has_catboost() -> bool:

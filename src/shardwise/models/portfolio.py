@@ -222,7 +222,7 @@ def _small_trees(*, logs: bool, two_classes: bool) -> list[dict[str, object]]:
          "use_copies": False},
         {"learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.7, "min_child_samples": 3, "subsample": 0.7,
          "reg_lambda": 1.0},
-        {**FAST_TREES, "use_encoded": False},
+        dict(FAST_TREES),
         {"learning_rate": 0.03, "num_leaves": 64, "feature_fraction": 0.7, "min_child_samples": 10, "subsample": 0.8,
          "categorical": "ordinal", "use_copies": False},
         {"learning_rate": 0.04, "num_leaves": 50, "min_child_samples": 40, "subsample": 0.75, "feature_fraction": 0.6,
@@ -243,7 +243,7 @@ def _large_trees() -> list[dict[str, object]]:
          "categorical": "ordinal", "reg_lambda": 1.0},
         {"learning_rate": 0.05, "num_leaves": 31, "min_child_samples": 20, "use_copies": False},
         {"learning_rate": 0.05, "num_leaves": 31, "feature_fraction": 0.6, "subsample": 0.8, "categorical": "ordinal",
-         "reg_lambda": 3.0, "use_encoded": False},
+         "reg_lambda": 3.0},
         {"learning_rate": 0.05, "num_leaves": 127, "feature_fraction": 0.6, "min_child_samples": 40, "reg_lambda": 3.0},
         {"learning_rate": 0.08, "num_leaves": 96, "extra_trees": True, "min_child_samples": 20},
     ]  # fmt: skip
