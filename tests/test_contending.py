@@ -54,6 +54,12 @@ def test_a_choice_goes_by_a_bounded_number_of_cells(metric: str, most: int, clas
     assert contending.chosen_rows(target, METRICS[metric], 50) == 50
 
 
+def test_less_time_is_kept_where_rows_are_few() -> None:
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(10)))
+    few, many = (contending.choice_s(target, METRICS["log_loss"], rows, 5) for rows in (1_500, 50_000))
+    assert few < many / 2
+
+
 def test_time_is_kept_for_what_ranks_all_rows_for_each_class() -> None:
     target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(20)))
     quick, slow = (contending.choice_s(target, METRICS[name], 50_000, 5) for name in ("log_loss", "roc_auc_ovr"))

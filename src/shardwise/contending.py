@@ -16,8 +16,8 @@ BEST, CONTENDERS = 4, 14  # trials from which members are chosen: the best ones,
 ALIKE = ("extra_trees", "target_transform", "categorical")  # params of trees, in which those of a kind are the same
 ROWS, LEAST_ROWS = 20_000, 2_000  # by which weights are chosen; at most, and of many classes at least
 CELLS, RANKED_CELLS = 400_000, 100_000  # rows x classes; where each class ranks all rows
-CHOICE_S, CHOICE_CLASS_S = 1.0, 0.7  # what a choice takes, at most, and more for each of several classes ...
-CHOICE_ROWS_S = 0.3  # ... and for `ROWS` of each contender
+CHOICE_S, CHOICE_CLASS_S = 1.0, 0.2  # what a choice takes, at most, and more for each of several classes ...
+CHOICE_CELLS_S, CHOICE_ROWS_S = 0.5, 0.3  # ... and for `ROWS` of each of these, and of each contender
 CALLS, CALLS_EACH = 400, 60  # of the metric, and more for each contender ...
 RANKED_CELL_S = 1.5e-7  # ... where each class ranks all rows
 
@@ -59,9 +59,10 @@ def choice_s(target: Target, metric: Metric, rows: int, trials: int) -> float:
     fold."""
     classes = min(target.outputs, MOST_CLASSES) if target.task is Task.MULTICLASS else 0
     contenders = min(trials, CONTENDERS)
-    of_rows = CHOICE_ROWS_S * min(1.0, rows / ROWS) * contenders
+    share = min(1.0, rows / ROWS)
     ranked_s = 0.0
     if isinstance(metric, OneVsRest):
         cells = chosen_rows(target, metric, rows) * target.outputs
         ranked_s = (CALLS + CALLS_EACH * contenders) * cells * RANKED_CELL_S
-    return CHOICE_S + of_rows + CHOICE_CLASS_S * classes + ranked_s
+    of_classes = (CHOICE_CLASS_S + share * CHOICE_CELLS_S) * classes
+    return CHOICE_S + of_classes + share * CHOICE_ROWS_S * contenders + ranked_s

@@ -56,8 +56,8 @@ def test_columns_that_say_nothing_are_rejected_with_the_reason(values, reason):
         decide(values)
 
 
-def labels(many, rows_each, words="the {} of"):
-    return pa.array([words.format(f"label{n % many}") for n in range(many * rows_each)])
+def labels(many, rows_each, words="{0} of label{1}"):
+    return pa.array([words.format("abcdefgh"[n % many % 8], n % many) for n in range(many * rows_each)])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,8 @@ def labels(many, rows_each, words="the {} of"):
         (labels(400, 20), ("encoding", "words")),
         (labels(20, 20), ("category",)),  # few labels
         (labels(40, 120), ("category",)),  # many rows of each
-        (labels(400, 20, "{}"), ("encoding",)),  # one word
+        (labels(400, 20, "{0}{1}"), ("encoding",)),  # one word
+        (labels(400, 20, "the street {1}"), ("encoding",)),  # no words but those of all
     ],
 )
 def test_labels_of_several_words_that_are_many_for_the_rows_are_read_too(values, expected):

@@ -1,6 +1,7 @@
 """What an input column is: decided from its profile, unless the user says so; and what may be asked of a recipe."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
@@ -17,6 +18,8 @@ from shardwise.stats.base import Summary
 
 KINDS = ("number", "category", "text", "date", "ignore")
 LEAST_WORDED, WORDED_ROWS, WORDED = 30, 100, 1.5  # labels, rows of each, words of each: then words tell more
+WORDED_LABELS = 1000  # that are looked at
+_WORD = re.compile(r"\w+")
 _BY_GROUP = {
     "number": ("number", "category", "ignore"),
     "decimal": ("number", "category", "ignore"),
@@ -216,11 +219,19 @@ def _for_string(profile: ColumnProfile, config: RecipeConfig) -> tuple[str, ...]
 
 
 def _has_words(profile: ColumnProfile, config: RecipeConfig) -> bool:
-    """Whether labels of several words are many for the rows: little is known of each, and more of its words (Cerda and
-    Varoquaux 2020, "Encoding high-cardinality string categorical variables")."""
+    """Whether labels of several words are many for the rows, and have words in common: little is known of each label,
+    and more of its words (Cerda and Varoquaux 2020, "Encoding high-cardinality string categorical variables")."""
     values = max(1, profile.count - profile.nulls)
     few_rows = profile.distinct >= LEAST_WORDED and values < WORDED_ROWS * profile.distinct
-    return config.word_columns > 0 and few_rows and profile.mean_words >= WORDED
+    return config.word_columns > 0 and few_rows and profile.mean_words >= WORDED and _share_words(profile)
+
+
+def _share_words(profile: ColumnProfile) -> bool:
+    """Whether half of the labels have a word that some others have, and not most of them: `street 7` has none."""
+    labels = [frozenset(_WORD.findall(text.lower())) for text, _ in profile.top[:WORDED_LABELS]]
+    known_by = Counter(word for label in labels for word in label)
+    telling = {word for word, many in known_by.items() if 1 < many <= len(labels) / 2}
+    return 2 * sum(bool(label & telling) for label in labels) >= len(labels)
 
 
 def text_kind(name: str, profile: ColumnProfile, config: RecipeConfig | None = None) -> str:

@@ -24,6 +24,8 @@ def features(recipe: Recipe, columns: Columns) -> str:
     for kind, (step, start, stop) in zip(recipe.kinds, recipe.steps, strict=True):
         if kind not in _WRITERS:
             why = f"ONNX has no operators for the transform {kind!r}"
+            if kind == "words":
+                why += f"; --kind {step.reads[0]}=category reads its labels as they are"
             raise refused(f"column {step.reads[0]!r}", why, step.reads[0])
         found = _WRITERS[kind](columns, step.state())
         assert len(found) == stop - start
