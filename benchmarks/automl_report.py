@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from scipy.stats import rankdata, studentized_range
@@ -185,7 +186,9 @@ def draw(comparison: Comparison, path: Path) -> None:
     title = f"{comparison.budget}: mean rank on {sets} data sets; bars: no difference at 5 % (CD {difference:.2f})"
     axes.set_title(title, fontsize=9)
     axes.axis("off")
-    FigureCanvasSVG(figure).print_svg(str(path))
+    FigureCanvasSVG(figure)
+    with rc_context({"svg.hashsalt": comparison.budget}):  # the same lines give the same bytes
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _bars(axes: Any, ranks: np.ndarray, difference: float) -> None:

@@ -102,10 +102,9 @@ def _data_set(args: argparse.Namespace, results: Results, name: str, what: tuple
         folder = Path(place)
         job = write_job(DATA_SETS[name], args.data / f"{name}.parquet", folder, seed, args.rows)
         for peer in peers:
-            pace = round(pace_s(args.threads), 3)
-            figures = run(args, peer, job, folder)
             details = {"budget": args.time, "seed": seed, **{key: job[key] for key in ("train_rows", "test_rows")}}
-            details["pace_s"] = pace
+            details["pace_s"] = round(pace_s(args.threads), 3)
+            figures = run(args, peer, job, folder)
             results.add(name, {"peer": peer, **figures}, **details)
             print(f"{name}: {peer}: {figures['loss']} in {figures['seconds']} s {figures['failure']}", flush=True)
 

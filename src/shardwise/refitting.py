@@ -27,7 +27,6 @@ from shardwise.train.run import FORMAT, Run
 from shardwise.train.trainer import FitUnit
 
 REFITTED = ("trees", "catboost")  # families whose fit is as long as `n_estimators` says
-WAIT = 1.0  # seconds of a fit on all rows, in those of a fold's: more rows, and no rounds until it is stopped early
 SPARE = 1.1  # times that are kept for fits: where what comes before takes a little longer, time for none would be left
 
 
@@ -61,8 +60,9 @@ def refit_s(trials: Sequence[TrialResult], slots: int) -> float:
 
 
 def _fit_s(trial: TrialResult) -> float:
-    """What it took on the rungs below counts: a fit on all rows is not gone on with."""
-    return WAIT * (trial.before_s / len(trial.folds) + statistics.fmean(fold.seconds for fold in trial.folds))
+    """As a fold's: there are more rows, and no rounds until it is stopped early. What it took on the rungs below
+    counts: a fit on all rows is not gone on with."""
+    return trial.before_s / len(trial.folds) + statistics.fmean(fold.seconds for fold in trial.folds)
 
 
 def draws(candidate: Candidate) -> bool:

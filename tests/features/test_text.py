@@ -5,7 +5,8 @@ from tests.features.tables import BINARY, MEAN, fitted, k_folds, whole
 
 from shardwise.core.errors import SchemaError
 from shardwise.features.recipe import RecipeConfig
-from shardwise.features.text import grams, read_texts, split_words
+from shardwise.features.text import grams, read_texts
+from shardwise.features.tokens import split_words
 
 GOOD, BAD = ["love", "great", "perfect"], ["awful", "broken", "refund"]
 FILLER = ["the", "a", "product", "it", "was", "and", "very", "today"]

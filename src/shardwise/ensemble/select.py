@@ -142,7 +142,7 @@ class Selection:
         )  # fmt: skip
         judged, taken, reference = [single], single, alone
         for kind, crossed in self._crossed().items():
-            way = self._judge(kind, crossed, (single, alone))
+            way = self._judge(kind, crossed, single, alone)
             judged.append(way)
             gains = self._gains(crossed, reference)
             needed = max(TOLERANCE * (taken.loss - self._perfect), ERRORS[kind] * _error(gains))
@@ -238,8 +238,12 @@ class Selection:
 
     @cached_property
     def _best(self) -> int | None:
-        """The first contender that keeps the limits by itself."""
-        return next((number for number in range(len(self._pool.predictions)) if self.kept((number,))), None)
+        return next(iter(self._fitting), None)
+
+    @cached_property
+    def _fitting(self) -> list[int]:
+        """The contenders that keep the limits by themselves, the best one first."""
+        return [number for number in range(len(self._pool.predictions)) if self.kept((number,))]
 
     @cached_property
     def _final(self) -> Mapping[str, Combiner]:
@@ -249,8 +253,7 @@ class Selection:
         """For each part the predictions of the contender that is best on the others, of those that keep the limits by
         themselves; and by how much their loss is higher than that of the best on all rows, which is luckier on them
         than it will be. Scores of two contenders are not ranked together."""
-        pool = self._pool
-        fitting = [number for number in range(len(pool.predictions)) if self.kept((number,))]
+        pool, fitting = self._pool, self._fitting
         numbers, rows = np.unique(pool.part, return_counts=True)
         losses = np.array([pool.losses(self._loss, pool.predictions[each], pool.part) for each in fitting])
         known = np.isfinite(losses).all(axis=0)
@@ -279,8 +282,7 @@ class Selection:
                 whole[own] = combiner.combine(mine)
         return found
 
-    def _judge(self, kind: str, crossed: np.ndarray, best: tuple[Way, np.ndarray]) -> Way:
-        single, alone = best
+    def _judge(self, kind: str, crossed: np.ndarray, single: Way, alone: np.ndarray) -> Way:
         combiner = self._final[kind]
         members = tuple(np.flatnonzero(combiner.weights).tolist())
         gains = self._gains(crossed, alone)

@@ -14,12 +14,12 @@ from shardwise.core.errors import ConfigError, RejectColumn
 from shardwise.core.grids import GridSpec
 from shardwise.core.names import nearest
 from shardwise.core.schema import FEW_VALUES
+from shardwise.features.tokens import split_words
 from shardwise.stats.base import Summary
 
 KINDS = ("number", "category", "text", "date", "ignore")
 LEAST_WORDED, WORDED_ROWS, WORDED = 30, 100, 1.5  # labels, rows of each, words of each: then words tell more
 WORDED_LABELS = 1000  # that are looked at
-_WORD = re.compile(r"\w+")
 _BY_GROUP = {
     "number": ("number", "category", "ignore"),
     "decimal": ("number", "category", "ignore"),
@@ -228,10 +228,12 @@ def _has_words(profile: ColumnProfile, config: RecipeConfig) -> bool:
 
 def _share_words(profile: ColumnProfile) -> bool:
     """Whether half of the labels have a word that some others have, and not most of them: `street 7` has none."""
-    labels = [frozenset(_WORD.findall(text.lower())) for text, _ in profile.top[:WORDED_LABELS]]
-    known_by = Counter(word for label in labels for word in label)
-    telling = {word for word, many in known_by.items() if 1 < many <= len(labels) / 2}
-    return 2 * sum(bool(label & telling) for label in labels) >= len(labels)
+    labels = pa.array([text.lower() for text, _ in profile.top[:WORDED_LABELS]], pa.string())
+    words, rows = split_words(labels)
+    pairs = set(zip(words.to_pylist(), rows.tolist(), strict=True))
+    known_by = Counter(word for word, _ in pairs)
+    telling = {row for word, row in pairs if 1 < known_by[word] <= len(labels) / 2}
+    return 2 * len(telling) >= len(labels)
 
 
 def text_kind(name: str, profile: ColumnProfile, config: RecipeConfig | None = None) -> str:

@@ -140,6 +140,11 @@ class Recipe:
         return tuple(name for name, _ in self._steps)
 
     @property
+    def texts(self) -> int:
+        """How many columns are read by their words."""
+        return sum(isinstance(step, Text) for _, step in self._steps)
+
+    @property
     def summary_inputs(self) -> tuple[str, ...]:
         """Raw columns that `summaries()` read; the others need no second pass."""
         gathering = [step for _, step in self._steps if step.summaries()]

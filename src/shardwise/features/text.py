@@ -24,13 +24,13 @@ from shardwise.core.state import State
 from shardwise.features.base import Cell
 from shardwise.features.numeric import is_string
 from shardwise.features.target_sums import Labels, Visibility, labelled
+from shardwise.features.tokens import split_words
 from shardwise.stats.base import Summary
 from shardwise.stats.hashes import hash_column, mix
 
 _KNOWN_TEXTS = 4096  # that are remembered, of those that come alone
 _CHUNK_ROWS = 4096  # texts are cut into words so many at a time, which bounds the memory
 _SHRINK = 5.0  # texts of prior that every n-gram is credited with
-_SEPARATORS = np.array([not (chr(byte).isalnum() or byte >= 128) for byte in range(256)])
 _PAIR = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -56,30 +56,6 @@ def read_texts(values: pa.Array, column: str) -> pa.Array:
         )
     texts = values if is_string(kind) and pa.types.is_string(kind) else pc.cast(values, pa.string())
     return pc.utf8_lower(pc.fill_null(texts, ""))
-
-
-def split_words(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The words of texts one after the other, and the row of each `(words,)`.
-
-    Words are runs of ASCII letters, digits and all characters beyond ASCII but general punctuation.
-
-    >>> [part.tolist() for part in map(np.array, split_words(pa.array(["it\u2019s 2 good, really!", "", "so"])))]
-    [['it', 's', '2', 'good', 'really', 'so'], [0, 0, 0, 0, 0, 2]]
-    """
-    texts = pa.concat_arrays([texts])  # an array of its own, which starts at offset 0
-    _, offsets, content = texts.buffers()
-    if content is None or not len(texts):
-        return pa.array([], pa.string()), np.zeros(0, dtype=np.int64)
-    raw = np.frombuffer(content, dtype=np.uint8).copy()
-    separators = _SEPARATORS[raw]
-    quotes = np.flatnonzero((raw[:-2] == 0xE2) & (raw[1:-1] == 0x80))  # U+2000 to U+203F: dashes, quotes, ellipsis
-    for step in range(3):
-        separators[quotes + step] = True
-    raw[separators] = ord(" ")
-    lists = pc.ascii_split_whitespace(pa.StringArray.from_buffers(len(texts), offsets, pa.py_buffer(raw)))
-    words, rows = lists.flatten(), np.repeat(np.arange(len(texts)), np.diff(lists.offsets.to_numpy()))
-    filled = pc.binary_length(words).to_numpy() > 0  # blanks at either end leave an empty one
-    return words.filter(pa.array(filled)), rows[filled]
 
 
 def grams(texts: pa.Array, buckets: int) -> Grams:

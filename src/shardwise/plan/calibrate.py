@@ -282,7 +282,7 @@ def _sizes(dataset: Dataset, found: _Slice, encoded: _Encoded, question: Questio
         features=len(recipe.features),
         binned=encoded.binned,
         encoded=kinds["encoded"],
-        texts=recipe.kinds.count("text") + recipe.kinds.count("words"),
+        texts=recipe.texts,
         outputs=target.outputs if target.task is Task.MULTICLASS else 1,
         task=target.task.value,
         positive=is_positive(column.minimum),

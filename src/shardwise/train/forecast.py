@@ -177,7 +177,7 @@ def sizes_of(prepared: Prepared) -> Sizes:
         features=len(recipe.features),
         binned=len(BinnedRows(prepared.rows / BINS, recipe.features, ()).features),
         encoded=kinds["encoded"],
-        texts=recipe.kinds.count("text") + recipe.kinds.count("words"),
+        texts=recipe.texts,
         outputs=target.outputs if target.task is Task.MULTICLASS else 1,
         task=target.task.value,
         positive=is_positive(prepared.opened.columns[target.column].minimum),
