@@ -23,7 +23,7 @@ from shardwise.core.target import Target
 from shardwise.ensemble import growing
 from shardwise.ensemble.combine import Combiner, GreedyCombiner, GreedyConfig, MeanCombiner
 from shardwise.ensemble.stacking import STACKED, StackCombiner
-from shardwise.stats.parts import group_parts, leave_enough
+from shardwise.stats.parts import chosen_by_others, group_parts, leave_enough
 
 LossOf = Callable[[np.ndarray, np.ndarray, np.ndarray | None], float]  # labels, predictions, weights of rows
 ROUNDS = 12
@@ -257,14 +257,14 @@ class Selection:
         numbers, rows = np.unique(pool.part, return_counts=True)
         losses = np.array([pool.losses(self._loss, pool.predictions[each], pool.part) for each in fitting])
         known = np.isfinite(losses).all(axis=0)
-        whole, higher = pool.predictions[fitting[0]].copy(), np.zeros(len(numbers))
+        best, whole = np.zeros(len(numbers), np.int64), pool.predictions[fitting[0]].copy()
+        if known.sum() > 1:
+            best[known] = chosen_by_others(losses[:, known], rows[known])
         for place, number in enumerate(numbers.tolist()):
-            others = known & (numbers != number)
-            if not others.any():
-                continue
-            best, own = int(np.argmin(losses[:, others] @ rows[others])), pool.part == number
-            whole[own] = pool.predictions[fitting[best]][own]
-            higher[place] = losses[best, place] - losses[0, place] if known[place] else 0.0
+            own = pool.part == number
+            whole[own] = pool.predictions[fitting[best[place]]][own]
+        mine = losses[best, np.arange(len(numbers))]
+        higher = np.subtract(mine, losses[0], out=np.zeros(len(numbers)), where=known)
         return whole, float(higher @ rows / rows.sum())
 
     def _crossed(self) -> Mapping[str, np.ndarray]:

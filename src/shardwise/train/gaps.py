@@ -21,6 +21,7 @@ from shardwise.split.base import TEST
 from shardwise.split.few import FEW_ROWS
 from shardwise.stats.intervals import interval_around
 from shardwise.stats.metrics import Metric, Pairs
+from shardwise.stats.parts import chosen_by_others
 from shardwise.train.passes import FLOATS
 from shardwise.train.prepare import Prepared
 from shardwise.train.result import FoldResult, TrialResult, rank
@@ -89,8 +90,7 @@ def nested_loss(trials: Sequence[TrialResult]) -> float | None:
     if len(usable) < 2 or len(folds) < LEAST_FOLDS or not np.isfinite(losses).all():
         return None
     rows = np.array([max(fold.valid_rows, 1) for fold in usable[0].folds], dtype=np.float64)
-    others = (losses @ rows)[:, None] - losses * rows  # sums over the other folds, whose rows are the same for all
-    chosen = others.argmin(axis=0)
+    chosen = chosen_by_others(losses, rows)
     return float(np.average(losses[chosen, np.arange(len(folds))], weights=rows))
 
 
