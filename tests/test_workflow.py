@@ -31,6 +31,7 @@ from shardwise.data.profile import Profile
 from shardwise.store.files import hash_folder
 from shardwise.testing.tables import people
 from shardwise.train.prepare import class_weights
+from shardwise.train.sealed import FEW_GROUPS
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")
@@ -157,12 +158,12 @@ def test_groups_of_very_different_sizes_are_told(data: Path) -> None:
     table = people(300)
     path = data.parent / "lumpy.parquet"
     pq.write_table(table.append_column("shop", pa.array([str(i % 30) if i % 2 else "all" for i in range(300)])), path)
-    heard: list[Event] = []
-    result = train(config(path, group="shop", trials=1), events=Events([heard.append]))
-    assert any(finding["code"] == "uneven_fold" for finding in result.findings)
-    told = [event.text for event in heard if isinstance(event, Said) and "says little of new groups" in event.text]
-    assert len(told) == 1
-    assert "groups, worth" in told[0]
+    result = run(path, group="shop", trials=1)
+    found = {finding["code"]: finding for finding in result.findings}
+    assert "uneven_fold" in found
+    told = found["few_groups"]
+    assert told["evidence"]["worth"] < FEW_GROUPS
+    assert f"{told['evidence']['count']:,} groups, worth " in told["text"]
 
 
 def test_weights_of_classes_may_be_under_keys_that_are_no_strings() -> None:

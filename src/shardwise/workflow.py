@@ -256,7 +256,7 @@ def conclude(run: Run, search: Search) -> TrainResult:
         left_s = run.deadline.remaining_s() - report_s(search) - 1.5 * search.seal_s
         test = open_test(run, search.prepared, chosen.team, after, left_s)
         stage["rows"] = len(test.y)
-        _tell(run, search, [*after.findings, *coverage_findings(test.coverage),
+        _tell(run, search, [*after.findings, *test.findings, *coverage_findings(test.coverage),
                             *nested_findings(search.metric, search.trials, len(test.y))])  # fmt: skip
     with run.stage("package"):
         answers = answers_profile(after.target, test.prediction).state() if len(test.y) else None

@@ -170,6 +170,8 @@ def test_groups_behind_a_result_are_told() -> None:
     assert result["groups"] == {"count": 41, "worth": pytest.approx(400**2 / (360**2 + 40)), "largest_share": 0.9}
     area = result["metrics"]["roc_auc"]
     assert (area["low"], area["high"]) == (0.0, 1.0)  # nothing is known, and no 24 digits of it
+    loss = evaluation.result(["log_loss"], group="town")["metrics"]["log_loss"]
+    assert (loss["low"], loss["high"]) == (None, None)  # and no end of 2.9e13
 
 
 def test_names_and_shape_of_a_result() -> None:

@@ -11,6 +11,7 @@ from shardwise.data.dataset import open_dataset
 from shardwise.registry.references import open_package
 from shardwise.serve.evaluate import evaluate
 from shardwise.serve.predictor import Predictor
+from shardwise.stats.paired import describe_groups
 
 
 @click.command("evaluate")
@@ -54,14 +55,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
     )
     scores = (f"{name}  {_interval(**score)}" for name, score in result["metrics"].items())
     looks = [f"looks  {result['looks']}, for which the intervals are widened"] if result["looks"] > 1 else []
-    return [f"{result['rows']:,} rows", *_groups(result["groups"]), *scores, *looks, *parts]
-
-
-def _groups(groups: dict[str, float] | None) -> list[str]:
-    if groups is None:
-        return []
-    worth = f"worth {groups['worth']:,.1f} of equal size, by which the intervals go"
-    return [f"{groups['count']:,} groups, {worth}; the largest has {groups['largest_share']:.1%} of the rows"]
+    groups = [] if result["groups"] is None else [f"{describe_groups(result['groups'])}; intervals go by groups"]
+    return [f"{result['rows']:,} rows", *groups, *scores, *looks, *parts]
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -56,6 +56,7 @@ from shardwise.stats.metrics import METRICS, Additive, Metric, OneVsRest, Pairs,
 GROUPS = 4096
 CELLS = 2048
 PROPORTIONS = ("accuracy", "coverage")  # shares of rows
+LEAST_UNITS = 1.9  # of equal size: of fewer no spread of a loss is known (two that differ a little are 1.99)
 _NOTHING = 1e-9  # ends of shares that are as near to 0 or 1 are these
 
 
@@ -141,7 +142,7 @@ def _unskewed(
     sums, size = grouped.sum(axis=0), np.abs(grouped).sum(axis=0)
     influence = grouped @ gradient(lambda total: float(to_mean(metric.finish(total))), sums, size)
     variance = float((influence**2).sum())
-    if rows <= 1 or not np.isfinite(variance):
+    if rows < LEAST_UNITS or not np.isfinite(variance):
         return Interval(value, np.nan, np.nan)
     if not variance > 0:
         return Interval(value, value, value)

@@ -16,6 +16,7 @@ Agresti and Min (2005, "Simple improved confidence intervals for comparing match
 each way of differing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +127,16 @@ def group_sizes(units: np.ndarray) -> dict[str, Any]:
     rows = np.bincount(units)
     rows = rows[rows > 0].astype(float)
     return {"count": len(rows), "worth": effective_rows(rows), "largest_share": float(rows.max() / rows.sum())}
+
+
+def describe_groups(groups: Mapping[str, Any]) -> str:
+    """What `group_sizes` found, in words: its start is a number.
+
+    >>> describe_groups({"count": 2, "worth": 1.6, "largest_share": 0.75})
+    '2 groups, worth 1.6 of equal size; the largest has 75.0% of the rows'
+    """
+    largest = f"the largest has {groups['largest_share']:.1%} of the rows"
+    return f"{groups['count']:,} groups, worth {groups['worth']:,.1f} of equal size; {largest}"
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

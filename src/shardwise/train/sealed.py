@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shardwise.core.findings import Finding
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import dump_state
 from shardwise.data.rows import Chunk, DiskRows
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST
 from shardwise.stats.evaluation import Evaluation
+from shardwise.stats.paired import describe_groups
 from shardwise.store.looks import Looks, Marks
 from shardwise.train.passes import FLOATS
 from shardwise.train.postprocess import PostProcess, Team, coverage
@@ -46,6 +48,7 @@ class TestScore:
     looks: int = 1
     widened: Mapping[str, Any] = field(default_factory=dict)
     coverage: Mapping[str, Any] = field(default_factory=dict)  # of intervals or sets, see `postprocess.coverage`
+    findings: tuple[Finding, ...] = ()
 
 
 def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, left_s: float) -> TestScore:
@@ -73,10 +76,10 @@ def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, lef
     evaluation.update(y, prediction, np.concatenate(weights) if weights else None, groups)
     how: dict[str, Any] = {"seed": derive_seed(run.config.seed, "bootstrap"), "group": next(iter(groups), None)}
     scored = evaluation.result(**how)
-    _tell_few_groups(run, scored["groups"])
     metrics = scored["metrics"]
     widened = metrics if looks == 1 else evaluation.result(**how, looks=looks)["metrics"]
-    return TestScore(y, prediction, metrics, looks, widened, coverage(chosen, y, prediction, units))
+    findings = _few_groups(scored["groups"])
+    return TestScore(y, prediction, metrics, looks, widened, coverage(chosen, y, prediction, units), findings)
 
 
 def _units(rows: DiskRows, step: int) -> np.ndarray | None:
@@ -89,14 +92,12 @@ def _units(rows: DiskRows, step: int) -> np.ndarray | None:
     return np.unique(np.concatenate(left), return_inverse=True)[1]
 
 
-def _tell_few_groups(run: Run, groups: Mapping[str, float] | None) -> None:
+def _few_groups(groups: Mapping[str, Any] | None) -> tuple[Finding, ...]:
     if groups is None or groups["worth"] >= FEW_GROUPS:
-        return
-    text = (
-        f"The sealed rows are of {groups['count']:,} groups, worth {groups['worth']:.1f} of equal size "
-        f"({groups['largest_share']:.0%} of the rows are of one): the score says little of new groups."
-    )
-    run.say(text, level="warning")
+        return ()
+    text = f"The sealed rows are of {describe_groups(groups)}: the score says little of new groups."
+    hint = "Give another --seed or a larger --test-share, or compare by the scores out of fold."
+    return (Finding(code="few_groups", severity="warning", text=text, evidence=dict(groups), hint=hint),)
 
 
 def _needed_s(run: Run, members: Sequence[FoldResult], rows: DiskRows) -> float:
