@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from shardwise.core.errors import OverBudget
+from shardwise.models.neural.adamw import FusedAdamW, adamw
 from shardwise.models.neural.network import Tensors
 from shardwise.models.neural.shape import Weights
 from shardwise.models.slices import Slices
@@ -64,7 +65,7 @@ class Steps:
     slices: Slices = field(default_factory=lambda: Slices(1, None))
     begin: Callable[[int, int], None] = lambda _step, _slice: None
     beta2: float = 0.999
-    optimizer: torch.optim.AdamW = field(init=False)
+    optimizer: FusedAdamW | torch.optim.AdamW = field(init=False)
     _unseen: list[tuple[int, torch.Tensor]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,9 +76,7 @@ class Steps:
         device = next(iter(learned.values())).device
         self._checked_steps = 1 if device.type == "cpu" else CHECKED_STEPS
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        fused = device.type in ("cpu", "cuda")
-        betas = (0.9, self.beta2)
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, betas=betas, fused=fused)
+        self.optimizer = adamw([g for g in groups if g["params"]], device, (0.9, self.beta2))
 
     def step(self, batch: Batch, rate: float, number: int, *, going: bool = True) -> bool:
         """One step, unless a member is not `going`: then nothing is changed, and False comes back.
