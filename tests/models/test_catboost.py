@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("catboost", reason="the extra catboost is not installed")
 
 from shardwise.core.errors import ConfigError, PackageError, TargetError
+from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Task
 from shardwise.models import catboost
 from shardwise.models.base import FitRun
@@ -147,3 +148,11 @@ def test_training_rows_of_one_label_give_the_constant(tmp_path: Path, task: Task
     model.fit(*on_disk(tmp_path, table), FitRun(seed=1))
     expected = [0.0, 1.0] if task is Task.BINARY else 1.0
     assert (model.predict(table.X) == expected).all()
+
+
+def test_categories_of_few_numbers_may_be_left_out() -> None:
+    size = Feature(name="size", source="size", kind=FeatureKind.NUMBER)
+    twice = Feature(name="size:category", source="size", kind=FeatureKind.CODE, cardinality=4)
+    for use_copies, columns in ((True, 2), (False, 1)):
+        model = CatBoost(tiny_target(Task.REGRESSION), (size, twice), use_copies=use_copies)
+        assert len(model._numbers) + len(model._codes) == columns

@@ -17,12 +17,16 @@ from shardwise.models.portfolio import (
     EARLY_FEATURES,
     EARLY_ROWS,
     FAST_TREES,
+    FEW_ROWS,
+    FIRST_OF_CLASSES,
+    FIRST_ROUNDS,
     JOINING,
     LARGE_ROWS,
     NETWORK_ROWS,
     QUICK_NETWORK,
     QUICK_NETWORK_ROWS,
     QUICK_TREES,
+    SMALL_NETWORK,
     joining,
     portfolio,
 )
@@ -136,15 +140,15 @@ def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.Mo
     assert "shardwise[catboost]" in caught.value.hint
 
 
-def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installed(
+def test_a_quick_network_and_a_full_one_join_where_pytorch_was_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def families(rows: int, target: Target = REGRESSION, **asked: Any) -> list[str]:
         return [candidate.family for candidate in portfolio(target, FEATURES, rows, **asked)]
 
-    least, most = NETWORK_ROWS
+    least, most = FEW_ROWS, NETWORK_ROWS[1]
     classes = Target(column="y", task=Task.MULTICLASS, classes=(1, 2, 3))
-    for rows, target, quick, full in ((least, REGRESSION, 3, 4), (most, REGRESSION, 3, 4), (least, classes, 6, 11)):
+    for rows, target, quick, full in ((least, REGRESSION, 3, 4), (most, REGRESSION, 3, 4), (least, classes, 2, 3)):
         plain, joined = families(rows, target), families(rows, target, extras=["neural"])
         assert [place for place, family in enumerate(joined) if family == "neural"] == [quick, full]
         assert [family for family in joined if family != "neural"] == plain
@@ -169,10 +173,34 @@ def test_a_quick_network_and_a_full_one_join_few_rows_where_pytorch_was_installe
         tried = portfolio(REGRESSION, FEATURES, rows, extras=["neural"])
         networks = {place: dict(each.params) for place, each in enumerate(tried) if each.family == "neural"}
         assert networks == {6: QUICK_NETWORK}
-    for rows in (least - 1, QUICK_NETWORK_ROWS + 1):
+    for rows in (NETWORK_ROWS[0] - 1, QUICK_NETWORK_ROWS + 1):
         assert "neural" not in families(rows, extras=["neural"])
     assert "neural" not in families(least, Target(column="y", task=Task.COUNT), extras=["neural"])
     assert "neural" not in joining(10**9)  # PyTorch takes a share of a small memory that trees need
+
+
+def test_on_few_rows_random_thresholds_come_first_and_a_small_network_right_behind() -> None:
+    classes = Target(column="y", task=Task.MULTICLASS, classes=(1, 2, 3))
+    binary = Target(column="y", task=Task.BINARY, classes=(0, 1))
+    for rows in (NETWORK_ROWS[0], FEW_ROWS - 1):
+        for target, place in ((REGRESSION, 3), (binary, 3), (classes, 2)):
+            tried = portfolio(target, CODED, rows, extras=["neural"])
+            networks = [number for number, each in enumerate(tried) if each.family == "neural"]
+            assert networks == [place, len(tried) - 1]
+            assert [dict(tried[number].params) for number in networks] == [SMALL_NETWORK, {}]
+            assert bool(tried[1].params.get("extra_trees")) == target.task.is_classification
+
+
+def test_several_classes_begin_with_small_trees_of_few_rounds_where_these_are_slow() -> None:
+    def first(rows: int, classes: int) -> dict[str, Any]:
+        target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(classes)))
+        return dict(portfolio(target, CODED, rows)[1].params)
+
+    small = {name: value for name, value in FIRST_OF_CLASSES.items() if name != "use_copies"}
+    assert first(FEW_ROWS - 1, 3) == first(FEW_ROWS - 1, 100) == small
+    assert first(FEW_ROWS, 3) == {**small, "n_estimators": FIRST_ROUNDS[0]}
+    assert first(10_000, 26) == {**small, "n_estimators": FIRST_ROUNDS[1]}
+    assert first(NETWORK_ROWS[1] + 1, 3)["num_leaves"] == 31
 
 
 def test_networks_come_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +223,6 @@ def test_without_their_extra_networks_are_left_out_and_asked_for_an_error(monkey
 def test_costly_data_start_with_what_is_trained_fast() -> None:
     target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(9)))
     wide = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(93)]
-    first, cheap = (portfolio(target, wide, rows)[1].params for rows in (50_000, 5_000))
+    first, cheap = (portfolio(target, wide[:number], 50_000)[1].params for number in (93, 10))
     assert first["learning_rate"] > cheap["learning_rate"]
     assert first["subsample"] < 1.0

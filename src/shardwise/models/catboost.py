@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from shardwise.core.errors import ConfigError, PackageError, TargetError, TaskFailed
-from shardwise.core.schema import Feature, FeatureKind
+from shardwise.core.schema import Feature, FeatureKind, copies
 from shardwise.core.target import Target, Task
 from shardwise.data.reading import READING
 from shardwise.data.rows import Chunk
@@ -54,7 +54,8 @@ class CatBoostParams:
     `n_estimators` is the most rounds; training ends when `early_stopping_rounds + patience * best round` rounds
     brought nothing. `subsample` below 1 draws rows for each tree. `one_hot_max_size`: categories with so many values or
     fewer are split by value, others by statistics of the target over rows that come earlier in a random order.
-    `use_encoded=False` leaves out target encoded features of columns that are there as categories.
+    `use_encoded=False` leaves out target encoded features of columns that are there as categories, `use_copies=False`
+    the categories of few numbers (`core.schema.copies`).
     """
 
     n_estimators: int = 3000
@@ -67,6 +68,7 @@ class CatBoostParams:
     one_hot_max_size: int = 10
     max_bin: int = 254
     use_encoded: bool = False
+    use_copies: bool = True
     early_stopping_rounds: int = 20
     patience: float = 0.15
 
@@ -78,6 +80,7 @@ class CatBoostParams:
         check_range(self, subsample=(1e-6, 1.0), feature_fraction=(1e-6, 1.0))
         check_range(self, early_stopping_rounds=(1, 1_000_000), patience=(0.0, 1e6))
         check_choice(self, "use_encoded", (False, True))
+        check_choice(self, "use_copies", (False, True))
 
 
 class CatBoost:
@@ -90,7 +93,8 @@ class CatBoost:
         self.target = target
         self.features = tuple(features)
         self.rounds = 0
-        self._codes = [i for i, feature in enumerate(features) if feature.kind is FeatureKind.CODE]
+        out = frozenset() if self.params.use_copies else copies(features)
+        self._codes = [i for i, each in enumerate(features) if each.kind is FeatureKind.CODE and each.name not in out]
         coded = frozenset() if self.params.use_encoded else {features[i].source for i in self._codes}
         self._numbers = _numbers(self.features, coded)
         self._scale = TargetScale()

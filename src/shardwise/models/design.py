@@ -47,8 +47,10 @@ class Design:
 
     def __init__(self, features: Sequence[Feature], onehot_limit: int, apart: Collection[int] = ()) -> None:
         self._features = tuple(features)
-        coded = [i for i, feature in enumerate(features) if feature.kind is FeatureKind.CODE]
-        self._numbers = [i for i in range(len(self._features)) if i not in {*coded, *apart}]
+        places = frozenset(apart)
+        left = [i for i in range(len(self._features)) if i not in places]
+        self._numbers = [i for i in left if features[i].kind is not FeatureKind.CODE]
+        coded = (i for i in left if features[i].kind is FeatureKind.CODE)
         self._codes = [i for i in coded if features[i].cardinality <= onehot_limit]
         sizes = [features[i].cardinality + 1 for i in self._codes]  # and one for the missing value
         self._starts = np.cumsum([len(self._numbers), *sizes]).tolist()

@@ -7,13 +7,13 @@ that err differently make the better ensemble.
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import ConfigError
 from shardwise.core.names import nearest
-from shardwise.core.schema import Feature, FeatureKind
+from shardwise.core.schema import Feature, FeatureKind, copies
 from shardwise.core.target import Target, Task
 from shardwise.models.catboost import has_catboost, require_catboost
 from shardwise.models.families import FAMILIES, NETWORKS
@@ -23,12 +23,19 @@ from shardwise.models.spaces import idle_params
 LARGE_ROWS = 100_000
 CATBOOST_ROWS = 100_000
 EARLY_ROWS, EARLY_FEATURES = 10_000, 100
-NETWORK_ROWS = 3_000, 20_000
+NETWORK_ROWS = 100, 20_000
+FEW_ROWS = 3_000  # below, a network comes right behind the first trees, and classes begin with random thresholds
+SLOW_ROWS = 250_000  # rows x classes, from which a few hundred rounds take a minute
+FIRST_ROUNDS = 300, 40  # of the first trees of several classes, and where these are slow
 QUICK_NETWORK_ROWS = 50_000
 WIDE_FEATURES = 1_000  # from which small trees on the strongest features come first
 SCREENED = 300  # of them
 QUICK_NETWORK: Mapping[str, object] = {"members": 1, "epochs": 15, "batch_rows": 256, "learning_rate": 0.02}
+SMALL_NETWORK: Mapping[str, object] = {"members": 2, "epochs": 30, "batch_rows": 64}
 FAST_TREES: Mapping[str, object] = {"learning_rate": 0.1, "num_leaves": 31, "reg_lambda": 5.0}
+FIRST_OF_CLASSES: Mapping[str, object] = {
+    "learning_rate": 0.1, "num_leaves": 12, "extra_trees": True, "min_child_samples": 5, "use_copies": False
+}  # fmt: skip
 QUICK_TREES: Mapping[str, object] = {**FAST_TREES, "n_estimators": 600}
 SPARSE_FEATURES, SPARSE_ROWS = 20, 5  # from so many features, and one for so many rows, few of them may count
 SPARSE = 0.25  # of the square root of log(features) / rows: the penalty with which noise alone gets few weights
@@ -36,47 +43,60 @@ COSTLY_CELLS = 20_000_000  # rows x features x classes from which few models are
 
 
 @dataclass(frozen=True, kw_only=True)
+class Default:
+    """Params that are made for `rows` (at least, at most), and come `after` so many candidates of trees (None: after
+    all), or `early` where the family is quick, see `Joining`."""
+
+    rows: tuple[int, int]
+    after: int | None = None
+    early: int | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Joining:
     """Where a family of an extra joins the others, without being named, because the extra is `installed`.
 
-    On at least `least_rows` training rows and for these `tasks`: those of its `defaults` that are made for so many
-    rows (`most_rows`), in their order, each `after` so many candidates of trees, None: after all. On up to `early_rows`
-    rows of up to `EARLY_FEATURES` numbers and flags, and not for several classes, `early`: there it is quick.
-    `memory_bytes`: only with so much memory for the run.
+    For these `tasks`: those of its `defaults` that are made for so many training rows, in their order. On up to
+    `early_rows` rows of up to `EARLY_FEATURES` numbers and flags they come `early`, for several classes where these do
+    not slow it down (`several`). `memory_bytes`: only with so much memory for the run.
     """
 
     installed: Callable[[], bool]
-    most_rows: tuple[int, ...]
-    after: tuple[int | None, ...]
-    early: tuple[int | None, ...]
-    defaults: tuple[Mapping[str, object], ...] = ({},)
-    least_rows: int = 0
+    defaults: tuple[Default, ...]
     tasks: frozenset[Task] = frozenset(Task)
     early_rows: int = 0
+    several: bool = False
     memory_bytes: int = 0
 
     def places(
         self, target: Target, features: Sequence[Feature], n_rows: int
     ) -> list[tuple[Mapping[str, object], int | None]]:
         """The defaults that are tried, each with the number of candidates of trees before it; None: after all."""
-        if target.task not in self.tasks or n_rows < self.least_rows:
+        if target.task not in self.tasks:
             return []
-        numbers = {feature.kind for feature in features} <= {FeatureKind.NUMBER, FeatureKind.FLAG}
-        quick = numbers and len(features) <= EARLY_FEATURES and target.task is not Task.MULTICLASS
-        places = self.early if quick and n_rows <= self.early_rows else self.after
-        rules = zip(self.defaults, places, self.most_rows, strict=True)
-        return [(params, place) for params, place, most_rows in rules if n_rows <= most_rows]
+        twice = copies(features)
+        own = [feature for feature in features if feature.name not in twice]
+        numbers = {feature.kind for feature in own} <= {FeatureKind.NUMBER, FeatureKind.FLAG}
+        quick = numbers and len(own) <= EARLY_FEATURES and (self.several or target.task is not Task.MULTICLASS)
+        early = quick and n_rows <= self.early_rows
+        fitting = (each for each in self.defaults if each.rows[0] <= n_rows <= each.rows[1])
+        return [(each.params, each.early if early else each.after) for each in fitting]
 
 
 JOINING: Mapping[str, Joining] = {
     "neural": Joining(
-        installed=has_torch, defaults=(QUICK_NETWORK, {}), after=(4, None), early=(1, 1),
-        least_rows=NETWORK_ROWS[0], most_rows=(QUICK_NETWORK_ROWS, NETWORK_ROWS[1]), early_rows=NETWORK_ROWS[1],
-        memory_bytes=4 * 10**9,
+        installed=has_torch, early_rows=NETWORK_ROWS[1], several=True, memory_bytes=4 * 10**9,
+        defaults=(
+            Default(params=SMALL_NETWORK, rows=(NETWORK_ROWS[0], FEW_ROWS - 1), after=1, early=1),
+            Default(params=QUICK_NETWORK, rows=(FEW_ROWS, QUICK_NETWORK_ROWS), after=4, early=1),
+            Default(rows=(NETWORK_ROWS[0], FEW_ROWS - 1)),
+            Default(rows=(FEW_ROWS, NETWORK_ROWS[1]), early=1),
+        ),
         tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
     ),
     "catboost": Joining(
-        installed=has_catboost, after=(None,), early=(1,), most_rows=(CATBOOST_ROWS,), early_rows=EARLY_ROWS
+        installed=has_catboost, defaults=(Default(rows=(0, CATBOOST_ROWS), early=1),), early_rows=EARLY_ROWS
     ),
 }  # fmt: skip
 
@@ -113,7 +133,8 @@ def portfolio(
     trees = _trees(target, len(features), n_rows, logs=positive and target.task is Task.REGRESSION)
     idle = idle_params(features)
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
-    for place, params in _linear(len(features), n_rows).items():
+    late = target.task is Task.MULTICLASS and n_rows <= NETWORK_ROWS[1]
+    for place, params in _linear(len(features), n_rows, late=late).items():
         ordered.insert(place, Candidate(family="linear", params=params))
     for family in JOINING:
         if family in families and family not in ASKED:
@@ -121,7 +142,8 @@ def portfolio(
         elif not families and family in extras:
             for own, after in JOINING[family].places(target, features, n_rows):
                 _join(ordered, Candidate(family=family, params=own), after)
-    _quick_first(ordered)
+    if n_rows >= FEW_ROWS and target.task is not Task.MULTICLASS:
+        _quick_first(ordered)
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
@@ -185,9 +207,10 @@ def check_families(families: Iterable[str]) -> None:
             raise ConfigError(f"there is no model family {family!r}", hint=nearest(family, FAMILIES))
 
 
-def _linear(n_features: int, n_rows: int) -> dict[int, dict[str, object]]:
-    """By their places: the default, and where there are many features for the rows a sparse one before it; where they
-    are more than the rows before all others, as trees see in noise what they look for.
+def _linear(n_features: int, n_rows: int, *, late: bool = False) -> dict[int, dict[str, object]]:
+    """By their places: the default (`late`: behind a network, with several classes), and where there are many features
+    for the rows a sparse one before it; where they are more than the rows before all others, as trees see in noise what
+    they look for.
 
     The penalty goes with the square root of log(features) / rows (Bickel, Ritov and Tsybakov 2009, "Simultaneous
     analysis of Lasso and Dantzig selector"); targets are scaled, so that it serves numbers and classes.
@@ -196,7 +219,7 @@ def _linear(n_features: int, n_rows: int) -> dict[int, dict[str, object]]:
     {0: {'l1': 0.027}, 3: {}}
     """
     if n_features < max(SPARSE_FEATURES, n_rows / SPARSE_ROWS):
-        return {1: {}}
+        return {1 + late: {}}
     l1 = SPARSE * math.sqrt(math.log(n_features) / max(n_rows, 1))
     return {int(n_features <= n_rows): {"l1": float(f"{l1:.2g}")}, 3: {}}
 
@@ -207,15 +230,26 @@ def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[
         trees = _large_trees()
     else:
         trees = _small_trees(logs=logs, two_classes=target.task is Task.BINARY)
-        if n_rows * n_features * target.outputs >= COSTLY_CELLS:
+        if n_rows < FEW_ROWS and target.task.is_classification:
+            trees[:2] = trees[1::-1]
+        if target.task is Task.MULTICLASS and n_rows <= NETWORK_ROWS[1]:
+            trees.insert(0, _first_of_classes(n_rows, target.outputs))
+        elif n_rows * n_features * target.outputs >= COSTLY_CELLS:
             trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
     if n_features >= WIDE_FEATURES:
         trees.insert(0, {"learning_rate": 0.1, "num_leaves": 8, "screen": SCREENED})
     return trees
 
 
+def _first_of_classes(n_rows: int, classes: int) -> dict[str, object]:
+    """Small trees with random thresholds; of few rounds where each takes long, so that a network has its time."""
+    few = {"n_estimators": FIRST_ROUNDS[n_rows * classes >= SLOW_ROWS]} if n_rows >= FEW_ROWS else {}
+    return {**FIRST_OF_CLASSES, **few}
+
+
 def _small_trees(*, logs: bool, two_classes: bool) -> list[dict[str, object]]:
-    """Plain trees first, then what errs differently; in the order in which they helped in cross-validation."""
+    """Plain trees first, then random thresholds and what errs differently; in the order in which they helped in
+    cross-validation."""
     plain: dict[str, object] = {"learning_rate": 0.05, "num_leaves": 31, **({"reg_lambda": 1.0} if two_classes else {})}
     rest: list[dict[str, object]] = [
         {**plain, "learning_rate": 0.07 if two_classes else 0.05, "extra_trees": True, "min_child_samples": 5,

@@ -8,6 +8,7 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 from tests.deploy.onnx_export.graphs import run
 
 from shardwise.core.errors import ConfigError
+from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Task
 from shardwise.deploy.onnx_export.graph import Graph
 from shardwise.deploy.onnx_export.models import prediction
@@ -64,6 +65,17 @@ def test_the_same_answers(family, task, tmp_path):
     expected = model.predict(X)
     found = answers(tmp_path, X).reshape(expected.shape)
     assert np.abs(found - expected).max() <= CLOSE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("use_copies", [False, True])
+def test_a_network_without_the_categories_of_few_numbers(use_copies, tmp_path):
+    features = (*FEATURES[:3], Feature(name="size:category", source="size", kind=FeatureKind.CODE, cardinality=4),
+                FEATURES[4])  # fmt: skip
+    model = build("neural", tiny_target(Task.BINARY), features, {**SMALL["neural"], "use_copies": use_copies})
+    model._weights, X = drawn(model.shape), matrix(200)
+    save_model("neural", model, tmp_path / "model")
+    expected = model.predict(X)
+    assert np.abs(answers(tmp_path, X).reshape(expected.shape) - expected).max() <= CLOSE
 
 
 def test_models_that_are_not_written_are_named(tmp_path):

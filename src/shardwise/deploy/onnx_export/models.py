@@ -108,15 +108,15 @@ def _linear_scores(graph: Graph, X: str, read: tuple[Design, Sequence[Feature]],
 
 
 def _network(graph: Graph, X: str, header: Header, folder: Path) -> str:
-    target, params = header.target, header.params
-    design = Design(header.features, params["embedding_limit"])
+    target, params = header.target, {**neural.FORMER, **header.params}
+    apart = neural.left_out(header.features, use_copies=params["use_copies"])
+    design = Design(header.features, params["embedding_limit"], apart)
     tensors, _ = read_tensors(folder / neural.WEIGHTS)
     numbers = standardised(graph, X, design, header.features) if design.numbers else None
     if numbers is not None:  # as the network is fed: `Design.prepare`
         numbers = graph.cast(graph.cast(numbers, TensorProto.FLOAT), TensorProto.DOUBLE)
     slots = [graph.op("Sub", each, np.int64(design.numbers)) for each in slot_columns(graph, X, design)]
-    activation = {**neural.FORMER, **header.params}["activation"]
-    scores = predictions(graph, tensors, numbers, slots, activation)
+    scores = predictions(graph, tensors, numbers, slots, params["activation"])
     return _unscaled(graph, answers.mean_of_members(graph, target.task, scores), header.extra["scale"], target)
 
 

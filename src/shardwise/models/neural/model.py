@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetError
-from shardwise.core.schema import Feature
+from shardwise.core.schema import Feature, copies
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import Chunk
 from shardwise.models.base import FitRun, Rows, Traits
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PREPARED_ROWS, PREPARED_BYTES = 16_384, 2**25  # rows prepared at once for predicting, at most
 WIDE_INPUT = 256  # columns of numeric embeddings, about, above which they are made narrower
 WEIGHTS = "weights.safetensors"
-FORMER = {"activation": "relu"}  # of packages that do not tell it
+FORMER = {"activation": "relu", "use_copies": True}  # of packages that do not tell it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,8 @@ class NeuralParams:
 
     `epochs`, `batch_rows` and `embedding` None: by the size of the data. `patience`: rounds (epochs, or million rows)
     without a better validation loss until the end. Categories with more than `embedding_limit` values are left out:
-    their target encoding stands for them. `warm_up` is a share of all steps. `gradient_clip` bounds the norm of a
+    their target encoding stands for them; so are those of few numbers (`core.schema.copies`), whose pieces say as much,
+    unless `use_copies`. `warm_up` is a share of all steps. `gradient_clip` bounds the norm of a
     step's gradient, `beta2` says how slowly AdamW's second moment forgets (Holzmueller et al. 2024,
     https://arxiv.org/abs/2407.04491). `label_smoothing` is the share by which a class is learned as less than sure.
     `mixed`: bfloat16 products where the device has them.
@@ -56,6 +57,7 @@ class NeuralParams:
     embedding: int | None = None
     code_embedding: int = 8
     embedding_limit: int = 1024
+    use_copies: bool = False
     activation: str = "silu"
     dropout: float = 0.1
     label_smoothing: float = 0.0
@@ -77,6 +79,7 @@ class NeuralParams:
         )
         check_range(self, gradient_clip=(1e-9, 1e9), warm_up=(0.0, 1.0), beta2=(0.0, 1.0 - 1e-9))
         check_choice(self, "mixed", (False, True))
+        check_choice(self, "use_copies", (False, True))
         check_choice(self, "activation", ACTIVATIONS)
         for name, most in (("embedding", 1024), ("epochs", 1_000_000), ("batch_rows", 1_048_576)):
             if getattr(self, name) is not None:
@@ -107,7 +110,11 @@ class Neural:
         self._exact: Weights | None = None  # of the weights, made when somebody predicts
 
     def _make_design(self) -> Design:
-        return Design(self.features, self.params.embedding_limit)
+        return Design(self.features, self.params.embedding_limit, self._apart)
+
+    @property
+    def _apart(self) -> frozenset[int]:
+        return left_out(self.features, use_copies=self.params.use_copies)
 
     @property
     def trunk(self) -> Trunk | None:
@@ -217,6 +224,12 @@ class Neural:
             wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
             raise PackageError(f"the weights {', '.join(wrong)} do not fit the features", path=str(folder))
         return model
+
+
+def left_out(features: Sequence[Feature], *, use_copies: bool) -> frozenset[int]:
+    """Places of the features that a network does without: categories of few numbers, unless they are used."""
+    names = frozenset() if use_copies else copies(features)
+    return frozenset(i for i, feature in enumerate(features) if feature.name in names)
 
 
 def has_torch() -> bool:

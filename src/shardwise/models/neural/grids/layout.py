@@ -1,6 +1,6 @@
 """The cells of a grid among the features: where they lie, and how they come to a network."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +19,11 @@ class GridDesign(Design):
     there is one more column for each step: 1 where all channels are missing.
     """
 
-    def __init__(self, features: Sequence[Feature], onehot_limit: int, axes: int, *, flags: bool = False) -> None:
+    def __init__(
+        self, features: Sequence[Feature], onehot_limit: int, apart: Collection[int], axes: int, *, flags: bool = False
+    ) -> None:
         cells = sorted((feature.place, i) for i, feature in enumerate(features) if len(feature.place) == axes)
-        super().__init__(features, onehot_limit, apart=[i for _, i in cells])
+        super().__init__(features, onehot_limit, apart={*apart, *(i for _, i in cells)})
         self._cells = [i for _, i in cells]
         self._flags = flags
         self.sizes: tuple[int, ...] = tuple(int(size) + 1 for size in np.max([p for p, _ in cells], 0)) if cells else ()
