@@ -18,9 +18,8 @@ class FusedAdamW:
         self, groups: Iterable[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float = 1e-8
     ) -> None:
         self.defaults = {"fused": True}
-        self.param_groups = [{"lr": lr, **group} for group in groups]
+        self.param_groups = [{"lr": lr, "betas": betas, "eps": eps, **group} for group in groups]
         self.state: defaultdict[torch.Tensor, dict[str, torch.Tensor]] = defaultdict(dict)
-        self._betas, self._eps = betas, eps
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         assert set_to_none
@@ -40,8 +39,8 @@ class FusedAdamW:
             torch._foreach_add_(steps, 1)
             torch._fused_adamw_(
                 tensors, [tensor.grad for tensor in tensors], first, second, [], steps,
-                lr=group["lr"], beta1=self._betas[0], beta2=self._betas[1], weight_decay=group["weight_decay"],
-                eps=self._eps, amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
+                lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
+                eps=group["eps"], amsgrad=False, maximize=False, grad_scale=None, found_inf=None,
             )  # fmt: skip
 
     def _state(self, tensor: torch.Tensor) -> dict[str, torch.Tensor]:

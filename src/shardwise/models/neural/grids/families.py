@@ -94,7 +94,7 @@ class Cnn(Neural):
     _design: GridDesign
 
     def _make_design(self) -> GridDesign:
-        return GridDesign(self.features, self.params.embedding_limit, self._apart, axes=3)
+        return GridDesign(self.features, self.params.embedding_limit, axes=3, apart=self._apart)
 
     @property
     def trunk(self) -> ConvTrunk | None:
@@ -110,7 +110,7 @@ class Rnn(Neural):
     _design: GridDesign
 
     def _make_design(self) -> GridDesign:
-        return GridDesign(self.features, self.params.embedding_limit, self._apart, axes=2, flags=True)
+        return GridDesign(self.features, self.params.embedding_limit, axes=2, apart=self._apart, flags=True)
 
     @property
     def trunk(self) -> GruTrunk | None:

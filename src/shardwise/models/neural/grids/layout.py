@@ -20,8 +20,9 @@ class GridDesign(Design):
     """
 
     def __init__(
-        self, features: Sequence[Feature], onehot_limit: int, apart: Collection[int], axes: int, *, flags: bool = False
-    ) -> None:
+        self, features: Sequence[Feature], onehot_limit: int, axes: int, *, apart: Collection[int] = (),
+        flags: bool = False,
+    ) -> None:  # fmt: skip
         cells = sorted((feature.place, i) for i, feature in enumerate(features) if len(feature.place) == axes)
         super().__init__(features, onehot_limit, apart={*apart, *(i for _, i in cells)})
         self._cells = [i for _, i in cells]
