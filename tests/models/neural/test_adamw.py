@@ -32,7 +32,7 @@ def test_the_same_bits_as_pytorchs_own() -> None:
         )  # fmt: skip
         assert isinstance(made, FusedAdamW) != theirs
         for step in range(20):
-            made.zero_grad(set_to_none=True)
+            made.zero_grad()
             loss = (tensors[0] ** 2).sum() * step + (tensors[1] ** 3).sum()
             (loss + tensors[2].sum() if step % 3 else loss).backward()  # some have no gradient
             for group in made.param_groups:

@@ -132,7 +132,7 @@ class Steps:
 
     def _none(self) -> torch.Tensor:
         """The loss of no rows."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         return torch.zeros(())
 
     def check(self) -> None:
@@ -157,7 +157,7 @@ class Steps:
                 torch.cuda.empty_cache()
 
     def _added(self, batch: Batch, of_rows: int) -> torch.Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         total = torch.zeros((), device=batch.y.device)
         for start in range(0, len(batch), self.part_rows):
             loss = self.loss(batch.part(start, start + self.part_rows)) / of_rows

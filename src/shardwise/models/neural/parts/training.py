@@ -5,11 +5,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.optim.adamw import adamw
 
 from shardwise.compute.ceiling import return_at_once
 from shardwise.core.errors import ConfigError, Pruned
 from shardwise.models.base import FitRun, Rows
+from shardwise.models.neural.adamw import MOMENTS, begin_state, fused_step
 from shardwise.models.neural.checkpoint import FILE, Progress
 from shardwise.models.neural.device import find_device
 from shardwise.models.neural.network import Tensors
@@ -104,7 +104,7 @@ class PartedTraining(Training):
 
     def _kept(self) -> tuple[Weights, Weights]:
         """In files, as is all that is not worked with: a worker has a piece, its gradient and its two moments."""
-        self._steps.optimizer.zero_grad(set_to_none=True)  # nothing else is in memory while it is sent
+        self._steps.optimizer.zero_grad()  # nothing else is in memory while it is sent
         kept = (self._tensors, self._steps.remembered())
         weights, moments = (
             set_aside({name: each.detach().numpy() for name, each in tensors.items()}, self._folder) for tensors in kept
@@ -134,7 +134,7 @@ class PartedSteps(Steps):
 
     def step(self, batch: Batch, rate: float, number: int, *, going: bool = True) -> bool:
         """One step of all members, unless one is not `going`; see `Steps.step`."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss = self._parts.gradients(batch)
         found = {name: _values(tensor) for name, tensor in self._learned.items() if tensor.grad is not None}
         squares = [_squares(values) for name, values in found.items() if name in self._counted]
@@ -166,22 +166,14 @@ class PartedSteps(Steps):
         self, table: torch.Tensor, state: dict[str, torch.Tensor], gradient: torch.Tensor, group: dict[str, Any]
     ) -> None:
         """The optimiser's step of a table whose gradient has few rows: the same one, some rows at a time."""
-        if not state:
-            state |= {
-                "step": torch.zeros((), dtype=torch.float32),
-                "exp_avg": torch.zeros_like(table),
-                "exp_avg_sq": torch.zeros_like(table),
-            }
+        begin_state(state, table)
         places, values = gradient.indices()[0], gradient.values()
         for start in range(0, len(table), step := max(1, AT_ONCE // table.shape[1])):
             low, high = torch.searchsorted(places, torch.tensor([start, start + step])).tolist()
             given = torch.zeros_like(table[start : start + step])
             given[places[low:high] - start] = values[low:high]
-            pieces = ([each[start : start + step]] for each in (table, state["exp_avg"], state["exp_avg_sq"]))
-            weights, first, second = pieces
-            adamw(weights, [given], first, second, [], [state["step"].clone()], fused=True, amsgrad=False,
-                  beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"],
-                  eps=group["eps"], maximize=False)  # fmt: skip
+            piece = {name: state[name][start : start + step] for name in MOMENTS}
+            fused_step([table[start : start + step]], [given], [{**piece, "step": state["step"].clone()}], group)
         state["step"] += 1
 
 
