@@ -133,8 +133,8 @@ def portfolio(
     trees = _trees(target, len(features), n_rows, logs=positive and target.task is Task.REGRESSION)
     idle = idle_params(features)
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
-    late = target.task is Task.MULTICLASS and n_rows <= NETWORK_ROWS[1]
-    for place, params in _linear(len(features), n_rows, late=late).items():
+    small = _begins_small(target, n_rows)
+    for place, params in _linear(len(features), n_rows, late=small).items():
         ordered.insert(place, Candidate(family="linear", params=params))
     for family in JOINING:
         if family in families and family not in ASKED:
@@ -142,7 +142,7 @@ def portfolio(
         elif not families and family in extras:
             for own, after in JOINING[family].places(target, features, n_rows):
                 _join(ordered, Candidate(family=family, params=own), after)
-    if n_rows >= FEW_ROWS and target.task is not Task.MULTICLASS:
+    if n_rows >= FEW_ROWS and not small:
         _quick_first(ordered)
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
@@ -232,13 +232,18 @@ def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[
         trees = _small_trees(logs=logs, two_classes=target.task is Task.BINARY)
         if n_rows < FEW_ROWS and target.task.is_classification:
             trees[:2] = trees[1::-1]
-        if target.task is Task.MULTICLASS and n_rows <= NETWORK_ROWS[1]:
+        if _begins_small(target, n_rows):
             trees.insert(0, _first_of_classes(n_rows, target.outputs))
         elif n_rows * n_features * target.outputs >= COSTLY_CELLS:
             trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
     if n_features >= WIDE_FEATURES:
         trees.insert(0, {"learning_rate": 0.1, "num_leaves": 8, "screen": SCREENED})
     return trees
+
+
+def _begins_small(target: Target, n_rows: int) -> bool:
+    """Whether trees take long, as there are several classes, and a network may follow at once: `_first_of_classes`."""
+    return target.task is Task.MULTICLASS and n_rows <= NETWORK_ROWS[1]
 
 
 def _first_of_classes(n_rows: int, classes: int) -> dict[str, object]:
