@@ -158,12 +158,15 @@ def test_groups_of_very_different_sizes_are_told(data: Path) -> None:
     table = people(300)
     path = data.parent / "lumpy.parquet"
     pq.write_table(table.append_column("shop", pa.array([str(i % 30) if i % 2 else "all" for i in range(300)])), path)
-    result = run(path, group="shop", trials=1)
+    heard: list[Event] = []
+    result = train(config(path, group="shop", trials=1), events=Events([heard.append]))
     found = {finding["code"]: finding for finding in result.findings}
     assert "uneven_fold" in found
     told = found["few_groups"]
     assert told["evidence"]["worth"] < FEW_GROUPS
     assert f"{told['evidence']['count']:,} groups, worth " in told["text"]
+    said = [event for event in heard if isinstance(event, Said) and told["text"] in event.text]
+    assert [event.level for event in said] == ["warning"]
 
 
 def test_weights_of_classes_may_be_under_keys_that_are_no_strings() -> None:

@@ -136,7 +136,8 @@ def describe_groups(groups: Mapping[str, Any]) -> str:
     '2 groups, worth 1.6 of equal size; the largest has 75.0% of the rows'
     """
     largest = f"the largest has {groups['largest_share']:.1%} of the rows"
-    return f"{groups['count']:,} groups, worth {groups['worth']:,.1f} of equal size; {largest}"
+    noun = "group" if groups["count"] == 1 else "groups"
+    return f"{groups['count']:,} {noun}, worth {groups['worth']:,.1f} of equal size; {largest}"
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
