@@ -117,7 +117,7 @@ def test_the_clock_cuts_the_sequence_and_changes_nothing_in_it(
     data: Path, rounds: Rounds, searches: list[Search], told: list[tuple[int, int, float]]
 ) -> None:
     sequences = []
-    for name, times in (("short", ((400, "20s"), (900, "21s"))), ("direct", ((1300, "20s"),))):
+    for name, times in (("short", ((500, "20s"), (900, "21s"))), ("direct", ((1300, "20s"),))):
         rounds.used_s = 0.0
         for limit_s, time in times:
             rounds.limit_s = limit_s

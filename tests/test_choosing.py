@@ -228,7 +228,7 @@ def test_a_throughput_is_kept_by_arithmetic(data: Path, tmp_path: Path) -> None:
 def test_members_are_trained_anew_on_all_rows(data: Path, tmp_path: Path, target: str, drawn: dict[str, Any]) -> None:
     asked: dict[str, Any] = {
         "target": target, "drop": tuple({*DROP} - {target}), "params": {"trees": {**QUICK["trees"], **drawn}},
-        "bag_seeds": 3 if drawn else 1,
+        "bag_seeds": 3 if drawn else 1, "families": ("trees", "linear"),
     }  # fmt: skip
     result = run(data, tmp_path, run="one", report=True, **asked)
     assert '<td class="n">all</td>' in Path(result.report).read_text()

@@ -21,8 +21,8 @@ from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.tuning import read_history
 from shardwise.workflow import train
 
-LITTLE, MUCH = "3GB", "6GB"
-MIDDLE_BYTES = 4 * 10**9
+LITTLE, MUCH = "4GB", "6GB"  # networks are tried with both
+MIDDLE_BYTES = 5 * 10**9
 ALL: dict[str, Any] = {"families": (), "sampler": "rl", "pruner": "none", "trials": 4}
 
 
@@ -169,4 +169,4 @@ def test_what_fails_with_more_memory_leaves_what_there_was(
     again = run(data, run="one", memory=MUCH, **ALL)
     assert again.package_hash == sampled.package_hash
     assert codes(again) & {"sampled", "failed_trials"} == {"sampled"}
-    assert [record["short_bytes"] for record in records(data, "one", "finished")] == [3 * 10**9, 6 * 10**9]
+    assert [record["short_bytes"] for record in records(data, "one", "finished")] == [4 * 10**9, 6 * 10**9]
