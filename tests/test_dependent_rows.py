@@ -66,7 +66,12 @@ def test_evaluate_is_told_which_rows_belong_together(data: Path, capsys: pytest.
         assert found["slices"] == []
     assert widths[1] > 2 * widths[0]
     assert shell(["evaluate", package, "new.parquet", "--group", "who", "--runs-folder", "none"]) == 0
-    assert f"{found['groups']['count']:,} groups, worth " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{found['groups']['count']:,} groups, worth " in out
+    assert "intervals go by groups" in out
+    pq.write_table(customers(1, seed=2), data / "one.parquet")
+    assert shell(["evaluate", package, "one.parquet", "--group", "who", "--runs-folder", "none"]) == 0
+    assert "1 group, worth 1.0 of equal size; the largest has 100.0% of the rows; too few" in capsys.readouterr().out
     assert shell(["evaluate", package, "new.parquet", "--group", "whom"]) != 0
     assert "who" in capsys.readouterr().err
 

@@ -1,5 +1,7 @@
 """Seconds of candidates: which ones, how many rounds, how they share the workers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.plan.shapes import sizes
@@ -85,6 +87,16 @@ def test_networks_multiply_as_much_as_they_have_rows_and_epochs(family: str) -> 
     assert name == "neural"
     assert twice["products"] == pytest.approx(2 * terms["products"])
     assert wider["products"] > 1.5 * terms["products"]
+
+
+def test_networks_do_not_multiply_what_they_do_without() -> None:
+    def products(features: int, copied: int, **params: Any) -> float:
+        asked = sizes(features=features, copied=copied, train_rows=10_000)
+        network = Candidate(family="neural", params={"embedding": 8, **params})
+        return training.unit_terms(network, asked, 0.0, steps=10)[1]["products"]
+
+    assert products(30, 10) == products(20, 0) < products(30, 0)
+    assert products(30, 10, use_copies=True) == products(30, 0)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 50])

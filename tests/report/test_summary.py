@@ -65,6 +65,13 @@ def test_a_metric_that_the_test_leaves_undefined_is_not_said_to_be_untested() ->
     assert state_of(data, "too few rows, or classes") == summary.LOOK
 
 
+def test_a_test_of_few_groups_is_no_more_than_looked_at() -> None:
+    finding = {"code": "few_groups", "severity": "warning", "text": "The sealed rows are of 2 groups."}
+    assert state_of(with_test(0.71), "Scored once") == summary.GOOD
+    assert state_of(with_test(0.71, findings=[finding]), "Scored once") == summary.LOOK
+    assert state_of(with_test(0.71, findings=[finding]), "of 2 groups") == summary.LOOK
+
+
 def test_leaks_come_first_and_are_named() -> None:
     first = summary.checks(run_of("binary"))[0]
     assert first.state == summary.BAD

@@ -46,14 +46,16 @@ def registry(packages, tmp_path_factory) -> Registry:
 
 
 @pytest.fixture(scope="module")
-def client(packages, registry, tmp_path_factory) -> Iterator["httpx.Client"]:
-    """Of two replicas at a path of their own, which a cluster on this machine was told of as a RayService tells it."""
-    with pytest.MonkeyPatch.context() as patch:  # a busy machine does not start a proxy in the 5 s after which it is ended
+def patient() -> Iterator[None]:
+    """A busy machine does not start a proxy in the 5 s after which it is ended."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-        yield from served(packages, registry, tmp_path_factory)
+        yield
 
 
-def served(packages, registry, tmp_path_factory) -> Iterator["httpx.Client"]:
+@pytest.fixture(scope="module")
+def client(packages, registry, tmp_path_factory, patient) -> Iterator["httpx.Client"]:
+    """Of two replicas at a path of their own, which a cluster on this machine was told of as a RayService tells it."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"{KEY}\n")
     port = free_port()

@@ -11,6 +11,7 @@ from shardwise.data.dataset import open_dataset
 from shardwise.registry.references import open_package
 from shardwise.serve.evaluate import evaluate
 from shardwise.serve.predictor import Predictor
+from shardwise.stats.intervals import LEAST_UNITS
 from shardwise.stats.paired import describe_groups
 
 
@@ -55,8 +56,14 @@ def _lines(result: dict[str, Any]) -> list[str]:
     )
     scores = (f"{name}  {_interval(**score)}" for name, score in result["metrics"].items())
     looks = [f"looks  {result['looks']}, for which the intervals are widened"] if result["looks"] > 1 else []
-    groups = [] if result["groups"] is None else [f"{describe_groups(result['groups'])}; intervals go by groups"]
-    return [f"{result['rows']:,} rows", *groups, *scores, *looks, *parts]
+    return [f"{result['rows']:,} rows", *_groups(result["groups"]), *scores, *looks, *parts]
+
+
+def _groups(groups: dict[str, Any] | None) -> list[str]:
+    if groups is None:
+        return []
+    few = "too few for intervals of losses" if groups["worth"] < LEAST_UNITS else "intervals go by groups"
+    return [f"{describe_groups(groups)}; {few}"]
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

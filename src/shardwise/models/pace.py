@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from shardwise.core.candidate import Candidate
-from shardwise.core.schema import Feature
+from shardwise.core.schema import Feature, copies
 from shardwise.models.adaboost import AdaBoostParams
 from shardwise.models.families import NETWORKS
 from shardwise.models.forest import ForestParams
@@ -47,12 +47,12 @@ def batch_s(candidate: Candidate, rounds: float, outputs: int, features: Sequenc
         waves = svm.n_components if svm.kernel == "rbf" else 0
         return linear_s + waves * (WAVE_S + (len(features) + outputs) * CELL_S)
     if candidate.family in NETWORKS:
-        return CELL_S * row_products(candidate, len(features), outputs)[1]
+        return CELL_S * row_products(candidate, len(features), outputs, len(copies(features)))[1]
     return 0.0
 
 
-def row_products(candidate: Candidate, features: int, outputs: int) -> tuple[NeuralParams, int]:
-    """Params of a network, and its multiply-adds for a row.
+def row_products(candidate: Candidate, features: int, outputs: int, copied: int = 0) -> tuple[NeuralParams, int]:
+    """Params of a network, and its multiply-adds for a row; it may do without the `copied` of its features.
 
     A `cnn` or `rnn` as if all features were a square image, or a sequence of one channel.
     """
@@ -66,6 +66,7 @@ def row_products(candidate: Candidate, features: int, outputs: int) -> tuple[Neu
         trunk = rnn.trunk(max(1, features), 1)
     else:
         params = parse_params(NeuralParams, "neural", candidate.params)
+    features -= 0 if params.use_copies else copied
     inputs = features * params.usual_embedding(features) if trunk is None else trunk.outputs
     head = params.members * params.width * (inputs + (params.depth - 1) * params.width + outputs)
     return params, head + (0 if trunk is None else trunk.products)

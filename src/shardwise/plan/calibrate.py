@@ -20,6 +20,7 @@ from shardwise.compute.ceiling import tree_memory_bytes
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import DataError
 from shardwise.core.grids import GridSpec
+from shardwise.core.schema import copies
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target, Task
 from shardwise.data.bins import Binner
@@ -281,6 +282,7 @@ def _sizes(dataset: Dataset, found: _Slice, encoded: _Encoded, question: Questio
         largest=largest_share(dataset),
         features=len(recipe.features),
         binned=encoded.binned,
+        copied=len(copies(recipe.features)),
         encoded=kinds["encoded"],
         texts=recipe.texts,
         outputs=target.outputs if target.task is Task.MULTICLASS else 1,

@@ -25,6 +25,7 @@ class Sizes:
     size_bytes     as stored; `memory_bytes` as Arrow in memory
     largest        share of the stored bytes that lies in the largest partition
     features       columns of the model-ready matrix; trees see the `binned` ones (0: all)
+    copied         features that networks may do without (`core.schema.copies`)
     encoded        features that derive from the target; `texts` are columns of text
     outputs        trees of a boosting round: classes of a multiclass task, else 1
     positive       no target is below 0
@@ -40,6 +41,7 @@ class Sizes:
     largest: float = 1.0
     features: int = 0
     binned: int = 0
+    copied: int = 0
     encoded: int = 0
     texts: int = 0
     outputs: int = 1

@@ -177,7 +177,7 @@ def _linear_terms(sizes: Sizes, rounds: float | None, more: int = 0) -> dict[str
 
 def _neural_terms(candidate: Candidate, sizes: Sizes, rounds: float | None) -> dict[str, float]:
     """Multiply-adds of the matrices, three times for a row that is learned from; all epochs, as a cosine needs them."""
-    params, row = row_products(candidate, sizes.features, sizes.outputs)
+    params, row = row_products(candidate, sizes.features, sizes.outputs, sizes.copied)
     epochs = rounds or params.epochs or usual_epochs(max(1, sizes.train_rows))
     rows = epochs * (3 * sizes.train_rows + min(sizes.valid_rows, SCORED_ROWS)) + sizes.valid_rows
     return {"one": 1.0, "products": 1e-12 * rows * row}

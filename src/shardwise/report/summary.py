@@ -135,6 +135,8 @@ def _sealed(data: ReportData) -> Check:
     if data.looks > 1:
         text = f"The test was opened for {data.looks} models by now: its score is a little too good."
         return Check(LOOK, f"{text} Intervals are widened for it.")
+    if few := next((finding for finding in data.findings if finding.get("code") == "few_groups"), None):
+        return Check(LOOK, f"Scored once, on rows that no choice was made with. {few['text']}")
     return Check(GOOD, "Scored once, on rows that no choice was made with.")
 
 

@@ -12,6 +12,7 @@ from shardwise.core.config import RunConfig
 from shardwise.core.errors import TargetError, context
 from shardwise.core.events import FirstModel
 from shardwise.core.names import nearest
+from shardwise.core.schema import copies
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Task
 from shardwise.data.dataset import Dataset, TypeConflict
@@ -176,6 +177,7 @@ def sizes_of(prepared: Prepared) -> Sizes:
         largest=largest_share(dataset),
         features=len(recipe.features),
         binned=len(BinnedRows(prepared.rows / BINS, recipe.features, ()).features),
+        copied=len(copies(recipe.features)),
         encoded=kinds["encoded"],
         texts=recipe.texts,
         outputs=target.outputs if target.task is Task.MULTICLASS else 1,
