@@ -120,6 +120,19 @@ def test_a_family_that_does_not_learn_the_task_is_an_error() -> None:
     assert caught.value.hint == "Allowed: baseline, catboost, cnn, forest, linear, neural, rnn, svm, trees."
 
 
+def test_catboost_of_several_classes_leaves_out_categories_of_few_numbers_where_there_are_some() -> None:
+    def params(task: Task, features: Sequence[Feature], **asked: Any) -> list[Any]:
+        target = Target(column="y", task=task, classes=(0, 1, 2) if task is Task.MULTICLASS else (0, 1))
+        return [each.params for each in portfolio(target, features, 1000, **asked) if each.family == "catboost"]
+
+    hour = Feature(name="hour", source="hour", kind=FeatureKind.NUMBER)
+    both = (*CODED, hour, Feature(name="hour:category", source="hour", kind=FeatureKind.CODE, cardinality=25))
+    extras: dict[str, Any] = {"extras": ["catboost"]}
+    assert params(Task.MULTICLASS, both, **extras) == [{"use_copies": False}]
+    assert params(Task.MULTICLASS, both, **extras, held={"catboost": {"use_copies": True}}) == [{"use_copies": True}]
+    assert params(Task.MULTICLASS, CODED, **extras) == params(Task.BINARY, both, **extras) == [{}]
+
+
 def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def places(rows: int, features: tuple[Feature, ...] = CODED, **asked: Any) -> list[int]:
         families = [candidate.family for candidate in portfolio(REGRESSION, features, rows, **asked)]

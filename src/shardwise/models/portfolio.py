@@ -59,7 +59,8 @@ class Joining:
 
     For these `tasks`: those of its `defaults` that are made for so many training rows, in their order. On up to
     `early_rows` rows of up to `EARLY_FEATURES` numbers and flags they come `early`, for several classes where these do
-    not slow it down (`several`). `memory_bytes`: only with so much memory for the run.
+    not slow it down (`several`). `of_classes`: params for several classes, each of which takes its own time.
+    `memory_bytes`: only with so much memory for the run.
     """
 
     installed: Callable[[], bool]
@@ -67,6 +68,7 @@ class Joining:
     tasks: frozenset[Task] = frozenset(Task)
     early_rows: int = 0
     several: bool = False
+    of_classes: Mapping[str, object] = field(default_factory=dict)
     memory_bytes: int = 0
 
     def places(
@@ -96,7 +98,8 @@ JOINING: Mapping[str, Joining] = {
         tasks=frozenset({Task.BINARY, Task.MULTICLASS, Task.REGRESSION}),
     ),
     "catboost": Joining(
-        installed=has_catboost, defaults=(Default(rows=(0, CATBOOST_ROWS), early=1),), early_rows=EARLY_ROWS
+        installed=has_catboost, defaults=(Default(rows=(0, CATBOOST_ROWS), early=1),), early_rows=EARLY_ROWS,
+        of_classes={"use_copies": False},
     ),
 }  # fmt: skip
 
@@ -136,19 +139,19 @@ def portfolio(
     small = _begins_small(target, n_rows)
     for place, params in _linear(len(features), n_rows, late=small).items():
         ordered.insert(place, Candidate(family="linear", params=params))
-    for family in JOINING:
+    for family, rule in JOINING.items():
+        usual = _without(rule.of_classes, idle) if target.task is Task.MULTICLASS else {}
         if family in families and family not in ASKED:
-            ordered.append(Candidate(family=family))
+            ordered.append(Candidate(family=family, params=usual))
         elif not families and family in extras:
-            for own, after in JOINING[family].places(target, features, n_rows):
-                _join(ordered, Candidate(family=family, params=own), after)
+            for own, after in rule.places(target, features, n_rows):
+                _join(ordered, Candidate(family=family, params={**usual, **own}), after)
     if n_rows >= FEW_ROWS and not small:
         _quick_first(ordered)
     ordered += _asked(target, families)
     ordered = [with_held(candidate, held or {}) for candidate in ordered]
     unique = [candidate for i, candidate in enumerate(ordered) if candidate not in ordered[:i]]
-    wanted = [candidate for candidate in unique if not families or candidate.family in families]
-    return [Candidate(family="baseline"), *wanted]
+    return [Candidate(family="baseline"), *(each for each in unique if not families or each.family in families)]
 
 
 def _join(ordered: list[Candidate], candidate: Candidate, after: int | None) -> None:
@@ -288,5 +291,5 @@ def _large_trees() -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _without(params: dict[str, object], names: Collection[str]) -> dict[str, object]:
+def _without(params: Mapping[str, object], names: Collection[str]) -> dict[str, object]:
     return {key: value for key, value in params.items() if key not in names}
