@@ -32,7 +32,7 @@ _ACTIVATIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda hidden: np.maximum(hidden, 0, out=hidden),
     "silu": _silu,
 }
-BLOCK_ROWS = 256  # at once: they stay in the processor's cache
+BLOCK_ROWS = 64  # at once: they stay in the processor's cache
 
 
 def predict_blocks(task: Task, shape: Shape, weights: Weights, numbers: np.ndarray, slots: np.ndarray) -> np.ndarray:
