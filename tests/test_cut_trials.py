@@ -10,6 +10,7 @@ from tests.test_tuning import records, run
 
 import shardwise
 from shardwise import tuning
+from shardwise.compute.clock import Deadline
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import ConfigError, ShardwiseError
 from shardwise.models import catboost
@@ -106,3 +107,23 @@ def test_what_is_not_installed_is_told_before_a_run_is_opened(data: Path, monkey
     with pytest.raises(ShardwiseError) as caught:
         run(data, sampler="meta", archive="shiped", pruner="none", run="meta")
     assert "Allowed: auto, shipped, none, or a file." in caught.value.hint
+
+
+@pytest.mark.parametrize("time", ["1s", "30m"])
+def test_a_time_that_is_too_short_for_a_model_is_told_with_what_one_takes(
+    data: Path, monkeypatch: pytest.MonkeyPatch, time: str
+) -> None:
+    monkeypatch.setattr(Deadline, "remaining_s", lambda _self: -1.0)
+    result = run(data, time=time, trials=None)
+    assert result.cut
+    (told,) = [finding for finding in result.findings if finding["code"] == "short_time"]
+    assert told["text"].startswith(f"{'1s' if time == '1s' else '30m00s'} were too short for a model")
+    assert told["evidence"]["models"] == 1
+    assert told["evidence"]["least_s"] > 0
+    assert ("one takes about" if time == "1s" else "longer than was expected") in told["hint"]
+    shardwise.load(result.package)
+
+
+def test_a_time_that_suffices_for_a_model_is_not_too_short(data: Path) -> None:
+    result = run(data, time="10m", trials=2)
+    assert not [finding for finding in result.findings if finding["code"] == "short_time"]

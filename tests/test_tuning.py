@@ -321,6 +321,11 @@ def test_meta_learning_keeps_the_past_that_it_began_with(data: Path) -> None:
     run(data, run="later", sampler="random", pruner="none", trials=12, seed=3)  # the past is longer now
     run(data, **how)
     assert records(data, "meta", "archive") == known
+    found = read_history(data.parent / "runs", "meta")
+    expected = [trial["expected"] for trial in found.trials]
+    assert expected[:-1] == [None] * (len(expected) - 1)  # of the portfolio nothing is expected
+    assert 0.0 <= expected[-1] < 0.5
+    assert "expected among the best" in list(render_history(found.run, found.metric, found.trials))[-2]
     assert of_runs(data.parent / "runs")[0].of("trees").tasks
 
 

@@ -181,7 +181,8 @@ class Tuning:
         rung = step.rung if self.study.pruner.prunes or self._in_legs(step) else None
         note_trial(
             self._run, trial, loss=loss, cost_s=cost_s, rung=rung, failed=reason, source=step.source,
-            share=self.rest(step)[1], noted=self._noted.setdefault(step.number, []),
+            expected=self.study.expected(step), share=self.rest(step)[1],
+            noted=self._noted.setdefault(step.number, []),
         )  # fmt: skip
         searched = self.study.learns and step.candidate.family in self.study.spaces
         if step.aside or (searched and (trial.cut or not trial.complete)):
@@ -368,6 +369,7 @@ def history_of(run: str, records: Sequence[Mapping[str, Any]]) -> History:
             "rounds": max((fold["rounds"] for fold in top["folds"]), default=0),
             "seconds": round(sum(fold["seconds"] for step in steps for fold in step["folds"]), 3),
             "cost_s": sum(step["cost_s"] for step in steps), "failed": top["failed"],
+            "expected": top.get("expected"),
             "from": [{"trial": step["source"], "rung": step["rung"]} for step in steps if "source" in step],
         })  # fmt: skip
         best = loss if best_so_far else best

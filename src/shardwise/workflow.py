@@ -32,7 +32,7 @@ from shardwise.retraining import what_changed
 from shardwise.searching import Search, recall, report_s, reserve_s
 from shardwise.stats.metrics import Metric, check_metric, metric_to_compare_by
 from shardwise.train.fitting import Fitting
-from shardwise.train.forecast import note_plan, note_sizes
+from shardwise.train.forecast import note_plan, note_sizes, short_findings
 from shardwise.train.gaps import few_findings, member_scores, nested_findings
 from shardwise.train.postprocess import PostProcess, coverage_findings, out_of_fold, postprocess, unseen
 from shardwise.train.prepare import prepare, tell
@@ -156,6 +156,7 @@ def run_trials(run: Run, search: Search) -> None:
     search.prepared = replace(
         search.prepared, findings=(*search.prepared.findings, *fitting.findings, *tuning.findings(fitting.given_up))
     )
+    _tell(run, search, short_findings(run, search.trials) if search.cut else ())
 
 
 def _told(run: Run, search: Search, tuning: Tuning, done: Sequence[tuple[Step, FoldResult]]) -> None:

@@ -10,7 +10,8 @@ WIDTH = 96
 
 
 def render_history(run: str, metric: str, trials: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Lines of text: each trial as far as it got, `*` where it was the best so far, `<-` whose checkpoints it took.
+    """Lines of text: each trial as far as it got, `*` where it was the best so far, `<-` whose checkpoints it took, and
+    what an archive of earlier runs expected of it.
 
     `trained` says how far: whole, or for so many rounds or on such a share of the partitions, after which it rests. The
     score of one that rests is not compared with those of whole ones.
@@ -26,6 +27,8 @@ def render_history(run: str, metric: str, trials: Sequence[Mapping[str, Any]]) -
         text = trial["failed"] or textwrap.shorten(f"{trial['family']} {shown}", WIDTH, placeholder=" ...")
         if trial["from"]:
             text += " <- " + ", ".join(f"trial {each['trial']} (rung {each['rung']})" for each in trial["from"])
+        if trial["expected"] is not None:
+            text += f" (expected among the best {max(trial['expected'], 0.01):.0%})"
         mark = "*" if trial["best_so_far"] else " "
         found = f"{trial['trial']:>5}{mark} {rung:>4}  {score:>12}  {_trained(trial):>14}"
         yield f"{found}  {trial['rounds']:>6}  {took:>7}  {text}"

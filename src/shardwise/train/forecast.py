@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,12 @@ from shardwise.compute.engines import worker_memory_bytes
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import TargetError, context
 from shardwise.core.events import FirstModel
+from shardwise.core.findings import Finding
 from shardwise.core.names import nearest
 from shardwise.core.schema import copies
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Task
+from shardwise.core.units import format_duration
 from shardwise.data.dataset import Dataset, TypeConflict
 from shardwise.data.rows import BinnedRows
 from shardwise.data.source import estimate_rows
@@ -160,7 +163,23 @@ def note_plan(run: Run, dataset: Dataset) -> None:
     run.note("plan", **record)
     if config.time is not None:
         least = under_ceiling(sizes, replace(budget, trials=FIRST, time_s=None), known)[0]
+        run.note("first_model", seconds=least.time_s.value)
         run.events.emit(FirstModel(seconds=least.time_s.value))
+
+
+def short_findings(run: Run, trials: Sequence[TrialResult]) -> tuple[Finding, ...]:
+    """That the time was too short for a single model, and what one takes."""
+    models = [trial for trial in trials if trial.candidate.family != "baseline"]
+    limit_s = run.deadline.limit_s
+    if limit_s is None or run.interrupts.stop_requested or any(each.complete and not each.cut for each in models):
+        return ()
+    there = "its first model was cut" if models else "the baseline answers"
+    text = f"{format_duration(limit_s)} were too short for a model that is trained to its end: {there}."
+    least_s = next((float(record["seconds"]) for record in run.records("first_model")), limit_s)
+    known = f"one takes about {format_duration(least_s)}" if least_s > limit_s else "one takes longer than was expected"
+    evidence = {"limit_s": limit_s, "least_s": least_s, "models": len(models)}
+    return (Finding(code="short_time", severity="warning", text=text, evidence=evidence,
+                    hint=f"Give more --time, {known}, or fewer --folds or rows."),)  # fmt: skip
 
 
 def sizes_of(prepared: Prepared) -> Sizes:
@@ -211,12 +230,13 @@ def note_trial(
     rung: int | None,
     failed: str = "",
     source: int | None = None,
+    expected: float | None = None,
     share: float = 1.0,
     noted: list[Record],
 ) -> None:
     """Journal what a trial found and took; in a search on rungs, what it did on this `rung`, from which other trial
-    (`source`) it went on to it, on which `share` of the partitions, and whether it rests there. What is `noted` of the
-    trial already is not journalled again."""
+    (`source`) it went on to it, on which `share` of the partitions, and whether it rests there; which share of random
+    params was `expected` to be better. What is `noted` of the trial already is not journalled again."""
     told = {
         "kind": "trial",
         "number": trial.number,
@@ -228,6 +248,7 @@ def note_trial(
         "rests": any(fold.rests for fold in trial.folds),
         "share": share,
         **({} if source is None else {"source": source}),
+        **({} if expected is None else {"expected": round(expected, 4)}),
         "folds": [
             {
                 "seconds": fold.seconds, "predict_s": fold.predict_s, "rounds": fold.rounds, "cut": fold.cut,

@@ -22,6 +22,7 @@ from shardwise.tune.population import Population
 from shardwise.tune.pruners import NoPruner, Pruner
 from shardwise.tune.samplers import SAMPLERS, Sampler
 from shardwise.tune.samplers.bandit import choose_family
+from shardwise.tune.samplers.meta import MetaSampler
 from shardwise.tune.samplers.plain import GridSampler
 from shardwise.tune.samplers.population import SIZE, PopulationSampler
 from shardwise.tune.standings import Standings
@@ -87,6 +88,14 @@ class Study:
             if step is not None and (step.number, step.rung) in self._results:
                 found[step.number] = _reached(found[step.number], step, self._results[step.number, step.rung])
         return [found[number] for number in sorted(found)]
+
+    def expected(self, step: Step) -> float | None:
+        """Which share of random params an archive expects to be better, where what is tried was proposed from one."""
+        family, params = step.candidate.family, step.candidate.params
+        sampler = self.samplers.get(family)
+        if not step.proposed or not isinstance(sampler, MetaSampler):
+            return None
+        return sampler.expected(self.spaces[family], params)
 
     def is_settled(self, number: int) -> bool:
         """Whether the population of a trial has all its members, so that a longer search goes the same way."""

@@ -47,7 +47,11 @@ def test_what_is_found_here_corrects_the_past() -> None:
 
 def test_the_expected_rank_tells_good_from_bad() -> None:
     sampler = MetaSampler(archive=ARCHIVE, features={"log_rows": 3.1})
-    assert sampler.expected(SPACE, {"x": 0.12, "y": 0.5}) < 0.3 < sampler.expected(SPACE, {"x": 0.95, "y": 0.5})
+    good, bad = (sampler.expected(SPACE, {"x": x, "y": 0.5}) for x in (0.12, 0.95))
+    assert good is not None
+    assert bad is not None
+    assert good < 0.3 < bad
+    assert MetaSampler().expected(SPACE, {"x": 0.12, "y": 0.5}) is None
 
 
 def test_similarity_falls_with_the_distance_and_survives_what_is_missing() -> None:

@@ -68,16 +68,20 @@ class MetaSampler:
                 gain = (1.0 - own) * gain + own * expected_improvement(mean, sd, best)
         return cube.params(candidates[int(np.argmax(gain))])
 
-    def expected(self, space: Space, params: Mapping[str, object]) -> float:
-        """The share of random params on similar tasks that are better, in [0, 1]: what to expect of a first trial."""
+    def expected(self, space: Space, params: Mapping[str, object]) -> float | None:
+        """The share of random params on similar tasks that are better, in [0, 1]; None where there are none of these.
+
+        By the past alone: what this search has found is not looked at.
+        """
         cube = Cube(space)
-        if not self.archive.tasks:
-            return 0.5
-        models = self._models(cube)
-        weights, _ = self._weights(models, np.zeros((0, len(cube.names))), np.zeros(0))
-        anywhere = np.random.default_rng(0).random((256, len(cube.names)))
-        mine = _mean(models, weights, cube.point(params)[None, :])[0]
-        return float(np.mean(_mean(models, weights, anywhere) < mine))
+        if not self.archive.tasks or not cube.names:
+            return None
+        points = [cube.point(params)[None, :], np.random.default_rng(0).random((256, len(cube.names)))]
+        with threadpool_limits(limits=1, user_api="blas"):
+            models = self._models(cube)
+            weights, _ = self._weights(models, np.zeros((0, len(cube.names))), np.zeros(0))
+            mine, anywhere = (_mean(models, weights, each) for each in points)
+        return float(np.mean(anywhere < mine[0]))
 
     @cached_property
     def _kept(self) -> dict[tuple[str, ...], list[GaussianProcess]]:
