@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shardwise import contending
@@ -11,6 +12,8 @@ from shardwise.core.target import Target, Task
 from shardwise.ensemble.select import NONE, Cost, Limits
 from shardwise.stats.metrics import METRICS
 from shardwise.train.result import TrialResult
+
+BINARY = Target(column="y", task=Task.BINARY, classes=(0, 1))
 
 
 def trial(number: int, family: str = "trees", **params: Any) -> TrialResult:
@@ -64,3 +67,25 @@ def test_time_is_kept_for_what_ranks_all_rows_for_each_class() -> None:
     target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(20)))
     quick, slow = (contending.choice_s(target, METRICS[name], 50_000, 5) for name in ("log_loss", "roc_auc_ovr"))
     assert slow > 1.5 * quick
+
+
+def test_rare_classes_keep_their_rows_where_an_ensemble_is_chosen_by_some() -> None:
+    y = np.zeros(200_000)
+    y[::16_667] = 1.0
+    taken, weight = contending.representatives(y, 20_000, BINARY)
+    assert weight is not None
+    assert y[taken].sum() == y.sum() == 12
+    assert (np.diff(taken) > 0).all()
+    assert len(taken) <= 1.5 * 20_000
+    assert weight.mean() == pytest.approx(1.0)
+    assert np.average(y[taken], weights=weight) == pytest.approx(y.mean(), rel=0.01)
+
+
+def test_classes_that_are_frequent_stand_for_themselves() -> None:
+    y = np.arange(50_000) % 2.0
+    taken, weight = contending.representatives(y, 20_000, BINARY)
+    assert weight is None
+    assert taken.tolist() == list(range(0, 50_000, 3))
+    numbers = Target(column="y", task=Task.REGRESSION)
+    assert contending.representatives(np.repeat([0.0, 1.0], [49_990, 10]), 20_000, numbers)[1] is None
+    assert contending.representatives(y[:100], 20_000, BINARY)[0].tolist() == list(range(100))

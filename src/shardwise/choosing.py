@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shardwise.contending import chosen_rows, diverse, frugal
+from shardwise.contending import chosen_rows, diverse, frugal, representatives
 from shardwise.core.config import MAX_SIZE
 from shardwise.core.errors import DeadlineReached, Interrupted
 from shardwise.core.findings import Finding
@@ -169,24 +169,26 @@ class Choosing:
     def _pool(self, contenders: Sequence[TrialResult], limited: bool) -> Pool:
         folds = [self.validation(fold.valid) for fold in self._prepared.splitter.folds()]
         fold = np.concatenate([np.full(rows.n_rows, number) for number, rows in enumerate(folds)])
-        step = max(1, -(-len(fold) // chosen_rows(self._prepared.target, self.metric, len(fold))))
-        taken, weight = slice(None, None, step), joint_weight(folds)
+        target, y = self._prepared.target, np.concatenate([rows.target() for rows in folds])
+        taken, count = representatives(y, chosen_rows(target, self.metric, len(y)), target)
+        weight = joint_weight(folds)
+        weight = count if weight is None else weight[taken] * (1.0 if count is None else count)
         return Pool(
-            predictions=[self._every(trial, step) for trial in contenders],
-            y=np.concatenate([rows.target() for rows in folds])[taken], fold=fold[taken],
-            weight=None if weight is None else weight[taken], part=parts(fold, units=joint_units(folds))[taken],
+            predictions=[self._only(trial, taken) for trial in contenders], y=y[taken], fold=fold[taken],
+            weight=weight, part=parts(fold, units=joint_units(folds))[taken],
             costs=[self.cost(trial) if limited else Cost() for trial in contenders],
             models=[len(self._folds(trial)) for trial in contenders],
         )  # fmt: skip
 
-    def _every(self, trial: TrialResult, step: int) -> np.ndarray:
-        """Every `step`-th prediction of a trial out of fold, over all its folds; the others are not in memory."""
-        taken, before = [], 0
+    def _only(self, trial: TrialResult, rows: np.ndarray) -> np.ndarray:
+        """Predictions of a trial for these rows out of fold, over all its folds; the others are not in memory."""
+        found, before = [], 0
         for fold in trial.folds:
             answers = np.load(self._answers_file(fold), mmap_mode="r")
-            taken.append(np.array(answers[-before % step :: step]))
+            own = rows[np.searchsorted(rows, before) : np.searchsorted(rows, before + len(answers))]
+            found.append(np.array(answers[own - before]))
             before += len(answers)
-        return np.concatenate(taken)
+        return np.concatenate(found)
 
     def rows(self, folds: Sequence[int]) -> DiskRows:
         """Of these folds, as they are predicted."""

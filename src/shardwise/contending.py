@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from shardwise.core.target import Target, Task
 from shardwise.ensemble.growing import MOST_CLASSES
 from shardwise.ensemble.select import Cost, Limits
@@ -15,6 +17,7 @@ from shardwise.train.result import TrialResult
 BEST, CONTENDERS = 4, 14  # trials from which members are chosen: the best ones, and the best of other kinds, in all
 ALIKE = ("extra_trees", "target_transform", "categorical")  # params of trees, in which those of a kind are the same
 ROWS, LEAST_ROWS = 20_000, 2_000  # by which weights are chosen; at most, and of many classes at least
+RARE = 4  # of them a class keeps at least this part of what it had if all classes had as many
 CELLS, RANKED_CELLS = 400_000, 100_000  # rows x classes; where each class ranks all rows
 CHOICE_S, CHOICE_CLASS_S = 1.0, 0.2  # what a choice takes, at most, and more for each of several classes ...
 CHOICE_CELLS_S, CHOICE_ROWS_S = 0.5, 0.3  # ... and for `ROWS` of each of these, and of each contender
@@ -52,6 +55,28 @@ def chosen_rows(target: Target, metric: Metric, rows: int) -> int:
     """Of so many rows out of fold, how many an ensemble is chosen by."""
     cells = RANKED_CELLS if isinstance(metric, OneVsRest) else CELLS
     return min(rows, ROWS, max(LEAST_ROWS, cells // target.outputs))
+
+
+def representatives(y: np.ndarray, most: int, target: Target) -> tuple[np.ndarray, np.ndarray | None]:
+    """Numbers of the rows by which an ensemble is chosen where `most` suffice, rising, and weights with the mean 1: for
+    how many rows each of them stands; None where that is the same for all.
+
+    Classes that are rare keep more of their rows, or all: of one in a thousand hardly any would be left. So there may
+    be up to half more than `most`.
+    """
+    step = max(1, -(-len(y) // most))
+    every = np.arange(0, len(y), step)
+    if step == 1 or not target.task.is_classification:
+        return every, None
+    _, place, counts = np.unique(y, return_inverse=True, return_counts=True)
+    steps = np.clip(counts * RARE * len(counts) // most, 1, step)
+    if (steps == step).all():
+        return every, None
+    order = np.argsort(place, kind="stable")
+    within = np.empty(len(y), np.int64)  # its number among the rows of its class
+    within[order] = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = np.flatnonzero(within % steps[place] == 0)
+    return taken, steps[place[taken]] / steps[place[taken]].mean()
 
 
 def choice_s(target: Target, metric: Metric, rows: int, trials: int) -> float:

@@ -75,6 +75,13 @@ def test_the_best_of_many_that_are_alike_is_judged_as_it_will_be() -> None:
     assert abs(honest) < 0.2 * abs(lucky)
 
 
+def test_the_first_alone_is_never_judged_by_the_loss_of_another() -> None:
+    lucky = pool([0.5, 0.3])  # the second is better here, although the first has won on all rows
+    single = Selection(lucky, rmse, TARGET).choose().judged[0]
+    assert single.members == (0,)
+    assert single.loss >= lucky.loss(rmse, lucky.predictions[0])
+
+
 def test_one_contender_alone_is_judged_by_its_loss() -> None:
     one = pool([0.5])
     assert Selection(one, rmse, TARGET).choose().judged[0].loss == one.loss(rmse, one.predictions[0])

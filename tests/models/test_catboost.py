@@ -156,3 +156,25 @@ def test_categories_of_few_numbers_may_be_left_out() -> None:
     for use_copies, columns in ((True, 2), (False, 1)):
         model = CatBoost(tiny_target(Task.REGRESSION), (size, twice), use_copies=use_copies)
         assert len(model._numbers) + len(model._codes) == columns
+
+
+@pytest.mark.parametrize(("task", "columns"), [(Task.MULTICLASS, 1), (Task.BINARY, 2), (Task.REGRESSION, 2)])
+def test_several_classes_do_without_categories_of_few_numbers(tmp_path: Path, task: Task, columns: int) -> None:
+    def read(model: CatBoost) -> int:
+        return len(model._numbers) + len(model._codes)
+
+    size = Feature(name="size", source="size", kind=FeatureKind.NUMBER)
+    twice = Feature(name="size:category", source="size", kind=FeatureKind.CODE, cardinality=4)
+    assert read(CatBoost(tiny_target(task), (size, twice))) == columns
+    assert read(CatBoost(tiny_target(task), (size, twice), use_copies=True)) == 2
+
+
+def test_a_package_from_before_reads_what_it_has_learned(tmp_path: Path) -> None:
+    save_model("catboost", fitted(tmp_path / "rows", Task.MULTICLASS), tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    content = json.loads(path.read_text())
+    del content["params"]["use_copies"]
+    path.write_text(json.dumps(content))
+    loaded = load_model(tmp_path / "model")
+    assert isinstance(loaded, CatBoost)
+    assert loaded.params.use_copies is True

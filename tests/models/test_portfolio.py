@@ -120,19 +120,6 @@ def test_a_family_that_does_not_learn_the_task_is_an_error() -> None:
     assert caught.value.hint == "Allowed: baseline, catboost, cnn, forest, linear, neural, rnn, svm, trees."
 
 
-def test_catboost_of_several_classes_leaves_out_categories_of_few_numbers_where_there_are_some() -> None:
-    def params(task: Task, features: Sequence[Feature], **asked: Any) -> list[Any]:
-        target = Target(column="y", task=task, classes=(0, 1, 2) if task is Task.MULTICLASS else (0, 1))
-        return [each.params for each in portfolio(target, features, 1000, **asked) if each.family == "catboost"]
-
-    hour = Feature(name="hour", source="hour", kind=FeatureKind.NUMBER)
-    both = (*CODED, hour, Feature(name="hour:category", source="hour", kind=FeatureKind.CODE, cardinality=25))
-    extras: dict[str, Any] = {"extras": ["catboost"]}
-    assert params(Task.MULTICLASS, both, **extras) == [{"use_copies": False}]
-    assert params(Task.MULTICLASS, both, **extras, held={"catboost": {"use_copies": True}}) == [{"use_copies": True}]
-    assert params(Task.MULTICLASS, CODED, **extras) == params(Task.BINARY, both, **extras) == [{}]
-
-
 def test_catboost_joins_small_data_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def places(rows: int, features: tuple[Feature, ...] = CODED, **asked: Any) -> list[int]:
         families = [candidate.family for candidate in portfolio(REGRESSION, features, rows, **asked)]
@@ -205,14 +192,15 @@ def test_on_few_rows_random_thresholds_come_first_and_a_small_network_right_behi
 
 
 def test_several_classes_begin_with_small_trees_of_few_rounds_where_these_are_slow() -> None:
-    def first(rows: int, classes: int) -> dict[str, Any]:
+    def first(rows: int, classes: int, extras: Sequence[str] = ("neural",)) -> dict[str, Any]:
         target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(classes)))
-        return dict(portfolio(target, CODED, rows)[1].params)
+        return dict(portfolio(target, CODED, rows, extras=extras)[1].params)
 
     small = {name: value for name, value in FIRST_OF_CLASSES.items() if name != "use_copies"}
     assert first(FEW_ROWS - 1, 3) == first(FEW_ROWS - 1, 100) == small
     assert first(FEW_ROWS, 3) == {**small, "n_estimators": FIRST_ROUNDS[0]}
     assert first(10_000, 26) == {**small, "n_estimators": FIRST_ROUNDS[1]}
+    assert first(10_000, 26, extras=()) == small  # no network waits for its time
     assert first(NETWORK_ROWS[1] + 1, 3)["num_leaves"] == 31
 
 

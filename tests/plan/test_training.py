@@ -7,6 +7,7 @@ import pytest
 from tests.plan.shapes import sizes
 
 from shardwise.core.candidate import Candidate
+from shardwise.core.schema import Feature, FeatureKind
 from shardwise.core.target import Target, Task
 from shardwise.models.families import FAMILIES
 from shardwise.models.portfolio import portfolio
@@ -69,6 +70,17 @@ def test_a_linear_model_ends_early_or_after_six_million_visits(rows: int, rounds
     assert terms["visits"] == pytest.approx(1e-6 * rounds * min(rows, 2**20))
     _, seen = training.unit_terms(Candidate(family="linear"), sizes(train_rows=rows), 0.0, steps=3)
     assert seen["visits"] == pytest.approx(1e-6 * 3 * min(rows, 2**20))
+
+
+@pytest.mark.parametrize(("outputs", "features"), [(3, 10), (26, 10), (3, 2_000)])
+def test_the_portfolio_is_that_of_the_classes_and_columns(outputs: int, features: int) -> None:
+    target = Target(column="y", task=Task.MULTICLASS, classes=tuple(range(outputs)))
+    numbers = [Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(features - 1)]
+    own = portfolio(target, [*numbers, Feature(name="c", source="c", kind=FeatureKind.CODE, cardinality=3)], 10_000)
+    asked = sizes(task="multiclass", outputs=outputs, features=features, rows=10_000, test_rows=0)
+    planned = training.candidates(asked, None, memory_bytes=0)
+    first, expected = (next(each for each in found if each.family == "trees") for found in (planned, own))
+    assert first.params == expected.params
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

@@ -1,5 +1,6 @@
 """A piece of model-ready rows."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,22 @@ class Chunk:
 def sliced(chunk: Chunk, start: int, stop: int) -> Chunk:
     """Rows from `start` to `stop`, as views."""
     return Chunk(chunk.X[start:stop], chunk.y[start:stop], None if chunk.weight is None else chunk.weight[start:stop])
+
+
+def thinned(chunks: Iterable[Chunk], step: int) -> Iterator[Chunk]:
+    """Every `step`-th of all the rows together, as views: a chunk that has none of them is left out.
+
+    >>> [part.y.tolist() for part in thinned([Chunk(np.zeros((2, 0)), np.arange(2.0))] * 3, 3)]
+    [[0.0], [1.0]]
+    """
+    before = 0
+    for chunk in chunks:
+        if not len(chunk.y):
+            continue
+        own, before = slice(-before % step, None, step), before + len(chunk.y)
+        part = Chunk(chunk.X[own], chunk.y[own], None if chunk.weight is None else chunk.weight[own])
+        if len(part.y):
+            yield part
 
 
 def taken(chunk: Chunk, chosen: np.ndarray) -> Chunk:

@@ -265,7 +265,7 @@ class Selection:
             whole[own] = pool.predictions[fitting[best[place]]][own]
         mine = losses[best, np.arange(len(numbers))]
         higher = np.subtract(mine, losses[0], out=np.zeros(len(numbers)), where=known)
-        return whole, float(higher @ rows / rows.sum())
+        return whole, max(0.0, float(higher @ rows / rows.sum()))
 
     def _crossed(self) -> Mapping[str, np.ndarray]:
         """For each kind the predictions of combiners that were fitted without the part that they predict; none where

@@ -23,6 +23,7 @@ import numpy as np
 from shardwise.core.errors import ConfigError, PackageError, TargetError, TaskFailed
 from shardwise.core.schema import Feature, FeatureKind, copies
 from shardwise.core.target import Target, Task
+from shardwise.data.chunk import thinned
 from shardwise.data.reading import READING
 from shardwise.data.rows import Chunk
 from shardwise.models.base import FitRun, Rows, Traits
@@ -45,6 +46,7 @@ _LOSSES = {
     Task.BINARY: "Logloss", Task.MULTICLASS: "MultiClass", Task.REGRESSION: "RMSE", Task.COUNT: "Poisson",
     Task.QUANTILE: "Quantile:alpha={quantile}",
 }  # fmt: skip
+FORMER = {"use_copies": True}  # of packages that do not tell it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,8 @@ class CatBoostParams:
     brought nothing. `subsample` below 1 draws rows for each tree. `one_hot_max_size`: categories with so many values or
     fewer are split by value, others by statistics of the target over rows that come earlier in a random order.
     `use_encoded=False` leaves out target encoded features of columns that are there as categories, `use_copies=False`
-    the categories of few numbers (`core.schema.copies`).
+    the categories of few numbers (`core.schema.copies`); None: where there are several classes, for each of which a
+    category takes its own time.
     """
 
     n_estimators: int = 3000
@@ -68,7 +71,7 @@ class CatBoostParams:
     one_hot_max_size: int = 10
     max_bin: int = 254
     use_encoded: bool = False
-    use_copies: bool = True
+    use_copies: bool | None = None
     early_stopping_rounds: int = 20
     patience: float = 0.15
 
@@ -80,7 +83,7 @@ class CatBoostParams:
         check_range(self, subsample=(1e-6, 1.0), feature_fraction=(1e-6, 1.0))
         check_range(self, early_stopping_rounds=(1, 1_000_000), patience=(0.0, 1e6))
         check_choice(self, "use_encoded", (False, True))
-        check_choice(self, "use_copies", (False, True))
+        check_choice(self, "use_copies", (None, False, True))
 
 
 class CatBoost:
@@ -93,7 +96,8 @@ class CatBoost:
         self.target = target
         self.features = tuple(features)
         self.rounds = 0
-        out = frozenset() if self.params.use_copies else copies(features)
+        used = self.params.use_copies
+        out = copies(features) if used is False or (used is None and target.task is Task.MULTICLASS) else frozenset()
         self._codes = [i for i, each in enumerate(features) if each.kind is FeatureKind.CODE and each.name not in out]
         coded = frozenset() if self.params.use_encoded else {features[i].source for i in self._codes}
         self._numbers = _numbers(self.features, coded)
@@ -246,7 +250,7 @@ class CatBoost:
     def load(cls, folder: Path) -> Self:
         """Raises `PackageError` when the model is not as it was saved."""
         header = Header.read(folder, "catboost")
-        model = cls(header.target, header.features, **header.params)
+        model = cls(header.target, header.features, **{**FORMER, **header.params})
         content = (folder / _MODEL).read_bytes()
         if hashlib.sha256(content).hexdigest() != header.extra["sha256"]:
             raise PackageError(
@@ -290,8 +294,8 @@ class _Told:
     def after_iteration(self, info: Any) -> bool:
         """False ends training."""
         self._rounds = info.iteration
-        self._run.saw(self._rows)
         try:
+            self._run.saw(self._rows)
             if not self._watches:
                 return self._run.go_on()
             return self._step(float(next(iter(info.metrics["validation"].values()))[-1]))
@@ -360,8 +364,8 @@ def _bytes_of(booster: Any) -> bytes:
 def _gathered(rows: Rows, stride: int) -> Chunk:
     """Every so many-th row, in memory."""
     with READING.running():
-        parts = [Chunk(chunk.X[::stride], chunk.y[::stride], None) for chunk in rows.chunks()]
-        weights = [chunk.weight[::stride] for chunk in rows.chunks() if chunk.weight is not None]
+        parts = list(thinned(rows.chunks(), stride))
+        weights = [part.weight for part in parts if part.weight is not None]
         X = np.concatenate([part.X for part in parts]).astype(np.float32, copy=False)
         return Chunk(X, np.concatenate([part.y for part in parts]), np.concatenate(weights) if weights else None)
 

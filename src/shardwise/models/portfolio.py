@@ -59,8 +59,7 @@ class Joining:
 
     For these `tasks`: those of its `defaults` that are made for so many training rows, in their order. On up to
     `early_rows` rows of up to `EARLY_FEATURES` numbers and flags they come `early`, for several classes where these do
-    not slow it down (`several`). `of_classes`: params for several classes, each of which takes its own time.
-    `memory_bytes`: only with so much memory for the run.
+    not slow it down (`several`). `memory_bytes`: only with so much memory for the run.
     """
 
     installed: Callable[[], bool]
@@ -68,7 +67,6 @@ class Joining:
     tasks: frozenset[Task] = frozenset(Task)
     early_rows: int = 0
     several: bool = False
-    of_classes: Mapping[str, object] = field(default_factory=dict)
     memory_bytes: int = 0
 
     def places(
@@ -99,7 +97,6 @@ JOINING: Mapping[str, Joining] = {
     ),
     "catboost": Joining(
         installed=has_catboost, defaults=(Default(rows=(0, CATBOOST_ROWS), early=1),), early_rows=EARLY_ROWS,
-        of_classes={"use_copies": False},
     ),
 }  # fmt: skip
 
@@ -133,19 +130,19 @@ def portfolio(
     all its candidates get.
     """
     check_families([*families, *(held or {})])
-    trees = _trees(target, len(features), n_rows, logs=positive and target.task is Task.REGRESSION)
-    idle = idle_params(features)
+    logs, idle = positive and target.task is Task.REGRESSION, idle_params(features)
+    network = not families and "neural" in extras and bool(JOINING["neural"].places(target, features, n_rows))
+    trees = _trees(target, len(features), n_rows, logs=logs, network=network)
     ordered = [Candidate(family="trees", params=_without(params, idle)) for params in trees]
     small = _begins_small(target, n_rows)
-    for place, params in _linear(len(features), n_rows, late=small).items():
+    for place, params in _linear(len(features), n_rows, late=small and network).items():
         ordered.insert(place, Candidate(family="linear", params=params))
     for family, rule in JOINING.items():
-        usual = _without(rule.of_classes, idle) if target.task is Task.MULTICLASS else {}
         if family in families and family not in ASKED:
-            ordered.append(Candidate(family=family, params=usual))
+            ordered.append(Candidate(family=family))
         elif not families and family in extras:
             for own, after in rule.places(target, features, n_rows):
-                _join(ordered, Candidate(family=family, params={**usual, **own}), after)
+                _join(ordered, Candidate(family=family, params=own), after)
     if n_rows >= FEW_ROWS and not small:
         _quick_first(ordered)
     ordered += _asked(target, families)
@@ -211,9 +208,9 @@ def check_families(families: Iterable[str]) -> None:
 
 
 def _linear(n_features: int, n_rows: int, *, late: bool = False) -> dict[int, dict[str, object]]:
-    """By their places: the default (`late`: behind a network, with several classes), and where there are many features
-    for the rows a sparse one before it; where they are more than the rows before all others, as trees see in noise what
-    they look for.
+    """By their places: the default (`late`: behind a network that follows small trees), and where there are many
+    features for the rows a sparse one before it; where they are more than the rows before all others, as trees see in
+    noise what they look for.
 
     The penalty goes with the square root of log(features) / rows (Bickel, Ritov and Tsybakov 2009, "Simultaneous
     analysis of Lasso and Dantzig selector"); targets are scaled, so that it serves numbers and classes.
@@ -227,8 +224,8 @@ def _linear(n_features: int, n_rows: int, *, late: bool = False) -> dict[int, di
     return {int(n_features <= n_rows): {"l1": float(f"{l1:.2g}")}, 3: {}}
 
 
-def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[dict[str, object]]:
-    """Those for the number of rows; before them one that is quick, where they are costly."""
+def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool, network: bool) -> list[dict[str, object]]:
+    """Those for the number of rows; before them one that is quick, where they are costly. `network`: one follows."""
     if n_rows >= LARGE_ROWS:
         trees = _large_trees()
     else:
@@ -236,7 +233,7 @@ def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[
         if n_rows < FEW_ROWS and target.task.is_classification:
             trees[:2] = trees[1::-1]
         if _begins_small(target, n_rows):
-            trees.insert(0, _first_of_classes(n_rows, target.outputs))
+            trees.insert(0, {**FIRST_OF_CLASSES, **(_few_rounds(n_rows, target.outputs) if network else {})})
         elif n_rows * n_features * target.outputs >= COSTLY_CELLS:
             trees.insert(0, {"learning_rate": 0.1, "num_leaves": 31, "subsample": 0.7})
     if n_features >= WIDE_FEATURES:
@@ -245,14 +242,13 @@ def _trees(target: Target, n_features: int, n_rows: int, *, logs: bool) -> list[
 
 
 def _begins_small(target: Target, n_rows: int) -> bool:
-    """Whether trees take long, as there are several classes, and a network may follow at once: `_first_of_classes`."""
+    """Whether small trees with random thresholds come first, as there are several classes and trees take long."""
     return target.task is Task.MULTICLASS and n_rows <= NETWORK_ROWS[1]
 
 
-def _first_of_classes(n_rows: int, classes: int) -> dict[str, object]:
-    """Small trees with random thresholds; of few rounds where each takes long, so that a network has its time."""
-    few = {"n_estimators": FIRST_ROUNDS[n_rows * classes >= SLOW_ROWS]} if n_rows >= FEW_ROWS else {}
-    return {**FIRST_OF_CLASSES, **few}
+def _few_rounds(n_rows: int, classes: int) -> dict[str, object]:
+    """Of the first trees where each round takes long, so that a network has its time."""
+    return {"n_estimators": FIRST_ROUNDS[n_rows * classes >= SLOW_ROWS]} if n_rows >= FEW_ROWS else {}
 
 
 def _small_trees(*, logs: bool, two_classes: bool) -> list[dict[str, object]]:

@@ -16,6 +16,7 @@ from shardwise.core.errors import PackageError
 from shardwise.core.schema import Feature
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.target import Target, Task
+from shardwise.data.chunk import thinned
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
 from shardwise.models.checks import check_matrix, labels, not_fitted
@@ -146,9 +147,10 @@ class SVM:
         """The curve for the weights as they are."""
         stride, design = -(-rows.n_rows // CURVE_ROWS), self._design
         assert self._weights is not None
-        parts = [(design.scores(c.X[::stride], self._weights), c.y[::stride]) for c in rows.chunks()]
-        weight = [c.weight[::stride] for c in rows.chunks() if c.weight is not None]
-        scores, y = (np.concatenate(part) for part in zip(*parts, strict=True))
+        some = list(thinned(rows.chunks(), stride))
+        scores = np.concatenate([design.scores(part.X, self._weights) for part in some])
+        weight = [part.weight for part in some if part.weight is not None]
+        y = np.concatenate([part.y for part in some])
         return self._fitted(scores, y, np.concatenate(weight) if weight else None)
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -226,7 +226,7 @@ def _candidate_powers(runs: Sequence[PastRun]) -> dict[str, float]:
                 continue
             rows.append([
                 math.log(theirs.learning_rate / mine.learning_rate), math.log(mine.num_leaves / theirs.num_leaves),
-                float(mine.extra_trees), float(mine.target_transform is not None),
+                float(mine.extra_trees - theirs.extra_trees), float(mine.target_transform is not None),
             ])  # fmt: skip
             values.append(math.log(best / _first_best(run)))
     expected = np.array([1.0, 0.0, 0.0, 0.0])

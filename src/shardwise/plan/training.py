@@ -70,9 +70,12 @@ def candidates(
 
 
 def _portfolio(sizes: Sizes, families: Sequence[str], held: Held, memory_bytes: int) -> list[Candidate]:
-    target = Target(column="", task=Task(sizes.task))
-    return portfolio(target, _KINDS, sizes.rows - sizes.test_rows, families, positive=sizes.positive, held=held,
-        extras=joining(memory_bytes),
+    task = Task(sizes.task)
+    outputs = sizes.outputs if task is Task.MULTICLASS else 2
+    target = Target(column="", task=task, classes=tuple(range(outputs)) if task.is_classification else ())
+    more = (Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(len(_KINDS), sizes.features))
+    return portfolio(target, (*_KINDS, *more), sizes.rows - sizes.test_rows, families, positive=sizes.positive,
+        held=held, extras=joining(memory_bytes),
     )  # fmt: skip
 
 
@@ -83,7 +86,8 @@ def rounds_of(candidate: Candidate, first: Candidate, at_first: float, laws: Ter
         return float(mine.n_estimators)
     rate = theirs.learning_rate / mine.learning_rate
     leaves = theirs.num_leaves / mine.num_leaves
-    special = (laws["extra_trees"] if mine.extra_trees else 1.0) * (laws["logs"] if mine.target_transform else 1.0)
+    random = mine.extra_trees - theirs.extra_trees
+    special = math.pow(laws["extra_trees"], random) * (laws["logs"] if mine.target_transform else 1.0)
     best = at_first * special * math.pow(rate, laws["rate"]) * math.pow(leaves, laws["leaves"])
     return min(float(mine.n_estimators), best)
 

@@ -160,7 +160,7 @@ class Evaluation:
         pairs, units = self.sample(), self.units(group)
         how = {"resamples": bootstrap, "seed": seed, "looks": looks, "units": units}
         scores = {metric.name: self._score(metric, pairs, how).to_json() for metric in chosen}
-        groups = None if units is None or not len(units) else group_sizes(units)
+        groups = None if units is None or not len(units) else group_sizes(units, pairs.weight)
         return {"rows": self.rows, "metrics": scores, "groups": groups}
 
     def _score(self, metric: Metric, pairs: Pairs, how: Mapping[str, Any]) -> Interval:

@@ -117,15 +117,15 @@ def units_of(groups: np.ndarray) -> np.ndarray:
     return units
 
 
-def group_sizes(units: np.ndarray) -> dict[str, Any]:
+def group_sizes(units: np.ndarray, weight: np.ndarray | None = None) -> dict[str, Any]:
     """Of codes `(rows,)` of groups `{"count": how many there are, "worth": how many of equal size are worth as much,
-    "largest_share": of the rows}`.
+    "largest_share": of the rows}`; by the weights of the rows, where they have some.
 
     >>> group_sizes(np.array([0, 0, 0, 1]))
     {'count': 2, 'worth': 1.6, 'largest_share': 0.75}
     """
-    rows = np.bincount(units)
-    rows = rows[rows > 0].astype(float)
+    rows = np.bincount(units, weight).astype(float)
+    rows = rows[rows > 0]
     return {"count": len(rows), "worth": effective_rows(rows), "largest_share": float(rows.max() / rows.sum())}
 
 

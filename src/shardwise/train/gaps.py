@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shardwise.core.findings import Finding
+from shardwise.data.chunk import thinned
 from shardwise.data.rows import DiskRows
 from shardwise.models.base import Model
 from shardwise.models.families import load_model
@@ -70,11 +71,10 @@ def _learned(prepared: Prepared, result: FoldResult) -> tuple[Path, tuple[int, .
 def _score(model: Model, rows: DiskRows, metric: Metric, quantile: float) -> float | None:
     """Of evenly spread rows; None without any, or where the metric is not defined on them."""
     step = max(1, rows.n_rows // ROWS)
-    parts = []
-    for chunk in rows.chunks():
-        X = np.asfortranarray(chunk.X[::step])
-        weight = None if chunk.weight is None else chunk.weight[::step]
-        parts.append(Pairs.labelled(chunk.y[::step], model.predict(X), weight))
+    parts = [
+        Pairs.labelled(chunk.y, model.predict(np.asfortranarray(chunk.X)), chunk.weight)
+        for chunk in thinned(rows.chunks(), step)
+    ]
     if not parts:
         return None
     whole = Pairs(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("y", "prediction", "weight")))

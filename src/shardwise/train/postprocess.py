@@ -13,6 +13,7 @@ import numpy as np
 
 from shardwise.core.findings import Finding
 from shardwise.core.target import Target, canonical_label
+from shardwise.data.chunk import thinned
 from shardwise.data.rows import DiskRows
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST, Splitter
@@ -145,7 +146,7 @@ def unseen(run: Run, prepared: Prepared, joint: Joint, team: Team, left_s: float
     alone = len(folds) < 2 or isinstance(prepared.splitter, TemporalSplitter)
     if alone or sealed < LEAST_UNSEEN or sealed / step * row_s > left_s:
         return None
-    X = np.asfortranarray(np.concatenate([chunk.X[::step] for chunk in rows.chunks()]))
+    X = np.asfortranarray(np.concatenate([chunk.X for chunk in thinned(rows.chunks(), step)]))
 
     def answers(members: Iterable[FoldResult]) -> Iterator[np.ndarray]:
         return (load_model(run.model(result.folder)).predict(X) for result in members)

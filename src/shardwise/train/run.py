@@ -31,7 +31,7 @@ from shardwise.train.inherit import KIND, Parent, inherit
 THREADS_BYTES = 1_000_000_000  # a ceiling below leaves no room for several partitions at a time in this process
 WATCH_S = 0.2  # between two looks at the memory of the process tree
 ACT_SHARE = 0.985  # of the ceiling, at which the largest worker is ended: memory grows between two looks
-FORMAT = 8  # part of every unit's key: work of another format version is not taken over
+FORMAT = 9  # part of every unit's key: work of another format version is not taken over
 
 
 @dataclass

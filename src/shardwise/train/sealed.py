@@ -3,8 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 from shardwise.core.findings import Finding
 from shardwise.core.seeds import derive_seed
 from shardwise.core.state import dump_state
+from shardwise.data.chunk import thinned
 from shardwise.data.rows import Chunk, DiskRows
 from shardwise.models.families import load_model
 from shardwise.split.base import TEST
@@ -67,7 +67,7 @@ def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, lef
     step = max(1, int(np.ceil(min(rows.n_rows, needed_s / max(left_s, 0.05)))))
     if step > 1:
         run.say(f"The time was up: the test is scored on one of {step} of its rows.", level="warning")
-    chunks = [_thinned(chunk, step) for chunk in rows.chunks()]
+    chunks = [replace(chunk, X=np.asfortranarray(chunk.X)) for chunk in thinned(rows.chunks(), step)]
     y = np.concatenate([chunk.y for chunk in chunks])
     prediction = chosen.apply(team.combine(_predictions(run, team.members, chunks)))
     evaluation, units = Evaluation(chosen.target), _units(rows, step)
@@ -83,13 +83,9 @@ def open_test(run: Run, prepared: Prepared, team: Team, chosen: PostProcess, lef
 
 
 def _units(rows: DiskRows, step: int) -> np.ndarray | None:
-    """Codes `(rows,)` of the groups of the rows that `_thinned` leaves; None where each row is on its own."""
+    """Codes `(rows,)` of the groups of every `step`-th row; None where each row is on its own."""
     groups = rows.group()
-    if groups is None:
-        return None
-    starts = np.cumsum([0, *rows.block_rows()])
-    left = [groups[start:stop:step] for start, stop in pairwise(starts.tolist())]
-    return np.unique(np.concatenate(left), return_inverse=True)[1]
+    return None if groups is None else np.unique(groups[::step], return_inverse=True)[1]
 
 
 def _few_groups(groups: Mapping[str, Any] | None) -> tuple[Finding, ...]:
@@ -134,13 +130,6 @@ def _note_look(run: Run, prepared: Prepared, key: str) -> int:
         )
         run.say(text, level="warning")
     return looks
-
-
-def _thinned(chunk: Chunk, step: int) -> Chunk:
-    if step == 1:
-        return chunk
-    weight = None if chunk.weight is None else chunk.weight[::step]
-    return Chunk(np.asfortranarray(chunk.X[::step]), chunk.y[::step], weight)
 
 
 def _predictions(run: Run, members: Sequence[FoldResult], chunks: Sequence[Chunk]) -> Iterator[np.ndarray]:

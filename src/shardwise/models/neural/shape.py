@@ -25,6 +25,7 @@ from functools import partial
 import numpy as np
 
 from shardwise.core.seeds import derive_seed
+from shardwise.data.chunk import thinned
 from shardwise.data.rows import Rows
 from shardwise.models.design import Design
 from shardwise.models.neural.grids.trunks import Trunk
@@ -184,7 +185,7 @@ def find_knots(train: Rows, design: Design, pieces: int) -> np.ndarray:
     A number with fewer values has fewer pieces; the others have the width 0.
     """
     stride = -(-train.n_rows // _SAMPLE_ROWS)
-    numbers = np.concatenate([design.plain(chunk.X[::stride]) for chunk in train.chunks()]).clip(-LIMIT, LIMIT)
+    numbers = np.concatenate([design.plain(chunk.X) for chunk in thinned(train.chunks(), stride)]).clip(-LIMIT, LIMIT)
     ends = np.zeros((design.numbers, pieces + 1))
     for place, column in enumerate(numbers.T):
         unique = np.unique(column)

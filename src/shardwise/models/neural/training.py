@@ -17,6 +17,7 @@ import torch
 from shardwise.core.errors import DataError
 from shardwise.core.seeds import derive_seed
 from shardwise.core.target import Target
+from shardwise.data.chunk import thinned
 from shardwise.models.base import Chunk, FitRun, Rows
 from shardwise.models.design import Block, Design
 from shardwise.models.guard import LOWER, LOWERED, Beginning, Guard
@@ -349,7 +350,7 @@ class Scorer:
     def __init__(self, training: Training, valid: Rows, slices: Slices) -> None:
         self._training, self._slices = training, slices
         stride = -(-valid.n_rows // SCORED_ROWS)
-        self._chunks = [_thinned(chunk, stride) for chunk in valid.chunks() if len(chunk.y)]
+        self._chunks = list(thinned(valid.chunks(), stride))
         self._y = np.concatenate([chunk.y for chunk in self._chunks])
         weights = [chunk.weight for chunk in self._chunks if chunk.weight is not None]
         self._weight = np.concatenate(weights) if weights else None
@@ -363,8 +364,3 @@ class Scorer:
     def __call__(self) -> float:
         prediction = np.concatenate(self._slices.mapped(self._training.predict, self._pieces))
         return task_loss(self._training.target, self._y, prediction, self._weight)
-
-
-def _thinned(chunk: Chunk, stride: int) -> Chunk:
-    weight = None if chunk.weight is None else chunk.weight[::stride]
-    return Chunk(chunk.X[::stride], chunk.y[::stride], weight)
