@@ -39,7 +39,7 @@ def fitted(folder: Path, task: Task, **run: Any) -> CatBoost:
 
 def test_rows_that_do_not_fit_are_thinned_and_told(tmp_path: Path) -> None:
     notes: list[str] = []
-    model = fitted(tmp_path, Task.BINARY, memory_bytes=2 * 200 * (16 * 5 + 2 * 200), note=notes.append)
+    model = fitted(tmp_path, Task.BINARY, memory_bytes=2 * 300 * (16 * 5 + 2 * 200), note=notes.append)
     assert "every 2th of 400" in notes[0]
     assert np.isfinite(model.predict(tiny_table(Task.BINARY, 10).X)).all()
 

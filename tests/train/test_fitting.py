@@ -7,6 +7,7 @@ import pytest
 from shardwise.compute.ceiling import cpu_quota
 from shardwise.compute.local import InlineExecutor
 from shardwise.core.candidate import Candidate
+from shardwise.core.errors import OverBudget
 from shardwise.core.target import Task
 from shardwise.split.base import Fold
 from shardwise.testing.models import tiny_target
@@ -84,6 +85,24 @@ def test_gpus_are_asked_for_where_networks_alone_may_use_them(
 ) -> None:
     config: Any = SimpleNamespace(device=device, families=families)
     assert gpu_asked(config) is asked
+
+
+@pytest.mark.parametrize(("family", "rungs"), [("trees", [1, 2, 3, 4]), ("catboost", [1]), ("neural", [1])])
+def test_what_reads_no_bins_does_not_lower_those_that_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family: str, rungs: list[int]
+) -> None:
+    fits = made(monkeypatch, tmp_path, "ray", "none")
+    fits._run.note = lambda *_args, **_named: None  # type: ignore[method-assign]
+    unit: FitUnit | None = FitUnit(
+        trial=1, candidate=Candidate(family=family, params={}), number=0, key="unit", rows=tmp_path,
+        fold=Fold(train=(0,), valid=(1,)), rung=fits.ladder.rungs[0],
+    )  # fmt: skip
+    found = []
+    while unit is not None:
+        found.append(unit.rung.number)
+        unit = fits._lower(unit, OverBudget("1 GB are allowed"))
+    assert found == [0, *rungs]
+    assert fits._rung == rungs[-1]
 
 
 def test_a_fit_has_no_more_threads_than_its_machine(tmp_path: Path) -> None:

@@ -119,24 +119,25 @@ class CatBoost:
         self._booster, self._constant, self.rounds, self._content = None, None, 0, b""
         scaled = self.target.task in (Task.REGRESSION, Task.QUANTILE)
         self._scale = TargetScale.of(y) if scaled else TargetScale()
-        part, constant = self._part(train, run), best_constant(self.target, y, weight)
+        stride = self._stride(train, valid, run)
+        part, constant = _gathered(train, stride), best_constant(self.target, y, weight)
         if not self._splits(part):
             self._constant = constant
             return
         begins = Beginning.of(self.target, y, weight, constant)
         del y, weight
         self._start = float(np.log(constant[0])) if self.target.task is Task.COUNT else 0.0
-        watched = None if valid is None or not valid.n_rows else _gathered(valid, 1)
+        watched = None if valid is None or not valid.n_rows else _gathered(valid, stride)
         self._boost(part, watched, run, begins)
 
-    def _part(self, train: Rows, run: FitRun) -> Chunk:
-        """The rows that are learned from: all, or evenly spaced ones."""
+    def _stride(self, train: Rows, valid: Rows | None, run: FitRun) -> int:
+        """1 where all rows are learned from and watched, else that of evenly spaced ones."""
         row_bytes = CELL_BYTES * len(self.features) + ROW_BYTES * self.target.outputs
         most = max(1, run.memory_bytes // MEMORY_SHARE // row_bytes)
-        stride = -(-train.n_rows // most)
+        stride = -(-(train.n_rows + (0 if valid is None else valid.n_rows)) // most)
         if stride > 1:
             run.note(f"CatBoost holds all rows in memory: every {stride}th of {train.n_rows:,} is learned from.")
-        return _gathered(train, stride)
+        return stride
 
     def _splits(self, part: Chunk) -> bool:
         """Whether there is something to tell of rows that count, and any column tells them apart."""

@@ -14,6 +14,7 @@ from shardwise.core.events import Working
 from shardwise.core.findings import Finding
 from shardwise.core.units import format_size
 from shardwise.data.rows import BinnedRows
+from shardwise.models.families import FAMILIES
 from shardwise.plan.gangs import SLICES, Choice, Networks, choose_parallel, network_shapes
 from shardwise.plan.memory import MAIN_BYTES, PASS_BYTES, held_rounds, trees_bytes
 from shardwise.plan.training import LARGE_ROWS, fit_threads, side_by_side
@@ -30,6 +31,7 @@ from shardwise.train.trainer import FitTask, FitUnit, failed_fit, learned_share,
 from shardwise.train.units import run_units
 
 AHEAD = 2  # fits a worker that may wait for an earlier one: a search that looks at the history waits for what it needs
+NOTHING_KEPT = 1  # the last rung that gives up anything which families that read no bins have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +143,13 @@ class Fitting:
             yield unit, result
 
     def _lower(self, unit: FitUnit, error: BaseException) -> FitUnit | None:
-        """The unit on the next rung, when memory was not enough on this one; journalled and told."""
+        """The unit on the next rung, when memory was not enough on this one; journalled and told.
+
+        Families that read no bins do not become smaller on those below the first.
+        """
         number = unit.rung.number + 1
-        if not isinstance(error, OverBudget) or number >= len(self.ladder.rungs):
+        binned = FAMILIES[unit.candidate.family].traits.reads == BINS
+        if not isinstance(error, OverBudget) or number >= (len(self.ladder.rungs) if binned else NOTHING_KEPT + 1):
             return None
         rung = self.ladder.rungs[number]
         if number > self._rung:
