@@ -137,7 +137,9 @@ def table(comparison: Comparison) -> str:
     seeds = {seed for line in comparison.lines if (seed := line["seed"]) is not None}
     paces = sorted(line["pace_s"] for line in comparison.lines if line.get("pace_s"))
     pace = f" The machine's pace: {paces[0]:.2f} to {paces[-1]:.2f} s for the same trees." if paces else ""
-    lines += ["", f"Seeds: {len(seeds)}. Commits of {OURS}: {', '.join(own)}.{pace}"]
+    ranked = ", ".join(comparison.ranked)
+    lines += ["", f"Ranked are tools that were run on half of the sets at least: {ranked}."]
+    lines += [f"Seeds: {len(seeds)}. Commits of {OURS}: {', '.join(own)}.{pace}"]
     return "\n".join(lines) + "\n"
 
 

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 from tests.data.stores import free_port, running
 
+from shardwise import tuning
+
 LONG = {
     "test_choosing", "test_engines", "test_estimators", "test_lost_nodes", "test_on_ray", "test_page", "test_registry",
     "test_repository", "test_tuning", "test_workflow", "test_workflow_template",
@@ -33,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for share in shares:
         share += islice(rest, max(0, size - len(share)))
     items[:] = [*(item for share in shares for item in share), *rest]
+
+
+@pytest.fixture
+def few_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Families of extras do not join the default ones: what a test shows does not depend on them, and networks take
+    seconds to import."""
+    monkeypatch.setattr(tuning, "joining", lambda _memory_bytes: [])
 
 
 # moto looks for an object, and writes it later: one request at a time makes of it what S3 promises

@@ -16,6 +16,7 @@ from tests.test_tuning import QUICK, records, run
 from shardwise import asking, workflow
 from shardwise.climbing import Climbing
 from shardwise.compute.clock import Deadline
+from shardwise.history import read_history
 from shardwise.searching import Search
 from shardwise.testing.tables import people
 from shardwise.train.result import TrialResult, rank
@@ -23,7 +24,6 @@ from shardwise.train.run import Run
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.tune.step import Result, Step
 from shardwise.tune.study import Study
-from shardwise.tuning import read_history
 from shardwise.workflow import TrainResult
 
 SLOW = {"trees": {"n_estimators": 400, "early_stopping_rounds": 20, "patience": 0.0, "learning_rate": 0.05}}

@@ -26,6 +26,7 @@ from shardwise.train.result import FoldResult
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.workflow import TrainResult, train
 
+pytestmark = pytest.mark.usefixtures("few_families")
 DROP = ("id", "weight", "spent", "visits")
 QUICK = {"trees": {"n_estimators": 60, "early_stopping_rounds": 10, "patience": 0.0}}
 
@@ -260,18 +261,17 @@ def test_seeds_that_are_asked_for_and_not_there_are_told(data: Path, tmp_path: P
 
 
 def test_latencies_are_measured_once_in_a_run(data: Path, tmp_path: Path) -> None:
-    first = run(data, tmp_path, run="quick", max_latency="10s")
+    run(data, tmp_path, run="quick", max_latency="10s")
     journal = tmp_path / "runs" / "quick" / "journal.db"
     with SqliteJournal(journal, read_only=True) as opened:
         before = [record for record in opened.read() if record["kind"] == "latency"]
     assert {record["model"] for record in before} >= {"base"}
-    assert min(record["seconds"] for record in before) >= 0
-    again = run(data, tmp_path, run="quick", max_latency="10s", trials=6)
+    assert min(record["seconds"] for record in before) > 0
+    run(data, tmp_path, run="quick", max_latency="10s", trials=6)
     with SqliteJournal(journal, read_only=True) as opened:
         after = [record for record in opened.read() if record["kind"] == "latency"]
     assert after[: len(before)] == before
     assert len({record["model"] for record in after}) == len(after)
-    assert first.ensemble["models"] >= 1 <= again.ensemble["models"]
     nothing = run(data, tmp_path, run="impossible", max_latency="0.001ms")
     assert next(finding for finding in nothing.findings if finding["code"] == "limits")
 

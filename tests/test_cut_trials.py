@@ -13,6 +13,7 @@ from shardwise import tuning
 from shardwise.compute.clock import Deadline
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import ConfigError, ShardwiseError
+from shardwise.history import history_of
 from shardwise.models import catboost
 from shardwise.models.base import FitRun
 from shardwise.models.families import NETWORKS
@@ -20,7 +21,9 @@ from shardwise.models.linear import Linear
 from shardwise.testing.tables import people
 from shardwise.train.trainer import FitTask, FitUnit, failed_fit
 from shardwise.tune.step import Step
-from shardwise.tuning import Tuning, history_of
+from shardwise.tuning import Tuning
+
+pytestmark = pytest.mark.usefixtures("few_families")
 
 
 @pytest.fixture

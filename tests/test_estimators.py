@@ -25,7 +25,7 @@ from shardwise.workflow import TrainResult, train
 pytestmark = pytest.mark.filterwarnings("default::UserWarning:sklearn")  # the checks provoke them, and look at them
 
 
-@parametrize_with_checks([ShardwiseClassifier(trials=2), ShardwiseRegressor(trials=2)])
+@parametrize_with_checks([ShardwiseClassifier(trials=2, folds=2), ShardwiseRegressor(trials=2, folds=2)])
 def test_scikit_learn_accepts_the_estimators(estimator: Any, check: Any) -> None:
     check(estimator)
 

@@ -13,15 +13,16 @@ from shardwise.choosing import Ensemble
 from shardwise.core.candidate import Candidate
 from shardwise.core.errors import OverBudget, WorkerLost
 from shardwise.core.events import Event, Events, RunOpened, Said, Scored
+from shardwise.history import read_history
 from shardwise.testing.tables import people
 from shardwise.train.fitting import Fitting, Sizes
 from shardwise.train.ladder import Ladder, Rung
 from shardwise.train.result import FoldResult, TrialResult
 from shardwise.train.trainer import FitTask, FitUnit
-from shardwise.tuning import read_history
 from shardwise.workflow import train
 
-LITTLE, MUCH = "4GB", "6GB"  # networks are tried with both
+pytestmark = pytest.mark.usefixtures("few_families")
+LITTLE, MUCH = "4GB", "6GB"
 MIDDLE_BYTES = 5 * 10**9
 ALL: dict[str, Any] = {"families": (), "sampler": "rl", "pruner": "none", "trials": 4}
 
@@ -123,17 +124,17 @@ def test_models_of_more_rows_are_others_although_they_lie_in_the_same_place() ->
 
 
 def test_what_no_time_is_left_for_stays_and_is_told(data: Path, fits: list[tuple[str, float]]) -> None:
-    how = {**ALL, "time": "10m", "run": "one"}
+    how = {**ALL, "time": "20s", "run": "one"}
     sampled = run(data, memory=LITTLE, **how)
     fits.clear()
-    (data.parent / "runs" / "one" / "clock.json").write_text(json.dumps({"used_s": 700.0}))
+    (data.parent / "runs" / "one" / "clock.json").write_text(json.dumps({"used_s": 25.0}))
     late = run(data, memory=MUCH, **how)
     assert not fits
     assert late.package_hash == sampled.package_hash
     (told,) = [finding for finding in late.findings if finding["code"] == "sampled"]
     assert "50.0% of the rows, as there was less memory" in told["text"]
     assert told["hint"] == "Give more --time."
-    longer = run(data, memory=MUCH, **{**how, "time": "+5m"})
+    longer = run(data, memory=MUCH, **{**how, "time": "+25s"})
     assert "sampled" not in codes(longer)
     assert longer.package_hash == run(data, memory=MUCH, **{**how, "run": "two"}).package_hash
 

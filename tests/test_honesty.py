@@ -158,7 +158,9 @@ def test_a_split_by_time_says_how_far_coverage_is_off(data: Path) -> None:
     assert told["severity"] == "warning"
     assert told["evidence"]["lowest"] < 0.85
     assert found(result, "coverage")["severity"] == "warning"
-    assert found(result, "score_gap")["evidence"]["random"] >= 0.0
+    gap = found(result, "score_gap")["evidence"]
+    assert gap["random"] - gap["apart"] == pytest.approx(gap["gap"], abs=2e-4)
+    assert gap["gap"] > 0
 
 
 def test_a_constraint_is_held_by_the_whole_answer(data: Path) -> None:

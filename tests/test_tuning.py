@@ -21,6 +21,7 @@ from shardwise.cli import run as cli
 from shardwise.core.config import RunConfig
 from shardwise.core.errors import ConfigError, OverBudget, ShardwiseError, TaskFailed, WorkerLost
 from shardwise.core.events import Event, Events, Said, Scored
+from shardwise.history import history_of, read_history
 from shardwise.models.linear import Linear
 from shardwise.report.trials import render_history
 from shardwise.store.journal import SqliteJournal
@@ -29,7 +30,7 @@ from shardwise.train.result import FoldResult
 from shardwise.train.trainer import FitTask, FitUnit
 from shardwise.tune.archive import Archive, of_runs
 from shardwise.tune.samplers import optuna_tpe
-from shardwise.tuning import grouped, history_of, read_history
+from shardwise.tuning import grouped
 from shardwise.workflow import TrainResult, train
 
 DROP = ("id", "weight", "spent", "visits")

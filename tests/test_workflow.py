@@ -359,4 +359,4 @@ def test_a_run_that_has_ended_and_is_asked_again_says_so(data: Path) -> None:
         train(config(data, trials=2, run="ended", **changes), Events([seen.append]))
         return next(event.finished for event in seen if isinstance(event, RunOpened))
 
-    assert [opened(time="5m"), opened(time="5m"), opened(time="6m")] == [False, True, False]
+    assert [opened(time="25s"), opened(time="25s"), opened(time="26s")] == [False, True, False]

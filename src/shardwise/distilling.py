@@ -27,6 +27,8 @@ from shardwise.data.rows_soft import soft_path
 from shardwise.ensemble.select import Limits
 from shardwise.models.families import load_model
 from shardwise.models.pace import rounds_within
+from shardwise.models.params import parse_params
+from shardwise.models.trees_params import TreesParams
 from shardwise.split.base import Fold
 from shardwise.stats.metrics import perfect_loss
 from shardwise.store.files import write_atomic
@@ -177,8 +179,8 @@ class Distilling:
         limits, outputs = self._limits(), self.prepared.target.outputs
         params = {name: value for name, value in best.candidate.params.items() if name != "target_transform"}
         most = rounds_within(replace(best.candidate, params=params), limits.batch_s, outputs)
-        leaves = int(params.get("num_leaves", 31))
-        most = min(most, limits.bytes / (LEAF_BYTES * leaves * outputs), float(params.get("n_estimators", 5000)))
+        own = parse_params(TreesParams, "trees", params)
+        most = min(most, limits.bytes / (LEAF_BYTES * own.num_leaves * outputs), float(own.n_estimators))
         return Candidate(family="trees", params={**params, "n_estimators": max(LEAST_ROUNDS, int(most))})
 
     def _compared(self, ensemble: Ensemble, trial: TrialResult, asked: "_Asked") -> Ensemble | str:

@@ -145,7 +145,7 @@ class ShardwiseClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     metric : what is optimised, by scikit-learn's name; None: `roc_auc` for two classes, `log_loss` for more.
     families : model families to try, of `baseline`, `linear`, `trees`, `catboost`, `forest`, `adaboost`, `svm`,
         `neural`, `cnn`, `rnn`; None: the first three, and those whose extra is installed: `catboost` on up to 100,000
-        rows, `neural` on 3,000 to 50,000 with 4 GB of memory. So with another installation the models may differ.
+        rows, `neural` on 100 to 50,000 with 4 GB of memory. So with another installation the models may differ.
     image, sequence : columns of X that are a grid, such as `"x*:8x8"`, for the families `cnn` and `rnn`.
     aggregates : group features of the columns of X, such as `"mean(distance) by carrier"`, as `--aggregate` has them.
     joins : further tables by key, as `--join` has them.

@@ -15,11 +15,12 @@ from shardwise.cli.train import print_result
 from shardwise.compute.clock import process_age_s
 from shardwise.core.errors import ConfigError
 from shardwise.core.events import Events
+from shardwise.history import History, read_history
 from shardwise.report.terminal import make_progress
 from shardwise.report.trials import render_history
 from shardwise.store.files import write_atomic
 from shardwise.tune.archive import of_runs
-from shardwise.tuning import History, read_history, tuned
+from shardwise.tuning import tuned
 from shardwise.workflow import train
 
 

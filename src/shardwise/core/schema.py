@@ -104,8 +104,9 @@ class Feature:
 _WRITTEN = tuple(field.name for field in fields(Feature) if field.name != "place")
 
 
-def copies(features: Iterable[Feature]) -> frozenset[str]:
-    """Names of categories of at most `FEW_VALUES` numbers that are there as numbers too: an hour, a weekday.
+def copies(features: Iterable[Feature], *, used: bool = False) -> frozenset[str]:
+    """Names of categories of at most `FEW_VALUES` numbers that are there as numbers too: an hour, a weekday; none, if
+    they are `used` nevertheless.
 
     Which of both tells more depends on the data. Categories of more numbers are labels (`features.columns`) and are not
     named here.
@@ -114,7 +115,7 @@ def copies(features: Iterable[Feature]) -> frozenset[str]:
     >>> sorted(copies([hour, Feature(name="hour:category", source="hour", kind=FeatureKind.CODE, cardinality=25)]))
     ['hour:category']
     """
-    features = tuple(features)
+    features = () if used else tuple(features)
     numbers = {feature.name for feature in features if feature.kind is FeatureKind.NUMBER}
     return frozenset(
         feature.name

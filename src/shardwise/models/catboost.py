@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from shardwise.core.errors import ConfigError, PackageError, TargetError, TaskFailed
+from shardwise.core.errors import ConfigError, PackageError, TaskFailed
 from shardwise.core.schema import Feature, FeatureKind, copies
 from shardwise.core.target import Target, Task
 from shardwise.data.chunk import thinned
@@ -29,7 +29,7 @@ from shardwise.data.rows import Chunk
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant, repeated
 from shardwise.models.boosting import Curve
-from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.checks import check_counts, check_matrix, labels, not_fitted
 from shardwise.models.guard import Beginning, Guard
 from shardwise.models.links import link
 from shardwise.models.params import check_choice, check_range, parse_params
@@ -97,7 +97,7 @@ class CatBoost:
         self.features = tuple(features)
         self.rounds = 0
         used = self.params.use_copies
-        out = copies(features) if used is False or (used is None and target.task is Task.MULTICLASS) else frozenset()
+        out = copies(features, used=target.task is not Task.MULTICLASS if used is None else used)
         self._codes = [i for i, each in enumerate(features) if each.kind is FeatureKind.CODE and each.name not in out]
         coded = frozenset() if self.params.use_encoded else {features[i].source for i in self._codes}
         self._numbers = _numbers(self.features, coded)
@@ -114,8 +114,7 @@ class CatBoost:
         """
         require_catboost()
         y, weight = labels(train)
-        if self.target.task is Task.COUNT and y.min() < 0:
-            raise TargetError(f"a count cannot be negative, {y.min():g} was found in {self.target.column!r}")
+        check_counts(self.target, y)
         self._booster, self._constant, self.rounds, self._content = None, None, 0, b""
         scaled = self.target.task in (Task.REGRESSION, Task.QUANTILE)
         self._scale = TargetScale.of(y) if scaled else TargetScale()

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shardwise.core.errors import DataError
+from shardwise.core.errors import DataError, TargetError
 from shardwise.core.schema import Feature
+from shardwise.core.target import Target, Task
 from shardwise.models.base import Rows
 
 
@@ -26,6 +27,14 @@ def labels(rows: Rows) -> tuple[np.ndarray, np.ndarray | None]:
     if weight is not None and not weight.sum() > 0:
         raise DataError("the weights of all training rows are zero", hint="Check the weight column.")
     return y, weight
+
+
+def check_counts(target: Target, y: np.ndarray) -> None:
+    """Raise `TargetError` where counts are to be learned and some are negative."""
+    if target.task is Task.COUNT and y.min() < 0:
+        raise TargetError(
+            f"a count cannot be negative, {y.min():g} was found in {target.column!r}", hint="Use --task regression."
+        )
 
 
 def check_matrix(X: np.ndarray, features: Sequence[Feature]) -> None:

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from shardwise.core.errors import PackageError, TargetError
+from shardwise.core.errors import PackageError
 from shardwise.core.schema import Feature
 from shardwise.core.state import dump_state, load_state
 from shardwise.core.target import Target, Task
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
-from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.checks import check_counts, check_matrix, labels, not_fitted
 from shardwise.models.design import Design, RowScores, shares
 from shardwise.models.guard import Beginning
 from shardwise.models.links import LINKS, link
@@ -76,8 +76,7 @@ class Linear:
         Raises `DataError` without rows, `TargetError` for negative counts.
         """
         y, weight = labels(train)
-        if self.target.task is Task.COUNT and y.min() < 0:
-            raise TargetError(f"a count cannot be negative, {y.min():g} was found in {self.target.column!r}")
+        check_counts(self.target, y)
         scaled = self.target.task in (Task.REGRESSION, Task.QUANTILE)
         self._scale = TargetScale.of(y) if scaled else TargetScale()
         constant = best_constant(self.target, self._scale.apply(y), weight)

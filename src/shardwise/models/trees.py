@@ -24,7 +24,7 @@ from shardwise.models import monotone
 from shardwise.models.base import FitRun, Traits
 from shardwise.models.baseline import best_constant, repeated
 from shardwise.models.boosting import Boosting, Curve, Joint, Look, Metrics, Plateau, Stop, alone
-from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.checks import check_counts, check_matrix, labels, not_fitted
 from shardwise.models.guard import Beginning, Guard
 from shardwise.models.links import LINKS, constant_terms, link
 from shardwise.models.params import check_choice, parse_params
@@ -224,11 +224,7 @@ class Trees:
         return self.target.task in (Task.REGRESSION, Task.QUANTILE)
 
     def _check_target(self, y: np.ndarray) -> None:
-        if self.target.task is Task.COUNT and y.min() < 0:
-            raise TargetError(
-                f"a count cannot be negative, {y.min():g} was found in {self.target.column!r}",
-                hint="Use --task regression.",
-            )
+        check_counts(self.target, y)
         if self.params.target_transform == "log1p" and y.min() <= -1:
             raise TargetError(
                 f"log1p needs targets above -1, {y.min():g} was found in {self.target.column!r}",

@@ -67,4 +67,4 @@ class TreesParams:
 def unused(params: TreesParams, features: Sequence[Feature]) -> frozenset[str]:
     """Names of the features that are switched off."""
     encoded = frozenset(feature.name for feature in features if feature.kind is FeatureKind.ENCODED)
-    return (frozenset() if params.use_encoded else encoded) | (frozenset() if params.use_copies else copies(features))
+    return (frozenset() if params.use_encoded else encoded) | copies(features, used=params.use_copies)

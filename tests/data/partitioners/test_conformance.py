@@ -50,9 +50,6 @@ class TestByContent(PartitionerContract):
     def batch(self) -> pa.RecordBatch:
         return BATCH
 
-    def test_null_keys_and_one_hot_key_are_survived(self) -> None:
-        super().test_null_keys_and_one_hot_key_are_survived()
-
 
 @pytest.mark.parametrize("spec", POSITION)
 class TestByPosition(PartitionerContract):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from shardwise.core.errors import ConfigError, OverBudget, PackageError, TargetError
+from shardwise.core.errors import ConfigError, OverBudget, PackageError
 from shardwise.core.schema import Feature, copies
 from shardwise.core.target import Target, Task
 from shardwise.data.rows import Chunk
 from shardwise.models.base import FitRun, Rows, Traits
 from shardwise.models.baseline import best_constant
-from shardwise.models.checks import check_matrix, labels, not_fitted
+from shardwise.models.checks import check_counts, check_matrix, labels, not_fitted
 from shardwise.models.design import Design
 from shardwise.models.guard import Beginning
 from shardwise.models.links import LINKS
@@ -141,8 +141,7 @@ class Neural:
         """
         require_torch()
         y, weight = labels(train)
-        if self.target.task is Task.COUNT and y.min() < 0:
-            raise TargetError(f"a count cannot be negative, {y.min():g} was found in {self.target.column!r}")
+        check_counts(self.target, y)
         scaled = self.target.task in (Task.REGRESSION, Task.QUANTILE)
         self._scale = TargetScale.of(y) if scaled else TargetScale()
         constant = best_constant(self.target, self._scale.apply(y), weight)
@@ -228,7 +227,7 @@ class Neural:
 
 def left_out(features: Sequence[Feature], *, use_copies: bool) -> frozenset[int]:
     """Places of the features that a network does without: categories of few numbers, unless they are used."""
-    names = frozenset() if use_copies else copies(features)
+    names = copies(features, used=use_copies)
     return frozenset(i for i, feature in enumerate(features) if feature.name in names)
 
 
