@@ -78,6 +78,16 @@ def test_fits_are_counted_beyond_those_that_are_kept(tmp_path: Path) -> None:
     assert [fit[4] for fit in found["fits"]] == [f"unit {trial}" for trial in range(2, beacon.KEPT_FITS + 2)]
 
 
+def test_how_far_a_fit_is_belongs_to_that_fit(tmp_path: Path) -> None:
+    mine = Beacon(tmp_path)
+    assert mine.told()["at"] is None
+    with mine.fitting(1, 0):
+        mine.reported(7, 0.25)
+    assert told(tmp_path)["at"] == [7, 0.25]
+    with mine.fitting(2, 0):
+        assert mine.told()["at"] is None
+
+
 def test_nobody_watches_where_the_folder_is_gone(tmp_path: Path) -> None:
     with Beacon(tmp_path / "gone").fitting(1, 0):
         pass

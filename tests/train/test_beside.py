@@ -63,6 +63,13 @@ def test_what_a_worker_does_and_did_is_shown(watched: Watched) -> None:
     assert not watched.told
 
 
+def test_how_far_a_fit_is_is_shown_while_it_goes_on(watched: Watched) -> None:
+    watched.worker("a:1", (3, 1, 1000, 2.0), at=[40, 0.123456])
+    assert watched.look()[0].doing == "trial 3, fold 1, step 40, validation loss 0.12346"
+    watched.worker("a:1", (3, 1, 1000, 2.0), at=[40, 0.123456], busy=False)
+    assert watched.look()[0].doing == "idle"
+
+
 def test_who_is_slow_for_the_same_work_is_named_once(watched: Watched) -> None:
     watched.worker("a:1", (1, 0, 10_000, 2.0), (2, 0, 10_000, 10.0))
     watched.worker("b:2", (1, 1, 10_000, 5.0), (2, 1, 10_000, 24.0))

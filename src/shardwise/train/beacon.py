@@ -38,6 +38,7 @@ class Fit:
     rows: int = 0
     work_s: float = 0.0
     first: tuple[int, float] | None = None  # rows and seconds, once there were rows
+    at: tuple[int, float] | None = None  # the last step that has ended, and the validation loss after it
 
     def told(self) -> list[float | str]:
         """`[trial, fold, rows, seconds, unit]`, rows and seconds since its first rows."""
@@ -87,6 +88,10 @@ class Beacon:
             self._spent()
             fit.first = fit.rows, fit.work_s
 
+    def reported(self, step: int, loss: float) -> None:
+        """A step of the fit has ended, with this validation loss."""
+        self.fits[-1].at = step, loss
+
     def _spent(self) -> tuple[float, float]:
         """Seconds of work and of reading in the fit so far."""
         read_s = READING.seconds() - self._fit_read_s
@@ -109,7 +114,7 @@ class Beacon:
         return {
             "place": place(), "rows": rows, "work_s": round(work_s, 3), "read_s": round(read_s, 3),
             "wait_s": round(wait_s, 3), "fits": [fit.told() for fit in self.fits], "begun": self.begun,
-            "busy": self._fit_s > 0.0,
+            "busy": self._fit_s > 0.0, "at": self.fits[-1].at if self.fits else None,
         }  # fmt: skip
 
     def _write(self) -> None:

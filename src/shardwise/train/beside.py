@@ -135,8 +135,12 @@ class Beside:
 
 
 def _words(seen: _Seen) -> str:
-    """What a worker does."""
-    return "idle" if seen.doing is None else "trial {}, fold {}".format(*seen.doing[:2])
+    """What a worker does, and how far it is."""
+    if seen.doing is None:
+        return "idle"
+    at = seen.told.get("at")
+    far = ", step {}, validation loss {:.5g}".format(*at) if at else ""
+    return "trial {}, fold {}".format(*seen.doing[:2]) + far
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -82,7 +82,8 @@ class Fitting:
         self.shared = self._shared(choice) if choice.size > 1 else None
         self.executor = run.inline if self.shared is not None else self._choose_executor(sizes)
         self.ladder = self._make_ladder(sizes)
-        self._beside = self._watched() if self.shared is None and self.executor.slots > 1 else None
+        inline = self.executor is run.inline
+        self._beside = self._watched() if self.shared is None and (inline or self.executor.slots > 1) else None
         self._rung = max(
             (record["rung"] for record in run.records("rung") if _holds(record, run.memory_bytes)), default=0
         )
@@ -93,7 +94,7 @@ class Fitting:
             seed=run.config.seed, threads=fit_threads(sizes.cells, self.executor.threads),
             memory_bytes=run.worker_bytes(), test_rows=prepared.fold_rows.get(TEST, 0),
             stop=run.stop_file, device=run.config.device,
-            beacons=None if self._beside is None else self._beside.folder,
+            beacons=None if self._beside is None else self._beside.folder, look=self._beside if inline else None,
             slices=SLICES if run.config.parallel == "data" or sizes.rows >= LARGE_ROWS else 1, shared=self.shared,
         )  # fmt: skip
         for finding in self._sampled(self.ladder.rungs[self._rung].share):
@@ -176,7 +177,7 @@ class Fitting:
         return failed_fit(unit, cause).to_json()
 
     def _watched(self) -> Beside:
-        """Workers that fit models side by side."""
+        """Workers that fit models side by side, or this process."""
         run = self._run
         return Beside(
             run.folder, show=lambda workers: run.events.emit(Working(workers=tuple(workers), together=False)),
@@ -228,7 +229,7 @@ class Fitting:
             self.shared.close()
         if self._beside is not None:
             workers = [asdict(worker) for worker in self._beside.close()]
-            if workers:
+            if workers and self.slots > 1:
                 self._run.note("workers", together=False, workers=workers)
 
     def _make_ladder(self, sizes: Sizes) -> Ladder:

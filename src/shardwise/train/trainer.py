@@ -6,10 +6,10 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,8 @@ def _boot() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class FitTask:
-    """Fits units; once the file `stop` exists, training ends with what it has. In a worker beside others it tells in
-    the folder `beacons` what it does."""
+    """Fits units; once the file `stop` exists, training ends with what it has. It tells in the folder `beacons` what it
+    does, and in the process of those who watch it has them `look` there."""
 
     models: Path
     features: tuple[Feature, ...]
@@ -153,6 +153,7 @@ class FitTask:
     device: str = "auto"
     slices: int = 1
     beacons: Path | None = None
+    look: Callable[[], None] | None = None  # such a task stays in this process
     shared: SharedFits | None = None  # where models are fitted by several workers; such a task stays in this process
 
     def __call__(self, unit: FitUnit) -> Mapping[str, Any]:
@@ -188,6 +189,13 @@ class FitTask:
     def _saw(self, rows: int) -> None:
         if self.beacons is not None:
             beacon_in(self.beacons).saw(rows)
+
+    def _reported(self, watch: Watch, step: int, score: float) -> bool:
+        if self.beacons is not None:
+            beacon_in(self.beacons).reported(step, score)
+        if self.look is not None:
+            self.look()
+        return watch.report(step, score)
 
     def _earlier(self, unit: FitUnit) -> FoldResult | None:
         """What the unit came to before it was cut, in a run that is now gone on with."""
@@ -238,8 +246,8 @@ class FitTask:
     def _run(self, unit: FitUnit, watch: Watch, notes: list[str]) -> FitRun:
         return FitRun(
             seed=derive_seed(self.seed, "fit", unit.trial, unit.number), threads=min(self.threads, cpu_quota()),
-            left_s=watch.left_s, hurried=watch.hurry,
-            memory_bytes=self.memory_bytes, model_bytes=unit.rung.model_bytes, report=watch.report, go_on=watch.go_on,
+            left_s=watch.left_s, hurried=watch.hurry, report=partial(self._reported, watch), go_on=watch.go_on,
+            memory_bytes=self.memory_bytes, model_bytes=unit.rung.model_bytes,
             note=notes.append, notice=watch.noticed.append, saw=self._saw, checkpoint=self._checkpoint(unit),
             device=self.device, rests_at=unit.rounds, slices=self.slices,
         )  # fmt: skip
