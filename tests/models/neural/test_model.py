@@ -70,3 +70,13 @@ def test_labels_are_smoothed_for_classes_alone() -> None:
     assert Neural(tiny_target(Task.BINARY), FEATURES, label_smoothing=0.1).params.label_smoothing == 0.1
     with pytest.raises(ConfigError, match=r"label_smoothing=0.1 does not go with a regression target"):
         Neural(tiny_target(Task.REGRESSION), FEATURES, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
+def test_smoothed_labels_make_less_sure(tmp_path: Path, task: Task) -> None:
+    def surest(label_smoothing: float) -> float:
+        model = Neural(tiny_target(task), FEATURES, **TestNeural.params, label_smoothing=label_smoothing)
+        model.fit(*on_disk(tmp_path / str(label_smoothing), tiny_table(task)), TestNeural.run())
+        return float(model.predict(tiny_table(task).X).max())
+
+    assert surest(0.3) < 0.9 < surest(0.0)
