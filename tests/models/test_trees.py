@@ -185,7 +185,7 @@ def test_categories_of_few_numbers_can_be_switched_off(tmp_path: Path, monkeypat
     assert unused(TreesParams(), both) == frozenset()
     assert unused(TreesParams(use_copies=False), both) == {"size:category"}
     assert fit(tmp_path / "with", Task.BINARY).importance()["colour"] > 0
-    monkeypatch.setattr(trees_params, "copies", lambda _: frozenset({"colour"}))
+    monkeypatch.setattr(trees_params, "copies", lambda _, used: frozenset() if used else frozenset({"colour"}))
     assert fit(tmp_path / "without", Task.BINARY, use_copies=False).importance()["colour"] == 0
 
 
