@@ -203,9 +203,9 @@ def _best(search: Search) -> TrialResult:
     ranked = rank(search.found)
     if not ranked:
         tried = max((len(trial.folds) for trial in search.found), default=0)
-        none = "the one fold" if tried == 1 else f"any of the {tried} folds"
+        none = "the one fold that was tried" if tried == 1 else f"any of the {tried} folds that were tried"
         raise DataError(
-            f"{search.metric.name} is not defined on {none} that was tried: few rows, or one class in each",
+            f"{search.metric.name} is not defined on {none}: few rows, or one class in each",
             hint="Choose another --metric such as log_loss, or give another --seed or fewer --folds.",
         )
     return ranked[0]
