@@ -186,7 +186,7 @@ class Choosing:
         for fold in trial.folds:
             answers = np.load(self._answers_file(fold), mmap_mode="r")
             own = rows[np.searchsorted(rows, before) : np.searchsorted(rows, before + len(answers))]
-            found.append(np.array(answers[own - before]))
+            found.append(np.asarray(answers[own - before]))
             before += len(answers)
         return np.concatenate(found)
 

@@ -159,7 +159,7 @@ def test_categories_of_few_numbers_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(("task", "columns"), [(Task.MULTICLASS, 1), (Task.BINARY, 2), (Task.REGRESSION, 2)])
-def test_several_classes_do_without_categories_of_few_numbers(tmp_path: Path, task: Task, columns: int) -> None:
+def test_several_classes_do_without_categories_of_few_numbers(task: Task, columns: int) -> None:
     def read(model: CatBoost) -> int:
         return len(model._numbers) + len(model._codes)
 

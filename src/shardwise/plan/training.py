@@ -9,6 +9,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from shardwise.core.candidate import Candidate
@@ -73,10 +74,16 @@ def _portfolio(sizes: Sizes, families: Sequence[str], held: Held, memory_bytes: 
     task = Task(sizes.task)
     outputs = sizes.outputs if task is Task.MULTICLASS else 2
     target = Target(column="", task=task, classes=tuple(range(outputs)) if task.is_classification else ())
-    more = (Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(len(_KINDS), sizes.features))
-    return portfolio(target, (*_KINDS, *more), sizes.rows - sizes.test_rows, families, positive=sizes.positive,
+    return portfolio(target, _columns(sizes.features), sizes.rows - sizes.test_rows, families, positive=sizes.positive,
         held=held, extras=joining(memory_bytes),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _columns(count: int) -> tuple[Feature, ...]:
+    """So many features, of all kinds; the rest of them are numbers."""
+    numbers = (Feature(name=f"x{i}", source=f"x{i}", kind=FeatureKind.NUMBER) for i in range(len(_KINDS), count))
+    return *_KINDS, *numbers
 
 
 def rounds_of(candidate: Candidate, first: Candidate, at_first: float, laws: Terms) -> float:

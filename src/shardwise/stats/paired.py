@@ -118,15 +118,17 @@ def units_of(groups: np.ndarray) -> np.ndarray:
 
 
 def group_sizes(units: np.ndarray, weight: np.ndarray | None = None) -> dict[str, Any]:
-    """Of codes `(rows,)` of groups `{"count": how many there are, "worth": how many of equal size are worth as much,
-    "largest_share": of the rows}`; by the weights of the rows, where they have some.
+    """Of codes `(rows,)` of groups `{"count": how many there are, "worth": how many of equal size are worth as much, by
+    the weights of the rows, where they have some, "largest_share": of the rows}`.
 
     >>> group_sizes(np.array([0, 0, 0, 1]))
     {'count': 2, 'worth': 1.6, 'largest_share': 0.75}
     """
-    rows = np.bincount(units, weight).astype(float)
-    rows = rows[rows > 0]
-    return {"count": len(rows), "worth": effective_rows(rows), "largest_share": float(rows.max() / rows.sum())}
+    rows, weights = np.bincount(units), np.bincount(units, weight)
+    return {
+        "count": int(np.count_nonzero(rows)), "worth": effective_rows(weights.astype(float)),
+        "largest_share": float(rows.max() / rows.sum()),
+    }  # fmt: skip
 
 
 def describe_groups(groups: Mapping[str, Any]) -> str:
